@@ -1,0 +1,83 @@
+/**
+ * Every guest physical address that tsvm chooses, in one map.
+ *
+ * ```text
+ * 0x0000_0500  GDT for the 64-bit entry
+ * 0x0000_7000  boot_params ("zero page")
+ * 0x0000_8FF0  initial stack
+ * 0x0000_9000  page tables for the 64-bit entry (up to 0xF000)
+ * 0x0002_0000  kernel command line
+ * 0x0009_FC00  MP table (start of the EBDA)
+ * 0x000A_0000  - 0x000F_FFFF  legacy hole: not RAM to the guest
+ * 0x000E_0000  ACPI RSDP and tables
+ * 0x0010_0000  kernel, at the address its image asks for
+ *              initramfs, as high as it fits
+ * 0xC000_0000  MMIO hole begins: no RAM up to 4 GiB
+ * 0xD000_0000  virtio-mmio, one slot each
+ * 0xFEC0_0000  IOAPIC     0xFEE0_0000  local APIC
+ * 0xFFFB_C000  KVM's identity map page   0xFFFB_D000  KVM's three TSS pages
+ * 0x1_0000_0000 RAM goes on (a firmware ROM ends just below it)
+ * ```
+ */
+
+/** Guest physical address. Below 2^53, so a number and not a bigint. */
+export type Gpa = number;
+
+export const GDT_ADDR = 0x500;
+export const BOOT_PARAMS_ADDR = 0x7000;
+export const BOOT_STACK_ADDR = 0x8ff0;
+export const PAGE_TABLES_ADDR = 0x9000;
+export const PAGE_TABLES_END = 0xf000;
+export const CMDLINE_ADDR = 0x20000;
+/** Room for the command line and its NUL; a kernel may take less (boot_params `cmdline_size`). */
+export const CMDLINE_MAX_BYTES = 4096;
+export const MPTABLE_ADDR = 0x9fc00;
+export const LOW_RAM_END = 0x9fc00;
+export const LEGACY_HOLE_START = 0xa0000;
+export const ACPI_ADDR = 0xe0000;
+export const ACPI_END = 0x100000;
+export const HIGH_RAM_START = 0x100000;
+
+/** The hole that PC software expects below 4 GiB, where devices live. */
+export const MMIO_HOLE_START = 0xc000_0000;
+export const MMIO_HOLE_END = 0x1_0000_0000;
+
+export const VIRTIO_MMIO_ADDR = 0xd000_0000;
+/** One page a slot, although 0x200 bytes would do, so that a slot can be mapped and trapped on its own. */
+export const VIRTIO_MMIO_STRIDE = 0x1000;
+/** Bytes of a slot that hold registers and configuration (virtio 1.3, 4.2.2). */
+export const VIRTIO_MMIO_BYTES = 0x200;
+
+export const IOAPIC_ADDR = 0xfec0_0000;
+export const LAPIC_ADDR = 0xfee0_0000;
+export const KVM_IDENTITY_MAP_ADDR = 0xfffb_c000;
+export const KVM_TSS_ADDR = 0xfffb_d000;
+
+/** Port-mapped devices. */
+export const SERIAL_PORT = 0x3f8;
+export const SERIAL_IRQ = 4;
+export const I8042_PORT = 0x60;
+export const RTC_PORT = 0x70;
+export const DEBUG_CONSOLE_PORT = 0x402;
+export const BOOT_MARKS_PORT = 0x5f0;
+export const ACPI_POWER_PORT = 0x600;
+
+/**
+ * Global system interrupts for virtio slots, in the order they are given out: IOAPIC pins 5 to 23 without those that
+ * PC software ties to the RTC (8), the ACPI SCI (9), the mouse, FPU and IDE (12 to 15).
+ */
+export const VIRTIO_GSIS: readonly number[] = [5, 6, 7, 10, 11, 16, 17, 18, 19, 20, 21, 22, 23];
+
+/** A stretch of guest physical addresses backed by RAM. */
+export interface RamRange {
+  readonly addr: Gpa;
+  readonly length: number;
+}
+
+/** Where `memoryBytes` of RAM go: below the MMIO hole as far as it fits, the rest from 4 GiB up. */
+export function ramRanges(memoryBytes: number): RamRange[] {
+  const low = Math.min(memoryBytes, MMIO_HOLE_START);
+  const ranges: RamRange[] = [{ addr: 0, length: low }];
+  if (memoryBytes > low) ranges.push({ addr: MMIO_HOLE_END, length: memoryBytes - low });
+  return ranges;
+}

@@ -1,0 +1,186 @@
+/**
+ * The typed surface of the addon in kvm-addon/, and the only file that loads it.
+ *
+ * Every class wraps one kernel object. Values are validated by the callers in kvm/ and host/; the addon asserts. Errors are
+ * `Error`s with `code` ('EINVAL'), `errno` and `syscall` ('KVM_CREATE_VM'), wrapped once into TsvmError by the callers.
+ * Every `close()` may be called in any order, twice, or never (the garbage collector then does it).
+ */
+import { createRequire } from 'node:module';
+import { TsvmError } from '../errors.js';
+
+/** The structures that KVM gets and sets whole, by the name of the kernel's struct. Codecs are in kvm/. */
+export type VcpuStruct =
+  | 'kvm_regs'
+  | 'kvm_sregs'
+  | 'kvm_fpu'
+  | 'kvm_xsave'
+  | 'kvm_xcrs'
+  | 'kvm_lapic_state'
+  | 'kvm_mp_state'
+  | 'kvm_vcpu_events'
+  | 'kvm_debugregs';
+
+/** Machine-wide structures. `kvm_irqchip` needs `arg` 0 (PIC master), 1 (PIC slave) or 2 (IOAPIC). */
+export type VmStruct = 'kvm_irqchip' | 'kvm_pit_state2' | 'kvm_clock_data';
+
+export interface NativeKvm {
+  /** KVM_GET_API_VERSION. */
+  apiVersion(): number;
+  /** KVM_CHECK_EXTENSION. */
+  checkExtension(capability: number): number;
+  /** KVM_GET_SUPPORTED_CPUID: packed `struct kvm_cpuid_entry2`, 40 bytes each. */
+  supportedCpuid(): Uint8Array;
+  /** KVM_GET_MSR_INDEX_LIST. */
+  msrIndexList(): Uint32Array;
+  /** KVM_CREATE_VM. */
+  createVm(): NativeVm;
+  close(): void;
+}
+
+/** A sealed memfd (F_SEAL_SHRINK, F_SEAL_GROW, F_SEAL_SEAL), mapped shared and unreserved. */
+export interface NativeMemory {
+  readonly sizeBytes: number;
+  /** The mapping. Detached by `close()`, after which the pages go as soon as no VM maps them. */
+  readonly buffer: ArrayBuffer;
+  close(): void;
+}
+
+export interface NativeEventFd {
+  /** Adds one. */
+  signal(): void;
+  /** Calls `callback` on this thread whenever the count was not zero, having reset it to zero. */
+  listen(callback: () => void): void;
+  close(): void;
+}
+
+/** What a fast register does; see bus/bus-device.ts. Kinds are numbers on this side. */
+export interface NativeFastRegister {
+  /** 0 port, 1 memory. */
+  readonly space: 0 | 1;
+  readonly kind: 'load' | 'clear-bits' | 'stream';
+  readonly addr: number;
+  /** 'load': the bytes served. 'clear-bits': four bytes. 'stream': one byte, 1 = enabled. */
+  readonly cell: Uint8Array;
+  /** 'stream': bytes to gather before the write is handed to JavaScript as an ordinary exit. */
+  readonly capacityBytes?: number;
+}
+
+export interface NativeVm {
+  checkExtension(capability: number): number;
+  /** KVM_ENABLE_CAP on the VM. */
+  enableCap(capability: number, arg0?: number): void;
+  /** KVM_SET_TSS_ADDR. */
+  setTssAddr(addr: number): void;
+  /** KVM_SET_IDENTITY_MAP_ADDR. */
+  setIdentityMapAddr(addr: number): void;
+  /** KVM_CREATE_IRQCHIP. */
+  createIrqchip(): void;
+  /** KVM_CREATE_PIT2. */
+  createPit2(flags: number): void;
+  /**
+   * KVM_SET_USER_MEMORY_REGION over `memory[offset, offset + sizeBytes)`; sizeBytes 0 removes the slot. The VM keeps the
+   * mapping alive. Flags: KVM_MEM_LOG_DIRTY_PAGES 1, KVM_MEM_READONLY 2.
+   */
+  setMemorySlot(slot: number, flags: number, addr: number, sizeBytes: number, memory: NativeMemory | null, offset: number): void;
+  /** KVM_GET_DIRTY_LOG: one bit a page. */
+  getDirtyLog(slot: number): Uint8Array;
+  /** KVM_CREATE_VCPU. All vCPUs of a VM must be created before the first runs. */
+  createVcpu(id: number): NativeVcpu;
+  /** KVM_GET_IRQCHIP, KVM_GET_PIT2, KVM_GET_CLOCK. */
+  getStruct(name: VmStruct, arg?: number): Uint8Array;
+  /** KVM_SET_IRQCHIP, KVM_SET_PIT2, KVM_SET_CLOCK. */
+  setStruct(name: VmStruct, bytes: Uint8Array, arg?: number): void;
+  /** KVM_IRQ_LINE. */
+  irqLine(gsi: number, level: 0 | 1): void;
+  /** KVM_SET_GSI_ROUTING: packed `struct kvm_irq_routing_entry`, 48 bytes each. */
+  setGsiRouting(entries: Uint8Array): void;
+  /** KVM_SIGNAL_MSI. Returns 1 if delivered, 0 if the guest blocked it. */
+  signalMsi(addressLo: number, addressHi: number, data: number): number;
+  /** KVM_IRQFD. With `resample`, level-triggered. */
+  irqfd(event: NativeEventFd, gsi: number, assign: boolean, resample?: NativeEventFd): void;
+  /** KVM_IOEVENTFD. `length` 0, 1, 2, 4 or 8; `value` undefined matches every write. */
+  ioeventfd(event: NativeEventFd, space: 0 | 1, addr: number, length: number, value: number | undefined, assign: boolean): void;
+  /** Must be called while no vCPU runs. */
+  setFastRegisters(registers: readonly NativeFastRegister[]): void;
+  /**
+   * Called on this thread, in batches, with what a 'stream' register gathered: the index into the array given to
+   * `setFastRegisters`, and the bytes. Always called before any onExit of the same VM that happened later.
+   */
+  onStream(callback: (index: number, bytes: Uint8Array) => void): void;
+  /** KVM_REGISTER_COALESCED_MMIO and its undoing. `space` 0 needs KVM_CAP_COALESCED_PIO. */
+  coalesce(space: 0 | 1, addr: number, length: number, on: boolean): void;
+  /** KVM_GET_STATS_FD, read whole: header, descriptors, data (Documentation/virt/kvm/api.rst 4.133). */
+  readStats(): Uint8Array;
+  /** Joins every vCPU thread, then closes the vCPUs and the VM. */
+  close(): void;
+}
+
+export interface NativeVcpu {
+  readonly id: number;
+  /** The mapped `struct kvm_run` (and what follows it: PIO data, coalesced ring). Detached by `close()`. */
+  readonly runPage: ArrayBuffer;
+  /**
+   * Counts kept by the thread, as doubles that it only adds to:
+   * [0] KVM_RUN returns, [1] exits given to JavaScript, [2] served by 'load', [3] by 'clear-bits', [4] by 'stream',
+   * [5] KVM_RUN returns by EINTR, [8 + exit_reason] exits by reason (up to 39).
+   */
+  readonly counters: Float64Array;
+  /** Sets what is called on this thread when the vCPU stopped with an exit that needs an answer. `error` is errno of KVM_RUN or 0. */
+  onExit(callback: (error: number) => void): void;
+  /**
+   * Lets the thread (made at the first call) enter KVM_RUN. It stays there, over exits that it can serve itself, until one
+   * needs JavaScript. Throws if it is already running. EINTR is given as exit reason KVM_EXIT_INTR (10) after `kick`.
+   */
+  run(): void;
+  /**
+   * Makes a running vCPU come back with KVM_EXIT_INTR. If it is not running, the next `run` comes back at once (pending I/O
+   * of the last exit is completed by it, no guest instruction is executed): this is how an exit is finished before saving.
+   */
+  kick(): void;
+  readonly running: boolean;
+  /** KVM_GET_REGS and its like. Throws while running. */
+  getStruct(name: VcpuStruct): Uint8Array;
+  setStruct(name: VcpuStruct, bytes: Uint8Array): void;
+  /** KVM_GET_CPUID2 / KVM_SET_CPUID2: packed `struct kvm_cpuid_entry2`. */
+  getCpuid(): Uint8Array;
+  setCpuid(entries: Uint8Array): void;
+  /** KVM_GET_MSRS. Stops at the first index that KVM refuses: the result is then shorter. */
+  getMsrs(indices: Uint32Array): BigUint64Array;
+  /** KVM_SET_MSRS. Returns how many were set. */
+  setMsrs(indices: Uint32Array, values: BigUint64Array): number;
+  /** KVM_SET_GUEST_DEBUG: `control`, and DR0 to DR3, DR6, DR7 as eight values. */
+  setGuestDebug(control: number, debugRegisters: BigUint64Array): void;
+  /** KVM_TRANSLATE: the guest physical address, or undefined when not mapped. */
+  translate(linearAddress: bigint): number | undefined;
+  /** KVM_INTERRUPT is absent: the irqchip is in the kernel. KVM_NMI: */
+  nmi(): void;
+  readStats(): Uint8Array;
+  /** Kicks and joins the thread, unmaps the run page. */
+  close(): void;
+}
+
+export interface NativeAddon {
+  openKvm(path: string): NativeKvm;
+  createMemory(sizeBytes: number, name: string): NativeMemory;
+  createEventFd(): NativeEventFd;
+  /** flock(2) with LOCK_NB on an open file: 'shared' or 'exclusive'. False if somebody else holds it. */
+  flock(fd: number, mode: 'shared' | 'exclusive'): boolean;
+  /** fallocate(2). Modes: FALLOC_FL_KEEP_SIZE 1, FALLOC_FL_PUNCH_HOLE 2, FALLOC_FL_ZERO_RANGE 16. Off the JavaScript thread. */
+  fallocate(fd: number, mode: number, offset: number, length: number): Promise<void>;
+  /** BLKGETSIZE64 of a block device. */
+  blockDeviceBytes(fd: number): number;
+}
+
+/** Loads the addon; throws TSVM_ADDON with the command that builds it. */
+export function loadAddon(): NativeAddon {
+  const require = createRequire(import.meta.url);
+  const path = '../../kvm-addon/build/Release/kvm_addon.node';
+  try {
+    return require(path) as NativeAddon;
+  } catch (cause) {
+    throw new TsvmError('TSVM_ADDON', 'the native addon kvm_addon.node cannot be loaded', {
+      hint: 'build it with: npm run build:addon (needs cmake and a C++20 compiler)',
+      cause,
+    });
+  }
+}

@@ -1,0 +1,29 @@
+/** Sizes, in bytes. */
+export const KIB = 1024;
+export const MIB = 1024 * KIB;
+export const GIB = 1024 * MIB;
+
+/** The size of a page of guest memory, and the alignment of everything that KVM maps. */
+export const PAGE_BYTES = 4096;
+
+/** Rounds up to a multiple of `alignment`, a power of two; right for values up to 2^53. */
+export function alignUp(value: number, alignment: number): number {
+  return Math.ceil(value / alignment) * alignment;
+}
+
+/** Rounds down to a multiple of `alignment`; right for values up to 2^53. */
+export function alignDown(value: number, alignment: number): number {
+  return Math.floor(value / alignment) * alignment;
+}
+
+/** Bytes in the largest unit that divides or nearly divides them: `256 MiB`, `1.5 GiB`. */
+export function formatBytes(bytes: number): string {
+  for (const [unit, size] of [
+    ['GiB', GIB],
+    ['MiB', MIB],
+    ['KiB', KIB],
+  ] as const) {
+    if (bytes >= size) return `${Number((bytes / size).toFixed(2))} ${unit}`;
+  }
+  return `${bytes} B`;
+}

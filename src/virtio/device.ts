@@ -1,0 +1,77 @@
+/**
+ * The contract between a virtio device and its transport.
+ *
+ * The transport owns features, status, reset, queue memory and notification suppression. A device owns what its
+ * requests mean. To write one, copy `devices/virtio/rng.ts`.
+ */
+import type { GuestMemory } from '../memory/guest-memory.js';
+import type { Chain } from './chain.js';
+
+/** Plain, JSON-serialisable, versioned state of a device. */
+export interface DeviceState {
+  readonly version: number;
+  readonly [key: string]: unknown;
+}
+
+/** The device-specific configuration space (virtio 1.3, 2.5). Accesses beyond `bytes.length` read 0 and are dropped. */
+export interface ConfigSpace {
+  /** Current contents; the transport serves reads from here. */
+  readonly bytes: Uint8Array;
+  /** Called for a write by the driver that lies wholly inside; absent means read-only. */
+  write?(offset: number, data: Uint8Array): void;
+}
+
+/** One split virtqueue as a device sees it. */
+export interface Virtqueue {
+  readonly index: number;
+  /** Entries, as the driver chose. */
+  readonly size: number;
+  /**
+   * The next available chain, validated whole, or undefined when there is none. A malformed chain is completed with length
+   * 0 and makes the device need a reset; the device never sees it.
+   */
+  pop(): Chain | undefined;
+  /** Returns a chain, with how many bytes were written to its device-writable part. Exactly once for each chain. */
+  complete(chain: Chain, written: number): void;
+  /** Interrupts the driver if it asked to be told of what was completed since the last signal. */
+  signal(): void;
+  /** Asks the driver to notify of new buffers (true) or not to (false); a hint, used by the transport around draining. */
+  enableNotifications(enabled: boolean): void;
+}
+
+/** What a device gets when the driver sets DRIVER_OK. It is void after the next reset. */
+export interface VirtioContext {
+  readonly memory: GuestMemory;
+  /** By queue index; undefined where the driver did not make the queue ready. */
+  readonly queues: readonly (Virtqueue | undefined)[];
+  /** The negotiated feature bits. */
+  readonly features: bigint;
+  /** Tells the driver that the configuration space changed. */
+  configChanged(): void;
+  /** The device can no longer work until it is reset: sets DEVICE_NEEDS_RESET, one event, one count. */
+  needsReset(reason: string): void;
+}
+
+export interface VirtioDevice {
+  readonly name: string;
+  /** Virtio device ID (virtio 1.3, 5). */
+  readonly deviceId: number;
+  /** Feature bits that the device offers beside those of the transport (VERSION_1, INDIRECT_DESC, EVENT_IDX). */
+  readonly features: bigint;
+  /** The greatest size of each queue; its length is the number of queues. Powers of two. */
+  readonly queueSizes: readonly number[];
+  readonly config?: ConfigSpace;
+  /** The driver is ready. Nothing may be popped before `notify`. */
+  activate(context: VirtioContext): void;
+  /** The driver made buffers available on this queue (or might have). */
+  notify(queue: Virtqueue): void;
+  /** Forget everything of the driver. A promise, if I/O must be waited for: afterwards nothing is written to guest memory. */
+  reset(): void | Promise<void>;
+  /** Waits until no request is in flight, so that `save` is whole. New requests wait in their queues until `resume`. */
+  drain?(): Promise<void>;
+  resume?(): void;
+  save(): DeviceState;
+  restore(state: DeviceState): void;
+  /** Releases what the device holds of the host (files, sockets). */
+  close?(): void | Promise<void>;
+}
