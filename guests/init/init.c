@@ -1,0 +1,410 @@
+/*
+ * PID 1 of a tsvm guest: mounts what it must, runs one command on the console, tells the monitor the command's exit
+ * status and powers off. The protocol is in guests/README.md ("What init promises").
+ *
+ * No C library, not position independent, no relocations: the kernel maps it and takes a handful of page faults.
+ * Where ring 0 is interpreted, each system call before the command costs about a millisecond; hence their order.
+ */
+#include "sys.h"
+
+/* Port I/O through /dev/port: the file offset is the port. */
+enum { PORT_MARK = 0x5f0, PORT_EXIT_STATUS = 0x5f1, PORT_SLEEP_CONTROL = 0x600 };
+enum { MARK_INIT = 1, MARK_EXEC = 2 };
+/* ACPI SLEEP_CONTROL_REG: SLP_TYP = 5 in bits 2-4, SLP_EN = bit 5 (ACPI 6.5, 4.8.3.7). */
+enum { SLEEP_S5 = 5 << 2 | 1 << 5 };
+
+enum {
+  MAX_ENV = 256,        /* variables that a command may be given */
+  MAX_ARGS = 4096,      /* words of a command; 32 KiB of untouched bss */
+  CMDLINE_BYTES = 4096, /* the kernel's own limit is 2048 */
+  MOUNTS_BYTES = 16384, /* as much of /proc/self/mounts as is unmounted one by one */
+  ROOT_WAIT_MS = 5000,  /* for a root disk to appear */
+};
+
+static int port = -1;
+static char cmdline[CMDLINE_BYTES];
+static char mounts[MOUNTS_BYTES];
+static char *args[MAX_ARGS + 1];
+static char *env[MAX_ENV + 3];
+static char path_env[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+static char home_env[] = "HOME=/root";
+static char term_env[] = "TERM=linux";
+
+struct options {
+  int tty;
+  unsigned rows, cols;
+  const char *cwd;
+  int given; /* a command file was there */
+};
+
+void *memcpy(void *to, const void *from, ulong size) {
+  void *result = to;
+  __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
+  return result;
+}
+
+void *memset(void *to, int byte, ulong size) {
+  void *result = to;
+  __asm__ volatile("rep stosb" : "+D"(to), "+c"(size) : "a"(byte) : "memory");
+  return result;
+}
+
+static void out(int at, unsigned char value) {
+  if (port >= 0) SYS4(pwrite64, port, &value, 1, at);
+}
+
+static void open_port(void) {
+  port = (int)SYS3(open, "/dev/port", O_RDWR | O_CLOEXEC, 0);
+}
+
+static void sleep_ms(long ms) {
+  struct __kernel_timespec pause = {ms / 1000, ms % 1000 * 1000000};
+  SYS2(nanosleep, &pause, 0);
+}
+
+/* --- the command ------------------------------------------------------------------------------------------------ */
+
+static void set_env(char *entry) {
+  int i = 0;
+  for (; env[i]; i++) {
+    int j = 0;
+    while (entry[j] && entry[j] != '=' && entry[j] == env[i][j]) j++;
+    if (entry[j] == '=' && env[i][j] == '=') break;
+  }
+  if (i < MAX_ENV + 2) env[i] = entry;
+  else SAY("more than 256 environment variables; dropped ", entry);
+}
+
+/* /.tsvm/command: NUL-terminated strings, options first, an empty one, then argv. */
+static void read_command(struct options *options) {
+  int fd = (int)SYS3(open, "/.tsvm/command", O_RDONLY | O_CLOEXEC, 0);
+  if (fd < 0) return;
+  long size = SYS3(lseek, fd, 0, 2 /* SEEK_END */);
+  char *text = size > 0 ? (char *)SYS6(mmap, 0, size, PROT_READ | PROT_WRITE, MAP_PRIVATE, fd, 0) : 0;
+  SYS1(close, fd);
+  if (size <= 0 || (ulong)text >= -4095ul || text[size - 1]) {
+    SAY("/.tsvm/command is damaged; starting a shell");
+    return;
+  }
+  options->given = 1;
+  options->tty = 0;
+  char *end = text + size;
+  const char *value;
+  for (; text < end && *text; text += length(text) + 1) {
+    if ((value = after(text, "tty="))) options->tty = *value == '1';
+    else if ((value = after(text, "rows="))) options->rows = number(value);
+    else if ((value = after(text, "cols="))) options->cols = number(value);
+    else if ((value = after(text, "cwd="))) options->cwd = value;
+    else if ((value = after(text, "env="))) set_env((char *)value);
+    else SAY("unknown option in /.tsvm/command: ", text);
+  }
+  int n = 0;
+  for (text++; text < end; text += length(text) + 1) {
+    if (n == MAX_ARGS) {
+      SAY("more than 4096 words; the rest is dropped");
+      break;
+    }
+    args[n++] = text;
+  }
+}
+
+/* --- files ------------------------------------------------------------------------------------------------------ */
+
+static long mount_on(const char *source, const char *target, const char *type, long flags, const char *data) {
+  long result = SYS5(mount, source, target, type, flags, data);
+  if (result == -ENOENT) { /* no such directory: only then pay for making it */
+    SYS2(mkdir, target, 0755);
+    result = SYS5(mount, source, target, type, flags, data);
+  }
+  return result;
+}
+
+/* The value of `name=` on the kernel's command line, cut off at the next blank; 0 if absent. */
+static char *parameter(const char *name) {
+  static char value[256];
+  for (const char *at = cmdline; *at;) {
+    const char *found = after(at, name);
+    if (found) {
+      ulong n = 0;
+      while (found[n] && found[n] != ' ' && found[n] != '\n' && n < sizeof value - 1) n++;
+      memcpy(value, found, n);
+      value[n] = 0;
+      return value;
+    }
+    while (*at && *at != ' ' && *at != '\n') at++;
+    while (*at == ' ' || *at == '\n') at++;
+  }
+  return 0;
+}
+
+static int flag(const char *name) {
+  const char *rest = parameter(name);
+  return rest && !*rest;
+}
+
+static void read_file(const char *path, char *buffer, ulong size) {
+  int fd = (int)SYS3(open, path, O_RDONLY | O_CLOEXEC, 0);
+  ulong used = 0;
+  if (fd < 0) return;
+  for (;;) {
+    ssize n = SYS3(read, fd, buffer + used, size - 1 - used);
+    if (n <= 0) break;
+    used += (ulong)n;
+  }
+  buffer[used] = 0;
+  SYS1(close, fd);
+}
+
+static long mount_root(const char *source, const char *data, long flags) {
+  static const char *const types[] = {"ext4", "erofs", 0};
+  char *wanted = parameter("rootfstype=");
+  long result = -ENODEV;
+  if (wanted) return SYS5(mount, source, "/newroot", wanted, flags, data);
+  for (int i = 0; types[i]; i++) {
+    result = SYS5(mount, source, "/newroot", types[i], flags, data);
+    if (result != -EINVAL && result != -ENODEV) break; /* EINVAL: another file system's disk */
+  }
+  return result;
+}
+
+/* root=: mount it and move into it. Returns 0 when there is none to enter. */
+static int enter_root(void) {
+  static char source[256], data[256];
+  char *text = parameter("root=");
+  if (!text || !*text) return 0;
+  memcpy(source, text, sizeof source);
+  if ((text = parameter("rootflags="))) memcpy(data, text, sizeof data);
+  long flags = flag("ro") ? MS_RDONLY : 0;
+  SYS2(mkdir, "/newroot", 0755);
+  long result = mount_root(source, data, flags);
+  for (int waited = 0; (result == -ENOENT || result == -ENXIO) && waited < ROOT_WAIT_MS; waited += 20) {
+    sleep_ms(20);
+    result = mount_root(source, data, flags);
+  }
+  if (result == -EROFS || result == -EACCES) result = mount_root(source, data, flags | MS_RDONLY);
+  if (result < 0) {
+    SAY("cannot mount root=", source, result == -ENOENT ? ": no such device (is the disk attached?)"
+                                                        : ": no file system that this kernel reads");
+    return -1;
+  }
+  static const char *const moved[] = {"/dev", "/proc", "/sys", 0};
+  static char target[] = "/newroot/xxxxx";
+  for (int i = 0; moved[i]; i++) {
+    memcpy(target + 8, moved[i], length(moved[i]) + 1);
+    if (SYS5(mount, moved[i], target, 0, MS_MOVE, 0) < 0) SAY("the root image has no ", moved[i]);
+  }
+  SYS1(chdir, "/newroot");
+  SYS5(mount, ".", "/", 0, MS_MOVE, 0);
+  SYS1(chroot, ".");
+  SYS1(chdir, "/");
+  mount_on("devpts", "/dev/pts", "devpts", 0, "mode=620,ptmxmode=666");
+  mount_on("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
+  mount_on("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
+  mount_on("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
+  return 1;
+}
+
+/* 127.0.0.1: programs expect it, and nobody else sets it up. */
+static void loopback_up(void) {
+  int fd = (int)SYS3(socket, 2 /* AF_INET */, 2 | 02000000 /* SOCK_DGRAM | SOCK_CLOEXEC */, 0);
+  if (fd < 0) return;
+  struct { /* struct ifreq of linux/if.h, which cannot be included without a C library */
+    char name[16];
+    short flags;
+    char rest[22];
+  } request = {"lo", 1 /* IFF_UP */, ""};
+  SYS3(ioctl, fd, 0x8914 /* SIOCSIFFLAGS */, &request);
+  SYS1(close, fd);
+}
+
+/* --- the terminal ----------------------------------------------------------------------------------------------- */
+
+static void set_terminal(const struct options *options) {
+  struct termios now, wanted;
+  if (SYS3(ioctl, 0, TCGETS, &now) < 0) return;
+  wanted = now;
+  if (options->tty) {
+    wanted.c_iflag = ICRNL | IXON;
+    wanted.c_oflag = OPOST | ONLCR;
+    wanted.c_lflag = ISIG | ICANON | ECHO | ECHOE | ECHOK | ECHOCTL | ECHOKE | IEXTEN;
+    struct winsize size = {(unsigned short)options->rows, (unsigned short)options->cols, 0, 0};
+    if (size.ws_row || size.ws_col) SYS3(ioctl, 0, TIOCSWINSZ, &size);
+  } else {
+    /* Bytes as they are: the only character with a meaning is ^D, the end of the host's input. */
+    memset(wanted.c_cc, 0, sizeof wanted.c_cc);
+    wanted.c_cc[VEOF] = 4;
+    wanted.c_cc[VMIN] = 1;
+    wanted.c_iflag = 0;
+    wanted.c_oflag = 0;
+    wanted.c_lflag = ICANON;
+  }
+  for (ulong i = 0; i < sizeof now; i++)
+    if (((char *)&now)[i] != ((char *)&wanted)[i]) {
+      SYS3(ioctl, 0, TCSETS, &wanted);
+      return;
+    }
+}
+
+/* /dev/console cannot be a controlling terminal; the terminal behind it can. */
+static void open_real_tty(void) {
+  static char name[] = "/dev/ttyS0";
+  unsigned device = 0;
+  if (SYS3(ioctl, 0, TIOCGDEV, &device) < 0) return;
+  unsigned major = device >> 8 & 0xfff, minor = (device & 0xff) | (device >> 12 & 0xfff00);
+  if (major == 229 && minor < 10) memcpy(name, "/dev/hvc0", 10), name[8] = (char)('0' + minor);
+  else if (major == 4 && minor >= 64 && minor < 74) name[9] = (char)('0' + minor - 64);
+  else return;
+  int fd = (int)SYS3(open, name, O_RDWR | O_NOCTTY, 0);
+  if (fd < 0) return;
+  for (int i = 0; i < 3; i++) SYS2(dup2, fd, i);
+  if (fd > 2) SYS1(close, fd);
+}
+
+/* --- running ---------------------------------------------------------------------------------------------------- */
+
+/* Tries args[0] along PATH, then as an applet of busybox, so that the initramfs needs no link for each. */
+static long exec_command(void) {
+  static char file[4352];
+  const char *name = args[0];
+  if (contains(name, '/')) return SYS3(execve, name, args, env);
+  long result = -ENOENT;
+  const char *list = path_env + 5;
+  for (int i = 0; env[i]; i++)
+    if (after(env[i], "PATH=")) list = env[i] + 5;
+  ulong name_size = length(name) + 1;
+  if (name_size > 256 || name_size == 1) return -ENOENT;
+  for (;;) {
+    ulong n = 0;
+    while (list[n] && list[n] != ':') n++;
+    if (n && n < 4096) {
+      memcpy(file, list, n);
+      file[n] = '/';
+      memcpy(file + n + 1, name, name_size);
+      long tried = SYS3(execve, file, args, env);
+      if (tried != -ENOENT && tried != -ENOTDIR) result = tried;
+    }
+    if (!list[n]) break;
+    list += n + 1;
+  }
+  if (result == -ENOENT) SYS3(execve, "/bin/busybox", args, env);
+  return result;
+}
+
+static __attribute__((noreturn)) void child(const struct options *options) {
+  ulong none = 0;
+  SYS4(rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, sizeof none);
+  if (options->tty) {
+    SYS0(setsid);
+    SYS3(ioctl, 0, TIOCSCTTY, 1);
+  }
+  int status = 127;
+  if (options->cwd && SYS1(chdir, options->cwd) < 0) {
+    SAY("cannot enter directory ", options->cwd);
+  } else {
+    long result = exec_command();
+    const char *why = result == -ENOENT || result == -ENOTDIR ? ": not found"
+                      : result == -EACCES                     ? ": permission denied"
+                      : result == -ENOEXEC                    ? ": not a program"
+                      : result == -E2BIG                      ? ": too many arguments"
+                                                              : ": cannot be run";
+    if (result != -ENOENT && result != -ENOTDIR) status = 126;
+    SAY(args[0], why);
+  }
+  for (;;) SYS1(exit, status);
+}
+
+/* The child shares this memory until it execs or exits (vfork): no page table is copied. */
+static __attribute__((noinline)) long start(const struct options *options) {
+  long pid = SYS5(clone, 0x4000 /* CLONE_VFORK */ | 0x100 /* CLONE_VM */ | SIGCHLD, 0, 0, 0, 0);
+  if (pid == 0) child(options);
+  return pid;
+}
+
+static void unmount_disks(void) {
+  read_file("/proc/self/mounts", mounts, sizeof mounts);
+  ulong n = length(mounts);
+  while (n) { /* from the last to the first: those on top go first */
+    mounts[--n] = 0;
+    while (n && mounts[n - 1] != '\n') n--;
+    char *line = mounts + n;
+    if (!after(line, "/dev/")) continue;
+    char *target = line;
+    while (*target && *target != ' ') target++;
+    if (!*target) continue;
+    char *end = ++target;
+    while (*end && *end != ' ') end++;
+    *end = 0; /* names with blanks are escaped: the two calls fail, sync has been done */
+    if (equal(target, "/") || SYS2(umount2, target, 0) < 0) SYS5(mount, 0, target, 0, MS_REMOUNT | MS_RDONLY, 0);
+  }
+}
+
+static __attribute__((noreturn)) void finish(int status, int reboot) {
+  SYS3(ioctl, 0, TCSBRK, 1); /* tcdrain: the last bytes leave the serial port first */
+  SYS2(kill, -1, SIGKILL);
+  SYS0(sync);
+  unmount_disks();
+  out(PORT_EXIT_STATUS, (unsigned char)status);
+  if (!reboot) out(PORT_SLEEP_CONTROL, SLEEP_S5);
+  SYS4(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
+       reboot ? LINUX_REBOOT_CMD_RESTART : LINUX_REBOOT_CMD_POWER_OFF, 0);
+  for (;;) sleep_ms(1000000);
+}
+
+static __attribute__((noreturn)) void supervise(long command) {
+  const ulong set = 1ul << (SIGCHLD - 1) | 1ul << (SIGUSR1 - 1) | 1ul << (SIGUSR2 - 1) | 1ul << (SIGTERM - 1);
+  for (;;) {
+    long signal = SYS4(rt_sigtimedwait, &set, 0, 0, sizeof set);
+    if (signal == SIGTERM) finish(0, 1);                       /* busybox reboot */
+    if (signal == SIGUSR1 || signal == SIGUSR2) finish(0, 0);  /* busybox halt, poweroff */
+    for (;;) {
+      int status = 0;
+      long pid = SYS4(wait4, -1, &status, WNOHANG, 0);
+      if (pid <= 0) break;
+      if (pid == command) finish(status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff, 0);
+    }
+  }
+}
+
+__attribute__((noreturn, used)) void init_main(void) {
+  /* First of all, the mark. The initramfs has the node; a root disk started directly gets it with devtmpfs. */
+  open_port();
+  out(PORT_MARK, MARK_INIT);
+
+  const ulong set = 1ul << (SIGCHLD - 1) | 1ul << (SIGUSR1 - 1) | 1ul << (SIGUSR2 - 1) | 1ul << (SIGTERM - 1);
+  SYS4(rt_sigprocmask, 2 /* SIG_SETMASK */, &set, 0, sizeof set);
+
+  struct options options = {.tty = 1};
+  env[0] = path_env, env[1] = home_env, env[2] = term_env;
+  read_command(&options);
+
+  mount_on("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, "mode=755");
+  mount_on("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
+  mount_on("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
+  if (port < 0) {
+    open_port();
+    out(PORT_MARK, MARK_INIT);
+  }
+  read_file("/proc/cmdline", cmdline, sizeof cmdline);
+  int entered = enter_root();
+  if (entered < 0) finish(127, 0);
+  loopback_up();
+
+  if (!options.given) {
+    char *other = entered ? parameter("init=") : 0;
+    if (other) { /* a distribution's own init takes over */
+      ulong none = 0;
+      SYS4(rt_sigprocmask, 2, &none, 0, sizeof none);
+      args[0] = other;
+      SYS3(execve, other, args, env);
+      SAY("cannot run init=", other, "; starting a shell");
+    }
+  }
+  if (!args[0]) args[0] = "/bin/sh";
+  if (options.tty) open_real_tty();
+  set_terminal(&options);
+
+  out(PORT_MARK, MARK_EXEC);
+  supervise(start(&options));
+}
+
+__asm__(".globl _start\n_start: xor %ebp, %ebp\n and $-16, %rsp\n call init_main\n");
