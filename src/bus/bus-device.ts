@@ -23,7 +23,12 @@ export type FastRegister =
    * A 32-bit write of `value` (or of anything, if undefined) at `offset` wakes `onWrite` later, and does not stop the vCPU
    * (an ioeventfd). Several writes may be told as one.
    */
-  | { readonly kind: 'doorbell'; readonly offset: number; readonly value: number | undefined; onWrite(): void };
+  | {
+      readonly kind: 'doorbell';
+      readonly offset: number;
+      readonly value: number | undefined;
+      onWrite(): void;
+    };
 
 /**
  * A device at a range of ports or addresses. `offset` is relative to the range. The bus guarantees that the whole access

@@ -26,6 +26,8 @@ export interface GuestMemory {
   slice(addr: Gpa, length: number): Uint8Array;
   /** Views that together cover the range; more than one only where it spans neighbouring regions. */
   slices(addr: Gpa, length: number): Uint8Array[];
+  /** The region that holds `addr`, or undefined. Never throws, allocates nothing. */
+  regionAt(addr: Gpa): MemoryRegion | undefined;
   /** True if every byte of the range is RAM (neighbouring regions count as one). Never throws. */
   contains(addr: Gpa, length: number): boolean;
   readU8(addr: Gpa): number;
@@ -126,8 +128,21 @@ class RegionMemory implements GuestMemory {
     throw outside(addr, length);
   }
 
+  regionAt(addr: Gpa): MemoryRegion | undefined {
+    const last = this.#last;
+    if (addr >= last.addr && addr < last.end) return last;
+    for (const region of this.regions) {
+      if (addr >= region.addr && addr < region.end) {
+        this.#last = region;
+        return region;
+      }
+    }
+    return undefined;
+  }
+
   contains(addr: Gpa, length: number): boolean {
-    if (!Number.isSafeInteger(addr) || addr < 0 || length < 0 || !Number.isSafeInteger(addr + length)) return false;
+    if (!Number.isSafeInteger(addr) || addr < 0 || length < 0 || !Number.isSafeInteger(addr + length))
+      return false;
     let at = addr;
     const end = addr + length;
     for (const region of this.regions) {
@@ -183,9 +198,10 @@ class RegionMemory implements GuestMemory {
   }
 
   read(addr: Gpa, length: number): Uint8Array {
+    const pieces = this.slices(addr, length);
     const copy = new Uint8Array(length);
     let at = 0;
-    for (const piece of this.slices(addr, length)) {
+    for (const piece of pieces) {
       copy.set(piece, at);
       at += piece.length;
     }

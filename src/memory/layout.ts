@@ -3,13 +3,16 @@
  *
  * ```text
  * 0x0000_0500  GDT for the 64-bit entry
+ * 0x0000_0600  what the reset ROM hands over (`--firmware builtin`)
+ * 0x0000_6000  hvm_start_info (PVH entry only)
  * 0x0000_7000  boot_params ("zero page")
  * 0x0000_8FF0  initial stack
  * 0x0000_9000  page tables for the 64-bit entry (up to 0xF000)
  * 0x0002_0000  kernel command line
  * 0x0009_FC00  MP table (start of the EBDA)
  * 0x000A_0000  - 0x000F_FFFF  legacy hole: not RAM to the guest
- * 0x000E_0000  ACPI RSDP and tables
+ * 0x000E_0000  ACPI RSDP and tables; with a foreign firmware: a copy of its last 128 KiB
+ * 0x000F_0000  MP configuration table, if it is too long for the EBDA
  * 0x0010_0000  kernel, at the address its image asks for
  *              initramfs, as high as it fits
  * 0xC000_0000  MMIO hole begins: no RAM up to 4 GiB
@@ -24,6 +27,9 @@
 export type Gpa = number;
 
 export const GDT_ADDR = 0x500;
+/** The block that the reset ROM reads (firmware/README.md). */
+export const RESET_HANDOVER_ADDR = 0x600;
+export const PVH_START_INFO_ADDR = 0x6000;
 export const BOOT_PARAMS_ADDR = 0x7000;
 export const BOOT_STACK_ADDR = 0x8ff0;
 export const PAGE_TABLES_ADDR = 0x9000;
@@ -35,7 +41,10 @@ export const MPTABLE_ADDR = 0x9fc00;
 export const LOW_RAM_END = 0x9fc00;
 export const LEGACY_HOLE_START = 0xa0000;
 export const ACPI_ADDR = 0xe0000;
-export const ACPI_END = 0x100000;
+export const ACPI_END = 0xf0000;
+export const MP_CONFIG_ADDR = 0xf0000;
+/** End of what PC firmware occupies below 1 MiB. */
+export const BIOS_AREA_END = 0x100000;
 export const HIGH_RAM_START = 0x100000;
 
 /** The hole that PC software expects below 4 GiB, where devices live. */

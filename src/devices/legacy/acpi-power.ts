@@ -1,0 +1,51 @@
+/**
+ * The ACPI sleep control, sleep status and reset registers of a hardware-reduced machine: `poweroff` and `reboot`.
+ *
+ * ACPI 6.5, 4.8.3.7 (sleep control and status), 4.8.3.6 (reset register).
+ */
+import type { BusDevice } from '../../bus/bus-device.js';
+
+/** Sleep control, sleep status, reset. */
+export const ACPI_POWER_PORTS = 3;
+/** SLP_TYP of soft-off: what the DSDT's \_S5 must say. */
+export const ACPI_S5_SLEEP_TYPE = 5;
+/** What the FADT's RESET_VALUE must say. */
+export const ACPI_RESET_VALUE = 1;
+
+const SLEEP_CONTROL = 0;
+const RESET = 2;
+
+const SLP_EN = 0x20;
+const SLP_TYP_SHIFT = 2;
+const SLP_TYP_MASK = 0x07;
+
+export interface AcpiPowerOptions {
+  onPowerOff(): void;
+  onReset(): void;
+}
+
+export class AcpiPower implements BusDevice {
+  readonly name = 'acpi-power';
+  readonly #options: AcpiPowerOptions;
+
+  constructor(options: AcpiPowerOptions) {
+    this.#options = options;
+  }
+
+  /** SLP_EN reads zero, and the machine never wakes up from anything: all zeroes. */
+  read(_offset: number, data: Uint8Array): void {
+    data.fill(0);
+  }
+
+  write(offset: number, data: Uint8Array): void {
+    for (let i = 0; i < data.length; i++) {
+      const value = data[i] as number;
+      if (offset + i === SLEEP_CONTROL && (value & SLP_EN) !== 0) {
+        // Only soft-off is in the DSDT; a guest that asks for another state goes on running.
+        if (((value >>> SLP_TYP_SHIFT) & SLP_TYP_MASK) === ACPI_S5_SLEEP_TYPE) this.#options.onPowerOff();
+      } else if (offset + i === RESET && value === ACPI_RESET_VALUE) {
+        this.#options.onReset();
+      }
+    }
+  }
+}

@@ -1,0 +1,23 @@
+/** Things to undo, in reverse order. (AsyncDisposableStack is not in Node 20.) */
+export class Cleanup {
+  readonly #steps: (() => unknown)[] = [];
+
+  defer(step: () => unknown): void {
+    this.#steps.push(step);
+  }
+
+  /** Runs every step once, the last first, also after one failed; then throws the first failure. */
+  async run(): Promise<void> {
+    let failed = false;
+    let failure: unknown;
+    for (let step = this.#steps.pop(); step !== undefined; step = this.#steps.pop()) {
+      try {
+        await step();
+      } catch (error) {
+        if (!failed) failure = error;
+        failed = true;
+      }
+    }
+    if (failed) throw failure;
+  }
+}
