@@ -1,0 +1,54 @@
+/** Reading the operator's files, with errors that name them. */
+import { open } from 'node:fs/promises';
+import { TsvmError, type TsvmErrorCode, isErrnoError } from '../errors.js';
+import { formatBytes } from '../util/units.js';
+
+/** What went wrong with a file, in words. */
+export function describeFileError(cause: unknown): string {
+  switch (isErrnoError(cause) ? cause.code : undefined) {
+    case 'ENOENT':
+      return 'no such file';
+    case 'EACCES':
+    case 'EPERM':
+      return 'permission denied';
+    case 'EISDIR':
+      return 'it is a directory';
+    case 'ENOTDIR':
+      return 'a part of the path is not a directory';
+    case 'EROFS':
+      return 'the file system is read-only';
+    case 'ELOOP':
+      return 'too many symbolic links';
+    default:
+      return cause instanceof Error ? cause.message : String(cause);
+  }
+}
+
+/** Reads a whole regular file of at most `maxBytes`. `what` names its role: `kernel`, `initramfs`. */
+export async function readInputFile(
+  what: string,
+  path: string,
+  options: { code: TsvmErrorCode; maxBytes: number; hint?: string },
+): Promise<Uint8Array> {
+  const { code, maxBytes } = options;
+  const hint = options.hint ?? 'check the path';
+  try {
+    const file = await open(path, 'r');
+    try {
+      const stat = await file.stat();
+      if (stat.isDirectory()) throw new TsvmError(code, `cannot read ${what} ${path}: it is a directory`, { hint });
+      if (!stat.isFile()) throw new TsvmError(code, `cannot read ${what} ${path}: not a regular file`, { hint });
+      if (stat.size > maxBytes) {
+        throw new TsvmError(code, `${what} ${path} is too large: ${formatBytes(stat.size)}, at most ${formatBytes(maxBytes)}`, {
+          hint: 'is it the right file?',
+        });
+      }
+      return await file.readFile();
+    } finally {
+      await file.close();
+    }
+  } catch (cause) {
+    if (cause instanceof TsvmError) throw cause;
+    throw new TsvmError(code, `cannot read ${what} ${path}: ${describeFileError(cause)}`, { hint, cause });
+  }
+}
