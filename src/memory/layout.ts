@@ -18,8 +18,9 @@
  * 0xC000_0000  MMIO hole begins: no RAM up to 4 GiB
  * 0xD000_0000  virtio-mmio, one slot each
  * 0xFEC0_0000  IOAPIC     0xFEE0_0000  local APIC
- * 0xFFFB_C000  KVM's identity map page   0xFFFB_D000  KVM's three TSS pages
- * 0x1_0000_0000 RAM goes on (a firmware ROM ends just below it)
+ * 0xFEFF_C000  KVM's identity map page   0xFEFF_D000  KVM's three TSS pages
+ * 0xFFC0_0000  firmware ROM, ending at 4 GiB
+ * 0x1_0000_0000 RAM goes on
  * ```
  */
 
@@ -59,8 +60,9 @@ export const VIRTIO_MMIO_BYTES = 0x200;
 
 export const IOAPIC_ADDR = 0xfec0_0000;
 export const LAPIC_ADDR = 0xfee0_0000;
-export const KVM_IDENTITY_MAP_ADDR = 0xfffb_c000;
-export const KVM_TSS_ADDR = 0xfffb_d000;
+/** Where QEMU has them too: below the largest firmware ROM. */
+export const KVM_IDENTITY_MAP_ADDR = 0xfeff_c000;
+export const KVM_TSS_ADDR = 0xfeff_d000;
 
 /** Port-mapped devices. */
 export const SERIAL_PORT = 0x3f8;

@@ -1,0 +1,101 @@
+/**
+ * Writes "newc" cpio archives, the format of an initramfs (Documentation/driver-api/early-userspace/buffer-format.rst).
+ */
+
+const MAGIC = '070701';
+const HEADER_BYTES = 110;
+const TRAILER = 'TRAILER!!!';
+const ALIGN = 4;
+
+const S_IFMT = 0o170000;
+export const S_IFDIR = 0o040000;
+export const S_IFREG = 0o100000;
+export const S_IFLNK = 0o120000;
+export const S_IFCHR = 0o020000;
+
+/** A file of the archive; all belong to root and are dated 0, so that equal input makes an equal archive. */
+export interface CpioEntry {
+  /** Path without a leading slash. */
+  readonly path: string;
+  /** Type and permissions, as in stat(2). */
+  readonly mode: number;
+  readonly data?: Uint8Array;
+  readonly device?: { readonly major: number; readonly minor: number };
+}
+
+/** An archive of these entries with its trailer; directories must precede what is in them. */
+export function writeCpio(entries: readonly CpioEntry[]): Uint8Array {
+  const parts: Uint8Array[] = [];
+  const put = (entry: CpioEntry, inode: number): void => {
+    const name = new TextEncoder().encode(`${entry.path}\0`);
+    const data = entry.data ?? new Uint8Array();
+    const links = (entry.mode & S_IFMT) === S_IFDIR ? 2 : 1;
+    const fields = [
+      inode,
+      entry.mode,
+      0, // uid
+      0, // gid
+      links,
+      0, // mtime
+      data.length,
+      0, // device of the archive
+      0,
+      entry.device?.major ?? 0,
+      entry.device?.minor ?? 0,
+      name.length,
+      0, // checksum: only in 070702
+    ];
+    const header = MAGIC + fields.map((field) => field.toString(16).toUpperCase().padStart(8, '0')).join('');
+    parts.push(
+      new TextEncoder().encode(header),
+      name,
+      padding(HEADER_BYTES + name.length),
+      data,
+      padding(data.length),
+    );
+  };
+  entries.forEach((entry, i) => {
+    put(entry, i + 1);
+  });
+  put({ path: TRAILER, mode: 0 }, 0);
+  return concat(parts);
+}
+
+/** Options for the guest's init, as `key=value`. */
+export interface GuestCommand {
+  readonly options: readonly string[];
+  /** Empty for an interactive shell. */
+  readonly argv: readonly string[];
+}
+
+/**
+ * The initramfs segment that tells init what to run: one file, `/.tsvm/command`, of NUL-terminated strings: options,
+ * an empty string, then the arguments.
+ */
+export function commandSegment(command: GuestCommand): Uint8Array {
+  const strings = [...command.options, '', ...command.argv];
+  const bad = strings.find((text) => text.includes('\0'));
+  if (bad !== undefined) throw new RangeError('a guest command contains a NUL');
+  return writeCpio([
+    { path: '.tsvm', mode: S_IFDIR | 0o755 },
+    {
+      path: '.tsvm/command',
+      mode: S_IFREG | 0o644,
+      data: new TextEncoder().encode(strings.map((text) => `${text}\0`).join('')),
+    },
+  ]);
+}
+
+function padding(length: number): Uint8Array {
+  return new Uint8Array((ALIGN - (length % ALIGN)) % ALIGN);
+}
+
+function concat(parts: readonly Uint8Array[]): Uint8Array {
+  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
+}

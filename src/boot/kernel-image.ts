@@ -1,0 +1,97 @@
+/**
+ * Tells what a kernel file is, and brings it into RAM.
+ */
+import type { GuestMemory } from '../memory/guest-memory.js';
+import type { Gpa } from '../memory/layout.js';
+import { isBzImage, parseBzImage, unpackPayload } from './bzimage.js';
+import { DEFAULT_CMDLINE_LIMIT } from './cmdline.js';
+import { checkFits, isElf, loadElf, parseElf } from './elf.js';
+import { kernelImageError } from './image-reader.js';
+import { DEFAULT_INITRD_ADDR_MAX } from './initrd.js';
+
+/**
+ * How to enter the kernel.
+ *
+ * - `auto`: the vmlinux at its 64-bit entry, unpacked on the host if it came in a bzImage
+ * - `pvh`: the same, at its 32-bit PVH entry
+ * - `bzimage`: the bzImage unpacks itself in the guest
+ */
+export type KernelEntry = 'auto' | 'pvh' | 'bzimage';
+
+/** A kernel in RAM. */
+export interface LoadedKernel {
+  readonly kind: 'elf' | 'bzImage';
+  readonly entry: Gpa;
+  readonly protocol: 'linux64' | 'pvh';
+  /** Memory that is taken from {@link startAddr} on, what the kernel needs beyond its image included. */
+  readonly startAddr: Gpa;
+  readonly endAddr: Gpa;
+  readonly setupHeader: Uint8Array | undefined;
+  readonly cmdlineLimit: number;
+  readonly initrdAddrMax: Gpa;
+}
+
+/** The kind of a kernel image, or an error that says it is none. */
+export function kernelImageKind(bytes: Uint8Array): 'elf' | 'bzImage' {
+  if (isElf(bytes)) return 'elf';
+  if (isBzImage(bytes)) return 'bzImage';
+  if (bytes.length === 0) throw kernelImageError('the kernel file is empty');
+  throw kernelImageError(
+    'the file is not a kernel: neither an ELF vmlinux nor a bzImage',
+    'give an x86-64 vmlinux or bzImage (arch/x86/boot/bzImage, /boot/vmlinuz-*)',
+  );
+}
+
+/** Loads a kernel of either kind. */
+export async function loadKernel(
+  memory: GuestMemory,
+  bytes: Uint8Array,
+  entry: KernelEntry = 'auto',
+): Promise<LoadedKernel> {
+  if (kernelImageKind(bytes) === 'elf') {
+    if (entry === 'bzimage') {
+      throw kernelImageError('an ELF kernel has no bzImage entry', 'leave out --entry, or give the bzImage');
+    }
+    return {
+      ...loadVmlinux(memory, bytes, entry),
+      kind: 'elf',
+      setupHeader: undefined,
+      cmdlineLimit: DEFAULT_CMDLINE_LIMIT,
+      initrdAddrMax: DEFAULT_INITRD_ADDR_MAX,
+    };
+  }
+
+  const image = parseBzImage(bytes);
+  const common = {
+    kind: 'bzImage',
+    setupHeader: image.setupHeader,
+    cmdlineLimit: image.cmdlineLimit,
+    initrdAddrMax: image.initrdAddrMax,
+  } as const;
+  if (entry !== 'bzimage') return { ...loadVmlinux(memory, await unpackPayload(image), entry), ...common };
+
+  if (image.entry64 === undefined) throw kernelImageError('the bzImage is not for x86-64');
+  checkFits(memory, image.loadAddr, image.initBytes);
+  memory.write(image.loadAddr, image.protectedMode);
+  return {
+    ...common,
+    entry: image.entry64,
+    protocol: 'linux64',
+    startAddr: image.loadAddr,
+    endAddr: image.loadAddr + image.initBytes,
+  };
+}
+
+function loadVmlinux(memory: GuestMemory, bytes: Uint8Array, entry: 'auto' | 'pvh') {
+  const image = parseElf(bytes);
+  if (entry === 'pvh' && image.pvhEntry === undefined) {
+    throw kernelImageError('the kernel has no PVH entry', 'build it with CONFIG_PVH=y, or leave out --entry');
+  }
+  loadElf(memory, image);
+  return {
+    entry: entry === 'pvh' && image.pvhEntry !== undefined ? image.pvhEntry : image.entry,
+    protocol: entry === 'pvh' ? ('pvh' as const) : ('linux64' as const),
+    startAddr: image.startAddr,
+    endAddr: image.endAddr,
+  };
+}
