@@ -1,0 +1,8 @@
+// What files need and Node lacks: locks, hole punching, the size of block devices.
+#pragma once
+
+#include <napi.h>
+
+Napi::Value Flock(const Napi::CallbackInfo& info);
+Napi::Value Fallocate(const Napi::CallbackInfo& info);
+Napi::Value BlockDeviceBytes(const Napi::CallbackInfo& info);
