@@ -1,0 +1,39 @@
+import { defineConfig } from 'vitest/config';
+import { kvmProblem } from './test/support/kvm-problem.ts';
+
+// Without a usable /dev/kvm the two tiers that need one shrink to a single, visibly skipped test.
+const kvmTests = (pattern: string): string[] => [kvmProblem() ? 'test/support/no-kvm.test.ts' : pattern];
+
+// Under emulation (test/rig) everything takes some ten times longer.
+const scale = process.env['TSVM_RIG'] ? 5 : 1;
+
+export default defineConfig({
+  test: {
+    projects: [
+      { test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
+      {
+        test: {
+          name: 'kvm',
+          include: kvmTests('test/kvm/**/*.test.ts'),
+          globalSetup: 'test/support/kvm-setup.ts',
+          testTimeout: 20_000 * scale,
+          hookTimeout: 20_000 * scale,
+        },
+      },
+      {
+        // One guest at a time: their boots are timed out, and a machine with two cores runs one well.
+        test: {
+          name: 'boot',
+          include: kvmTests('test/boot/**/*.test.ts'),
+          globalSetup: 'test/support/kvm-setup.ts',
+          fileParallelism: false,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+        },
+      },
+      {
+        test: { name: 'rig', include: ['test/rig/**/*.test.ts'], fileParallelism: false, testTimeout: 120_000 },
+      },
+    ],
+  },
+});
