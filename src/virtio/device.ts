@@ -15,7 +15,7 @@ export interface DeviceState {
 
 /** The device-specific configuration space (virtio 1.3, 2.5). Accesses beyond `bytes.length` read 0 and are dropped. */
 export interface ConfigSpace {
-  /** Current contents; the transport serves reads from here. */
+  /** Current contents, changed in place; the transport serves reads from here. Never replaced. */
   readonly bytes: Uint8Array;
   /** Called for a write by the driver that lies wholly inside; absent means read-only. */
   write?(offset: number, data: Uint8Array): void;
@@ -27,16 +27,18 @@ export interface Virtqueue {
   /** Entries, as the driver chose. */
   readonly size: number;
   /**
-   * The next available chain, validated whole, or undefined when there is none. A malformed chain is completed with length
-   * 0 and makes the device need a reset; the device never sees it.
+   * The next available chain, validated whole, or undefined when there is none for now. A malformed chain is completed with
+   * length 0 and makes the device need a reset; the device never sees it.
+   *
+   * A device that pops until undefined is notified of what comes later; one that stops earlier is not, and must go on
+   * popping by itself. One kick allows as many pops as the queue has entries; a device that would take more is notified
+   * again a moment later.
    */
   pop(): Chain | undefined;
   /** Returns a chain, with how many bytes were written to its device-writable part. Exactly once for each chain. */
   complete(chain: Chain, written: number): void;
   /** Interrupts the driver if it asked to be told of what was completed since the last signal. */
   signal(): void;
-  /** Asks the driver to notify of new buffers (true) or not to (false); a hint, used by the transport around draining. */
-  enableNotifications(enabled: boolean): void;
 }
 
 /** What a device gets when the driver sets DRIVER_OK. It is void after the next reset. */

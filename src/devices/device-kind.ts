@@ -1,0 +1,23 @@
+/** How devices are named, asked for and made. */
+import type { VirtioDevice } from '../virtio/device.js';
+import type { Host } from './host.js';
+
+/** A device that a machine shall have: what `rng()` and `blk({ path })` return. */
+export interface DeviceRequest {
+  /** Its key among the device kinds. */
+  readonly kind: string;
+  /** Opens what the device needs of the host. @throws TsvmError when that fails. */
+  open(host: Host): Promise<VirtioDevice>;
+}
+
+/** One kind of device. Everything outside the device's own file derives from this row. */
+export interface DeviceKind {
+  /** For help: what it is, in a line. */
+  readonly summary: string;
+  /** The guest kernel's option that its driver needs. */
+  readonly guestKconfig: string;
+  /** The argument's form on the command line, empty for a plain switch. */
+  readonly cliArgument: string;
+  /** @throws TsvmError `TSVM_USAGE` */
+  fromCli(text: string): DeviceRequest;
+}

@@ -1,0 +1,47 @@
+/** What devices need of the host, as they see it. src/host implements it; tests do too. */
+
+/**
+ * A disk's contents. Every method is asynchronous and works on the guest's memory as it is, without a copy.
+ *
+ * Reads and writes resolve to the number of bytes done; less than asked for is an error to the guest. Rejections are
+ * errors to the guest too, and go no further.
+ */
+export interface BlockBackend {
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  readv(buffers: readonly Uint8Array[], offset: number): Promise<number>;
+  writev(buffers: readonly Uint8Array[], offset: number): Promise<number>;
+  /** Everything written before is on stable storage when this resolves. */
+  flush(): Promise<void>;
+  /** The range's contents are no longer needed; reading it may give anything that was there, or zeroes. */
+  discard?(offset: number, length: number): Promise<void>;
+  /** The range reads as zeroes. `mayUnmap`: storage may be given back. */
+  writeZeroes?(offset: number, length: number, mayUnmap: boolean): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** The device's side of a console: where the host puts what was typed. */
+export interface ConsoleInput {
+  /** Returns how many bytes were taken; after less than all, the port's `onDrain` tells when to go on. */
+  input(bytes: Uint8Array): number;
+  resize(columns: number, rows: number): void;
+}
+
+/** The host's side of a console. */
+export interface ConsolePort {
+  /** What the guest printed, in order. The array is valid during the call only. */
+  onOutput(bytes: Uint8Array): void;
+  /** There is room for input again. */
+  onDrain(): void;
+  /** Called once, by the device. */
+  connect(input: ConsoleInput): void;
+}
+
+export interface Host {
+  /** Fills `target` with bytes from the host's random number generator. */
+  fillRandom(target: Uint8Array): void;
+  /** @throws TsvmError `TSVM_DISK` or `TSVM_FILE` when it cannot be opened or is in use. */
+  openDisk(path: string, options: { readonly readOnly: boolean }): Promise<BlockBackend>;
+  /** The machine's terminal. */
+  openConsole(): ConsolePort;
+}

@@ -1,0 +1,13 @@
+/** THE registration of devices: what the command line, help and hints know of them comes from these rows. */
+import type { DeviceKind } from './device-kind.js';
+import { blkKind } from './virtio/blk.js';
+import { consoleKind } from './virtio/console.js';
+import { rngKind } from './virtio/rng.js';
+
+export type { DeviceKind, DeviceRequest } from './device-kind.js';
+
+export const deviceKinds: Readonly<Record<string, DeviceKind>> = {
+  blk: blkKind,
+  rng: rngKind,
+  console: consoleKind,
+};
