@@ -1,0 +1,58 @@
+# The initramfs: a newc cpio archive, not compressed, from the list in initramfs/files. Written here, entry by entry, so
+# that nobody needs to be root for the device nodes and no date or inode number of the host gets in.
+# The format: Documentation/driver-api/early-userspace/buffer-format.rst in the kernel's source.
+# shellcheck shell=bash
+
+initramfs_inputs() {
+  echo "busybox $(dpkg-query -W -f '${Version}' busybox-static 2> /dev/null) $(sha256 /bin/busybox)"
+  echo "init $(part_key init "$1")"
+  echo "recipe $(sha256 "$here/initramfs/recipe.sh")"
+  echo "initramfs/files $(sha256 "$here/initramfs/files")"
+}
+
+cpio_pad() { head -c $(((4 - $1 % 4) % 4)) /dev/zero; }
+
+# cpio_entry NAME MODE BYTES MAJOR MINOR: the header; the data come after it.
+cpio_entry() {
+  local name=$1 mode=$2 bytes=$3 major=$4 minor=$5
+  cpio_inode=$((cpio_inode + 1))
+  # magic, inode, mode, uid, gid, links, time, bytes, device of the file, device of the node, bytes of the name, checksum
+  printf '070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X' \
+    $cpio_inode $((mode)) 0 0 1 0 "$bytes" 0 0 "$major" "$minor" $((${#name} + 1)) 0
+  printf '%s\0' "$name"
+  cpio_pad $((110 + ${#name} + 1))
+}
+
+# Lines: dir NAME MODE; nod NAME MODE b|c MAJOR MINOR; slink NAME TARGET; file NAME MODE SOURCE.
+cpio_archive() {
+  local kind name a b c d bytes
+  cpio_inode=0
+  while read -r kind name a b c d; do
+    name=${name#/}
+    case $kind in
+      dir) cpio_entry "$name" $((0040000 | a)) 0 0 0 ;;
+      nod) cpio_entry "$name" $(($([ "$b" = b ] && echo 0060000 || echo 0020000) | a)) 0 "$c" "$d" ;;
+      slink)
+        cpio_entry "$name" 0120777 ${#a} 0 0
+        printf '%s' "$a"
+        cpio_pad ${#a}
+        ;;
+      file)
+        b=${b//'{INIT}'/$INIT}
+        b=${b//'{BUSYBOX}'/$BUSYBOX}
+        bytes=$(stat -c %s "$b")
+        cpio_entry "$name" $((0100000 | a)) "$bytes" 0 0
+        cat "$b"
+        cpio_pad "$bytes"
+        ;;
+      '' | '#'*) ;;
+      *) die "initramfs: what is \"$kind\"?" ;;
+    esac
+  done
+  cpio_entry 'TRAILER!!!' 0 0 0 0
+}
+
+initramfs_build() {
+  build_part init "$1"
+  INIT=$(part_dir init "$1")/init BUSYBOX=/bin/busybox cpio_archive < "$here/initramfs/files" > "$3/initramfs.cpio"
+}

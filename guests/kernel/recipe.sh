@@ -1,0 +1,84 @@
+# The kernel: Debian's source package, tinyconfig, the fragments and patches of kernel/NAME (after those of the kernel
+# that kernel/NAME/base names, if there is one), a strict check that Kconfig kept every line, and a stripped ELF.
+# shellcheck shell=bash
+
+kernel_source=/usr/src/linux-source-6.12.tar.xz
+
+# The directories whose config and patches make up kernel NAME, the base first.
+kernel_chain() {
+  if [ -f "$here/kernel/$1/base" ]; then kernel_chain "$(cat "$here/kernel/$1/base")"; fi
+  echo "$here/kernel/$1"
+}
+
+kernel_inputs() {
+  local dir file
+  echo "source $(dpkg-query -W -f '${Package} ${Version}' linux-source-6.12 2> /dev/null)"
+  echo "compiler $(gcc --version | head -n 1)"
+  echo "linker $(ld --version | head -n 1)"
+  echo "bison $(bison --version | head -n 1)"
+  echo "recipe $(sha256 "$here/kernel/recipe.sh")"
+  for dir in $(kernel_chain "$1"); do
+    for file in "$dir"/config "$dir"/patches/*.patch; do
+      [ -f "$file" ] && echo "${file#"$here/"} $(sha256 "$file")"
+    done
+  done
+}
+
+# Fragment lines without their reasons.
+kernel_fragment() {
+  local dir
+  for dir in $(kernel_chain "$1"); do sed -E 's/[[:space:]]+#.*//; /^#/d; /^[[:space:]]*$/d' "$dir/config"; done
+}
+
+# A line that Kconfig dropped (a missing dependency, a misspelt name) is an error, not a surprise at run time.
+kernel_check_config() {
+  local option value lost=0
+  while IFS== read -r option value; do
+    if [ "$value" = n ]; then
+      ! grep -q "^$option=" "$1" && continue
+    else
+      grep -qxF "$option=$value" "$1" && continue
+    fi
+    echo "guests/build: kernel configuration: $option=$value did not survive" >&2
+    lost=1
+  done < <(kernel_fragment "$2" | awk -F= '{ last[$1] = $0 } END { for (name in last) print last[name] }')
+  [ $lost = 0 ] || exit 1
+}
+
+kernel_build() {
+  local name=$1 work=$2 out=$3 dir patch jobs
+  local source=$work/source object=$work/object
+  local -a make=(make -C "$source" "O=$object" ARCH=x86_64 KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=tsvm
+    KBUILD_BUILD_HOST=tsvm KBUILD_BUILD_VERSION=1 LOCALVERSION=)
+  jobs=$(nproc)
+  mkdir -p "$object"
+
+  if [ ! -f "$work/patched" ]; then
+    rm -rf "$source"
+    mkdir -p "$source"
+    run_long 'kernel: unpacking the source' "$work/unpack.log" true \
+      tar -xf "$kernel_source" -C "$source" --strip-components=1
+    for dir in $(kernel_chain "$name"); do
+      for patch in "$dir"/patches/*.patch; do
+        [ -f "$patch" ] || continue
+        patch -s -p1 -d "$source" < "$patch" || die "$patch does not apply"
+      done
+    done
+    touch "$work/patched"
+  fi
+
+  log 'kernel: configuring'
+  "${make[@]}" -s tinyconfig > "$work/config.log" 2>&1 || die "tinyconfig failed: see $work/config.log"
+  kernel_fragment "$name" >> "$object/.config"
+  "${make[@]}" -s olddefconfig >> "$work/config.log" 2>&1 || die "olddefconfig failed: see $work/config.log"
+  kernel_check_config "$object/.config" "$name"
+
+  log "kernel: compiling with $jobs jobs; a few minutes, once"
+  kernel_progress() { echo "compiling, $(find "$object" -name '*.o' | wc -l) of about 1100 objects"; }
+  run_long kernel "$work/build.log" kernel_progress "${make[@]}" -s -j"$jobs" vmlinux bzImage
+
+  objcopy --strip-all --remove-section=.comment "$object/vmlinux" "$out/vmlinux"
+  cp "$object/arch/x86/boot/bzImage" "$object/System.map" "$out/"
+  cp "$object/.config" "$out/config"
+  "${make[@]}" -s kernelrelease > "$out/release" 2> /dev/null
+}
