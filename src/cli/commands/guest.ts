@@ -1,0 +1,73 @@
+/** `tsvm guest`: the guests that tsvm builds itself. */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { fileURLToPath } from 'node:url';
+import { Command } from 'commander';
+import { TsvmError } from '../../errors.js';
+import { DEFAULT_GUEST, guestDirectory, listGuests, removeGuest } from '../../host/guest-store.js';
+
+const EXAMPLES = `
+Examples:
+  tsvm guest build          build the default guest, unless it is there (a few minutes, once)
+  tsvm guest list --json
+  tsvm guest clean          remove guests whose recipe has changed since
+  tsvm guest clean --all    remove every built guest`;
+
+export function guestCommand(): Command {
+  const guest = new Command('guest')
+    .summary('build, list and clean the guests that tsvm makes')
+    .description('The default guest is a small Linux kernel, an init and a busybox, built from Debian’s sources.')
+    .addHelpText('after', EXAMPLES);
+  guest
+    .command('build')
+    .description('build a guest; nothing happens if it is there')
+    .argument('[name]', 'which recipe', DEFAULT_GUEST)
+    .addHelpText('after', EXAMPLES)
+    .action(async (name: string) => {
+      process.exitCode = await build(name);
+    });
+  guest
+    .command('list')
+    .description('list the built guests')
+    .option('--json', 'print JSON')
+    .addHelpText('after', EXAMPLES)
+    .action(async (options: { json?: boolean }) => {
+      const guests = await listGuests();
+      if (options.json === true) {
+        process.stdout.write(`${JSON.stringify(guests, undefined, 2)}\n`);
+        return;
+      }
+      if (guests.length === 0) process.stdout.write(`no guest is built in ${guestDirectory()}; build one: tsvm guest build\n`);
+      for (const { name, key, version, current, directory } of guests) {
+        process.stdout.write(`${name}  Linux ${version}  ${key}${current ? '' : '  (old recipe)'}  ${directory}\n`);
+      }
+    });
+  guest
+    .command('clean')
+    .description('remove built guests whose recipe has changed since')
+    .option('--all', 'remove all of them')
+    .addHelpText('after', EXAMPLES)
+    .action(async (options: { all?: boolean }) => {
+      for (const built of await listGuests()) {
+        if (built.current && options.all !== true) continue;
+        await removeGuest(built);
+        process.stdout.write(`removed ${built.directory}\n`);
+      }
+    });
+  return guest;
+}
+
+/** Runs the recipe with this terminal; its exit status. */
+function build(name: string): Promise<number> {
+  const script = fileURLToPath(new URL('../../../guests/build', import.meta.url));
+  if (!existsSync(script)) {
+    throw new TsvmError('TSVM_GUEST_BUILD', `the recipes are missing: ${script}`, { hint: 'reinstall tsvm' });
+  }
+  return new Promise((resolve, reject) => {
+    const child = spawn(script, ['all', name], { stdio: 'inherit' });
+    child.once('error', (cause) =>
+      reject(new TsvmError('TSVM_GUEST_BUILD', `cannot run ${script}: ${cause.message}`, { cause })),
+    );
+    child.once('exit', (code, signal) => resolve(code ?? (signal === 'SIGINT' ? 130 : 1)));
+  });
+}

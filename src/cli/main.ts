@@ -1,0 +1,70 @@
+#!/usr/bin/env node
+/** The `tsvm` command. One file per subcommand, in commands/. */
+import { readFileSync } from 'node:fs';
+import { Command, CommanderError } from 'commander';
+import { TsvmError } from '../errors.js';
+import { bootCommand } from './commands/boot.js';
+import { completionCommand } from './commands/completion.js';
+import { doctorCommand } from './commands/doctor.js';
+import { guestCommand } from './commands/guest.js';
+import { EXIT_CODES } from './exit-codes.js';
+
+/** In the order of `tsvm --help`. */
+const commands: readonly (() => Command)[] = [bootCommand, doctorCommand, guestCommand, completionCommand];
+
+const EXAMPLES = `
+Examples:
+  tsvm boot                          boot the default guest to a shell (Ctrl-A x ends it)
+  tsvm boot -- uname -a              run one command in a fresh machine; its exit status is tsvm's
+  tsvm boot --kernel bzImage --disk root.img --append root=/dev/vda
+  tsvm doctor                        what this host can do`;
+
+/** The whole command line as commander knows it. */
+export function createProgram(): Command {
+  const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+  const program = new Command('tsvm')
+    .description('A lightweight virtual machine monitor over KVM, with its devices in TypeScript')
+    .version(manifest.version, '-V, --version', 'print the version')
+    .option('--debug', 'print the stack of an error')
+    .showSuggestionAfterError()
+    .addHelpText('after', EXAMPLES)
+    .configureOutput({ outputError: () => {} });
+  for (const create of commands) program.addCommand(create());
+  for (const command of withSubcommands(program)) {
+    command.exitOverride().configureOutput({ outputError: () => {} });
+  }
+  return program;
+}
+
+function withSubcommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withSubcommands)];
+}
+
+/** Prints an error as people want to read it, and says what to exit with. */
+function report(error: unknown, debug: boolean): number {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return 0; // --help and --version
+    if (error.code === 'commander.help') return EXIT_CODES.usage; // the help was printed for want of a command
+    process.stderr.write(`tsvm: ${error.message.replace(/^error: /, '')}\n`);
+    process.stderr.write('hint: tsvm --help lists the commands, tsvm COMMAND --help its options\n');
+    return EXIT_CODES.usage;
+  }
+  if (error instanceof TsvmError) {
+    process.stderr.write(`tsvm: ${error.message}\n`);
+    if (error.hint !== undefined) process.stderr.write(`hint: ${error.hint}\n`);
+    if (debug) process.stderr.write(`${error.stack}\n${error.cause instanceof Error ? `cause: ${error.cause.stack}\n` : ''}`);
+    return HOST_ERRORS.has(error.code) ? EXIT_CODES.hostFailure : EXIT_CODES.usage;
+  }
+  process.stderr.write(`tsvm: internal error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  return EXIT_CODES.hostFailure;
+}
+
+/** Errors that no other input would have avoided. */
+const HOST_ERRORS: ReadonlySet<string> = new Set(['TSVM_KVM', 'TSVM_HOST']);
+
+const program = createProgram();
+try {
+  await program.parseAsync(process.argv);
+} catch (error) {
+  process.exitCode = report(error, program.opts<{ debug?: boolean }>().debug === true);
+}

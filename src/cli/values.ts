@@ -1,0 +1,46 @@
+/** Values on the command line: sizes, durations, counts. */
+import { TsvmError } from '../errors.js';
+import { GIB, KIB, MIB } from '../util/units.js';
+
+const SIZE_UNITS: Readonly<Record<string, number>> = { '': 1, k: KIB, m: MIB, g: GIB, t: 1024 * GIB };
+
+/** `256M`, `1G`, `512MiB`, `1.5g`; a bare number is bytes. */
+export function parseSize(flag: string, text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(text.trim());
+  const unit = match === null ? undefined : SIZE_UNITS[(match[2] ?? '').toLowerCase()];
+  if (match === null || unit === undefined) throw badValue(flag, text, 'a size', '256M or 1G');
+  const bytes = Number(match[1]) * unit;
+  if (!Number.isSafeInteger(Math.round(bytes))) throw badValue(flag, text, 'a size', '256M or 1G');
+  return Math.round(bytes);
+}
+
+/** `60s`, `500ms`, `2m`; a bare number is seconds. Milliseconds. */
+export function parseDuration(flag: string, text: string): number {
+  const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|)$/.exec(text.trim());
+  if (match === null) throw badValue(flag, text, 'a duration', '60s, 500ms or 2m');
+  const unitMs = { ms: 1, s: 1000, '': 1000, m: 60_000, h: 3_600_000 }[match[2] as 'ms' | 's' | 'm' | 'h' | ''];
+  const ms = Math.round(Number(match[1]) * unitMs);
+  // setTimeout fires at once for delays beyond 2^31 - 1.
+  if (ms < 1 || ms > 0x7fff_ffff) throw badValue(flag, text, 'a duration of 1ms to 24 days', '60s, 500ms or 2m');
+  return ms;
+}
+
+/** A whole number in a range. */
+export function parseCount(flag: string, text: string, min: number, max: number): number {
+  const value = Number(text);
+  if (!/^\d+$/.test(text.trim()) || value < min || value > max) {
+    throw badValue(flag, text, `a whole number from ${min} to ${max}`, String(min));
+  }
+  return value;
+}
+
+/** One of a few words. */
+export function parseChoice<Choice extends string>(flag: string, text: string, choices: readonly Choice[]): Choice {
+  const found = choices.find((choice) => choice === text);
+  if (found === undefined) throw badValue(flag, text, `one of ${choices.join(', ')}`, choices[0] ?? '');
+  return found;
+}
+
+function badValue(flag: string, text: string, expected: string, example: string): TsvmError {
+  return new TsvmError('TSVM_USAGE', `${flag}: '${text}' is not ${expected}`, { hint: `for example: ${flag} ${example}` });
+}

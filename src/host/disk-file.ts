@@ -1,0 +1,158 @@
+/** A raw disk image, or a block device, behind a virtio disk. I/O goes straight between file and guest memory. */
+import { type FileHandle, constants, open } from 'node:fs/promises';
+import type { BlockBackend } from '../devices/host.js';
+import { TsvmError } from '../errors.js';
+import type { NativeAddon } from '../native/binding.js';
+import { describeFileError } from './files.js';
+
+const SECTOR_BYTES = 512;
+
+const FALLOC_FL_KEEP_SIZE = 0x1;
+const FALLOC_FL_PUNCH_HOLE = 0x2;
+const FALLOC_FL_ZERO_RANGE = 0x10;
+/** Zeroes written where the file system cannot punch or zero a range. */
+const ZEROES = new Uint8Array(64 * 1024);
+
+/**
+ * Opens a disk and locks it: one machine may write to it, or any number may read it. The lock is flock(2)'s and goes with
+ * the process.
+ *
+ * @throws TsvmError `TSVM_DISK`, naming the path.
+ */
+export async function openDiskFile(addon: NativeAddon, path: string, options: { readOnly: boolean }): Promise<BlockBackend> {
+  const { readOnly } = options;
+  let file: FileHandle;
+  try {
+    file = await open(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
+  } catch (cause) {
+    const hint = readOnly ? 'check the path' : 'check the path and its permissions, or add ,ro to open it read-only';
+    throw new TsvmError('TSVM_DISK', `cannot open disk ${path}: ${describeFileError(cause)}`, { hint, cause });
+  }
+  try {
+    const sizeBytes = await diskBytes(addon, file, path);
+    if (!addon.flock(file.fd, readOnly ? 'shared' : 'exclusive')) {
+      throw new TsvmError('TSVM_DISK', `disk ${path} is in use by another machine`, {
+        hint: 'two machines may share a disk only if both open it read-only: --disk PATH,ro',
+      });
+    }
+    return new DiskFile(addon, file, sizeBytes, readOnly);
+  } catch (error) {
+    await file.close();
+    throw error;
+  }
+}
+
+async function diskBytes(addon: NativeAddon, file: FileHandle, path: string): Promise<number> {
+  const stat = await file.stat();
+  if (stat.isDirectory()) {
+    throw new TsvmError('TSVM_DISK', `disk ${path} is a directory`, { hint: 'give a raw image or a block device' });
+  }
+  if (!stat.isFile() && !stat.isBlockDevice()) {
+    throw new TsvmError('TSVM_DISK', `disk ${path} is neither a file nor a block device`, { hint: 'give a raw image' });
+  }
+  const bytes = stat.isFile() ? stat.size : addon.blockDeviceBytes(file.fd);
+  if (bytes < SECTOR_BYTES) {
+    throw new TsvmError('TSVM_DISK', `disk ${path} is shorter than a sector: ${bytes} bytes`, {
+      hint: `make it larger: truncate -s 64M ${path}`,
+    });
+  }
+  return bytes - (bytes % SECTOR_BYTES);
+}
+
+class DiskFile implements BlockBackend {
+  readonly sizeBytes: number;
+  readonly readOnly: boolean;
+  readonly #addon: NativeAddon;
+  readonly #file: FileHandle;
+
+  constructor(addon: NativeAddon, file: FileHandle, sizeBytes: number, readOnly: boolean) {
+    this.#addon = addon;
+    this.#file = file;
+    this.sizeBytes = sizeBytes;
+    this.readOnly = readOnly;
+  }
+
+  async readv(buffers: readonly Uint8Array[], offset: number): Promise<number> {
+    return await wholeTransfer(buffers, offset, async (rest, at) => (await this.#file.readv(rest, at)).bytesRead);
+  }
+
+  async writev(buffers: readonly Uint8Array[], offset: number): Promise<number> {
+    return await wholeTransfer(buffers, offset, async (rest, at) => (await this.#file.writev(rest, at)).bytesWritten);
+  }
+
+  /** fdatasync(2): data, and the metadata that is needed to read it back. */
+  async flush(): Promise<void> {
+    await this.#file.datasync();
+  }
+
+  async discard(offset: number, length: number): Promise<void> {
+    try {
+      await this.#addon.fallocate(this.#file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+    } catch (error) {
+      if (!isUnsupported(error)) throw error;
+      // A discard is a hint: a file system without holes keeps the data.
+    }
+  }
+
+  async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
+    const mode = mayUnmap ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE : FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+    try {
+      await this.#addon.fallocate(this.#file.fd, mode, offset, length);
+      return;
+    } catch (error) {
+      if (!isUnsupported(error)) throw error;
+    }
+    for (let done = 0; done < length; ) {
+      const piece = ZEROES.subarray(0, Math.min(ZEROES.length, length - done));
+      const written = await this.writev([piece], offset + done);
+      if (written === 0) throw new Error('short write');
+      done += written;
+    }
+  }
+
+  async close(): Promise<void> {
+    try {
+      // The guest may have turned off without a flush; what it wrote is not lost to a crash of the host soon after.
+      if (!this.readOnly) await this.flush();
+    } finally {
+      await this.#file.close();
+    }
+  }
+}
+
+/** Goes on after a short transfer until nothing more moves: at the end of a file, or of the disk under it. */
+async function wholeTransfer(
+  buffers: readonly Uint8Array[],
+  offset: number,
+  transfer: (rest: Uint8Array[], at: number) => Promise<number>,
+): Promise<number> {
+  let rest = [...buffers];
+  let done = 0;
+  while (rest.length > 0) {
+    const moved = await transfer(rest, offset + done);
+    if (moved === 0) break;
+    done += moved;
+    rest = without(rest, moved);
+  }
+  return done;
+}
+
+/** The buffers that are left after their first `bytes` bytes. */
+function without(buffers: readonly Uint8Array[], bytes: number): Uint8Array[] {
+  const rest: Uint8Array[] = [];
+  let skip = bytes;
+  for (const buffer of buffers) {
+    if (skip >= buffer.length) {
+      skip -= buffer.length;
+    } else {
+      rest.push(skip === 0 ? buffer : buffer.subarray(skip));
+      skip = 0;
+    }
+  }
+  return rest;
+}
+
+function isUnsupported(error: unknown): boolean {
+  const code = (error as { code?: unknown }).code;
+  return code === 'EOPNOTSUPP' || code === 'ENOSYS' || code === 'ENOTSUP' || code === 'EINVAL' || code === 'ENODEV';
+}

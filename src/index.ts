@@ -1,0 +1,41 @@
+/**
+ * tsvm as a library: machines as objects.
+ *
+ * @example
+ * ```ts
+ * import { createMachine, findGuest } from 'tsvm';
+ *
+ * const guest = await findGuest();
+ * await using machine = await createMachine({
+ *   kernel: guest.kernel,
+ *   initrd: guest.initramfs,
+ *   cmdline: `${guest.cmdline} console=ttyS0`,
+ *   discovery: guest.discovery,
+ *   command: { argv: ['uname', '-a'], tty: false },
+ * });
+ * machine.on('console', (bytes) => process.stdout.write(bytes));
+ * await machine.start();
+ * console.log(await machine.wait()); // { kind: 'power-off', exitStatus: 0 }
+ * ```
+ *
+ * @packageDocumentation
+ */
+export type { BusDevice, FastRegister } from './bus/bus-device.js';
+export type { Irq } from './bus/irq.js';
+export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/registry.js';
+export { GuestError, TsvmError, type TsvmErrorCode } from './errors.js';
+export { findGuest, type Guest, listGuests } from './host/guest-store.js';
+export type { DeviceDiscovery, GuestCommand, MachineConfig } from './machine/config.js';
+export {
+  createMachine,
+  type Machine,
+  type MachineEnd,
+  type MachineEvents,
+  type MachineState,
+  type MachineTimeline,
+} from './machine/machine.js';
+export type { ExitMetrics } from './machine/metrics.js';
+export type { MachineConsole } from './machine/terminal.js';
+export type { GuestMemory } from './memory/guest-memory.js';
+export type { Chain, ChainReader, ChainWriter } from './virtio/chain.js';
+export type { ConfigSpace, DeviceState, VirtioContext, VirtioDevice, Virtqueue } from './virtio/device.js';

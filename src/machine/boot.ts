@@ -1,0 +1,108 @@
+/** Brings what the operator named into the machine: kernel, initramfs, command line, firmware. */
+import { joinCmdline } from '../boot/cmdline.js';
+import { commandSegment } from '../boot/cpio.js';
+import { type DeviceRow, loadLinux, writeResetHandover } from '../boot/load.js';
+import { type FirmwareImage, builtinFirmware, loadFirmware } from '../boot/firmware.js';
+import { unpackInitrd } from '../boot/unpack-initrd.js';
+import { readInputFile } from '../host/files.js';
+import type { HostProfile } from '../kvm/profiles/profile.js';
+import type { Vm } from '../kvm/vm.js';
+import type { GuestMemory } from '../memory/guest-memory.js';
+import { GIB, MIB } from '../util/units.js';
+import type { GuestCommand, MachineConfig } from './config.js';
+import { setEntryState } from './entry.js';
+
+const MAX_KERNEL_BYTES = 512 * MIB;
+const MAX_INITRD_BYTES = 2 * GIB - 1;
+const MAX_FIRMWARE_BYTES = 16 * MIB;
+
+/** Files in memory, before anything of the machine exists. */
+export interface BootFiles {
+  readonly kernel: Uint8Array | undefined;
+  /** The initramfs in segments, unpacked as asked. */
+  readonly initrd: readonly Uint8Array[];
+  readonly firmware: FirmwareImage | undefined;
+}
+
+/** Reads and unpacks every file that the configuration names; nothing is half-done if one is bad. */
+export async function readBootFiles(config: MachineConfig): Promise<BootFiles> {
+  const [kernel, initrd, rom] = await Promise.all([
+    config.kernel === undefined
+      ? undefined
+      : readInputFile('kernel', config.kernel, {
+          code: 'TSVM_KERNEL_IMAGE',
+          maxBytes: MAX_KERNEL_BYTES,
+          hint: 'give a bzImage or vmlinux: --kernel FILE',
+        }),
+    config.initrd === undefined
+      ? undefined
+      : readInputFile('initramfs', config.initrd, { code: 'TSVM_INITRD', maxBytes: MAX_INITRD_BYTES }),
+    config.firmware === undefined || config.firmware === 'builtin'
+      ? undefined
+      : readInputFile('firmware', config.firmware, { code: 'TSVM_FIRMWARE', maxBytes: MAX_FIRMWARE_BYTES }),
+  ]);
+  const segments: Uint8Array[] = [];
+  if (initrd !== undefined) segments.push(...(config.unpackInitrd === false ? [initrd] : await unpackInitrd(initrd)));
+  if (config.command !== undefined) segments.push(commandSegment(commandStrings(config.command)));
+  return {
+    kernel,
+    initrd: segments,
+    firmware: rom !== undefined ? loadFirmware(rom) : config.firmware === 'builtin' ? builtinFirmware() : undefined,
+  };
+}
+
+/** The guest init's options, as guests/README.md lists them. */
+function commandStrings(command: GuestCommand): { options: string[]; argv: readonly string[] } {
+  const options = [`tty=${command.tty === false ? 0 : 1}`];
+  if (command.rows !== undefined) options.push(`rows=${command.rows}`);
+  if (command.columns !== undefined) options.push(`cols=${command.columns}`);
+  if (command.cwd !== undefined) options.push(`cwd=${command.cwd}`);
+  for (const [name, value] of Object.entries(command.env ?? {})) options.push(`env=${name}=${value}`);
+  return { options, argv: command.argv };
+}
+
+export interface GuestParts {
+  readonly config: MachineConfig;
+  readonly files: BootFiles;
+  readonly memory: GuestMemory;
+  readonly vm: Vm;
+  readonly profile: HostProfile;
+  readonly slots: readonly DeviceRow[];
+}
+
+/** Loads the guest and sets the boot processor's registers. Returns the kernel's command line. */
+export async function loadGuest(parts: GuestParts): Promise<string> {
+  const { config, files, memory, vm, profile, slots } = parts;
+  const { firmware, kernel } = files;
+  if (firmware?.lowCopy !== undefined) memory.write(firmware.lowCopy.addr, firmware.lowCopy.bytes);
+  if (kernel === undefined) return '';
+  const discovery = config.discovery ?? 'acpi';
+  const cmdline = joinCmdline([
+    config.cmdline,
+    ...profile.kernelParameters,
+    ...(discovery === 'cmdline' ? slots.map(deviceParameter) : []),
+  ]);
+  const { entry } = await loadLinux(memory, {
+    image: kernel,
+    initrd: files.initrd,
+    cmdline,
+    cpus: config.cpus ?? 1,
+    devices: slots,
+    acpi: discovery === 'acpi',
+    mptable: true,
+    entry: config.entry ?? 'auto',
+  });
+  // A vCPU that nobody touches starts at the reset vector.
+  if (firmware === undefined) {
+    const boot = vm.vcpus[0];
+    if (boot !== undefined) setEntryState(boot, entry);
+  } else {
+    writeResetHandover(memory, entry);
+  }
+  return cmdline;
+}
+
+/** Documentation/admin-guide/kernel-parameters.txt, virtio_mmio.device=. */
+function deviceParameter(row: DeviceRow): string {
+  return `virtio_mmio.device=${row.length}@0x${row.addr.toString(16)}:${row.gsi}`;
+}

@@ -1,0 +1,113 @@
+/** What a machine is made of, as the library's users say it, and the checks that need no host. */
+import { z } from 'zod';
+import type { KernelEntry } from '../boot/kernel-image.js';
+import type { DeviceRequest } from '../devices/registry.js';
+import { TsvmError } from '../errors.js';
+import { MIB, PAGE_BYTES, formatBytes } from '../util/units.js';
+
+export const MIN_MEMORY_BYTES = 2 * MIB;
+/** The guest's physical addresses must stay below what every x86-64 CPU can reach (2^40), with room for the hole. */
+export const MAX_MEMORY_BYTES = 512 * 1024 * MIB;
+export const DEFAULT_MEMORY_BYTES = 128 * MIB;
+/** One byte holds an APIC id in the MP table and in xAPIC mode; 64 is what is tested. */
+export const MAX_CPUS = 64;
+
+/** A program that the guest's init runs instead of a shell. */
+export interface GuestCommand {
+  /** Program and arguments. Empty: an interactive shell. */
+  readonly argv: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** Give the program a terminal with echo and line editing (true), or byte-exact output (false). Default true. */
+  readonly tty?: boolean;
+  readonly rows?: number;
+  readonly columns?: number;
+}
+
+/** How the guest learns of its virtio devices: from the DSDT, or from `virtio_mmio.device=` parameters. */
+export type DeviceDiscovery = 'acpi' | 'cmdline';
+
+
+export interface MachineConfig {
+  /** A bzImage or an ELF vmlinux: a path. Not needed with a firmware file of one's own. */
+  readonly kernel?: string;
+  readonly initrd?: string;
+  /** Unpack a compressed initramfs on the host (default), or leave it to the guest. */
+  readonly unpackInitrd?: boolean;
+  /** The kernel's command line. The host profile's parameters and the devices' are added to it. */
+  readonly cmdline?: string;
+  /** Bytes of RAM: a multiple of 4 KiB, from 2 MiB up. Default 128 MiB. */
+  readonly memoryBytes?: number;
+  /** vCPUs, 1 to 64. Default 1. */
+  readonly cpus?: number;
+  /** In the order of their slots. */
+  readonly devices?: readonly DeviceRequest[];
+  /** Where the guest's console is. `none` leaves the serial port out as well. Default `serial`. */
+  readonly console?: 'serial' | 'virtio' | 'none';
+  readonly command?: GuestCommand;
+  readonly entry?: KernelEntry;
+  readonly discovery?: DeviceDiscovery;
+  /** `builtin`: the reset-vector ROM starts the kernel. A path: a foreign ROM, and no kernel is loaded. */
+  readonly firmware?: string;
+  /** Name of a host profile, or `auto`. */
+  readonly profile?: string;
+}
+
+const schema = z.strictObject({
+  kernel: z.string().min(1).optional(),
+  initrd: z.string().min(1).optional(),
+  unpackInitrd: z.boolean().optional(),
+  cmdline: z.string().optional(),
+  memoryBytes: z.number().int().optional(),
+  cpus: z.number().int().optional(),
+  devices: z.array(z.custom<DeviceRequest>((value) => typeof value === 'object' && value !== null)).optional(),
+  console: z.enum(['serial', 'virtio', 'none']).optional(),
+  command: z
+    .strictObject({
+      argv: z.array(z.string()),
+      env: z.record(z.string(), z.string()).optional(),
+      cwd: z.string().optional(),
+      tty: z.boolean().optional(),
+      rows: z.number().int().positive().optional(),
+      columns: z.number().int().positive().optional(),
+    })
+    .optional(),
+  entry: z.enum(['auto', 'pvh', 'bzimage']).optional(),
+  discovery: z.enum(['acpi', 'cmdline']).optional(),
+  firmware: z.string().min(1).optional(),
+  profile: z.string().min(1).optional(),
+});
+
+/**
+ * Checks a configuration as far as that is possible without the host.
+ *
+ * @throws TsvmError `TSVM_CONFIG`, naming the field.
+ */
+export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: number }): void {
+  const parsed = schema.safeParse(config);
+  if (!parsed.success) {
+    const issue = parsed.error.issues[0];
+    throw new TsvmError('TSVM_CONFIG', `${issue?.path.join('.') || 'the configuration'}: ${issue?.message ?? 'is not valid'}`);
+  }
+  const memoryBytes = config.memoryBytes ?? DEFAULT_MEMORY_BYTES;
+  if (memoryBytes < MIN_MEMORY_BYTES) {
+    throw new TsvmError('TSVM_CONFIG', `memory: ${formatBytes(memoryBytes)} is too little for a machine`, {
+      hint: `give it at least ${formatBytes(MIN_MEMORY_BYTES)}, and a Linux guest 32 MiB: --memory 128M`,
+    });
+  }
+  if (memoryBytes % PAGE_BYTES !== 0) {
+    throw new TsvmError('TSVM_CONFIG', `memory: ${memoryBytes} bytes is not a multiple of 4 KiB`);
+  }
+  if (memoryBytes > Math.min(host.totalMemoryBytes, MAX_MEMORY_BYTES)) {
+    throw new TsvmError('TSVM_CONFIG', `memory: ${formatBytes(memoryBytes)} is more than this host has (${formatBytes(host.totalMemoryBytes)})`, {
+      hint: 'give the machine less: --memory 1G',
+    });
+  }
+  const cpus = config.cpus ?? 1;
+  if (cpus < 1 || cpus > MAX_CPUS) {
+    throw new TsvmError('TSVM_CONFIG', `cpus: ${cpus} is not from 1 to ${MAX_CPUS}`, { hint: 'for example: --cpus 2' });
+  }
+  if (config.kernel === undefined && (config.firmware === undefined || config.firmware === 'builtin')) {
+    throw new TsvmError('TSVM_CONFIG', 'no kernel is given', { hint: 'give a bzImage or vmlinux: --kernel FILE' });
+  }
+}

@@ -1,0 +1,28 @@
+/** A small typed event emitter whose subscriptions are disposable. A listener that throws does not stop the others. */
+
+export class Events<EventMap extends Record<string, unknown>> {
+  readonly #listeners = new Map<keyof EventMap, Set<(payload: never) => void>>();
+
+  on<Name extends keyof EventMap>(name: Name, listener: (payload: EventMap[Name]) => void): Disposable {
+    let listeners = this.#listeners.get(name);
+    if (listeners === undefined) {
+      listeners = new Set();
+      this.#listeners.set(name, listeners);
+    }
+    listeners.add(listener);
+    return { [Symbol.dispose]: () => void listeners.delete(listener) };
+  }
+
+  emit<Name extends keyof EventMap>(name: Name, payload: EventMap[Name]): void {
+    for (const listener of this.#listeners.get(name) ?? []) {
+      try {
+        (listener as (payload: EventMap[Name]) => void)(payload);
+      } catch (error) {
+        // The machine must not stop half-way because its observer failed; the failure still reaches the process.
+        queueMicrotask(() => {
+          throw error;
+        });
+      }
+    }
+  }
+}

@@ -1,0 +1,123 @@
+/** Who sits where: the devices of a machine on its two buses, with their interrupts and their way out. */
+import { Bus } from '../bus/bus.js';
+import type { BusDevice } from '../bus/bus-device.js';
+import { ACPI_POWER_PORTS, AcpiPower } from '../devices/legacy/acpi-power.js';
+import { BOOT_MARKS_PORTS, BootMarks } from '../devices/legacy/boot-marks.js';
+import { DEBUG_CONSOLE_PORTS, DebugConsole } from '../devices/legacy/debug-console.js';
+import { I8042, I8042_PORTS } from '../devices/legacy/i8042.js';
+import { RTC_PORTS, Rtc } from '../devices/legacy/rtc.js';
+import { SERIAL_PORTS, Serial } from '../devices/legacy/serial.js';
+import { TsvmError } from '../errors.js';
+import type { GuestMemory } from '../memory/guest-memory.js';
+import {
+  ACPI_POWER_PORT,
+  BOOT_MARKS_PORT,
+  DEBUG_CONSOLE_PORT,
+  I8042_PORT,
+  RTC_PORT,
+  SERIAL_IRQ,
+  SERIAL_PORT,
+  VIRTIO_GSIS,
+  VIRTIO_MMIO_ADDR,
+  VIRTIO_MMIO_BYTES,
+  VIRTIO_MMIO_STRIDE,
+  ramRanges,
+} from '../memory/layout.js';
+import type { VirtioDevice } from '../virtio/device.js';
+import { VirtioMmio } from '../virtio/transport/mmio.js';
+import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
+import type { Terminal } from './terminal.js';
+import type { Space, Wiring } from './wiring.js';
+
+/** What devices tell the machine. */
+export interface PlatformEvents {
+  onMark(code: number): void;
+  onExitStatus(status: number): void;
+  onPowerOff(): void;
+  onReset(): void;
+  onDeviceError(device: string, reason: string): void;
+}
+
+export interface PlatformOptions {
+  readonly config: MachineConfig;
+  readonly memory: GuestMemory;
+  readonly wiring: Wiring;
+  readonly terminal: Terminal;
+  /** In the order of their slots. */
+  readonly devices: readonly VirtioDevice[];
+  readonly events: PlatformEvents;
+}
+
+/** A virtio device in its slot. */
+export interface Slot {
+  readonly addr: number;
+  readonly length: number;
+  readonly gsi: number;
+  readonly transport: VirtioMmio;
+}
+
+export class Platform {
+  readonly ports = new Bus();
+  readonly mmio = new Bus();
+  readonly slots: readonly Slot[];
+  readonly #wiring: Wiring;
+
+  constructor(options: PlatformOptions) {
+    const { config, memory, wiring, events, terminal, devices } = options;
+    this.#wiring = wiring;
+    const kind = config.console ?? 'serial';
+    if (kind !== 'none') {
+      const serial = new Serial({
+        irq: wiring.irq(SERIAL_IRQ),
+        onOutput: terminal.onOutput,
+        onDrain: () => terminal.onDrain(),
+      });
+      this.#attach('port', SERIAL_PORT, SERIAL_PORTS, serial);
+      if (kind === 'serial') terminal.connect({ input: (bytes) => serial.input(bytes), resize: () => {} });
+    }
+    this.#attach('port', I8042_PORT, I8042_PORTS, new I8042({ onReset: events.onReset }));
+    this.#attach('port', RTC_PORT, RTC_PORTS, new Rtc({ now: Date.now, firmware: firmwareFacts(config) }));
+    this.#attach('port', BOOT_MARKS_PORT, BOOT_MARKS_PORTS, new BootMarks(events));
+    this.#attach('port', ACPI_POWER_PORT, ACPI_POWER_PORTS, new AcpiPower(events));
+    if (config.firmware !== undefined) {
+      const debugConsole = new DebugConsole({ onOutput: terminal.onOutput });
+      this.#attach('port', DEBUG_CONSOLE_PORT, DEBUG_CONSOLE_PORTS, debugConsole);
+    }
+    this.slots = devices.map((device, index) => this.#addSlot(index, device, memory, events));
+  }
+
+  #addSlot(index: number, device: VirtioDevice, memory: GuestMemory, events: PlatformEvents): Slot {
+    const gsi = VIRTIO_GSIS[index];
+    if (gsi === undefined) {
+      throw new TsvmError('TSVM_CONFIG', `devices: more than ${VIRTIO_GSIS.length} virtio devices in one machine`);
+    }
+    const addr = VIRTIO_MMIO_ADDR + index * VIRTIO_MMIO_STRIDE;
+    const transport = new VirtioMmio({
+      device,
+      memory,
+      irq: this.#wiring.irq(gsi),
+      events: { needsReset: (name, reason) => events.onDeviceError(name, reason) },
+    });
+    this.#attach('memory', addr, VIRTIO_MMIO_BYTES, transport);
+    return { addr, length: VIRTIO_MMIO_STRIDE, gsi, transport };
+  }
+
+  #attach(space: Space, addr: number, length: number, device: BusDevice): void {
+    (space === 'port' ? this.ports : this.mmio).attach(addr, length, device);
+    this.#wiring.add(space, addr, device);
+  }
+
+  /** Waits for requests in flight, and takes no new ones: afterwards no device touches guest memory. */
+  async pause(): Promise<void> {
+    await Promise.all(this.slots.map((slot) => slot.transport.pause()));
+  }
+
+  resume(): void {
+    for (const slot of this.slots) slot.transport.resume();
+  }
+}
+
+function firmwareFacts(config: MachineConfig) {
+  const [low, high] = ramRanges(config.memoryBytes ?? DEFAULT_MEMORY_BYTES);
+  return { lowMemoryBytes: low?.length ?? 0, highMemoryBytes: high?.length ?? 0, cpuCount: config.cpus ?? 1 };
+}
