@@ -53,7 +53,8 @@ export function attachConsole(machine: Machine, options: ConsoleOptions): () => 
     else if (bytes.includes(CTRL_C)) void machine.stop();
   };
   // In canonical mode a second Ctrl-D ends a line that has no newline.
-  const onEnd = (): void => send(Uint8Array.from(lastByte === NEWLINE ? [END_OF_INPUT] : [END_OF_INPUT, END_OF_INPUT]));
+  const onEnd = (): void =>
+    send(Uint8Array.from(lastByte === NEWLINE ? [END_OF_INPUT] : [END_OF_INPUT, END_OF_INPUT]));
   const onResize = (): void => machine.console.resize(stdout.columns, stdout.rows);
   const listen = (): void => {
     stdin.on('data', onInput);

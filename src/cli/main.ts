@@ -21,7 +21,9 @@ Examples:
 
 /** The whole command line as commander knows it. */
 export function createProgram(): Command {
-  const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as { version: string };
+  const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+    version: string;
+  };
   const program = new Command('tsvm')
     .description('A lightweight virtual machine monitor over KVM, with its devices in TypeScript')
     .version(manifest.version, '-V, --version', 'print the version')
@@ -52,10 +54,15 @@ function report(error: unknown, debug: boolean): number {
   if (error instanceof TsvmError) {
     process.stderr.write(`tsvm: ${error.message}\n`);
     if (error.hint !== undefined) process.stderr.write(`hint: ${error.hint}\n`);
-    if (debug) process.stderr.write(`${error.stack}\n${error.cause instanceof Error ? `cause: ${error.cause.stack}\n` : ''}`);
+    if (debug)
+      process.stderr.write(
+        `${error.stack}\n${error.cause instanceof Error ? `cause: ${error.cause.stack}\n` : ''}`,
+      );
     return HOST_ERRORS.has(error.code) ? EXIT_CODES.hostFailure : EXIT_CODES.usage;
   }
-  process.stderr.write(`tsvm: internal error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`);
+  process.stderr.write(
+    `tsvm: internal error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+  );
   return EXIT_CODES.hostFailure;
 }
 

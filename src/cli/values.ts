@@ -18,10 +18,13 @@ export function parseSize(flag: string, text: string): number {
 export function parseDuration(flag: string, text: string): number {
   const match = /^(\d+(?:\.\d+)?)\s*(ms|s|m|h|)$/.exec(text.trim());
   if (match === null) throw badValue(flag, text, 'a duration', '60s, 500ms or 2m');
-  const unitMs = { ms: 1, s: 1000, '': 1000, m: 60_000, h: 3_600_000 }[match[2] as 'ms' | 's' | 'm' | 'h' | ''];
+  const unitMs = { ms: 1, s: 1000, '': 1000, m: 60_000, h: 3_600_000 }[
+    match[2] as 'ms' | 's' | 'm' | 'h' | ''
+  ];
   const ms = Math.round(Number(match[1]) * unitMs);
   // setTimeout fires at once for delays beyond 2^31 - 1.
-  if (ms < 1 || ms > 0x7fff_ffff) throw badValue(flag, text, 'a duration of 1ms to 24 days', '60s, 500ms or 2m');
+  if (ms < 1 || ms > 0x7fff_ffff)
+    throw badValue(flag, text, 'a duration of 1ms to 24 days', '60s, 500ms or 2m');
   return ms;
 }
 
@@ -35,12 +38,18 @@ export function parseCount(flag: string, text: string, min: number, max: number)
 }
 
 /** One of a few words. */
-export function parseChoice<Choice extends string>(flag: string, text: string, choices: readonly Choice[]): Choice {
+export function parseChoice<Choice extends string>(
+  flag: string,
+  text: string,
+  choices: readonly Choice[],
+): Choice {
   const found = choices.find((choice) => choice === text);
   if (found === undefined) throw badValue(flag, text, `one of ${choices.join(', ')}`, choices[0] ?? '');
   return found;
 }
 
 function badValue(flag: string, text: string, expected: string, example: string): TsvmError {
-  return new TsvmError('TSVM_USAGE', `${flag}: '${text}' is not ${expected}`, { hint: `for example: ${flag} ${example}` });
+  return new TsvmError('TSVM_USAGE', `${flag}: '${text}' is not ${expected}`, {
+    hint: `for example: ${flag} ${example}`,
+  });
 }

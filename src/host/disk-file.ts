@@ -1,5 +1,5 @@
 /** A raw disk image, or a block device, behind a virtio disk. I/O goes straight between file and guest memory. */
-import { type FileHandle, constants, open } from 'node:fs/promises';
+import { constants, type FileHandle, open } from 'node:fs/promises';
 import type { BlockBackend } from '../devices/host.js';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
@@ -19,14 +19,23 @@ const ZEROES = new Uint8Array(64 * 1024);
  *
  * @throws TsvmError `TSVM_DISK`, naming the path.
  */
-export async function openDiskFile(addon: NativeAddon, path: string, options: { readOnly: boolean }): Promise<BlockBackend> {
+export async function openDiskFile(
+  addon: NativeAddon,
+  path: string,
+  options: { readOnly: boolean },
+): Promise<BlockBackend> {
   const { readOnly } = options;
   let file: FileHandle;
   try {
     file = await open(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
   } catch (cause) {
-    const hint = readOnly ? 'check the path' : 'check the path and its permissions, or add ,ro to open it read-only';
-    throw new TsvmError('TSVM_DISK', `cannot open disk ${path}: ${describeFileError(cause)}`, { hint, cause });
+    const hint = readOnly
+      ? 'check the path'
+      : 'check the path and its permissions, or add ,ro to open it read-only';
+    throw new TsvmError('TSVM_DISK', `cannot open disk ${path}: ${describeFileError(cause)}`, {
+      hint,
+      cause,
+    });
   }
   try {
     const sizeBytes = await diskBytes(addon, file, path);
@@ -45,10 +54,14 @@ export async function openDiskFile(addon: NativeAddon, path: string, options: { 
 async function diskBytes(addon: NativeAddon, file: FileHandle, path: string): Promise<number> {
   const stat = await file.stat();
   if (stat.isDirectory()) {
-    throw new TsvmError('TSVM_DISK', `disk ${path} is a directory`, { hint: 'give a raw image or a block device' });
+    throw new TsvmError('TSVM_DISK', `disk ${path} is a directory`, {
+      hint: 'give a raw image or a block device',
+    });
   }
   if (!stat.isFile() && !stat.isBlockDevice()) {
-    throw new TsvmError('TSVM_DISK', `disk ${path} is neither a file nor a block device`, { hint: 'give a raw image' });
+    throw new TsvmError('TSVM_DISK', `disk ${path} is neither a file nor a block device`, {
+      hint: 'give a raw image',
+    });
   }
   const bytes = stat.isFile() ? stat.size : addon.blockDeviceBytes(file.fd);
   if (bytes < SECTOR_BYTES) {
@@ -73,11 +86,19 @@ class DiskFile implements BlockBackend {
   }
 
   async readv(buffers: readonly Uint8Array[], offset: number): Promise<number> {
-    return await wholeTransfer(buffers, offset, async (rest, at) => (await this.#file.readv(rest, at)).bytesRead);
+    return await wholeTransfer(
+      buffers,
+      offset,
+      async (rest, at) => (await this.#file.readv(rest, at)).bytesRead,
+    );
   }
 
   async writev(buffers: readonly Uint8Array[], offset: number): Promise<number> {
-    return await wholeTransfer(buffers, offset, async (rest, at) => (await this.#file.writev(rest, at)).bytesWritten);
+    return await wholeTransfer(
+      buffers,
+      offset,
+      async (rest, at) => (await this.#file.writev(rest, at)).bytesWritten,
+    );
   }
 
   /** fdatasync(2): data, and the metadata that is needed to read it back. */
@@ -95,7 +116,9 @@ class DiskFile implements BlockBackend {
   }
 
   async writeZeroes(offset: number, length: number, mayUnmap: boolean): Promise<void> {
-    const mode = mayUnmap ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE : FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
+    const mode = mayUnmap
+      ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
+      : FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
     try {
       await this.#addon.fallocate(this.#file.fd, mode, offset, length);
       return;
@@ -154,5 +177,7 @@ function without(buffers: readonly Uint8Array[], bytes: number): Uint8Array[] {
 
 function isUnsupported(error: unknown): boolean {
   const code = (error as { code?: unknown }).code;
-  return code === 'EOPNOTSUPP' || code === 'ENOSYS' || code === 'ENOTSUP' || code === 'EINVAL' || code === 'ENODEV';
+  return (
+    code === 'EOPNOTSUPP' || code === 'ENOSYS' || code === 'ENOTSUP' || code === 'EINVAL' || code === 'ENODEV'
+  );
 }

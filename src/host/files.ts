@@ -1,6 +1,6 @@
 /** Reading the operator's files, with errors that name them. */
 import { open } from 'node:fs/promises';
-import { TsvmError, type TsvmErrorCode, isErrnoError } from '../errors.js';
+import { isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
 import { formatBytes } from '../util/units.js';
 
 /** What went wrong with a file, in words. */
@@ -36,12 +36,18 @@ export async function readInputFile(
     const file = await open(path, 'r');
     try {
       const stat = await file.stat();
-      if (stat.isDirectory()) throw new TsvmError(code, `cannot read ${what} ${path}: it is a directory`, { hint });
-      if (!stat.isFile()) throw new TsvmError(code, `cannot read ${what} ${path}: not a regular file`, { hint });
+      if (stat.isDirectory())
+        throw new TsvmError(code, `cannot read ${what} ${path}: it is a directory`, { hint });
+      if (!stat.isFile())
+        throw new TsvmError(code, `cannot read ${what} ${path}: not a regular file`, { hint });
       if (stat.size > maxBytes) {
-        throw new TsvmError(code, `${what} ${path} is too large: ${formatBytes(stat.size)}, at most ${formatBytes(maxBytes)}`, {
-          hint: 'is it the right file?',
-        });
+        throw new TsvmError(
+          code,
+          `${what} ${path} is too large: ${formatBytes(stat.size)}, at most ${formatBytes(maxBytes)}`,
+          {
+            hint: 'is it the right file?',
+          },
+        );
       }
       return await file.readFile();
     } finally {

@@ -1,9 +1,13 @@
-/** The guests that `guests/build` made, found by their manifests. */
-import { readFile, readdir, rm } from 'node:fs/promises';
+/**
+ * The guests that `guests/build` made, found by their manifests.
+ *
+ * `DIRECTORY/NAME-KEY` holds a guest, and the link `DIRECTORY/NAME` names the one that the recipe makes now.
+ */
+import { readdir, readFile, realpath } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { z } from 'zod';
-import { TsvmError, isErrnoError } from '../errors.js';
+import { isErrnoError, TsvmError } from '../errors.js';
 
 /** What of a manifest tsvm needs; it says more, for people and for comparing builds. */
 const manifestSchema = z.object({
@@ -15,6 +19,7 @@ const manifestSchema = z.object({
   rootfs: z.string().optional(),
   version: z.string(),
   cmdline: z.string(),
+  // A kernel without ACPI is what the recipes make unless they say otherwise.
   discovery: z.enum(['acpi', 'cmdline']).default('cmdline'),
 });
 
@@ -46,14 +51,17 @@ export function guestDirectory(): string {
   return TSVM_GUEST_DIR ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'tsvm', 'guests');
 }
 
-/** Every guest that was built whole, newest recipe first. */
+/** Every guest that was built whole, the current ones first. */
 export async function listGuests(): Promise<Guest[]> {
   const root = guestDirectory();
   const guests: Guest[] = [];
   for (const entry of await readdir(root, { withFileTypes: true }).catch(() => [])) {
-    if (!entry.isDirectory()) continue;
-    const guest = await readGuest(join(root, entry.name));
-    if (guest !== undefined) guests.push(guest);
+    if (!entry.isDirectory()) continue; // the links that name the current ones are not directories
+    const directory = join(root, entry.name);
+    const manifest = await readManifest(directory);
+    if (manifest === undefined) continue;
+    const current = await realpath(join(root, manifest.name)).catch(() => undefined);
+    guests.push(guestOf(manifest, directory, current === (await realpath(directory))));
   }
   return guests.sort((a, b) => Number(b.current) - Number(a.current) || a.name.localeCompare(b.name));
 }
@@ -64,21 +72,31 @@ export async function listGuests(): Promise<Guest[]> {
  * @throws TsvmError `TSVM_GUEST_BUILD` if it was not built.
  */
 export async function findGuest(name: string = DEFAULT_GUEST): Promise<Guest> {
-  const guest = (await listGuests()).find((candidate) => candidate.name === name && candidate.current);
-  if (guest === undefined) {
+  const directory = await realpath(join(guestDirectory(), name)).catch(() => undefined);
+  const manifest = directory === undefined ? undefined : await readManifest(directory);
+  if (directory === undefined || manifest === undefined) {
     throw new TsvmError('TSVM_GUEST_BUILD', `the guest '${name}' has not been built`, {
       hint: 'build it (a few minutes, once): tsvm guest build; or name a kernel: --kernel FILE',
     });
   }
-  return guest;
+  return guestOf(manifest, directory, true);
 }
 
-/** Removes a built guest. */
-export async function removeGuest(guest: Guest): Promise<void> {
-  await rm(guest.directory, { recursive: true, force: true });
+type Manifest = z.infer<typeof manifestSchema>;
+
+function guestOf(manifest: Manifest, directory: string, current: boolean): Guest {
+  return {
+    ...manifest,
+    kernel: join(directory, manifest.kernel),
+    bzImage: join(directory, manifest.bzImage),
+    initramfs: join(directory, manifest.initramfs),
+    rootfs: manifest.rootfs === undefined ? undefined : join(directory, manifest.rootfs),
+    directory,
+    current,
+  };
 }
 
-async function readGuest(directory: string): Promise<Guest | undefined> {
+async function readManifest(directory: string): Promise<Manifest | undefined> {
   let text: string;
   try {
     text = await readFile(join(directory, 'manifest.json'), 'utf8');
@@ -87,18 +105,7 @@ async function readGuest(directory: string): Promise<Guest | undefined> {
     throw error;
   }
   const manifest = manifestSchema.safeParse(parseJson(text));
-  if (!manifest.success) return undefined;
-  const { data } = manifest;
-  const currentKey = await readFile(join(guestDirectory(), `${data.name}.current`), 'utf8').catch(() => '');
-  return {
-    ...data,
-    kernel: join(directory, data.kernel),
-    bzImage: join(directory, data.bzImage),
-    initramfs: join(directory, data.initramfs),
-    rootfs: data.rootfs === undefined ? undefined : join(directory, data.rootfs),
-    directory,
-    current: currentKey.trim() === data.key,
-  };
+  return manifest.success ? manifest.data : undefined;
 }
 
 function parseJson(text: string): unknown {

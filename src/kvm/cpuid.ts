@@ -20,7 +20,9 @@ export function decodeCpuid(bytes: Uint8Array): CpuidEntry[] {
   const entries: CpuidEntry[] = [];
   for (let at = 0; at + ENTRY_BYTES <= bytes.length; at += ENTRY_BYTES) {
     entries.push(
-      Object.fromEntries(FIELDS.map((field, i) => [field, view.getUint32(at + i * 4, true)])) as unknown as CpuidEntry,
+      Object.fromEntries(
+        FIELDS.map((field, i) => [field, view.getUint32(at + i * 4, true)]),
+      ) as unknown as CpuidEntry,
     );
   }
   return entries;

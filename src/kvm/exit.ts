@@ -72,7 +72,9 @@ const FLAG_INSTRUCTION_BYTES = 1;
 export function createExitDecoder(runPage: ArrayBuffer): () => VcpuExit {
   const view = new DataView(runPage);
   const bytes = new Uint8Array(runPage);
-  const mmioData = [0, 1, 2, 3, 4, 5, 6, 7, 8].map((length) => bytes.subarray(UNION_OFFSET + 8, UNION_OFFSET + 8 + length));
+  const mmioData = [0, 1, 2, 3, 4, 5, 6, 7, 8].map((length) =>
+    bytes.subarray(UNION_OFFSET + 8, UNION_OFFSET + 8 + length),
+  );
   const none = new Uint8Array(0);
   const io: IoExit = { kind: 'io', write: false, port: 0, size: 1, count: 1, data: none };
   const mmio: MmioExit = { kind: 'mmio', write: false, addr: 0, data: none };
@@ -106,7 +108,8 @@ export function createExitDecoder(runPage: ArrayBuffer): () => VcpuExit {
         return io;
       }
       case KVM_EXIT.KVM_EXIT_MMIO:
-        mmio.addr = view.getUint32(UNION_OFFSET, true) + view.getUint32(UNION_OFFSET + 4, true) * 0x1_0000_0000;
+        mmio.addr =
+          view.getUint32(UNION_OFFSET, true) + view.getUint32(UNION_OFFSET + 4, true) * 0x1_0000_0000;
         mmio.data = mmioData[view.getUint32(UNION_OFFSET + 16, true)] ?? none;
         mmio.write = view.getUint8(UNION_OFFSET + 20) === 1;
         return mmio;

@@ -1,5 +1,5 @@
 /** The system handle: `/dev/kvm`, opened and found to be good enough. */
-import { TsvmError, isErrnoError } from '../errors.js';
+import { isErrnoError, TsvmError } from '../errors.js';
 import type { NativeAddon, NativeKvm } from '../native/binding.js';
 import { KVM_API_VERSION, KVM_CAP, type KvmCapability } from './constants.js';
 
@@ -33,7 +33,10 @@ export function openKvm(addon: NativeAddon, path: string = KVM_PATH): NativeKvm 
   const version = kvm.apiVersion();
   if (version !== KVM_API_VERSION) {
     kvm.close();
-    throw new TsvmError('TSVM_KVM_UNAVAILABLE', `${path} speaks KVM API version ${version}, not ${KVM_API_VERSION}`);
+    throw new TsvmError(
+      'TSVM_KVM_UNAVAILABLE',
+      `${path} speaks KVM API version ${version}, not ${KVM_API_VERSION}`,
+    );
   }
   const missing = REQUIRED_CAPABILITIES.filter((name) => kvm.checkExtension(KVM_CAP[name]) <= 0);
   if (missing.length > 0) {
@@ -66,9 +69,13 @@ function openError(path: string, cause: unknown): TsvmError {
         cause,
       });
     default:
-      return new TsvmError('TSVM_KVM_UNAVAILABLE', `cannot open ${path}: ${cause instanceof Error ? cause.message : String(cause)}`, {
-        cause,
-      });
+      return new TsvmError(
+        'TSVM_KVM_UNAVAILABLE',
+        `cannot open ${path}: ${cause instanceof Error ? cause.message : String(cause)}`,
+        {
+          cause,
+        },
+      );
   }
 }
 

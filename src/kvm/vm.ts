@@ -1,8 +1,9 @@
 /** A VM in the kernel: memory, interrupt controllers, timer, vCPUs with their CPUID, in the order that is quick and works. */
-import { GIB } from '../util/units.js';
-import { KVM_IDENTITY_MAP_ADDR, KVM_TSS_ADDR, type RamRange } from '../memory/layout.js';
+
 import type { MemoryRegion } from '../memory/guest-memory.js';
+import { KVM_IDENTITY_MAP_ADDR, KVM_TSS_ADDR, type RamRange } from '../memory/layout.js';
 import type { NativeAddon, NativeKvm, NativeMemory, NativeVcpu, NativeVm } from '../native/binding.js';
+import { GIB } from '../util/units.js';
 import {
   KVM_CAP,
   KVM_MEM_READONLY,
@@ -71,11 +72,15 @@ export function createVm(addon: NativeAddon, kvm: NativeKvm, options: VmOptions)
       for (const range of options.ram) {
         for (let offset = 0; offset < range.length; offset += MAX_REGION_BYTES) {
           const length = Math.min(MAX_REGION_BYTES, range.length - offset);
-          regions.push({ addr: range.addr + offset, bytes: addMemory(range.addr + offset, length, 0, 'tsvm-ram') });
+          regions.push({
+            addr: range.addr + offset,
+            bytes: addMemory(range.addr + offset, length, 0, 'tsvm-ram'),
+          });
         }
       }
       const { rom } = options;
-      if (rom !== undefined) addMemory(rom.addr, rom.bytes.length, KVM_MEM_READONLY, 'tsvm-rom').set(rom.bytes);
+      if (rom !== undefined)
+        addMemory(rom.addr, rom.bytes.length, KVM_MEM_READONLY, 'tsvm-rom').set(rom.bytes);
     });
     kvmCall('create the interrupt controllers and timer', () => {
       handle.createIrqchip();

@@ -1,8 +1,8 @@
 /** Brings what the operator named into the machine: kernel, initramfs, command line, firmware. */
 import { joinCmdline } from '../boot/cmdline.js';
 import { commandSegment } from '../boot/cpio.js';
+import { builtinFirmware, type FirmwareImage, loadFirmware } from '../boot/firmware.js';
 import { type DeviceRow, loadLinux, writeResetHandover } from '../boot/load.js';
-import { type FirmwareImage, builtinFirmware, loadFirmware } from '../boot/firmware.js';
 import { unpackInitrd } from '../boot/unpack-initrd.js';
 import { readInputFile } from '../host/files.js';
 import type { HostProfile } from '../kvm/profiles/profile.js';
@@ -42,12 +42,14 @@ export async function readBootFiles(config: MachineConfig): Promise<BootFiles> {
       : readInputFile('firmware', config.firmware, { code: 'TSVM_FIRMWARE', maxBytes: MAX_FIRMWARE_BYTES }),
   ]);
   const segments: Uint8Array[] = [];
-  if (initrd !== undefined) segments.push(...(config.unpackInitrd === false ? [initrd] : await unpackInitrd(initrd)));
+  if (initrd !== undefined)
+    segments.push(...(config.unpackInitrd === false ? [initrd] : await unpackInitrd(initrd)));
   if (config.command !== undefined) segments.push(commandSegment(commandStrings(config.command)));
   return {
     kernel,
     initrd: segments,
-    firmware: rom !== undefined ? loadFirmware(rom) : config.firmware === 'builtin' ? builtinFirmware() : undefined,
+    firmware:
+      rom !== undefined ? loadFirmware(rom) : config.firmware === 'builtin' ? builtinFirmware() : undefined,
   };
 }
 

@@ -3,7 +3,7 @@ import { z } from 'zod';
 import type { KernelEntry } from '../boot/kernel-image.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
-import { MIB, PAGE_BYTES, formatBytes } from '../util/units.js';
+import { formatBytes, MIB, PAGE_BYTES } from '../util/units.js';
 
 export const MIN_MEMORY_BYTES = 2 * MIB;
 /** The guest's physical addresses must stay below what every x86-64 CPU can reach (2^40), with room for the hole. */
@@ -26,7 +26,6 @@ export interface GuestCommand {
 
 /** How the guest learns of its virtio devices: from the DSDT, or from `virtio_mmio.device=` parameters. */
 export type DeviceDiscovery = 'acpi' | 'cmdline';
-
 
 export interface MachineConfig {
   /** A bzImage or an ELF vmlinux: a path. Not needed with a firmware file of one's own. */
@@ -60,7 +59,9 @@ const schema = z.strictObject({
   cmdline: z.string().optional(),
   memoryBytes: z.number().int().optional(),
   cpus: z.number().int().optional(),
-  devices: z.array(z.custom<DeviceRequest>((value) => typeof value === 'object' && value !== null)).optional(),
+  devices: z
+    .array(z.custom<DeviceRequest>((value) => typeof value === 'object' && value !== null))
+    .optional(),
   console: z.enum(['serial', 'virtio', 'none']).optional(),
   command: z
     .strictObject({
@@ -87,7 +88,10 @@ export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: num
   const parsed = schema.safeParse(config);
   if (!parsed.success) {
     const issue = parsed.error.issues[0];
-    throw new TsvmError('TSVM_CONFIG', `${issue?.path.join('.') || 'the configuration'}: ${issue?.message ?? 'is not valid'}`);
+    throw new TsvmError(
+      'TSVM_CONFIG',
+      `${issue?.path.join('.') || 'the configuration'}: ${issue?.message ?? 'is not valid'}`,
+    );
   }
   const memoryBytes = config.memoryBytes ?? DEFAULT_MEMORY_BYTES;
   if (memoryBytes < MIN_MEMORY_BYTES) {
@@ -99,15 +103,23 @@ export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: num
     throw new TsvmError('TSVM_CONFIG', `memory: ${memoryBytes} bytes is not a multiple of 4 KiB`);
   }
   if (memoryBytes > Math.min(host.totalMemoryBytes, MAX_MEMORY_BYTES)) {
-    throw new TsvmError('TSVM_CONFIG', `memory: ${formatBytes(memoryBytes)} is more than this host has (${formatBytes(host.totalMemoryBytes)})`, {
-      hint: 'give the machine less: --memory 1G',
-    });
+    throw new TsvmError(
+      'TSVM_CONFIG',
+      `memory: ${formatBytes(memoryBytes)} is more than this host has (${formatBytes(host.totalMemoryBytes)})`,
+      {
+        hint: 'give the machine less: --memory 1G',
+      },
+    );
   }
   const cpus = config.cpus ?? 1;
   if (cpus < 1 || cpus > MAX_CPUS) {
-    throw new TsvmError('TSVM_CONFIG', `cpus: ${cpus} is not from 1 to ${MAX_CPUS}`, { hint: 'for example: --cpus 2' });
+    throw new TsvmError('TSVM_CONFIG', `cpus: ${cpus} is not from 1 to ${MAX_CPUS}`, {
+      hint: 'for example: --cpus 2',
+    });
   }
   if (config.kernel === undefined && (config.firmware === undefined || config.firmware === 'builtin')) {
-    throw new TsvmError('TSVM_CONFIG', 'no kernel is given', { hint: 'give a bzImage or vmlinux: --kernel FILE' });
+    throw new TsvmError('TSVM_CONFIG', 'no kernel is given', {
+      hint: 'give a bzImage or vmlinux: --kernel FILE',
+    });
   }
 }

@@ -1,6 +1,6 @@
 /** Sets a vCPU's registers to where the boot loader wants it to begin. */
 import type { EntryState, SegmentState } from '../boot/entry-state.js';
-import { type Segment, decodeRegs, decodeSregs, encodeRegs, encodeSregs } from '../kvm/registers.js';
+import { decodeRegs, decodeSregs, encodeRegs, encodeSregs, type Segment } from '../kvm/registers.js';
 import type { NativeVcpu } from '../native/binding.js';
 
 function segment(state: SegmentState): Segment {

@@ -7,7 +7,12 @@ import type { NativeVcpu } from '../native/binding.js';
 const INSTRUCTION_BYTES = 16;
 
 /** One line that says what happened. */
-export function failureSummary(vcpu: NativeVcpu, exit: VcpuExit | undefined, errno: number, memory: GuestMemory | undefined): string {
+export function failureSummary(
+  vcpu: NativeVcpu,
+  exit: VcpuExit | undefined,
+  errno: number,
+  memory: GuestMemory | undefined,
+): string {
   if (exit === undefined) return `KVM_RUN of vCPU ${vcpu.id} failed with errno ${errno}`;
   switch (exit.kind) {
     case 'internal-error':
@@ -29,7 +34,9 @@ export function failureSummary(vcpu: NativeVcpu, exit: VcpuExit | undefined, err
 export function registerReport(vcpu: NativeVcpu): string {
   try {
     const sregs = decodeSregs(vcpu.getStruct('kvm_sregs'));
-    const control = (['cr0', 'cr2', 'cr3', 'cr4', 'efer'] as const).map((name) => `${name}=${sregs[name].toString(16)}`);
+    const control = (['cr0', 'cr2', 'cr3', 'cr4', 'efer'] as const).map(
+      (name) => `${name}=${sregs[name].toString(16)}`,
+    );
     return `${formatRegs(decodeRegs(vcpu.getStruct('kvm_regs')))}\n${control.join(' ')} cs=${sregs.cs.selector.toString(16)}`;
   } catch {
     return '';
@@ -42,9 +49,15 @@ function rip(vcpu: NativeVcpu): bigint {
 
 function codeAt(vcpu: NativeVcpu, memory: GuestMemory | undefined): Uint8Array {
   const addr = vcpu.translate(rip(vcpu));
-  return addr !== undefined && memory?.contains(addr, INSTRUCTION_BYTES) === true ? memory.read(addr, INSTRUCTION_BYTES) : new Uint8Array(0);
+  return addr !== undefined && memory?.contains(addr, INSTRUCTION_BYTES) === true
+    ? memory.read(addr, INSTRUCTION_BYTES)
+    : new Uint8Array(0);
 }
 
 function hex(bytes: Uint8Array): string {
-  return bytes.length === 0 ? '(unreadable)' : Buffer.from(bytes).toString('hex').replace(/(..)(?=.)/g, '$1 ');
+  return bytes.length === 0
+    ? '(unreadable)'
+    : Buffer.from(bytes)
+        .toString('hex')
+        .replace(/(..)(?=.)/g, '$1 ');
 }

@@ -2,20 +2,21 @@
  * A virtual machine as an object: made, started, paused, resumed, stopped. No state outside it, so that many live in one
  * process.
  */
-import type { ExitAssist, HostProfile } from '../kvm/profiles/profile.js';
-import { detectProfile, hostProfiles } from '../kvm/profiles/registry.js';
-import { openKvm } from '../kvm/kvm.js';
-import { type Vm, createVm } from '../kvm/vm.js';
+
 import { virtioConsole } from '../devices/virtio/console.js';
 import { TsvmError } from '../errors.js';
 import { createHost } from '../host/host.js';
 import { hostMemory, readHostFacts } from '../host/host-facts.js';
-import { type GuestMemory, createGuestMemory } from '../memory/guest-memory.js';
+import { openKvm } from '../kvm/kvm.js';
+import type { ExitAssist, HostProfile } from '../kvm/profiles/profile.js';
+import { detectProfile, hostProfiles } from '../kvm/profiles/registry.js';
+import { createVm, type Vm } from '../kvm/vm.js';
+import { createGuestMemory, type GuestMemory } from '../memory/guest-memory.js';
 import { ramRanges } from '../memory/layout.js';
-import { type NativeVcpu, loadAddon } from '../native/binding.js';
-import { loadGuest, readBootFiles } from './boot.js';
-import { DEFAULT_MEMORY_BYTES, type MachineConfig, checkConfig } from './config.js';
+import { loadAddon, type NativeVcpu } from '../native/binding.js';
 import { Cleanup } from '../util/cleanup.js';
+import { loadGuest, readBootFiles } from './boot.js';
+import { checkConfig, DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import { Events } from './events.js';
 import { failureSummary, registerReport } from './failure-report.js';
 import { type ExitMetrics, exitMetrics, kvmStats } from './metrics.js';
@@ -89,7 +90,10 @@ export interface Machine extends AsyncDisposable {
   stop(): Promise<void>;
   /** Resolves when the machine has ended and released what it held. Never rejects. */
   wait(): Promise<MachineEnd>;
-  on<Name extends keyof MachineEvents>(name: Name, listener: (payload: MachineEvents[Name]) => void): Disposable;
+  on<Name extends keyof MachineEvents>(
+    name: Name,
+    listener: (payload: MachineEvents[Name]) => void,
+  ): Disposable;
   timeline(): MachineTimeline;
 }
 
@@ -203,7 +207,11 @@ class KvmMachine implements Machine {
       onPowerOff: () => this.#finish({ kind: 'power-off', exitStatus: this.#exitStatus }),
       onReset: () => {
         const message = this.#panic.panic;
-        this.#finish(message === undefined ? { kind: 'reset', exitStatus: this.#exitStatus } : { kind: 'panic', message });
+        this.#finish(
+          message === undefined
+            ? { kind: 'reset', exitStatus: this.#exitStatus }
+            : { kind: 'panic', message },
+        );
       },
       onDeviceError: (device: string, reason: string) => this.#events.emit('deviceError', { device, reason }),
     };
@@ -250,7 +258,10 @@ class KvmMachine implements Machine {
     return this.terminal;
   }
 
-  on<Name extends keyof MachineEvents>(name: Name, listener: (payload: MachineEvents[Name]) => void): Disposable {
+  on<Name extends keyof MachineEvents>(
+    name: Name,
+    listener: (payload: MachineEvents[Name]) => void,
+  ): Disposable {
     return this.#events.on(name, listener);
   }
 
@@ -291,7 +302,11 @@ class KvmMachine implements Machine {
   }
 
   timeline(): MachineTimeline {
-    return { profile: this.#profile.name, phases: this.#timeline.entries, ...(this.#finalMetrics ?? this.#metrics()) };
+    return {
+      profile: this.#profile.name,
+      phases: this.#timeline.entries,
+      ...(this.#finalMetrics ?? this.#metrics()),
+    };
   }
 
   #metrics(): Pick<MachineTimeline, 'exits' | 'insnEmulation'> {
@@ -317,8 +332,10 @@ class KvmMachine implements Machine {
         this.#finish(panic === undefined ? { kind: 'triple-fault' } : { kind: 'panic', message: panic });
         return;
       case 'system-event':
-        if (fatal.type === KVM_SYSTEM_EVENT_SHUTDOWN) this.#finish({ kind: 'power-off', exitStatus: this.#exitStatus });
-        else if (fatal.type === KVM_SYSTEM_EVENT_CRASH) this.#finish({ kind: 'panic', message: panic ?? 'the guest reported a crash' });
+        if (fatal.type === KVM_SYSTEM_EVENT_SHUTDOWN)
+          this.#finish({ kind: 'power-off', exitStatus: this.#exitStatus });
+        else if (fatal.type === KVM_SYSTEM_EVENT_CRASH)
+          this.#finish({ kind: 'panic', message: panic ?? 'the guest reported a crash' });
         else this.#finish({ kind: 'reset', exitStatus: this.#exitStatus });
         return;
       case 'kvm-error': {
@@ -347,7 +364,11 @@ class KvmMachine implements Machine {
       await this.#cleanup.run();
     } catch (error) {
       // A disk that cannot be flushed: the guest may believe in data that is not there.
-      outcome = { kind: 'kvm-error', message: error instanceof Error ? error.message : String(error), registers: '' };
+      outcome = {
+        kind: 'kvm-error',
+        message: error instanceof Error ? error.message : String(error),
+        registers: '',
+      };
     }
     this.#setState('ended');
     this.#resolveEnded(outcome);
@@ -361,7 +382,10 @@ class KvmMachine implements Machine {
 
   #require(state: MachineState, action: string): void {
     if (this.#state !== state || this.#end !== undefined) {
-      throw new TsvmError('TSVM_STATE', `cannot ${action} a machine that is ${this.#end === undefined ? this.#state : 'ended'}`);
+      throw new TsvmError(
+        'TSVM_STATE',
+        `cannot ${action} a machine that is ${this.#end === undefined ? this.#state : 'ended'}`,
+      );
     }
   }
 }

@@ -25,7 +25,8 @@ export interface ExitMetrics {
 
 /** Adds up what the vCPU threads counted. */
 export function exitMetrics(vcpus: readonly NativeVcpu[], byHostProfile: number): ExitMetrics {
-  const sum = (index: number): number => vcpus.reduce((total, vcpu) => total + (vcpu.counters[index] ?? 0), 0);
+  const sum = (index: number): number =>
+    vcpus.reduce((total, vcpu) => total + (vcpu.counters[index] ?? 0), 0);
   const byReason: Record<string, number> = {};
   const reasons = (vcpus[0]?.counters.length ?? BY_REASON) - BY_REASON;
   for (let reason = 0; reason < reasons; reason++) {
@@ -46,7 +47,8 @@ export function kvmStats(vcpus: readonly NativeVcpu[]): ReadonlyMap<string, numb
   const total = new Map<string, number>();
   try {
     for (const vcpu of vcpus) {
-      for (const [name, value] of decodeStats(vcpu.readStats())) total.set(name, (total.get(name) ?? 0) + value);
+      for (const [name, value] of decodeStats(vcpu.readStats()))
+        total.set(name, (total.get(name) ?? 0) + value);
     }
   } catch {
     return undefined; // Linux before 5.14

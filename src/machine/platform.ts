@@ -15,13 +15,13 @@ import {
   DEBUG_CONSOLE_PORT,
   I8042_PORT,
   RTC_PORT,
+  ramRanges,
   SERIAL_IRQ,
   SERIAL_PORT,
   VIRTIO_GSIS,
   VIRTIO_MMIO_ADDR,
   VIRTIO_MMIO_BYTES,
   VIRTIO_MMIO_STRIDE,
-  ramRanges,
 } from '../memory/layout.js';
 import type { VirtioDevice } from '../virtio/device.js';
 import { VirtioMmio } from '../virtio/transport/mmio.js';
@@ -89,7 +89,10 @@ export class Platform {
   #addSlot(index: number, device: VirtioDevice, memory: GuestMemory, events: PlatformEvents): Slot {
     const gsi = VIRTIO_GSIS[index];
     if (gsi === undefined) {
-      throw new TsvmError('TSVM_CONFIG', `devices: more than ${VIRTIO_GSIS.length} virtio devices in one machine`);
+      throw new TsvmError(
+        'TSVM_CONFIG',
+        `devices: more than ${VIRTIO_GSIS.length} virtio devices in one machine`,
+      );
     }
     const addr = VIRTIO_MMIO_ADDR + index * VIRTIO_MMIO_STRIDE;
     const transport = new VirtioMmio({

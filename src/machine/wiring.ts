@@ -42,7 +42,9 @@ export class Wiring {
       case 'doorbell': {
         const event = this.#event();
         event.listen(() => register.onWrite());
-        kvmCall('connect a doorbell', () => this.#vm.ioeventfd(event, nativeSpace, addr, 4, register.value, true));
+        kvmCall('connect a doorbell', () =>
+          this.#vm.ioeventfd(event, nativeSpace, addr, 4, register.value, true),
+        );
         return;
       }
       case 'load':

@@ -7,7 +7,7 @@ import { describeFileError } from '../../host/files.js';
 import { findGuest } from '../../host/guest-store.js';
 import { ESCAPE_HELP } from '../../host/terminal.js';
 import { MAX_CPUS, type MachineConfig } from '../../machine/config.js';
-import { type Machine, type MachineEnd, createMachine } from '../../machine/machine.js';
+import { createMachine, type Machine, type MachineEnd } from '../../machine/machine.js';
 import { attachConsole } from '../console.js';
 import { EXIT_CODES, exitCodeOf } from '../exit-codes.js';
 import { parseChoice, parseCount, parseDuration, parseSize } from '../values.js';
@@ -51,21 +51,38 @@ export function bootCommand(): Command {
   const collect = (value: string, previous: string[]): string[] => [...previous, value];
   return new Command('boot')
     .summary('boot a machine in the foreground')
-    .description('Boot a machine and give it this terminal. Without --kernel, the default guest that `tsvm guest build` made.')
+    .description(
+      'Boot a machine and give it this terminal. Without --kernel, the default guest that `tsvm guest build` made.',
+    )
     .argument('[command...]', 'run by the guest’s init instead of a shell (after --)')
     .option('--kernel <file>', 'a bzImage or an ELF vmlinux')
     .option('--initrd <file>', 'initramfs; "none" for none')
     .option('--no-unpack-initrd', 'leave a compressed initramfs to the guest to unpack')
     .option('--append <string>', 'add to the kernel command line')
-    .option('--cmdline <string>', 'replace the kernel command line (what the host and devices need is still added)')
+    .option(
+      '--cmdline <string>',
+      'replace the kernel command line (what the host and devices need is still added)',
+    )
     .option('--memory <size>', 'RAM: 256M, 2G (default 128M)')
     .option('--cpus <n>', `vCPUs, 1 to ${MAX_CPUS} (default 1)`)
-    .option('--disk <path[,ro][,id=name]>', `${deviceKinds['blk']?.summary ?? 'a disk'}; repeatable`, collect, [])
+    .option(
+      '--disk <path[,ro][,id=name]>',
+      `${deviceKinds['blk']?.summary ?? 'a disk'}; repeatable`,
+      collect,
+      [],
+    )
     .option('--rng', deviceKinds['rng']?.summary ?? 'entropy')
     .option('--console <kind>', 'serial, virtio or none', 'serial')
     .option('--firmware <file>', 'start from a ROM: "builtin", or a file such as SeaBIOS')
-    .option('--entry <kind>', 'auto (unpacked on the host, 64-bit entry), pvh, or bzimage (its own decompressor)', 'auto')
-    .option('--discovery <kind>', 'how the guest finds its virtio devices: acpi or cmdline (default: as the guest needs)')
+    .option(
+      '--entry <kind>',
+      'auto (unpacked on the host, 64-bit entry), pvh, or bzimage (its own decompressor)',
+      'auto',
+    )
+    .option(
+      '--discovery <kind>',
+      'how the guest finds its virtio devices: acpi or cmdline (default: as the guest needs)',
+    )
     .option('--profile <name>', 'host profile: auto, none or pvm', 'auto')
     .option('--timeout <duration>', `end the machine after 60s, 500ms, 2m; exit status ${EXIT_CODES.timeout}`)
     .option('--timeline <file>', 'write phases, exits and their cost as JSON')
@@ -97,7 +114,11 @@ async function machineConfig(
   const initrd = options.initrd === 'none' ? undefined : (options.initrd ?? guest?.initramfs);
   const kernel = options.kernel ?? (options.entry === 'bzimage' ? guest?.bzImage : guest?.kernel);
   const consoleKind = parseChoice('--console', options.console, ['serial', 'virtio', 'none']);
-  const cmdline = [options.cmdline ?? guest?.cmdline ?? DEFAULT_CMDLINE, consoleParameter(options, consoleKind), options.append]
+  const cmdline = [
+    options.cmdline ?? guest?.cmdline ?? DEFAULT_CMDLINE,
+    consoleParameter(options, consoleKind),
+    options.append,
+  ]
     .filter((part) => part !== undefined && part !== '')
     .join(' ');
   const tty = process.stdin.isTTY === true && process.stdout.isTTY === true;
@@ -121,7 +142,10 @@ async function machineConfig(
         }
       : {}),
     entry: parseChoice('--entry', options.entry, ['auto', 'pvh', 'bzimage']),
-    discovery: options.discovery === undefined ? (guest?.discovery ?? 'acpi') : parseChoice('--discovery', options.discovery, ['acpi', 'cmdline']),
+    discovery:
+      options.discovery === undefined
+        ? (guest?.discovery ?? 'acpi')
+        : parseChoice('--discovery', options.discovery, ['acpi', 'cmdline']),
     ...(options.firmware === undefined ? {} : { firmware: options.firmware }),
     profile: options.profile,
   };
@@ -156,14 +180,17 @@ async function runOnce(
     forced ??= exitCode;
     void machine.stop();
   };
-  const onSignal = (signal: NodeJS.Signals): void => stopWith(signal === 'SIGINT' ? EXIT_CODES.interrupted : EXIT_CODES.terminated);
+  const onSignal = (signal: NodeJS.Signals): void =>
+    stopWith(signal === 'SIGINT' ? EXIT_CODES.interrupted : EXIT_CODES.terminated);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
-  const timer = timeoutMs === undefined ? undefined : setTimeout(() => stopWith(EXIT_CODES.timeout), timeoutMs);
+  const timer =
+    timeoutMs === undefined ? undefined : setTimeout(() => stopWith(EXIT_CODES.timeout), timeoutMs);
   try {
     await machine.start();
     const end = await machine.wait();
     detach();
-    if (forced === EXIT_CODES.timeout) process.stderr.write(`tsvm: the machine was ended after ${timeoutMs} ms\n`);
+    if (forced === EXIT_CODES.timeout)
+      process.stderr.write(`tsvm: the machine was ended after ${timeoutMs} ms\n`);
     else explain(end);
     if (timelinePath !== undefined) await writeTimeline(timelinePath, machine);
     return { end, exitCode: forced ?? exitCodeOf(end) };
@@ -198,6 +225,8 @@ async function writeTimeline(path: string, machine: Machine): Promise<void> {
   try {
     await writeFile(path, `${JSON.stringify(machine.timeline(), undefined, 2)}\n`);
   } catch (cause) {
-    throw new TsvmError('TSVM_FILE', `cannot write the timeline to ${path}: ${describeFileError(cause)}`, { cause });
+    throw new TsvmError('TSVM_FILE', `cannot write the timeline to ${path}: ${describeFileError(cause)}`, {
+      cause,
+    });
   }
 }

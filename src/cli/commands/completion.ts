@@ -29,7 +29,9 @@ type Words = ReadonlyMap<string, readonly string[]>;
 function completionWords(root: Command): Words {
   const words = new Map<string, string[]>();
   const visit = (command: Command, path: string): void => {
-    const options = command.options.map((option) => option.long ?? option.short ?? '').filter((name) => name !== '');
+    const options = command.options
+      .map((option) => option.long ?? option.short ?? '')
+      .filter((name) => name !== '');
     words.set(path, [...command.commands.map((child) => child.name()), ...options, '--help']);
     for (const child of command.commands) visit(child, `${path} ${child.name()}`);
   };
@@ -42,7 +44,10 @@ const RENDERERS: Readonly<Record<'bash' | 'zsh' | 'fish', (words: Words) => stri
   local cur=\${COMP_WORDS[COMP_CWORD]} at=tsvm word
   for word in "\${COMP_WORDS[@]:1:COMP_CWORD-1}"; do
     case "$at $word" in
-${[...words.keys()].slice(1).map((path) => `      "${path}") at="${path}" ;;`).join('\n')}
+${[...words.keys()]
+  .slice(1)
+  .map((path) => `      "${path}") at="${path}" ;;`)
+  .join('\n')}
     esac
   done
   case "$at" in
@@ -56,7 +61,10 @@ complete -o filenames -F _tsvm tsvm
 local at=tsvm word
 for word in "\${words[@]:1:$((CURRENT-2))}"; do
   case "$at $word" in
-${[...words.keys()].slice(1).map((path) => `    "${path}") at="${path}" ;;`).join('\n')}
+${[...words.keys()]
+  .slice(1)
+  .map((path) => `    "${path}") at="${path}" ;;`)
+  .join('\n')}
   esac
 done
 case "$at" in
@@ -65,16 +73,18 @@ esac
 _files
 `,
   fish: (words) =>
-    [...words]
+    `${[...words]
       .flatMap(([path, next]) => {
         const parents = path.split(' ').slice(1);
         const condition =
-          parents.length === 0 ? '__fish_use_subcommand' : parents.map((name) => `__fish_seen_subcommand_from ${name}`).join('; and ');
+          parents.length === 0
+            ? '__fish_use_subcommand'
+            : parents.map((name) => `__fish_seen_subcommand_from ${name}`).join('; and ');
         return next.map((word) =>
           word.startsWith('--')
             ? `complete -c tsvm -n '${condition}' -l ${word.slice(2)}`
             : `complete -c tsvm -n '${condition}' -a ${word}`,
         );
       })
-      .join('\n') + '\n',
+      .join('\n')}\n`,
 };

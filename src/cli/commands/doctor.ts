@@ -7,7 +7,7 @@ import { TsvmError } from '../../errors.js';
 import { findGuest } from '../../host/guest-store.js';
 import { hostMemory, readHostFacts } from '../../host/host-facts.js';
 import { KVM_CAP, type KvmCapability } from '../../kvm/constants.js';
-import { KVM_PATH, REQUIRED_CAPABILITIES, openKvm } from '../../kvm/kvm.js';
+import { KVM_PATH, openKvm, REQUIRED_CAPABILITIES } from '../../kvm/kvm.js';
 import type { HostProfile } from '../../kvm/profiles/profile.js';
 import { detectProfile } from '../../kvm/profiles/registry.js';
 import { loadAddon } from '../../native/binding.js';
@@ -46,7 +46,9 @@ export function doctorCommand(): Command {
     .addHelpText('after', EXAMPLES)
     .action(async (options: { json?: boolean }) => {
       const diagnosis = await diagnose();
-      process.stdout.write(options.json === true ? `${JSON.stringify(diagnosis, undefined, 2)}\n` : render(diagnosis));
+      process.stdout.write(
+        options.json === true ? `${JSON.stringify(diagnosis, undefined, 2)}\n` : render(diagnosis),
+      );
       process.exitCode = diagnosis.usable ? EXIT_CODES.ok : 1;
     });
 }
@@ -75,7 +77,9 @@ function checkNode(): Check {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
   const good = major > 20 || (major === 20 && minor >= 17);
   const detail = `Node.js ${process.versions.node} on ${process.arch}`;
-  return good ? { name: 'node', status: 'yes', detail } : { name: 'node', status: 'no', detail, fix: 'install Node.js 20.17 or later' };
+  return good
+    ? { name: 'node', status: 'yes', detail }
+    : { name: 'node', status: 'no', detail, fix: 'install Node.js 20.17 or later' };
 }
 
 function checkKvm(): { checks: Check[]; capabilities: Record<string, number> } {
@@ -98,16 +102,26 @@ function checkKvm(): { checks: Check[]; capabilities: Record<string, number> } {
     } finally {
       kvm.close();
     }
-    checks.push({ name: 'kvm', status: 'yes', detail: `${KVM_PATH} opens, API version 12, a machine can be created` });
+    checks.push({
+      name: 'kvm',
+      status: 'yes',
+      detail: `${KVM_PATH} opens, API version 12, a machine can be created`,
+    });
     const wanted = Object.keys(KVM_CAP) as KvmCapability[];
-    const absent = wanted.filter((name) => !REQUIRED_CAPABILITIES.includes(name) && (capabilities[name] ?? 0) <= 0);
+    const absent = wanted.filter(
+      (name) => !REQUIRED_CAPABILITIES.includes(name) && (capabilities[name] ?? 0) <= 0,
+    );
     checks.push(
       absent.length === 0
         ? { name: 'capabilities', status: 'yes', detail: `all ${wanted.length} that tsvm can use` }
         : { name: 'capabilities', status: 'note', detail: `without ${absent.join(', ')}` },
     );
     const cpus = capabilities['KVM_CAP_MAX_VCPUS'] ?? 0;
-    checks.push({ name: 'vcpus', status: 'yes', detail: `up to ${cpus} a machine in KVM, tsvm uses up to 64` });
+    checks.push({
+      name: 'vcpus',
+      status: 'yes',
+      detail: `up to ${cpus} a machine in KVM, tsvm uses up to 64`,
+    });
   } catch (error) {
     checks.push(failed('kvm', error));
   }
@@ -140,10 +154,17 @@ function checkTools(): Check[] {
     .map((line) => line.replace(/#.*/, '').trim())
     .filter((name) => name !== '');
   if (!existsSync('/var/lib/dpkg/info')) {
-    return [{ name: 'guest tools', status: 'note', detail: `not a Debian host: building a guest needs ${packages.join(', ')} or their like` }];
+    return [
+      {
+        name: 'guest tools',
+        status: 'note',
+        detail: `not a Debian host: building a guest needs ${packages.join(', ')} or their like`,
+      },
+    ];
   }
   const missing = packages.filter((name) => !isInstalled(name));
-  if (missing.length === 0) return [{ name: 'guest tools', status: 'yes', detail: 'everything to build a guest is installed' }];
+  if (missing.length === 0)
+    return [{ name: 'guest tools', status: 'yes', detail: 'everything to build a guest is installed' }];
   return [
     {
       name: 'guest tools',
@@ -182,6 +203,8 @@ function render(diagnosis: Diagnosis): string {
     `${mark[check.status]}  ${check.name.padEnd(width)}  ${check.detail}`,
     ...(check.fix === undefined ? [] : [`${''.padEnd(width + 6)}  fix: ${check.fix}`]),
   ]);
-  const verdict = diagnosis.usable ? 'Machines can be made on this host.' : 'Machines cannot be made on this host yet: see FAIL above.';
+  const verdict = diagnosis.usable
+    ? 'Machines can be made on this host.'
+    : 'Machines cannot be made on this host yet: see FAIL above.';
   return `${lines.join('\n')}\n\n${verdict}\n`;
 }

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { TsvmError } from '../../errors.js';
-import { DEFAULT_GUEST, guestDirectory, listGuests, removeGuest } from '../../host/guest-store.js';
+import { DEFAULT_GUEST, guestDirectory, listGuests } from '../../host/guest-store.js';
 
 const EXAMPLES = `
 Examples:
@@ -16,7 +16,9 @@ Examples:
 export function guestCommand(): Command {
   const guest = new Command('guest')
     .summary('build, list and clean the guests that tsvm makes')
-    .description('The default guest is a small Linux kernel, an init and a busybox, built from Debian’s sources.')
+    .description(
+      'The default guest is a small Linux kernel, an init and a busybox, built from Debian’s sources.',
+    )
     .addHelpText('after', EXAMPLES);
   guest
     .command('build')
@@ -24,7 +26,7 @@ export function guestCommand(): Command {
     .argument('[name]', 'which recipe', DEFAULT_GUEST)
     .addHelpText('after', EXAMPLES)
     .action(async (name: string) => {
-      process.exitCode = await build(name);
+      process.exitCode = await runRecipes(['all', name]);
     });
   guest
     .command('list')
@@ -37,9 +39,12 @@ export function guestCommand(): Command {
         process.stdout.write(`${JSON.stringify(guests, undefined, 2)}\n`);
         return;
       }
-      if (guests.length === 0) process.stdout.write(`no guest is built in ${guestDirectory()}; build one: tsvm guest build\n`);
+      if (guests.length === 0)
+        process.stdout.write(`no guest is built in ${guestDirectory()}; build one: tsvm guest build\n`);
       for (const { name, key, version, current, directory } of guests) {
-        process.stdout.write(`${name}  Linux ${version}  ${key}${current ? '' : '  (old recipe)'}  ${directory}\n`);
+        process.stdout.write(
+          `${name}  Linux ${version}  ${key}${current ? '' : '  (old recipe)'}  ${directory}\n`,
+        );
       }
     });
   guest
@@ -48,23 +53,19 @@ export function guestCommand(): Command {
     .option('--all', 'remove all of them')
     .addHelpText('after', EXAMPLES)
     .action(async (options: { all?: boolean }) => {
-      for (const built of await listGuests()) {
-        if (built.current && options.all !== true) continue;
-        await removeGuest(built);
-        process.stdout.write(`removed ${built.directory}\n`);
-      }
+      process.exitCode = await runRecipes(options.all === true ? ['clean', '--all'] : ['clean']);
     });
   return guest;
 }
 
-/** Runs the recipe with this terminal; its exit status. */
-function build(name: string): Promise<number> {
+/** Runs guests/build with this terminal; its exit status. */
+function runRecipes(args: readonly string[]): Promise<number> {
   const script = fileURLToPath(new URL('../../../guests/build', import.meta.url));
   if (!existsSync(script)) {
     throw new TsvmError('TSVM_GUEST_BUILD', `the recipes are missing: ${script}`, { hint: 'reinstall tsvm' });
   }
   return new Promise((resolve, reject) => {
-    const child = spawn(script, ['all', name], { stdio: 'inherit' });
+    const child = spawn(script, args, { stdio: 'inherit' });
     child.once('error', (cause) =>
       reject(new TsvmError('TSVM_GUEST_BUILD', `cannot run ${script}: ${cause.message}`, { cause })),
     );

@@ -24,11 +24,13 @@ import type { ExitAssist, HostProfile } from './profile.js';
 
 export const pvm: HostProfile = {
   name: 'pvm',
-  summary: 'kvm_pvm: the guest kernel is interpreted (about a million instructions a second), user code runs natively',
+  summary:
+    'kvm_pvm: the guest kernel is interpreted (about a million instructions a second), user code runs natively',
   detect: (facts) => facts.kvmModules.includes('kvm_pvm'),
   // The guest sees the hardware's CPUID bits in some leaves although KVM_GET_SUPPORTED_CPUID does not list them, and the
   // emulator cannot execute what they promise.
-  kernelParameters: ['noxsave', 'clearcpuid=smap,cx16,popcnt'],
+  // Write-protecting the kernel's text costs the interpreter a million instructions.
+  kernelParameters: ['noxsave', 'clearcpuid=smap,cx16,popcnt', 'rodata=off'],
   limitations: [
     'booting takes seconds, because the guest kernel is interpreted',
     '32-bit system calls (int 0x80) do not work in guests',
@@ -82,7 +84,9 @@ class PvmAssist implements ExitAssist {
       case 'debug':
         return this.#breakpoint(vcpu, exit.pc);
       case 'internal-error':
-        return exit.suberror === KVM_INTERNAL_ERROR_EMULATION && this.#refusedInstruction(vcpu, exit.instruction);
+        return (
+          exit.suberror === KVM_INTERNAL_ERROR_EMULATION && this.#refusedInstruction(vcpu, exit.instruction)
+        );
       default:
         return false;
     }
@@ -105,7 +109,8 @@ class PvmAssist implements ExitAssist {
 
   #findEntry(vcpu: NativeVcpu): GuestEntry | undefined {
     const [star, lstar, syscallMask] = vcpu.getMsrs(Uint32Array.of(MSR_STAR, MSR_LSTAR, MSR_SYSCALL_MASK));
-    if (star === undefined || lstar === undefined || syscallMask === undefined || lstar === 0n) return undefined;
+    if (star === undefined || lstar === undefined || syscallMask === undefined || lstar === 0n)
+      return undefined;
     const sregs = vcpu.getStruct('kvm_sregs');
     const idt = new DataView(sregs.buffer, sregs.byteOffset).getBigUint64(SREGS_IDT_OFFSET, true);
     const gateAddr = vcpu.translate(idt + BigInt(PAGE_FAULT_VECTOR * IDT_ENTRY_BYTES));
@@ -115,7 +120,8 @@ class PvmAssist implements ExitAssist {
       (BigInt(this.#memory.readU16(gateAddr + 6)) << 16n) |
       (BigInt(this.#memory.readU32(gateAddr + 8)) << 32n);
     const pageFaultHandlerAddr = vcpu.translate(pageFaultHandler);
-    if (pageFaultHandlerAddr === undefined || !this.#memory.contains(pageFaultHandlerAddr, 4)) return undefined;
+    if (pageFaultHandlerAddr === undefined || !this.#memory.contains(pageFaultHandlerAddr, 4))
+      return undefined;
     return { pageFaultHandler, pageFaultHandlerAddr, lstar, star, syscallMask };
   }
 
@@ -160,7 +166,13 @@ class PvmAssist implements ExitAssist {
     const selector = Number((entry.star >> 32n) & 0xfffcn);
     const flat = { base: 0n, limit: 0xffff_ffff, present: 1, dpl: 0, s: 1, g: 1, avl: 0, unusable: 0 };
     encodeSegment(sregsView, segmentOffset('cs'), { ...flat, selector, type: 0xb, db: 0, l: 1 });
-    encodeSegment(sregsView, segmentOffset('ss'), { ...flat, selector: selector + 8, type: 0x3, db: 1, l: 0 });
+    encodeSegment(sregsView, segmentOffset('ss'), {
+      ...flat,
+      selector: selector + 8,
+      type: 0x3,
+      db: 1,
+      l: 0,
+    });
     vcpu.setStruct('kvm_sregs', sregs);
     vcpu.setStruct('kvm_regs', regs);
   }
