@@ -32,7 +32,12 @@ export default defineConfig({
         },
       },
       {
-        test: { name: 'rig', include: ['test/rig/**/*.test.ts'], fileParallelism: false, testTimeout: 120_000 },
+        test: {
+          name: 'rig',
+          include: ['test/rig/**/*.test.ts'],
+          fileParallelism: false,
+          testTimeout: 120_000,
+        },
       },
     ],
   },
