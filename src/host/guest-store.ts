@@ -6,22 +6,20 @@
 import { readdir, readFile, realpath } from 'node:fs/promises';
 import { homedir } from 'node:os';
 import { join } from 'node:path';
-import { z } from 'zod';
 import { isErrnoError, TsvmError } from '../errors.js';
 
 /** What of a manifest tsvm needs; it says more, for people and for comparing builds. */
-const manifestSchema = z.object({
-  name: z.string(),
-  key: z.string(),
-  kernel: z.string(),
-  bzImage: z.string(),
-  initramfs: z.string(),
-  rootfs: z.string().optional(),
-  version: z.string(),
-  cmdline: z.string(),
-  // A kernel without ACPI is what the recipes make unless they say otherwise.
-  discovery: z.enum(['acpi', 'cmdline']).default('cmdline'),
-});
+interface Manifest {
+  readonly name: string;
+  readonly key: string;
+  readonly kernel: string;
+  readonly bzImage: string;
+  readonly initramfs: string;
+  readonly rootfs: string;
+  readonly version: string;
+  readonly cmdline: string;
+  readonly discovery: 'acpi' | 'cmdline';
+}
 
 /** A guest with the absolute paths of its files. */
 export interface Guest {
@@ -32,7 +30,7 @@ export interface Guest {
   readonly bzImage: string;
   readonly initramfs: string;
   /** ext4 image of a root file system. */
-  readonly rootfs: string | undefined;
+  readonly rootfs: string;
   /** The kernel's release. */
   readonly version: string;
   /** The command line that goes with it, without `console=` and what the host profile adds. */
@@ -82,15 +80,13 @@ export async function findGuest(name: string = DEFAULT_GUEST): Promise<Guest> {
   return guestOf(manifest, directory, true);
 }
 
-type Manifest = z.infer<typeof manifestSchema>;
-
 function guestOf(manifest: Manifest, directory: string, current: boolean): Guest {
   return {
     ...manifest,
     kernel: join(directory, manifest.kernel),
     bzImage: join(directory, manifest.bzImage),
     initramfs: join(directory, manifest.initramfs),
-    rootfs: manifest.rootfs === undefined ? undefined : join(directory, manifest.rootfs),
+    rootfs: join(directory, manifest.rootfs),
     directory,
     current,
   };
@@ -104,14 +100,30 @@ async function readManifest(directory: string): Promise<Manifest | undefined> {
     if (isErrnoError(error)) return undefined; // a build that goes on, or was broken off
     throw error;
   }
-  const manifest = manifestSchema.safeParse(parseJson(text));
-  return manifest.success ? manifest.data : undefined;
+  return parseManifest(text);
 }
 
-function parseJson(text: string): unknown {
+const TEXT_FIELDS = [
+  'name',
+  'key',
+  'kernel',
+  'bzImage',
+  'initramfs',
+  'rootfs',
+  'version',
+  'cmdline',
+] as const;
+
+/** Undefined for a file that is no manifest of this format. */
+function parseManifest(text: string): Manifest | undefined {
+  let value: Partial<Manifest> | null;
   try {
-    return JSON.parse(text);
+    value = JSON.parse(text);
   } catch {
     return undefined;
   }
+  if (typeof value !== 'object' || value === null) return undefined;
+  if (TEXT_FIELDS.some((field) => typeof value[field] !== 'string')) return undefined;
+  // A kernel without ACPI is what the recipes make unless they say otherwise.
+  return { ...(value as Manifest), discovery: value.discovery === 'acpi' ? 'acpi' : 'cmdline' };
 }

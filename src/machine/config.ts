@@ -1,5 +1,4 @@
 /** What a machine is made of, as the library's users say it, and the checks that need no host. */
-import { z } from 'zod';
 import type { KernelEntry } from '../boot/kernel-image.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
@@ -52,32 +51,53 @@ export interface MachineConfig {
   readonly profile?: string;
 }
 
-const schema = z.strictObject({
-  kernel: z.string().min(1).optional(),
-  initrd: z.string().min(1).optional(),
-  unpackInitrd: z.boolean().optional(),
-  cmdline: z.string().optional(),
-  memoryBytes: z.number().int().optional(),
-  cpus: z.number().int().optional(),
-  devices: z
-    .array(z.custom<DeviceRequest>((value) => typeof value === 'object' && value !== null))
-    .optional(),
-  console: z.enum(['serial', 'virtio', 'none']).optional(),
-  command: z
-    .strictObject({
-      argv: z.array(z.string()),
-      env: z.record(z.string(), z.string()).optional(),
-      cwd: z.string().optional(),
-      tty: z.boolean().optional(),
-      rows: z.number().int().positive().optional(),
-      columns: z.number().int().positive().optional(),
-    })
-    .optional(),
-  entry: z.enum(['auto', 'pvh', 'bzimage']).optional(),
-  discovery: z.enum(['acpi', 'cmdline']).optional(),
-  firmware: z.string().min(1).optional(),
-  profile: z.string().min(1).optional(),
-});
+type Check = (value: unknown) => boolean;
+const isText: Check = (value) => typeof value === 'string' && value !== '';
+const isWhole: Check = (value) => Number.isSafeInteger(value);
+const isBoolean: Check = (value) => typeof value === 'boolean';
+const isRecord: Check = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isListOf =
+  (check: Check): Check =>
+  (value) =>
+    Array.isArray(value) && value.every(check);
+const isOneOf =
+  (...choices: readonly string[]): Check =>
+  (value) =>
+    choices.some((choice) => choice === value);
+
+/** What a field must be, in words and as a check. For callers in plain JavaScript; a schema library costs 60 ms to load. */
+const FIELDS: Readonly<Record<keyof MachineConfig, readonly [expected: string, check: Check]>> = {
+  kernel: ['a path', isText],
+  initrd: ['a path', isText],
+  unpackInitrd: ['true or false', isBoolean],
+  cmdline: ['a string', (value) => typeof value === 'string'],
+  memoryBytes: ['a whole number of bytes', isWhole],
+  cpus: ['a whole number', isWhole],
+  devices: ['a list of device requests', isListOf(isRecord)],
+  console: ['serial, virtio or none', isOneOf('serial', 'virtio', 'none')],
+  command: ['an object with argv, a list of strings', isCommand],
+  entry: ['auto, pvh or bzimage', isOneOf('auto', 'pvh', 'bzimage')],
+  discovery: ['acpi or cmdline', isOneOf('acpi', 'cmdline')],
+  firmware: ['"builtin" or a path', isText],
+  profile: ['a name', isText],
+};
+
+function isCommand(value: unknown): boolean {
+  if (!isRecord(value)) return false;
+  const { argv, env } = value as { argv?: unknown; env?: unknown };
+  const strings = isListOf((item) => typeof item === 'string');
+  return strings(argv) && (env === undefined || (isRecord(env) && strings(Object.values(env as object))));
+}
+
+function checkFields(config: MachineConfig): void {
+  for (const [name, value] of Object.entries(config)) {
+    const field = (FIELDS as Readonly<Record<string, readonly [string, Check]>>)[name];
+    if (field === undefined)
+      throw new TsvmError('TSVM_CONFIG', `${name}: there is no such field in a machine's configuration`);
+    if (value !== undefined && !field[1](value))
+      throw new TsvmError('TSVM_CONFIG', `${name}: it must be ${field[0]}`);
+  }
+}
 
 /**
  * Checks a configuration as far as that is possible without the host.
@@ -85,14 +105,7 @@ const schema = z.strictObject({
  * @throws TsvmError `TSVM_CONFIG`, naming the field.
  */
 export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: number }): void {
-  const parsed = schema.safeParse(config);
-  if (!parsed.success) {
-    const issue = parsed.error.issues[0];
-    throw new TsvmError(
-      'TSVM_CONFIG',
-      `${issue?.path.join('.') || 'the configuration'}: ${issue?.message ?? 'is not valid'}`,
-    );
-  }
+  checkFields(config);
   const memoryBytes = config.memoryBytes ?? DEFAULT_MEMORY_BYTES;
   if (memoryBytes < MIN_MEMORY_BYTES) {
     throw new TsvmError('TSVM_CONFIG', `memory: ${formatBytes(memoryBytes)} is too little for a machine`, {
