@@ -8,6 +8,7 @@ import { findGuest } from '../../host/guest-store.js';
 import { ESCAPE_HELP } from '../../host/terminal.js';
 import { MAX_CPUS, type MachineConfig } from '../../machine/config.js';
 import { createMachine, type Machine, type MachineEnd } from '../../machine/machine.js';
+import { showBootProgress } from '../boot-progress.js';
 import { attachConsole } from '../console.js';
 import { EXIT_CODES, exitCodeOf } from '../exit-codes.js';
 import { parseChoice, parseCount, parseDuration, parseSize } from '../values.js';
@@ -174,6 +175,7 @@ async function runOnce(
 ): Promise<{ end: MachineEnd; exitCode: number }> {
   await using machine = await createMachine(config);
   // What is typed before the guest's init has set up its console would be lost or echoed.
+  const stopProgress = showBootProgress(machine);
   const detach = attachConsole(machine, { waitForCommand: usesOurInit });
   let forced: number | undefined;
   const stopWith = (exitCode: number): void => {
@@ -196,6 +198,7 @@ async function runOnce(
     return { end, exitCode: forced ?? exitCodeOf(end) };
   } finally {
     clearTimeout(timer);
+    stopProgress();
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.removeListener(signal, onSignal);
     detach();
   }
