@@ -103,8 +103,11 @@ export function parseBzImage(bytes: Uint8Array): BzImage {
   };
 }
 
-/** The vmlinux of a bzImage, unpacked on the host. */
-export async function unpackPayload(image: BzImage): Promise<Uint8Array> {
+/** The vmlinux of a bzImage, unpacked on the host. `maxBytes` is what the machine's memory could hold. */
+export async function unpackPayload(
+  image: BzImage,
+  maxBytes: number = MAX_KERNEL_BYTES,
+): Promise<Uint8Array> {
   const { payload } = image;
   if (payload === undefined || payload.length < 8) {
     throw kernelImageError('the bzImage names no payload to unpack', 'let it unpack itself: --entry bzimage');
@@ -115,6 +118,12 @@ export async function unpackPayload(image: BzImage): Promise<Uint8Array> {
     throw kernelImageError(
       `the bzImage is damaged: its payload claims to unpack to ${unpackedBytes} bytes`,
       'fetch or build the kernel again',
+    );
+  }
+  if (unpackedBytes > maxBytes) {
+    throw kernelImageError(
+      `the kernel does not fit: it unpacks to ${unpackedBytes} bytes, the machine has ${maxBytes} bytes of memory`,
+      'give the machine more memory: --memory',
     );
   }
   let unpacked: Uint8Array;

@@ -68,7 +68,8 @@ export async function loadKernel(
     cmdlineLimit: image.cmdlineLimit,
     initrdAddrMax: image.initrdAddrMax,
   } as const;
-  if (entry !== 'bzimage') return { ...loadVmlinux(memory, await unpackPayload(image), entry), ...common };
+  if (entry !== 'bzimage')
+    return { ...loadVmlinux(memory, await unpackPayload(image, memory.sizeBytes), entry), ...common };
 
   if (image.entry64 === undefined) throw kernelImageError('the bzImage is not for x86-64');
   checkFits(memory, image.loadAddr, image.initBytes);

@@ -94,7 +94,6 @@ function verify(data: Uint8Array, check: number, expected: Uint8Array): void {
 function lzma2(input: Cursor, out: OutputBuffer): void {
   const decoder = new LzmaDecoder(input.bytes, out);
   let needsDictionary = true;
-  let needsState = true;
   let needsProperties = true;
   for (;;) {
     const control = input.u8();
@@ -112,7 +111,6 @@ function lzma2(input: Cursor, out: OutputBuffer): void {
       out.reserve(chunk.length);
       out.bytes.set(chunk, out.length);
       out.length += chunk.length;
-      needsState = true;
       continue;
     }
     const unpackedBytes = (control & 0x1f) * 0x1_0000 + input.u16be() + 1;
@@ -122,11 +120,7 @@ function lzma2(input: Cursor, out: OutputBuffer): void {
       needsProperties = false;
     }
     if (needsProperties) throw new DecompressError('xz data is damaged: no LZMA properties');
-    if (control >= 0xa0) {
-      decoder.resetState();
-      needsState = false;
-    }
-    if (needsState) throw new DecompressError('xz data is damaged: no LZMA state reset');
+    if (control >= 0xa0) decoder.resetState();
     const end = input.position + packedBytes;
     decoder.position = input.position;
     decoder.startRange();

@@ -1,0 +1,141 @@
+import { readFileSync } from 'node:fs';
+import { gzipSync } from 'node:zlib';
+import fc from 'fast-check';
+import { describe, expect, it } from 'vitest';
+import { compressionFormat, decompress, decompressFirst } from '../../../src/boot/decompress/decompress.js';
+import { DecompressError } from '../../../src/boot/decompress/error.js';
+import { undoX86Filter } from '../../../src/boot/decompress/x86-filter.js';
+import { sample } from './fixtures/sample.js';
+
+const expected = sample();
+const maxBytes = 1 << 20;
+
+/** Made by Debian's tools with the kernel's options: fixtures/make. */
+const fixtures = [
+  ['gzip', 'sample.gz'],
+  ['bzip2', 'sample.bz2'],
+  ['lzma', 'sample.lzma'],
+  ['xz', 'sample.xz'],
+  ['xz', 'sample-blocks.xz'],
+  ['lz4', 'sample.lz4'],
+  ['zstd', 'sample.zst'],
+  ['zstd', 'sample-sized.zst'],
+] as const;
+
+function fixture(name: string): Uint8Array {
+  return new Uint8Array(readFileSync(new URL(`fixtures/${name}`, import.meta.url)));
+}
+
+describe.each(fixtures)('decompress() of %s (%s)', (format, name) => {
+  const packed = fixture(name);
+
+  it('knows the format and unpacks it', async () => {
+    expect(compressionFormat(packed)).toBe(format);
+    expect(
+      Buffer.compare(await decompress(packed, { maxBytes, exactBytes: expected.length }), expected),
+    ).toBe(0);
+  });
+
+  it('tells where the data end', async () => {
+    const followed = Buffer.concat([packed, Buffer.from('\0\0\0\x070701 more')]);
+    const { data, consumedBytes } = await decompressFirst(followed, { maxBytes });
+    expect(Buffer.compare(data, expected)).toBe(0);
+    // LZ4's frame has no end of its own but the next length, which may be zero.
+    expect(consumedBytes).toBe(packed.length);
+  });
+
+  it('takes a limit of exactly what comes out, and stops a bomb at one byte less', async () => {
+    await decompress(packed, { maxBytes: expected.length });
+    const bomb = decompress(packed, { maxBytes: expected.length - 1 });
+    await expect(bomb).rejects.toThrowError(/more than 24575 bytes/);
+    await expect(bomb).rejects.toBeInstanceOf(DecompressError);
+  });
+
+  it('refuses a length that differs from the one announced', async () => {
+    const exactBytes = expected.length - 1;
+    await expect(decompress(packed, { maxBytes, exactBytes })).rejects.toThrowError(
+      /unpacked to 24576 bytes/,
+    );
+  });
+
+  it('fails with nothing but DecompressError on truncated data', async () => {
+    for (let length = 0; length < packed.length; length += 1 + (length >>> 5)) {
+      await decompress(packed.subarray(0, length), { maxBytes }).then(
+        () => undefined,
+        (error: unknown) => expect(error).toBeInstanceOf(DecompressError),
+      );
+    }
+    await expect(
+      decompress(packed.subarray(0, packed.length / 2), { maxBytes, exactBytes: expected.length }),
+    ).rejects.toBeInstanceOf(DecompressError);
+  });
+
+  it('fails with nothing but DecompressError on damaged data', async () => {
+    await fc.assert(
+      fc.asyncProperty(
+        fc.array(fc.tuple(fc.nat(packed.length - 1), fc.nat(255)), { maxLength: 4 }),
+        async (edits) => {
+          const damaged = packed.slice();
+          for (const [at, value] of edits) damaged[at] = value;
+          await decompress(damaged, { maxBytes }).then(
+            (data) => expect(data.length).toBeLessThanOrEqual(maxBytes),
+            (error: unknown) => expect(error).toBeInstanceOf(DecompressError),
+          );
+        },
+      ),
+      { numRuns: 40 },
+    );
+  });
+});
+
+describe('decompress()', () => {
+  it('notices damage by the checksum', async () => {
+    for (const name of ['sample.gz', 'sample.bz2', 'sample.xz', 'sample-blocks.xz']) {
+      const damaged = fixture(name);
+      const at = damaged.length >>> 1;
+      damaged[at] = (damaged[at] ?? 0) ^ 0x10;
+      await expect(decompress(damaged, { maxBytes }), name).rejects.toBeInstanceOf(DecompressError);
+    }
+  });
+
+  it('unpacks gzip with a name, a comment and an extra field', async () => {
+    const plain = gzipSync(expected);
+    const header = Buffer.from(plain.subarray(0, 10));
+    header[3] = 0x1c;
+    const named = Buffer.concat([
+      header,
+      Buffer.from('\x02\0ab', 'latin1'),
+      Buffer.from('vmlinux\0note\0'),
+      plain.subarray(10),
+    ]);
+    expect(Buffer.compare(await decompress(named, { maxBytes }), expected)).toBe(0);
+  });
+
+  it.each([
+    ['nothing', Uint8Array.of(), /unknown compression \(it starts with nothing\)/],
+    ['text', Buffer.from('hello world'), /unknown compression \(it starts with 68656c6c6f20\)/],
+    ['LZO', Uint8Array.of(0x89, 0x4c, 0x5a, 0x4f, 0), /LZO is not supported/],
+  ])('refuses %s', async (_, bytes, message) => {
+    await expect(decompress(bytes, { maxBytes })).rejects.toThrowError(message);
+  });
+
+  it('stops a gzip bomb without unpacking it', async () => {
+    const bomb = gzipSync(new Uint8Array(64 << 20));
+    await expect(decompress(bomb, { maxBytes })).rejects.toThrowError(/more than 1048576 bytes/);
+  });
+});
+
+describe('undoX86Filter()', () => {
+  it('makes the target of a call relative again', () => {
+    const bytes = Uint8Array.of(0x90, 0xe8, 0x06 + 0x20, 0, 0, 0, 0x90, 0x90, 0x90, 0x90, 0x90);
+    undoX86Filter(bytes);
+    expect([...bytes.subarray(0, 7)]).toEqual([0x90, 0xe8, 0x20, 0, 0, 0, 0x90]);
+  });
+
+  it('leaves bytes alone that cannot be a near call', () => {
+    const bytes = Uint8Array.of(0xe8, 1, 2, 3, 4, 0x90, 0x90, 0x90);
+    const before = bytes.slice();
+    undoX86Filter(bytes);
+    expect(bytes).toEqual(before);
+  });
+});
