@@ -62,17 +62,3 @@ export function writeStatus(current: number, written: number, actions: StatusAct
   }
   return status;
 }
-
-/** The names of the bits, for people. */
-export function describeStatus(status: number): string {
-  const names = [
-    [VIRTIO_CONFIG_S_ACKNOWLEDGE, 'ACKNOWLEDGE'],
-    [VIRTIO_CONFIG_S_DRIVER, 'DRIVER'],
-    [VIRTIO_CONFIG_S_FEATURES_OK, 'FEATURES_OK'],
-    [VIRTIO_CONFIG_S_DRIVER_OK, 'DRIVER_OK'],
-    [VIRTIO_CONFIG_S_NEEDS_RESET, 'NEEDS_RESET'],
-    [VIRTIO_CONFIG_S_FAILED, 'FAILED'],
-  ] as const;
-  const set = names.filter(([bit]) => (status & bit) !== 0).map(([, name]) => name);
-  return set.length === 0 ? 'reset' : set.join('|');
-}

@@ -286,6 +286,7 @@ export class Blk implements VirtioDevice {
       ranges.push({ offset: sector * SECTOR_BYTES, length, mayUnmap: (flags & RANGE_FLAG_UNMAP) !== 0 });
     }
     const epoch = this.#epoch;
+    const flushAfter = !discarding && !this.#writeback;
     return {
       written: 0,
       run: async () => {
@@ -295,7 +296,7 @@ export class Blk implements VirtioDevice {
           if (discarding) await backend.discard?.(offset, length);
           else await backend.writeZeroes?.(offset, length, mayUnmap);
         }
-        if (!discarding && !this.#writeback) await backend.flush();
+        if (flushAfter) await backend.flush();
         return VIRTIO_BLK_S_OK;
       },
     };
@@ -314,8 +315,9 @@ export class Blk implements VirtioDevice {
 
   async #write(views: readonly Uint8Array[], offset: number): Promise<number> {
     const backend = this.#backend;
+    const flushAfter = !this.#writeback; // as the driver had it when it sent the request
     const status = await this.#transfer((buffers, at) => backend.writev(buffers, at), views, offset);
-    if (status === VIRTIO_BLK_S_OK && !this.#writeback) await backend.flush();
+    if (status === VIRTIO_BLK_S_OK && flushAfter) await backend.flush();
     return status;
   }
 
