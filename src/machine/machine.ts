@@ -60,7 +60,11 @@ export interface MachineTimeline {
   readonly exits: ExitMetrics;
   /** KVM's counter of emulated instructions, where it has one. */
   readonly insnEmulation: number | undefined;
+  /** Every counter that KVM keeps of the vCPUs (exits, halt_exits, irq_injections, ...), those at 0 left out. */
+  readonly kvmStats: Readonly<Record<string, number>> | undefined;
 }
+
+type Metrics = Pick<MachineTimeline, 'exits' | 'insnEmulation' | 'kvmStats'>;
 
 /**
  * A machine. `stop()` or `await using` releases everything it holds; one that is only dropped is released when it ends.
@@ -186,7 +190,7 @@ class KvmMachine implements Machine {
   #runners: VcpuRunner[] = [];
   #end: MachineEnd | undefined;
   #exitStatus: number | undefined;
-  #finalMetrics: Pick<MachineTimeline, 'exits' | 'insnEmulation'> | undefined;
+  #finalMetrics: Metrics | undefined;
 
   constructor(profile: HostProfile, timeline: Timeline, cleanup: Cleanup) {
     this.#profile = profile;
@@ -309,9 +313,14 @@ class KvmMachine implements Machine {
     };
   }
 
-  #metrics(): Pick<MachineTimeline, 'exits' | 'insnEmulation'> {
+  #metrics(): Metrics {
     const assisted = this.#runners.reduce((sum, runner) => sum + runner.assistedExits, 0);
-    return { exits: exitMetrics(this.#vcpus, assisted), insnEmulation: this.#insnEmulation() };
+    const stats = kvmStats(this.#vcpus);
+    return {
+      exits: exitMetrics(this.#vcpus, assisted),
+      insnEmulation: stats?.get('insn_emulation'),
+      kvmStats: stats && Object.fromEntries([...stats].filter(([, value]) => value !== 0)),
+    };
   }
 
   #insnEmulation(): number | undefined {
