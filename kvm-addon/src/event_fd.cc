@@ -47,7 +47,7 @@ void EventFd::Listen(const Napi::CallbackInfo& info) {
   handle->Opened();
   uv_unref(handle->get());
   result = uv_poll_start(handle->get(), UV_READABLE, [](uv_handle_s* poll, int, int) {
-    static_cast<EventFd*>(uv_handle_get_data(poll))->OnReadable();
+    EventHub::FromLoop([poll] { static_cast<EventFd*>(uv_handle_get_data(poll))->OnReadable(); });
   });
   if (result < 0) throw ErrnoError(info.Env(), -result, "uv_poll_start");
   poll_ = std::move(handle);

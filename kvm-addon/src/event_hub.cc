@@ -68,7 +68,7 @@ void EventHub::Drain() {
   }
   // A callback may forget items that are still to come: they are nulled, not erased.
   for (size_t i = 0; i < draining_.size(); i++) {
-    if (Postable* item = draining_[i]) item->OnPosted();
+    if (Postable* item = draining_[i]) FromLoop([item] { item->OnPosted(); });
   }
   draining_.clear();
 }

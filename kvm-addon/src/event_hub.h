@@ -67,6 +67,16 @@ class EventHub : public std::enable_shared_from_this<EventHub> {
   void Unbind(EnvironmentBound* item) { bound_.erase(item); }
   bool closed() const { return closed_; }
 
+  // Runs what a libuv callback has to do. Making values fails once the environment is going away (a terminated worker), and
+  // then nobody is left to be told.
+  template <typename Body>
+  static void FromLoop(Body body) {
+    try {
+      body();
+    } catch (const Napi::Error&) {
+    }
+  }
+
   // Calls into JavaScript from the loop; what the callback throws becomes an uncaught exception.
   static void Call(Napi::Function callback, std::initializer_list<napi_value> arguments);
 

@@ -52,6 +52,7 @@ void StreamDelivery::OnQuietTime() {
     StartQuietTime();
     return;
   }
+  if (registers_ == nullptr) return;
   announced_.store(false);
   // A byte put just before that was not announced by anyone.
   for (const auto& stream : registers_->streams()) {
@@ -63,7 +64,10 @@ void StreamDelivery::StartQuietTime() {
   if (!timer_) return;
   uv_timer_start(
       timer_->get(),
-      [](uv_handle_s* timer) { static_cast<StreamDelivery*>(uv_handle_get_data(timer))->OnQuietTime(); }, kQuietMs, 0);
+      [](uv_handle_s* timer) {
+        EventHub::FromLoop([timer] { static_cast<StreamDelivery*>(uv_handle_get_data(timer))->OnQuietTime(); });
+      },
+      kQuietMs, 0);
 }
 
 void StreamDelivery::Close() {

@@ -14,8 +14,8 @@
 #include "variable_list.h"
 
 namespace {
-// KVM takes no more MSRs in one call (MAX_IO_MSRS, arch/x86/kvm/x86.c).
-constexpr size_t kMaxMsrs = 256;
+// KVM takes fewer than MAX_IO_MSRS (256) in one call: arch/x86/kvm/x86.c.
+constexpr size_t kMaxMsrs = 255;
 // KVM_MAX_CPUID_ENTRIES, arch/x86/include/asm/kvm_host.h.
 constexpr uint32_t kMaxCpuidEntries = 256;
 constexpr size_t kDebugRegisters = 8;
