@@ -4,8 +4,9 @@ import { kvmProblem } from './test/support/kvm-problem.ts';
 // Without a usable /dev/kvm the two tiers that need one shrink to a single, visibly skipped test.
 const kvmTests = (pattern: string): string[] => [kvmProblem() ? 'test/support/no-kvm.test.ts' : pattern];
 
-// Under emulation (test/rig) everything takes some ten times longer.
-const scale = process.env['TSVM_RIG'] ? 5 : 1;
+// Under emulation (test/rig) everything takes some ten times longer, a new process for each file most of all.
+const inRig = process.env['TSVM_RIG'] === '1';
+const scale = inRig ? 5 : 1;
 
 export default defineConfig({
   test: {
@@ -14,6 +15,7 @@ export default defineConfig({
       {
         test: {
           name: 'kvm',
+          isolate: !inRig,
           include: kvmTests('test/kvm/**/*.test.ts'),
           globalSetup: 'test/support/kvm-setup.ts',
           testTimeout: 20_000 * scale,
@@ -24,6 +26,8 @@ export default defineConfig({
         // One guest at a time: their boots are timed out, and a machine with two cores runs one well.
         test: {
           name: 'boot',
+          isolate: !inRig,
+          sequence: { groupOrder: 1 },
           include: kvmTests('test/boot/**/*.test.ts'),
           globalSetup: 'test/support/kvm-setup.ts',
           fileParallelism: false,
