@@ -10,7 +10,7 @@
  * @spec virtio-1.3 2.7.7  Used buffer suppression   #yes
  * @spec virtio-1.3 2.7.10 Available buffer suppression #partial  by index only; the flag is left at "notify me"
  * @spec virtio-1.3 2.8    Packed virtqueues         #no  split rings are enough for every guest that boots here
- * @spec virtio-1.3 2.9    In-order use              #no  not offered
+ * @spec virtio-1.3 2.7.9  In-order use              #no  not offered
  */
 import assert from 'node:assert';
 import { GuestError } from '../errors.js';

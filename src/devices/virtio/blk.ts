@@ -1,10 +1,11 @@
 /**
  * virtio-blk: a disk over an asynchronous backend that reads and writes guest memory in place.
  *
- * Durability is the driver's choice: with FLUSH it gets a write-back cache and flushes when it needs to; without, or
- * with the cache turned off by CONFIG_WCE, every write is on stable storage before it completes.
+ * Durability is the driver's choice: one that accepts FLUSH has a write-back cache, and flushes when it needs to; for one
+ * that does not, every write is on stable storage before it completes.
  *
  * @spec virtio-1.3 5.2    Block device                   #yes
+ * @spec virtio-1.3 5.2.3  VIRTIO_BLK_F_CONFIG_WCE        #no   the driver's own choice of FLUSH is enough
  * @spec virtio-1.3 5.2.3  VIRTIO_BLK_F_MQ                #no   one JavaScript thread serves all queues anyway
  * @spec virtio-1.3 5.2.3  VIRTIO_BLK_F_SECURE_ERASE      #no
  * @spec virtio-1.3 5.2.3  VIRTIO_BLK_F_ZONED, _LIFETIME  #no
@@ -31,7 +32,6 @@ export const VIRTIO_BLK_F_SEG_MAX = 1n << 2n;
 export const VIRTIO_BLK_F_RO = 1n << 5n;
 export const VIRTIO_BLK_F_BLK_SIZE = 1n << 6n;
 export const VIRTIO_BLK_F_FLUSH = 1n << 9n;
-export const VIRTIO_BLK_F_CONFIG_WCE = 1n << 11n;
 export const VIRTIO_BLK_F_DISCARD = 1n << 13n;
 export const VIRTIO_BLK_F_WRITE_ZEROES = 1n << 14n;
 
@@ -59,7 +59,6 @@ const CONFIG_BYTES = 60;
 const CONFIG_CAPACITY = 0;
 const CONFIG_SEG_MAX = 12;
 const CONFIG_BLK_SIZE = 20;
-const CONFIG_WRITEBACK = 32;
 const CONFIG_MAX_DISCARD_SECTORS = 36;
 const CONFIG_MAX_DISCARD_SEG = 40;
 const CONFIG_DISCARD_ALIGNMENT = 44;
@@ -120,7 +119,6 @@ export class Blk implements VirtioDevice {
       VIRTIO_BLK_F_SEG_MAX |
       VIRTIO_BLK_F_BLK_SIZE |
       VIRTIO_BLK_F_FLUSH |
-      VIRTIO_BLK_F_CONFIG_WCE |
       (backend.readOnly ? VIRTIO_BLK_F_RO : 0n) |
       (backend.discard !== undefined && !backend.readOnly ? VIRTIO_BLK_F_DISCARD : 0n) |
       (backend.writeZeroes !== undefined && !backend.readOnly ? VIRTIO_BLK_F_WRITE_ZEROES : 0n);
@@ -129,21 +127,13 @@ export class Blk implements VirtioDevice {
     view.setBigUint64(CONFIG_CAPACITY, BigInt(this.#sectorCount), true);
     view.setUint32(CONFIG_SEG_MAX, QUEUE_SIZE - 2, true); // header and status take a descriptor each
     view.setUint32(CONFIG_BLK_SIZE, SECTOR_BYTES, true);
-    view.setUint8(CONFIG_WRITEBACK, 1);
     view.setUint32(CONFIG_MAX_DISCARD_SECTORS, MAX_RANGE_SECTORS, true);
     view.setUint32(CONFIG_MAX_DISCARD_SEG, MAX_RANGES, true);
     view.setUint32(CONFIG_DISCARD_ALIGNMENT, 1, true);
     view.setUint32(CONFIG_MAX_WRITE_ZEROES_SECTORS, MAX_RANGE_SECTORS, true);
     view.setUint32(CONFIG_MAX_WRITE_ZEROES_SEG, MAX_RANGES, true);
     view.setUint8(CONFIG_WRITE_ZEROES_MAY_UNMAP, 1);
-    this.config = {
-      bytes,
-      write: (offset, data) => {
-        // virtio 1.3, 5.2.5: writeback is the only field that a driver may write.
-        if (offset === CONFIG_WRITEBACK && data.length === 1)
-          bytes[CONFIG_WRITEBACK] = (data[0] as number) & 1;
-      },
-    };
+    this.config = { bytes };
   }
 
   activate(context: VirtioContext): void {
@@ -286,7 +276,7 @@ export class Blk implements VirtioDevice {
       ranges.push({ offset: sector * SECTOR_BYTES, length, mayUnmap: (flags & RANGE_FLAG_UNMAP) !== 0 });
     }
     const epoch = this.#epoch;
-    const flushAfter = !discarding && !this.#writeback;
+    const flushAfter = !discarding && this.#writeThrough;
     return {
       written: 0,
       run: async () => {
@@ -306,16 +296,14 @@ export class Blk implements VirtioDevice {
     return length % SECTOR_BYTES === 0 && sector + length / SECTOR_BYTES <= this.#sectorCount;
   }
 
-  /** virtio 1.3, 5.2.5.2 and 5.2.6.2: whether a write may complete before it is on stable storage. */
-  get #writeback(): boolean {
-    const features = this.#context?.features ?? 0n;
-    if ((features & VIRTIO_BLK_F_CONFIG_WCE) !== 0n) return this.config.bytes[CONFIG_WRITEBACK] === 1;
-    return (features & VIRTIO_BLK_F_FLUSH) !== 0n;
+  /** virtio 1.3, 5.2.6.2: without FLUSH, a write may not complete before it is on stable storage. */
+  get #writeThrough(): boolean {
+    return ((this.#context?.features ?? 0n) & VIRTIO_BLK_F_FLUSH) === 0n;
   }
 
   async #write(views: readonly Uint8Array[], offset: number): Promise<number> {
     const backend = this.#backend;
-    const flushAfter = !this.#writeback; // as the driver had it when it sent the request
+    const flushAfter = this.#writeThrough; // now: a reset forgets it
     const status = await this.#transfer((buffers, at) => backend.writev(buffers, at), views, offset);
     if (status === VIRTIO_BLK_S_OK && flushAfter) await backend.flush();
     return status;
@@ -339,7 +327,6 @@ export class Blk implements VirtioDevice {
   reset(): void | Promise<void> {
     this.#epoch++;
     this.#context = undefined;
-    this.config.bytes[CONFIG_WRITEBACK] = 1;
     if (this.#inFlight > 0) return this.#untilIdle();
   }
 
@@ -357,17 +344,16 @@ export class Blk implements VirtioDevice {
   }
 
   save(): DeviceState {
-    return { version: 1, sectorCount: this.#sectorCount, writeback: this.config.bytes[CONFIG_WRITEBACK] };
+    return { version: 1, sectorCount: this.#sectorCount };
   }
 
   restore(state: DeviceState): void {
     checkStateVersion(this.name, state, 1);
-    const { sectorCount, writeback } = state as { sectorCount?: unknown; writeback?: unknown };
+    const { sectorCount } = state as { sectorCount?: unknown };
     checkState(
       sectorCount === this.#sectorCount,
       `blk: the disk had ${sectorCount} sectors, not ${this.#sectorCount}`,
     );
-    this.config.bytes[CONFIG_WRITEBACK] = writeback === 0 ? 0 : 1;
   }
 
   /** Waits for what is in flight, flushes and closes the backend. */

@@ -506,8 +506,8 @@ export class VirtioMmio implements BusDevice {
   }
 
   /**
-   * Status reads nonzero until the device has let go of guest memory (virtio 1.3, 4.2.3.1.1: the driver waits for that),
-   * and the vCPU that asked waits with the promise.
+   * Status reads nonzero until the device has let go of guest memory, which is how the driver knows (virtio 1.3, 2.4.1
+   * MUST); the vCPU that asked waits with the promise.
    */
   #reset(): void | Promise<void> {
     if (this.#resetting !== undefined) return this.#resetting;

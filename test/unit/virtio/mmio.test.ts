@@ -360,7 +360,7 @@ test('VirtioMmio forgets everything at a reset (2.4.1)', () => {
   expect(driver.negotiate(1n << 32n)).toBe(true);
 });
 
-test('VirtioMmio reads a nonzero status until a slow reset is done (4.2.3.1.1; hostile 23)', async () => {
+test('VirtioMmio reads a nonzero status until a slow reset is done (2.4.1 MUST; hostile 23)', async () => {
   const { driver } = rig;
   driver.start();
   const { context } = device;
