@@ -157,7 +157,11 @@ Napi::Value Vcpu::GetCpuid(const Napi::CallbackInfo& info) {
   CpuidList list(kMaxCpuidEntries);
   list->nent = kMaxCpuidEntries;
   IOCTL(env, StoppedFd(env, "KVM_GET_CPUID2"), KVM_GET_CPUID2, list.get());
-  return CopyBytes(env, list.entries(), list->nent * sizeof(kvm_cpuid_entry2));
+  // Not every kernel says how many it wrote. What it did not write is zero, and no leaf that means something is.
+  const kvm_cpuid_entry2 none{};
+  uint32_t count = list->nent;
+  while (count > 0 && std::memcmp(&list.entries()[count - 1], &none, sizeof none) == 0) count--;
+  return CopyBytes(env, list.entries(), count * sizeof(kvm_cpuid_entry2));
 }
 
 void Vcpu::SetCpuid(const Napi::CallbackInfo& info) {

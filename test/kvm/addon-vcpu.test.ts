@@ -225,7 +225,8 @@ test('setGuestDebug() single-steps', async () => {
   expect(await guest.run()).toMatchObject({ kind: 'io' });
 });
 
-test('setGuestDebug() stops at a hardware breakpoint', async () => {
+// QEMU's emulation of SVM, which the rig stands on, does not arm the guest's debug registers.
+test.skipIf(process.env['TSVM_RIG'])('setGuestDebug() stops at a hardware breakpoint', async () => {
   using guest = new TinyGuest({ code: code(asm.nop(), asm.nop(), asm.incAl(), asm.outAl(0x80)) });
   const dr7 = 0x402n; // breakpoint 0, execution
   guest.vcpu.setGuestDebug(
