@@ -1,5 +1,6 @@
 /** A VM in the kernel: memory, interrupt controllers, timer, vCPUs with their CPUID, in the order that is quick and works. */
 
+import { isErrnoError } from '../errors.js';
 import type { MemoryRegion } from '../memory/guest-memory.js';
 import { KVM_IDENTITY_MAP_ADDR, KVM_TSS_ADDR, type RamRange } from '../memory/layout.js';
 import type { NativeAddon, NativeKvm, NativeMemory, NativeVcpu, NativeVm } from '../native/binding.js';
@@ -97,6 +98,7 @@ export function createVm(addon: NativeAddon, kvm: NativeKvm, options: VmOptions)
         setBootMsrs(vcpu);
         setBootLapic(vcpu);
       });
+      openStats(vcpu);
     }
     return { handle, vcpus, regions, close };
   } catch (error) {
@@ -109,6 +111,18 @@ export function createVm(addon: NativeAddon, kvm: NativeKvm, options: VmOptions)
 function setBootMsrs(vcpu: NativeVcpu): void {
   vcpu.setMsrs(Uint32Array.of(MSR_IA32_MISC_ENABLE), BigUint64Array.of(MSR_IA32_MISC_ENABLE_FAST_STRING));
   vcpu.setMsrs(Uint32Array.of(MSR_MTRR_DEF_TYPE), BigUint64Array.of(MTRR_ENABLE_WRITE_BACK));
+}
+
+/**
+ * Opens the vCPU's statistics while it is at rest. KVM_GET_STATS_FD takes the vCPU's lock: asked for later, it would wait
+ * until the vCPU leaves the guest, which one that sleeps never does. Reading them takes no lock.
+ */
+function openStats(vcpu: NativeVcpu): void {
+  try {
+    vcpu.readStats();
+  } catch (error) {
+    if (!isErrnoError(error)) throw error; // Linux before 5.14 has none
+  }
 }
 
 /** Virtual wire mode (MP specification 1.4, 3.6.2.2): the PIC on LINT0, NMI on LINT1. */

@@ -187,6 +187,7 @@ class KvmMachine implements Machine {
   #resolveEnded: (end: MachineEnd) => void = () => {};
   #parts: Parts | undefined;
   #state: MachineState = 'ready';
+  #resumeWanted: symbol | undefined;
   #runners: VcpuRunner[] = [];
   #end: MachineEnd | undefined;
   #exitStatus: number | undefined;
@@ -277,17 +278,22 @@ class KvmMachine implements Machine {
   }
 
   async pause(): Promise<void> {
-    if (this.#state === 'paused') return;
-    this.#require('running', 'pause');
-    this.#setState('paused');
+    this.#resumeWanted = undefined;
+    if (this.#state !== 'paused') {
+      this.#require('running', 'pause');
+      this.#setState('paused');
+    }
     await Promise.all(this.#runners.map((runner) => runner.pause()));
   }
 
   async resume(): Promise<void> {
     this.#require('paused', 'resume');
+    const wish = Symbol();
+    this.#resumeWanted = wish;
     // Every vCPU must have come to rest before one goes on, or `pause` would be told of a machine that runs.
     await Promise.all(this.#runners.map((runner) => runner.pause()));
-    if (this.#state !== 'paused') return;
+    // Of a `pause` and a `resume` that overlap, the later one counts.
+    if (this.#resumeWanted !== wish || this.#end !== undefined) return;
     this.#setState('running');
     for (const runner of this.#runners) runner.run();
   }
