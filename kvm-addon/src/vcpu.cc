@@ -239,5 +239,7 @@ void Vcpu::Nmi(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value Vcpu::ReadStats(const Napi::CallbackInfo& info) {
+  // Opening takes KVM's lock on the vCPU, reading does not.
+  if (!stats_.valid()) StoppedFd(info.Env(), "KVM_GET_STATS_FD");
   return ::ReadStats(info.Env(), fd_, stats_);
 }

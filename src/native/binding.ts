@@ -2,8 +2,9 @@
  * The typed surface of the addon in kvm-addon/, and the only file that loads it.
  *
  * Every class wraps one kernel object. Values are validated by the callers in kvm/ and host/; the addon asserts. Errors are
- * `Error`s with `code` ('EINVAL'), `errno` and `syscall` ('KVM_CREATE_VM'), wrapped once into TsvmError by the callers.
- * Every `close()` may be called in any order, twice, or never (the garbage collector then does it).
+ * `Error`s with `code` ('EINVAL'), `errno` (negative, as Node's) and `syscall` ('KVM_CREATE_VM'), wrapped once into
+ * TsvmError by the callers. Every `close()` may be called in any order, twice, or never (the garbage collector then does
+ * it). After it, calls throw EBADF.
  */
 import { createRequire } from 'node:module';
 import { TsvmError } from '../errors.js';
@@ -45,10 +46,11 @@ export interface NativeMemory {
   close(): void;
 }
 
+/** KVM does not keep it: hold on to it as long as it is to be heard. */
 export interface NativeEventFd {
   /** Adds one. */
   signal(): void;
-  /** Calls `callback` on this thread whenever the count was not zero, having reset it to zero. */
+  /** Calls `callback` on this thread whenever the count was not zero, having reset it to zero. Keeps nothing alive. */
   listen(callback: () => void): void;
   close(): void;
 }
@@ -59,7 +61,10 @@ export interface NativeFastRegister {
   readonly space: 0 | 1;
   readonly kind: 'load' | 'clear-bits' | 'stream';
   readonly addr: number;
-  /** 'load': the bytes served. 'clear-bits': four bytes. 'stream': one byte, 1 = enabled. */
+  /**
+   * 'load': the bytes served: 1, 2, 4 or 8. 'clear-bits': four bytes, aligned. 'stream': one byte, 1 = enabled. The addon
+   * reads the memory behind it: its ArrayBuffer must not be detached.
+   */
   readonly cell: Uint8Array;
   /** 'stream': bytes to gather before the write is handed to JavaScript as an ordinary exit. */
   readonly capacityBytes?: number;
@@ -81,7 +86,14 @@ export interface NativeVm {
    * KVM_SET_USER_MEMORY_REGION over `memory[offset, offset + sizeBytes)`; sizeBytes 0 removes the slot. The VM keeps the
    * mapping alive. Flags: KVM_MEM_LOG_DIRTY_PAGES 1, KVM_MEM_READONLY 2.
    */
-  setMemorySlot(slot: number, flags: number, addr: number, sizeBytes: number, memory: NativeMemory | null, offset: number): void;
+  setMemorySlot(
+    slot: number,
+    flags: number,
+    addr: number,
+    sizeBytes: number,
+    memory: NativeMemory | null,
+    offset: number,
+  ): void;
   /** KVM_GET_DIRTY_LOG: one bit a page. */
   getDirtyLog(slot: number): Uint8Array;
   /** KVM_CREATE_VCPU. All vCPUs of a VM must be created before the first runs. */
@@ -99,8 +111,15 @@ export interface NativeVm {
   /** KVM_IRQFD. With `resample`, level-triggered. */
   irqfd(event: NativeEventFd, gsi: number, assign: boolean, resample?: NativeEventFd): void;
   /** KVM_IOEVENTFD. `length` 0, 1, 2, 4 or 8; `value` undefined matches every write. */
-  ioeventfd(event: NativeEventFd, space: 0 | 1, addr: number, length: number, value: number | undefined, assign: boolean): void;
-  /** Must be called while no vCPU runs. */
+  ioeventfd(
+    event: NativeEventFd,
+    space: 0 | 1,
+    addr: number,
+    length: number,
+    value: number | undefined,
+    assign: boolean,
+  ): void;
+  /** Throws EBUSY while a vCPU runs. */
   setFastRegisters(registers: readonly NativeFastRegister[]): void;
   /**
    * Called on this thread, in batches, with what a 'stream' register gathered: the index into the array given to
@@ -130,6 +149,7 @@ export interface NativeVcpu {
   /**
    * Lets the thread (made at the first call) enter KVM_RUN. It stays there, over exits that it can serve itself, until one
    * needs JavaScript. Throws if it is already running. EINTR is given as exit reason KVM_EXIT_INTR (10) after `kick`.
+   * While it runs it keeps itself, its VM and Node alive.
    */
   run(): void;
   /**
@@ -138,7 +158,7 @@ export interface NativeVcpu {
    */
   kick(): void;
   readonly running: boolean;
-  /** KVM_GET_REGS and its like. Throws while running. */
+  /** KVM_GET_REGS and its like. This and all below but `readStats` and `close` throw EBUSY while running. */
   getStruct(name: VcpuStruct): Uint8Array;
   setStruct(name: VcpuStruct, bytes: Uint8Array): void;
   /** KVM_GET_CPUID2 / KVM_SET_CPUID2: packed `struct kvm_cpuid_entry2`. */
@@ -154,6 +174,7 @@ export interface NativeVcpu {
   translate(linearAddress: bigint): number | undefined;
   /** KVM_INTERRUPT is absent: the irqchip is in the kernel. KVM_NMI: */
   nmi(): void;
+  /** As the VM's. The first call throws EBUSY while running, since it opens; later ones do not. */
   readStats(): Uint8Array;
   /** Kicks and joins the thread, unmaps the run page. */
   close(): void;

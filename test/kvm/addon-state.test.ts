@@ -186,6 +186,21 @@ test('readStats() has the names and values of the VM and its vCPU', async () => 
   expect(statistics(guest.vm.readStats()).has('remote_tlb_flush')).toBe(true);
 });
 
+test('readStats() of a vCPU that runs works once it was opened', async () => {
+  using guest = new TinyGuest({ code: code(asm.hang()) });
+  const first = guest.run();
+  expect(() => guest.vcpu.readStats()).toThrow(
+    expect.objectContaining({ code: 'EBUSY', syscall: 'KVM_GET_STATS_FD' }),
+  );
+  guest.vcpu.kick();
+  await first;
+  guest.vcpu.readStats();
+  const second = guest.run();
+  expect(guest.vcpu.readStats().length).toBeGreaterThan(0);
+  guest.vcpu.kick();
+  await second;
+});
+
 test('getDirtyLog() has a bit for each page that the guest wrote', async () => {
   const write = code(asm.movDi(0x5004), asm.storeDiAl(), asm.outAl(0x80));
   using guest = new TinyGuest({ slotFlags: 1, code: write });
