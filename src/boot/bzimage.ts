@@ -5,8 +5,9 @@
  * whose KVM interprets ring 0 saves minutes. The payload is the compressed file followed by its unpacked length in
  * four bytes (scripts/Makefile.lib, `size_append`; gzip's own trailer is the same).
  */
+import { TsvmError } from '../errors.js';
 import { type Gpa, HIGH_RAM_START } from '../memory/layout.js';
-import { decompress } from './decompress/decompress.js';
+import { decompress, type XzProgram } from './decompress/decompress.js';
 import { ImageReader, kernelImageError } from './image-reader.js';
 import {
   BOOT_FLAG,
@@ -106,6 +107,7 @@ export function parseBzImage(bytes: Uint8Array): BzImage {
 /** The vmlinux of a bzImage, unpacked on the host. `maxBytes` is what the machine's memory could hold. */
 export async function unpackPayload(
   image: BzImage,
+  xz: XzProgram,
   maxBytes: number = MAX_KERNEL_BYTES,
 ): Promise<Uint8Array> {
   const { payload } = image;
@@ -131,10 +133,12 @@ export async function unpackPayload(
     // The length word is the end of a gzip payload, and foreign to every other format.
     const isGzip = payload[0] === 0x1f && payload[1] === 0x8b;
     unpacked = await decompress(isGzip ? payload : payload.subarray(0, sizeOffset), {
+      xz,
       maxBytes: unpackedBytes,
       exactBytes: unpackedBytes,
     });
   } catch (error) {
+    if (error instanceof TsvmError) throw error;
     throw kernelImageError(
       `cannot unpack the bzImage's payload: ${error instanceof Error ? error.message : String(error)}`,
       'fetch or build the kernel again, or let it unpack itself: --entry bzimage',

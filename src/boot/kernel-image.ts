@@ -5,6 +5,7 @@ import type { GuestMemory } from '../memory/guest-memory.js';
 import type { Gpa } from '../memory/layout.js';
 import { isBzImage, parseBzImage, unpackPayload } from './bzimage.js';
 import { DEFAULT_CMDLINE_LIMIT } from './cmdline.js';
+import type { XzProgram } from './decompress/decompress.js';
 import { checkFits, isElf, loadElf, parseElf } from './elf.js';
 import { kernelImageError } from './image-reader.js';
 import { DEFAULT_INITRD_ADDR_MAX } from './initrd.js';
@@ -46,6 +47,7 @@ export function kernelImageKind(bytes: Uint8Array): 'elf' | 'bzImage' {
 export async function loadKernel(
   memory: GuestMemory,
   bytes: Uint8Array,
+  xz: XzProgram,
   entry: KernelEntry = 'auto',
 ): Promise<LoadedKernel> {
   if (kernelImageKind(bytes) === 'elf') {
@@ -69,7 +71,7 @@ export async function loadKernel(
     initrdAddrMax: image.initrdAddrMax,
   } as const;
   if (entry !== 'bzimage')
-    return { ...loadVmlinux(memory, await unpackPayload(image, memory.sizeBytes), entry), ...common };
+    return { ...loadVmlinux(memory, await unpackPayload(image, xz, memory.sizeBytes), entry), ...common };
 
   if (image.entry64 === undefined) throw kernelImageError('the bzImage is not for x86-64');
   checkFits(memory, image.loadAddr, image.initBytes);

@@ -7,6 +7,7 @@ import { type Gpa, MMIO_HOLE_END, RESET_HANDOVER_ADDR } from '../memory/layout.j
 import { writeAcpiTables } from './acpi.js';
 import { writeBootParams } from './boot-params.js';
 import { writeCmdline } from './cmdline.js';
+import type { XzProgram } from './decompress/decompress.js';
 import { e820Map } from './e820.js';
 import { type EntryState, linux64EntryState, pvhEntryState } from './entry-state.js';
 import { type InitrdPlacement, writeInitrd } from './initrd.js';
@@ -35,6 +36,8 @@ export interface LoadLinuxOptions {
   /** Write an MP table. */
   readonly mptable: boolean;
   readonly entry?: KernelEntry;
+  /** For kernels packed with xz or lzma. */
+  readonly xz: XzProgram;
 }
 
 export interface LoadedLinux {
@@ -50,11 +53,11 @@ export interface LoadedLinux {
  *
  * @example
  * const { entry } = await loadLinux(memory, {
- *   image, initrd: [archive], cmdline: 'console=ttyS0', cpus: 1, devices: [], acpi: false, mptable: true,
+ *   image, initrd: [archive], cmdline: 'console=ttyS0', cpus: 1, devices: [], acpi: false, mptable: true, xz,
  * });
  */
 export async function loadLinux(memory: GuestMemory, options: LoadLinuxOptions): Promise<LoadedLinux> {
-  const kernel = await loadKernel(memory, options.image, options.entry);
+  const kernel = await loadKernel(memory, options.image, options.xz, options.entry);
   writeCmdline(memory, options.cmdline, kernel.cmdlineLimit);
   const initrd = writeInitrd(memory, options.initrd ?? [], {
     kernelEnd: kernel.endAddr,

@@ -3,7 +3,7 @@
  * them (Documentation/driver-api/early-userspace/buffer-format.rst); so does this.
  */
 import { TsvmError } from '../errors.js';
-import { compressionFormat, decompressFirst } from './decompress/decompress.js';
+import { compressionFormat, decompressFirst, type XzProgram } from './decompress/decompress.js';
 
 /** What guest memory below the initrd limit could hold at all. */
 export const MAX_UNPACKED_BYTES = 2 ** 31 - 1;
@@ -16,6 +16,7 @@ const ALIGN = 4;
 /** The archives of an initramfs, each uncompressed. Fails with TSVM_INITRD. */
 export async function unpackInitrd(
   bytes: Uint8Array,
+  xz: XzProgram,
   maxBytes: number = MAX_UNPACKED_BYTES,
 ): Promise<Uint8Array[]> {
   const archives: Uint8Array[] = [];
@@ -33,18 +34,19 @@ export async function unpackInitrd(
         archives.length === 0
           ? 'the file is not an initramfs: neither a cpio archive nor compressed'
           : `the initramfs is damaged: unknown data at byte ${at}`,
-        'make it with: find . | cpio -o -H newc; or pass it on as it is: --no-unpack',
+        'make it with: find . | cpio -o -H newc; or pass it on as it is: --no-unpack-initrd',
       );
     }
     try {
-      const { data, consumedBytes } = await decompressFirst(rest, { maxBytes: left });
+      const { data, consumedBytes } = await decompressFirst(rest, { xz, maxBytes: left });
       archives.push(data);
       left -= data.length;
       at += consumedBytes;
     } catch (error) {
+      if (error instanceof TsvmError) throw error;
       throw initrdError(
         `cannot unpack the initramfs: ${error instanceof Error ? error.message : String(error)}`,
-        'pass it on as it is: --no-unpack',
+        'pass it on as it is: --no-unpack-initrd',
         error,
       );
     }

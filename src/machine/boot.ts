@@ -5,6 +5,7 @@ import { builtinFirmware, type FirmwareImage, loadFirmware } from '../boot/firmw
 import { type DeviceRow, loadLinux, writeResetHandover } from '../boot/load.js';
 import { unpackInitrd } from '../boot/unpack-initrd.js';
 import { readInputFile } from '../host/files.js';
+import { runXz } from '../host/program-filter.js';
 import type { HostProfile } from '../kvm/profiles/profile.js';
 import type { Vm } from '../kvm/vm.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
@@ -43,7 +44,7 @@ export async function readBootFiles(config: MachineConfig): Promise<BootFiles> {
   ]);
   const segments: Uint8Array[] = [];
   if (initrd !== undefined)
-    segments.push(...(config.unpackInitrd === false ? [initrd] : await unpackInitrd(initrd)));
+    segments.push(...(config.unpackInitrd === false ? [initrd] : await unpackInitrd(initrd, runXz)));
   if (config.command !== undefined) segments.push(commandSegment(commandStrings(config.command)));
   return {
     kernel,
@@ -93,6 +94,7 @@ export async function loadGuest(parts: GuestParts): Promise<string> {
     acpi: discovery === 'acpi',
     mptable: true,
     entry: config.entry ?? 'auto',
+    xz: runXz,
   });
   // A vCPU that nobody touches starts at the reset vector.
   if (firmware === undefined) {

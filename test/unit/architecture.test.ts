@@ -1,5 +1,5 @@
 /** Walks the imports of src/ and holds them against the arrows in ARCHITECTURE.md. */
-import { readFileSync, readdirSync } from 'node:fs';
+import { readdirSync, readFileSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { describe, expect, test } from 'vitest';
 
@@ -32,7 +32,9 @@ interface Import {
 }
 
 function sourceFiles(): string[] {
-  return readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter((path) => path.endsWith('.ts') && !path.endsWith('.d.ts'));
+  return readdirSync(SRC, { recursive: true, encoding: 'utf8' }).filter(
+    (path) => path.endsWith('.ts') && !path.endsWith('.d.ts'),
+  );
 }
 
 function imports(): Import[] {
@@ -40,7 +42,9 @@ function imports(): Import[] {
     const text = readFileSync(join(SRC, from), 'utf8');
     return [...text.matchAll(/^(?:import|export)\s[^;]*?from\s+'([^']+)'/gms)].map((match) => {
       const target = match[1] ?? '';
-      const to = target.startsWith('.') ? relative(SRC, join(SRC, dirname(from), target)).replace(/\.js$/, '.ts') : target;
+      const to = target.startsWith('.')
+        ? relative(SRC, join(SRC, dirname(from), target)).replace(/\.js$/, '.ts')
+        : target;
       return { from, to };
     });
   });
@@ -63,13 +67,16 @@ describe('the arrows of ARCHITECTURE.md', () => {
   });
 
   test('every layer is known', () => {
-    const unknown = sourceFiles().map(layerOf).filter((layer) => !(layer in MAY_IMPORT));
+    const unknown = sourceFiles()
+      .map(layerOf)
+      .filter((layer) => !(layer in MAY_IMPORT));
     expect([...new Set(unknown)]).toEqual([]);
   });
 
   test('pure layers touch nothing of the host', () => {
     const wrong = all.filter(
-      ({ from, to }) => PURE.includes(layerOf(from)) && to.startsWith('node:') && !PURE_NODE_MODULES.includes(to),
+      ({ from, to }) =>
+        PURE.includes(layerOf(from)) && to.startsWith('node:') && !PURE_NODE_MODULES.includes(to),
     );
     expect(wrong.map(({ from, to }) => `${from} -> ${to}`)).toEqual([]);
   });
@@ -83,7 +90,9 @@ describe('the arrows of ARCHITECTURE.md', () => {
   });
 
   test('only native/ loads the addon', () => {
-    const loaders = sourceFiles().filter((path) => readFileSync(join(SRC, path), 'utf8').includes('createRequire'));
+    const loaders = sourceFiles().filter((path) =>
+      readFileSync(join(SRC, path), 'utf8').includes('createRequire'),
+    );
     expect(loaders).toEqual(['native/binding.ts']);
   });
 

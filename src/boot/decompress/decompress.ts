@@ -1,13 +1,15 @@
 /**
  * Unpacks on the host what the kernel would unpack in the guest: kernels and initramfs archives, told apart by their
  * first bytes as the kernel does (lib/decompress.c).
+ *
+ * xz and lzma are unpacked by the `xz` program, which the caller runs: every xz kernel uses the x86 branch filter, and no
+ * package on npm unpacks that without a native build.
  */
+import { TsvmError } from '../../errors.js';
 import { bunzip2 } from './bzip2.js';
 import { DecompressError, type Unpacked } from './error.js';
 import { gunzip } from './gzip.js';
 import { unlz4 } from './lz4.js';
-import { unlzma } from './lzma.js';
-import { unxz } from './xz.js';
 import { unzstd } from './zstd.js';
 
 export type CompressionFormat = 'gzip' | 'xz' | 'lzma' | 'bzip2' | 'lz4' | 'zstd' | 'lzo';
@@ -27,14 +29,18 @@ export function compressionFormat(bytes: Uint8Array): CompressionFormat | undefi
   return MAGICS.find(({ magic }) => magic.every((byte, i) => bytes[i] === byte))?.format;
 }
 
+/** Runs `xz` on one whole .xz or .lzma file; rejects if the data are damaged or unpack to more than `maxBytes`. */
+export type XzProgram = (bytes: Uint8Array, format: 'xz' | 'lzma', maxBytes: number) => Promise<Uint8Array>;
+
 export interface DecompressOptions {
+  readonly xz: XzProgram;
   /** The defence against bombs: one byte more is an error. */
   readonly maxBytes: number;
   /** If given, the result must have this length. */
   readonly exactBytes?: number;
 }
 
-/** Unpacks all of `bytes`, which hold one compressed stream. Fails only with {@link DecompressError}. */
+/** Unpacks all of `bytes`, which hold one compressed stream. Fails only with {@link DecompressError}, or with TsvmError for want of `xz`. */
 export async function decompress(bytes: Uint8Array, options: DecompressOptions): Promise<Uint8Array> {
   const { data } = await decompressFirst(bytes, options);
   if (options.exactBytes !== undefined && data.length !== options.exactBytes) {
@@ -43,13 +49,13 @@ export async function decompress(bytes: Uint8Array, options: DecompressOptions):
   return data;
 }
 
-/** Unpacks the first stream in `bytes` and tells where it ends. Fails only with {@link DecompressError}. */
+/** Unpacks the first stream in `bytes` and tells where it ends. Fails only with {@link DecompressError}, or with TsvmError for want of `xz`. */
 export async function decompressFirst(bytes: Uint8Array, options: DecompressOptions): Promise<Unpacked> {
   const format = compressionFormat(bytes);
   try {
     return await unpack(format, bytes, options);
   } catch (error) {
-    if (error instanceof DecompressError) throw error;
+    if (error instanceof DecompressError || error instanceof TsvmError) throw error;
     if (error instanceof Error && (error as { code?: unknown }).code === 'ERR_BUFFER_TOO_LARGE') {
       throw new DecompressError(`unpacks to more than ${options.maxBytes} bytes`, { cause: error });
     }
@@ -65,15 +71,15 @@ export async function decompressFirst(bytes: Uint8Array, options: DecompressOpti
 async function unpack(
   format: CompressionFormat | undefined,
   bytes: Uint8Array,
-  { maxBytes, exactBytes }: DecompressOptions,
+  { xz, maxBytes, exactBytes }: DecompressOptions,
 ): Promise<Unpacked> {
   switch (format) {
     case 'gzip':
       return gunzip(bytes, maxBytes);
     case 'xz':
-      return unxz(bytes, maxBytes, exactBytes);
     case 'lzma':
-      return unlzma(bytes, maxBytes, exactBytes);
+      // The program takes all that follows for a part of the file: nothing but padding may.
+      return { data: await xz(bytes, format, maxBytes), consumedBytes: bytes.length };
     case 'bzip2':
       return await bunzip2(bytes, maxBytes, exactBytes);
     case 'lz4':

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { isBzImage, parseBzImage, unpackPayload } from '../../../src/boot/bzimage.js';
 import { TsvmError } from '../../../src/errors.js';
+import { runXz } from '../../../src/host/program-filter.js';
 import { makeBzImage, makeElf } from './images.js';
 
 const elf = makeElf();
@@ -33,7 +34,7 @@ describe('parseBzImage()', () => {
 
   it('takes setup_sects 0 for 4 (boot.rst)', async () => {
     const image = parseBzImage(makeBzImage({ setupSects: 0 }));
-    expect(Buffer.compare(await unpackPayload(image), elf)).toBe(0);
+    expect(Buffer.compare(await unpackPayload(image, runXz), elf)).toBe(0);
   });
 
   it('loads at 1 MiB where the header prefers nothing', () => {
@@ -73,6 +74,7 @@ describe('parseBzImage()', () => {
           try {
             await unpackPayload(
               parseBzImage(bytes.subarray(0, bytes.length - (cut < 0x300 ? 0 : cut))),
+              runXz,
               1 << 24,
             );
           } catch (error) {
@@ -86,7 +88,7 @@ describe('parseBzImage()', () => {
 
 describe('unpackPayload()', () => {
   it('unpacks gzip, whose trailer is the length', async () => {
-    expect(Buffer.compare(await unpackPayload(parseBzImage(makeBzImage())), elf)).toBe(0);
+    expect(Buffer.compare(await unpackPayload(parseBzImage(makeBzImage()), runXz), elf)).toBe(0);
   });
 
   const packed = gzipSync(elf);
@@ -103,12 +105,12 @@ describe('unpackPayload()', () => {
     ['a few bytes', Uint8Array.of(1, 2, 3), /names no payload/],
   ];
   it.each(bad)('refuses %s', async (_, payload, message) => {
-    const unpacked = unpackPayload(parseBzImage(makeBzImage({ payload })));
+    const unpacked = unpackPayload(parseBzImage(makeBzImage({ payload })), runXz);
     await expect(unpacked).rejects.toThrowError(message);
     await expect(unpacked).rejects.toMatchObject({ code: 'TSVM_KERNEL_IMAGE' });
   });
 
   it('refuses more than the machine could hold before unpacking it', async () => {
-    await expect(unpackPayload(parseBzImage(makeBzImage()), 64)).rejects.toThrowError(/does not fit/);
+    await expect(unpackPayload(parseBzImage(makeBzImage()), runXz, 64)).rejects.toThrowError(/does not fit/);
   });
 });

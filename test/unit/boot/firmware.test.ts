@@ -3,6 +3,7 @@ import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
 import { builtinFirmware, loadFirmware } from '../../../src/boot/firmware.js';
 import { loadLinux, writeResetHandover } from '../../../src/boot/load.js';
+import { runXz } from '../../../src/host/program-filter.js';
 import { GDT_ADDR, RESET_HANDOVER_ADDR } from '../../../src/memory/layout.js';
 import { makeElf, ram } from './images.js';
 
@@ -61,6 +62,7 @@ describe('writeResetHandover()', () => {
       devices: [],
       acpi: false,
       mptable: false,
+      xz: runXz,
     });
     writeResetHandover(memory, entry);
     const at = (offset: number): number => memory.readU64(RESET_HANDOVER_ADDR + offset);

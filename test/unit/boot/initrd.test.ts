@@ -5,6 +5,7 @@ import { S_IFREG, writeCpio } from '../../../src/boot/cpio.js';
 import { initrdBytes, writeInitrd } from '../../../src/boot/initrd.js';
 import { unpackInitrd } from '../../../src/boot/unpack-initrd.js';
 import { TsvmError } from '../../../src/errors.js';
+import { runXz } from '../../../src/host/program-filter.js';
 import { ram } from './images.js';
 
 const MIB = 2 ** 20;
@@ -59,7 +60,7 @@ describe('unpackInitrd()', () => {
     archives.map((a) => Buffer.from(a).toString('latin1'));
 
   it('leaves an uncompressed archive as it is, its bytes included', async () => {
-    const [archive, ...rest] = await unpackInitrd(first);
+    const [archive, ...rest] = await unpackInitrd(first, runXz);
     expect(rest).toEqual([]);
     expect(archive?.buffer).toBe(first.buffer);
   });
@@ -73,7 +74,7 @@ describe('unpackInitrd()', () => {
       gzipSync(first),
       second,
     ]);
-    expect(plain(await unpackInitrd(whole))).toEqual(plain([first, second, first, second]));
+    expect(plain(await unpackInitrd(whole, runXz))).toEqual(plain([first, second, first, second]));
   });
 
   const bad: [string, Uint8Array, RegExp][] = [
@@ -86,14 +87,14 @@ describe('unpackInitrd()', () => {
     ['a truncated stream', gzipSync(first).subarray(0, 40), /cannot unpack/],
   ];
   it.each(bad)('refuses %s', async (_, bytes, message) => {
-    const unpacked = unpackInitrd(bytes);
+    const unpacked = unpackInitrd(bytes, runXz);
     await expect(unpacked).rejects.toThrowError(message);
     await expect(unpacked).rejects.toMatchObject({ code: 'TSVM_INITRD' });
   });
 
   it('counts all streams against one limit', async () => {
     const whole = Buffer.concat([gzipSync(new Uint8Array(600)), gzipSync(new Uint8Array(600))]);
-    await expect(unpackInitrd(whole, 1000)).rejects.toThrowError(/more than 400 bytes/);
+    await expect(unpackInitrd(whole, runXz, 1000)).rejects.toThrowError(/more than 400 bytes/);
   });
 
   it('fails with nothing but TsvmError on any bytes', async () => {
@@ -105,7 +106,7 @@ describe('unpackInitrd()', () => {
         async (edits, length) => {
           const damaged = Uint8Array.from(whole);
           for (const [at, value] of edits) damaged[at] = value;
-          await unpackInitrd(damaged.subarray(0, length), 1 << 20).then(
+          await unpackInitrd(damaged.subarray(0, length), runXz, 1 << 20).then(
             () => undefined,
             (error: unknown) => expect(error).toBeInstanceOf(TsvmError),
           );

@@ -2,6 +2,7 @@ import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 import { descriptor } from '../../../src/boot/entry-state.js';
 import { loadLinux } from '../../../src/boot/load.js';
+import { runXz } from '../../../src/host/program-filter.js';
 import {
   ACPI_ADDR,
   BOOT_PARAMS_ADDR,
@@ -27,6 +28,7 @@ const options = {
   devices: [{ addr: 0xd000_0000, length: 0x200, gsi: 5 }],
   acpi: true,
   mptable: true,
+  xz: runXz,
 };
 
 describe('loadLinux()', () => {
