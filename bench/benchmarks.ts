@@ -1,0 +1,21 @@
+/** Every benchmark, in the order in which they run. */
+import type { Benchmark } from './lib/benchmark.js';
+import { hop } from './micro/hop.js';
+import { bootInstructions } from './system/boot-instructions.js';
+import { bootTime } from './system/boot-time.js';
+import { diskThroughput } from './system/disk-throughput.js';
+import { exits } from './system/exits.js';
+import { idleCpu } from './system/idle-cpu.js';
+import { memory } from './system/memory.js';
+import { serialThroughput } from './system/serial-throughput.js';
+
+export const benchmarks: readonly Benchmark[] = [
+  bootInstructions,
+  bootTime,
+  exits,
+  memory,
+  idleCpu,
+  serialThroughput,
+  diskThroughput,
+  hop,
+];

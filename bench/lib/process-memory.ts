@@ -1,0 +1,42 @@
+/** Where this process's memory is: guest RAM apart from everything else. */
+import { readdirSync, readFileSync } from 'node:fs';
+
+export interface ProcessMemory {
+  /** Resident pages that are not guest RAM, shared ones in proportion. */
+  readonly pssBytes: number;
+  /** Resident pages that are not guest RAM and that no other process maps. */
+  readonly privateBytes: number;
+  /** Resident pages of the machines' RAM. */
+  readonly guestBytes: number;
+  readonly threads: number;
+  readonly fds: number;
+}
+
+/** The memfds that hold guest RAM and ROM, as /proc/self/smaps names their mappings. */
+const GUEST_MAPPING = /\/memfd:tsvm-/;
+
+export function readProcessMemory(): ProcessMemory {
+  let pss = 0;
+  let own = 0;
+  let guest = 0;
+  let isGuest = false;
+  for (const line of readFileSync('/proc/self/smaps', 'utf8').split('\n')) {
+    if (/^[0-9a-f]+-[0-9a-f]+ /.test(line)) {
+      isGuest = GUEST_MAPPING.test(line);
+      continue;
+    }
+    const match = /^(Pss|Rss|Private_Clean|Private_Dirty): +(\d+) kB/.exec(line);
+    if (match === null) continue;
+    const bytes = Number(match[2]) * 1024;
+    if (isGuest) guest += match[1] === 'Rss' ? bytes : 0;
+    else if (match[1] === 'Pss') pss += bytes;
+    else if (match[1] !== 'Rss') own += bytes;
+  }
+  return {
+    pssBytes: pss,
+    privateBytes: own,
+    guestBytes: guest,
+    threads: readdirSync('/proc/self/task').length,
+    fds: readdirSync('/proc/self/fd').length,
+  };
+}

@@ -1,0 +1,147 @@
+/**
+ * Process start to init, beside QEMU's microvm: the same kernel, initramfs, memory and command, on the same KVM, in turn.
+ *
+ * QEMU ends at the first write to a port of our choice (isa-debug-exit): at init's first instruction (boot mark), or at
+ * the power-off after the command. The time is from the start of the process to its end. For tsvm the first of the two is
+ * that time less what its timeline puts between init and the end; so both pay for their own start and clean-up.
+ */
+import { spawn } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { commandSegment } from '../../src/boot/cpio.js';
+import type { MachineTimeline } from '../../src/index.js';
+import { ACPI_POWER_PORT, BOOT_MARKS_PORT } from '../../src/memory/layout.js';
+import { MIB } from '../../src/util/units.js';
+import { type BenchHost, type Benchmark, type Measurement, needsGuest } from '../lib/benchmark.js';
+import { GUEST_MEMORY_BYTES, guestOf } from '../lib/guest.js';
+
+const TSVM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+const MARK_INIT = 1;
+const SLEEP_S5 = 0x34;
+
+export const bootTime: Benchmark = {
+  name: 'boot-time',
+  summary: 'process start to init, beside QEMU microvm',
+  defaultRuns: () => 7,
+  unfit: (host) =>
+    needsGuest(host) ??
+    (host.profile === 'pvm' ? 'no other monitor boots Linux on this KVM' : undefined) ??
+    (host.qemu ? undefined : 'needs qemu-system-x86_64'),
+  async run({ host, runs, scratch, log }) {
+    const timelinePath = join(scratch, 'timeline.json');
+    const initrd = join(scratch, 'initramfs-command.cpio');
+    writeFileSync(
+      initrd,
+      Buffer.concat([
+        readFileSync(guestOf(host).initramfs),
+        commandSegment({ options: ['tty=0', 'env=TERM=linux'], argv: ['true'] }),
+      ]),
+    );
+    const samples = new Map<string, number[]>();
+    const add = (name: string, ms: number): void => {
+      samples.set(name, [...(samples.get(name) ?? []), ms]);
+    };
+    // The first round fills the page cache and does not count.
+    for (let round = 0; round <= runs; round++) {
+      const node = await timeProcess(process.execPath, ['-e', '0'], 0);
+      const tsvm = await timeProcess(process.execPath, tsvmArguments(timelinePath), 0);
+      const qemuInit = await timeProcess(
+        'qemu-system-x86_64',
+        qemuArguments(host, initrd, BOOT_MARKS_PORT),
+        exitStatus(MARK_INIT),
+      );
+      const qemuEnd = await timeProcess(
+        'qemu-system-x86_64',
+        qemuArguments(host, initrd, ACPI_POWER_PORT),
+        exitStatus(SLEEP_S5),
+      );
+      if (round === 0) continue;
+      const timeline = JSON.parse(readFileSync(timelinePath, 'utf8')) as MachineTimeline;
+      const at = (name: string): number =>
+        timeline.phases.find((phase) => phase.name === name)?.ms ?? Number.NaN;
+      const afterInit = at('end') - at('init');
+      add('tsvm, to init', tsvm - afterInit);
+      add('QEMU microvm, to init', qemuInit);
+      add('tsvm to init / QEMU to init', (tsvm - afterInit) / qemuInit);
+      add('tsvm to init / QEMU to init, Node apart', (tsvm - afterInit - node) / qemuInit);
+      add('tsvm, `true` and power-off', tsvm);
+      add('QEMU microvm, `true` and power-off', qemuEnd);
+      add('node -e 0', node);
+      add('of tsvm: Node and modules', at('create'));
+      add('of tsvm: reading the files', at('files-read') - at('create'));
+      add('of tsvm: making the VM', at('vm-created') - at('files-read'));
+      add('of tsvm: loading the guest', at('guest-loaded') - at('vm-created'));
+      add('of tsvm: guest, entry to init', at('init') - at('start'));
+      add('of tsvm: guest, init to power-off', afterInit);
+      add('of tsvm: clean-up and exit', tsvm - at('end'));
+      log(
+        `round ${round} of ${runs}: to init, tsvm ${(tsvm - afterInit).toFixed(0)} ms, QEMU ${qemuInit.toFixed(0)} ms`,
+      );
+    }
+    return [...samples].map(
+      ([metric, values]): Measurement => ({
+        metric,
+        unit: metric.includes('/') ? 'ratio' : 'ms',
+        samples: values,
+        ...(metric === 'tsvm to init / QEMU to init' ? { target: { atMost: 1 } } : {}),
+      }),
+    );
+  },
+};
+
+function tsvmArguments(timelinePath: string): string[] {
+  return [TSVM, 'boot', '--memory', `${GUEST_MEMORY_BYTES / MIB}M`, '--timeline', timelinePath, '--', 'true'];
+}
+
+/** As lean as a microvm gets: no ACPI, no option ROMs, qboot in place of SeaBIOS, the kernel entered by PVH. */
+function qemuArguments(host: BenchHost, initrd: string, exitPort: number): string[] {
+  const guest = guestOf(host);
+  return [
+    ...[
+      '-M',
+      'microvm,acpi=off,rtc=off,pit=on,pic=on,isa-serial=on,x-option-roms=off,auto-kernel-cmdline=off',
+    ],
+    ...[
+      '-bios',
+      'qboot.rom',
+      '-accel',
+      'kvm',
+      '-cpu',
+      'host',
+      '-smp',
+      '1',
+      '-m',
+      `${GUEST_MEMORY_BYTES / MIB}`,
+    ],
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-serial', 'stdio'],
+    ...['-kernel', guest.kernel, '-initrd', initrd, '-append', `${guest.cmdline} console=ttyS0`],
+    ...['-device', `isa-debug-exit,iobase=0x${exitPort.toString(16)},iosize=1`],
+  ];
+}
+
+/** What QEMU exits with when `value` is written to isa-debug-exit. */
+const exitStatus = (value: number): number => ((value << 1) | 1) & 0xff;
+
+/** Milliseconds from just before the process is made until it has ended. */
+function timeProcess(command: string, args: readonly string[], expectedStatus: number): Promise<number> {
+  return new Promise((resolve, reject) => {
+    let output = '';
+    const start = performance.now();
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (bytes: Buffer) => {
+        output += bytes.toString('latin1');
+      });
+    }
+    child.on('error', reject);
+    child.on('exit', (status) => {
+      const ms = performance.now() - start;
+      if (status === expectedStatus) resolve(ms);
+      else
+        reject(
+          new Error(`${command} ${args.join(' ')} ended with ${status}, not ${expectedStatus}:\n${output}`),
+        );
+    });
+  });
+}
