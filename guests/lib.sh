@@ -125,20 +125,22 @@ run_long() {
   }
 }
 
-# --- the command line that goes with a kernel -----------------------------------------------------------------------
+# --- what goes with a kernel: its command line and how it finds devices -----------------------------------------------------------------------
 
-# Words of kernel/NAME/FILE, comments cut off, on one line.
-guest_cmdline() {
-  local base
-  if [ -f "$here/kernel/$1/base" ]; then
-    base=$(cat "$here/kernel/$1/base")
-    guest_cmdline "$base" "$2" | tr '\n' ' '
+# The words of kernel/NAME/FILE, comments cut off, on one line; of the base's file if NAME has none of its own.
+guest_setting() {
+  local dir=$here/kernel/$1
+  if [ -f "$dir/$2" ]; then
+    sed 's/#.*//' "$dir/$2" | xargs
+  elif [ -f "$dir/base" ]; then
+    guest_setting "$(cat "$dir/base")" "$2"
+  else
+    die "kernel/$1 has no $2"
   fi
-  if [ -f "$here/kernel/$1/$2" ]; then sed 's/#.*//' "$here/kernel/$1/$2" | xargs; else echo; fi
 }
-guest_cmdlines() {
-  guest_cmdline "$1" cmdline
-  guest_cmdline "$1" cmdline-interpreted
+guest_settings() {
+  guest_setting "$1" cmdline
+  guest_setting "$1" discovery
 }
 
 # --- list and clean -------------------------------------------------------------------------------------------------
