@@ -30,7 +30,8 @@ export const pvm: HostProfile = {
   // The guest sees the hardware's CPUID bits in some leaves although KVM_GET_SUPPORTED_CPUID does not list them, and the
   // emulator cannot execute what they promise.
   // Write-protecting the kernel's text costs the interpreter a million instructions.
-  kernelParameters: ['noxsave', 'clearcpuid=smap,cx16,popcnt', 'rodata=off'],
+  // tick_stretch is the default guest's (guests/kernel/default/patches/0009); other kernels ignore it.
+  kernelParameters: ['noxsave', 'clearcpuid=smap,cx16,popcnt', 'rodata=off', 'tick_stretch=10'],
   limitations: [
     'booting takes seconds, because the guest kernel is interpreted',
     '32-bit system calls (int 0x80) do not work in guests',
