@@ -334,8 +334,10 @@ test('Blk.reset() waits for I/O in flight, and nothing is written to guest memor
   const { disk, add, queue, rig } = setUp();
   disk.bytes.fill(3);
   disk.held = true;
-  add(VIRTIO_BLK_T_IN, 0, { writable: [512] });
+  const request = add(VIRTIO_BLK_T_IN, 0, { writable: [512] });
   add(VIRTIO_BLK_T_IN, 1, { writable: [512] });
+  const statusByte = request.writable[1]?.addr as number;
+  rig.memory.writeU8(statusByte, 0xee);
   queue.kick();
   await settle();
   let done = false;
@@ -351,6 +353,7 @@ test('Blk.reset() waits for I/O in flight, and nothing is written to guest memor
   await disk.release();
   await reset;
   expect(rig.driver.status).toBe(0);
+  expect(rig.memory.readU8(statusByte)).toBe(0xee);
   const after = rig.memory.read(0, rig.memory.sizeBytes);
   await settle();
   expect(Buffer.compare(rig.memory.read(0, rig.memory.sizeBytes), after)).toBe(0);
