@@ -49,6 +49,8 @@ export class GuestError extends Error {
 }
 
 /** True for an error that carries an errno name, as Node's and the addon's do. */
-export function isErrnoError(error: unknown): error is Error & { code: string; errno: number; syscall: string } {
+export function isErrnoError(
+  error: unknown,
+): error is Error & { code: string; errno: number; syscall: string } {
   return error instanceof Error && typeof (error as { code?: unknown }).code === 'string' && 'errno' in error;
 }
