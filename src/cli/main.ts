@@ -3,6 +3,7 @@
 import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { TsvmError } from '../errors.js';
+import { packageFile } from '../host/package-file.js';
 import { bootCommand } from './commands/boot.js';
 import { completionCommand } from './commands/completion.js';
 import { doctorCommand } from './commands/doctor.js';
@@ -21,7 +22,7 @@ Examples:
 
 /** The whole command line as commander knows it. */
 export function createProgram(): Command {
-  const manifest = JSON.parse(readFileSync(new URL('../../package.json', import.meta.url), 'utf8')) as {
+  const manifest = JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as {
     version: string;
   };
   const program = new Command('tsvm')

@@ -1,11 +1,11 @@
 /** `tsvm doctor`: what this host can do, what is missing, and the command that fixes it. */
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { TsvmError } from '../../errors.js';
 import { findGuest } from '../../host/guest-store.js';
 import { hostMemory, readHostFacts } from '../../host/host-facts.js';
+import { packageFile } from '../../host/package-file.js';
 import { KVM_CAP, type KvmCapability } from '../../kvm/constants.js';
 import { KVM_PATH, openKvm, REQUIRED_CAPABILITIES } from '../../kvm/kvm.js';
 import type { HostProfile } from '../../kvm/profiles/profile.js';
@@ -147,7 +147,7 @@ function checkMemory(): Check {
 
 /** What `tsvm guest build` needs, by the Debian packages that its recipe names. */
 function checkTools(): Check[] {
-  const list = fileURLToPath(new URL('../../../guests/packages.txt', import.meta.url));
+  const list = packageFile('guests/packages.txt');
   if (!existsSync(list)) return [];
   const packages = readFileSync(list, 'utf8')
     .split('\n')

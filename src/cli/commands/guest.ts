@@ -1,10 +1,10 @@
 /** `tsvm guest`: the guests that tsvm builds itself. */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
 import { Command } from 'commander';
 import { TsvmError } from '../../errors.js';
 import { DEFAULT_GUEST, guestDirectory, listGuests } from '../../host/guest-store.js';
+import { packageFile } from '../../host/package-file.js';
 
 const EXAMPLES = `
 Examples:
@@ -60,7 +60,7 @@ export function guestCommand(): Command {
 
 /** Runs guests/build with this terminal; its exit status. */
 function runRecipes(args: readonly string[]): Promise<number> {
-  const script = fileURLToPath(new URL('../../../guests/build', import.meta.url));
+  const script = packageFile('guests/build');
   if (!existsSync(script)) {
     throw new TsvmError('TSVM_GUEST_BUILD', `the recipes are missing: ${script}`, { hint: 'reinstall tsvm' });
   }

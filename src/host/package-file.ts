@@ -1,0 +1,7 @@
+/** Files of the tsvm package that are not code: recipes, lists, its manifest. */
+import { fileURLToPath } from 'node:url';
+
+/** An absolute path. Holds for dist/host/ and for the bundle in dist/bin/, which are equally deep. */
+export function packageFile(path: string): string {
+  return fileURLToPath(new URL(`../../${path}`, import.meta.url));
+}
