@@ -11,8 +11,12 @@ const PAGE_BYTES = 4 * KIB;
 export const FIRMWARE_MIN_BYTES = 64 * KIB;
 /** What the memory map leaves free below 4 GiB. */
 export const FIRMWARE_MAX_BYTES = 4 * MIB;
-/** PC firmware expects its last 128 KiB below 1 MiB too (SeaBIOS docs/Memory_Model.md). */
-const LOW_COPY_BYTES = 128 * KIB;
+/**
+ * PC firmware expects its end below 1 MiB too. A chipset shows 128 KiB there and lets the firmware copy the rest; there
+ * is no chipset here to ask, so all that firmware may want (SeaBIOS: from 0xC0000, src/config.h BUILD_ROM_START) is
+ * there beforehand.
+ */
+const LOW_COPY_BYTES = 256 * KIB;
 
 export interface FirmwareImage {
   /** Goes into read-only memory. */
