@@ -1,4 +1,5 @@
 /** A machine's console on this process's stdin and stdout. */
+import { TsvmError } from '../errors.js';
 import { ESCAPE_HELP, EscapeFilter, rawTerminal } from '../host/terminal.js';
 import type { Machine } from '../machine/machine.js';
 
@@ -17,6 +18,11 @@ export interface ConsoleOptions {
   readonly waitForCommand: boolean;
 }
 
+/** A machine that has ended needs neither pause nor resume. */
+function ended(error: unknown): void {
+  if (!(error instanceof TsvmError && error.code === 'TSVM_STATE')) throw error;
+}
+
 /** Connects them, the terminal in raw mode. The returned function undoes it and may be called twice. */
 export function attachConsole(machine: Machine, options: ConsoleOptions): () => void {
   const { stdin, stdout } = process;
@@ -28,8 +34,9 @@ export function attachConsole(machine: Machine, options: ConsoleOptions): () => 
 
   const output = machine.on('console', (bytes) => {
     if (stdout.write(bytes) || stdout.writableLength < MAX_BUFFERED_BYTES) return;
-    void machine.pause();
-    stdout.once('drain', () => void machine.resume());
+    if (machine.state !== 'running') return; // what is left after the end
+    void machine.pause().catch(ended);
+    stdout.once('drain', () => void machine.resume().catch(ended));
   });
   const onBrokenPipe = (): void => void machine.stop();
   const send = (bytes: Uint8Array): void => {

@@ -97,8 +97,9 @@ export function bootCommand(): Command {
 async function boot(command: readonly string[], options: BootOptions): Promise<number> {
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
   const { config, usesOurInit } = await machineConfig(command, options);
+  const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
   for (;;) {
-    const { end, exitCode } = await runOnce(config, usesOurInit, timeoutMs, options.timeline);
+    const { end, exitCode } = await runOnce(config, usesOurInit, deadline, options);
     if (end.kind !== 'reset' || options.reboot !== true) return exitCode;
   }
 }
@@ -170,8 +171,8 @@ function request(kind: string, text: string): DeviceRequest {
 async function runOnce(
   config: MachineConfig,
   usesOurInit: boolean,
-  timeoutMs: number | undefined,
-  timelinePath: string | undefined,
+  deadline: number | undefined,
+  options: BootOptions,
 ): Promise<{ end: MachineEnd; exitCode: number }> {
   await using machine = await createMachine(config);
   // What is typed before the guest's init has set up its console would be lost or echoed.
@@ -186,15 +187,17 @@ async function runOnce(
     stopWith(signal === 'SIGINT' ? EXIT_CODES.interrupted : EXIT_CODES.terminated);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
   const timer =
-    timeoutMs === undefined ? undefined : setTimeout(() => stopWith(EXIT_CODES.timeout), timeoutMs);
+    deadline === undefined
+      ? undefined
+      : setTimeout(() => stopWith(EXIT_CODES.timeout), Math.max(1, deadline - performance.now()));
   try {
     await machine.start();
     const end = await machine.wait();
     detach();
     if (forced === EXIT_CODES.timeout)
-      process.stderr.write(`tsvm: the machine was ended after ${timeoutMs} ms\n`);
+      process.stderr.write(`tsvm: the machine was ended after ${options.timeout}, as --timeout asks\n`);
     else explain(end);
-    if (timelinePath !== undefined) await writeTimeline(timelinePath, machine);
+    if (options.timeline !== undefined) await writeTimeline(options.timeline, machine);
     return { end, exitCode: forced ?? exitCodeOf(end) };
   } finally {
     clearTimeout(timer);
