@@ -1,9 +1,9 @@
-/** Runs the built `tsvm` as a user does, and keeps all that it said. */
+/** Runs the built `tsvm`, the bundle that package.json names, as a user does; and keeps all that it said. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
-export const TSVM = join(import.meta.dirname, '../../dist/cli/main.js');
+export const TSVM = join(import.meta.dirname, '../../dist/bin/tsvm.js');
 
 export interface CliResult {
   readonly status: number | null;
