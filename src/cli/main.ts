@@ -68,7 +68,12 @@ function report(error: unknown, debug: boolean): number {
 }
 
 /** Errors that no other input would have avoided. */
-const HOST_ERRORS: ReadonlySet<string> = new Set(['TSVM_KVM', 'TSVM_HOST']);
+const HOST_ERRORS: ReadonlySet<string> = new Set([
+  'TSVM_KVM_UNAVAILABLE',
+  'TSVM_KVM',
+  'TSVM_ADDON',
+  'TSVM_HOST',
+]);
 
 const program = createProgram();
 try {

@@ -1,4 +1,5 @@
 /** The operator's terminal: raw while a guest has it, always put back. */
+import { spawnSync } from 'node:child_process';
 
 /** Ctrl-A, as in QEMU, kvmtool and screen. */
 const ESCAPE = 0x01;
@@ -41,6 +42,8 @@ export class EscapeFilter {
 export function rawTerminal(stdin: NodeJS.ReadStream): () => void {
   if (!stdin.isTTY) return () => {};
   stdin.setRawMode(true);
+  // Node's raw mode still turns every line feed into a carriage return and a line feed, which breaks a guest's editor.
+  spawnSync('stty', ['-opost'], { stdio: [stdin, 'ignore', 'ignore'] });
   let restored = false;
   const restore = (): void => {
     if (restored) return;

@@ -232,6 +232,7 @@ async function writeTimeline(path: string, machine: Machine): Promise<void> {
     await writeFile(path, `${JSON.stringify(machine.timeline(), undefined, 2)}\n`);
   } catch (cause) {
     throw new TsvmError('TSVM_FILE', `cannot write the timeline to ${path}: ${describeFileError(cause)}`, {
+      hint: 'check the path',
       cause,
     });
   }
