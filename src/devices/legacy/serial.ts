@@ -146,6 +146,8 @@ export class Serial implements BusDevice {
       case DATA: {
         if (dlab) return this.#divisor & 0xff;
         const byte = this.#fifo.shift() ?? 0;
+        // Without FIFOs each byte is an interrupt of its own, although the next may be there at once.
+        if ((this.#fcr & FCR_ENABLE) === 0) this.#update();
         this.#receive();
         return byte;
       }
