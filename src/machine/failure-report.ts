@@ -17,7 +17,7 @@ export function failureSummary(
   switch (exit.kind) {
     case 'internal-error':
       return exit.suberror === 1
-        ? `this host's KVM cannot execute the guest's instruction ${hex(codeAt(vcpu, memory))} at 0x${rip(vcpu).toString(16)}`
+        ? `this host's KVM cannot execute the guest's instruction ${hex(exit.instruction.length > 0 ? exit.instruction : codeAt(vcpu, memory))} at 0x${rip(vcpu).toString(16)}`
         : `KVM reports an internal error, suberror ${exit.suberror}, on vCPU ${vcpu.id}`;
     case 'fail-entry':
       return `KVM cannot enter the guest on vCPU ${vcpu.id}: hardware reason 0x${exit.reason.toString(16)}`;
@@ -48,7 +48,8 @@ function rip(vcpu: NativeVcpu): bigint {
 }
 
 function codeAt(vcpu: NativeVcpu, memory: GuestMemory | undefined): Uint8Array {
-  const addr = vcpu.translate(rip(vcpu));
+  const { cs } = decodeSregs(vcpu.getStruct('kvm_sregs'));
+  const addr = vcpu.translate(rip(vcpu) + (cs.l === 1 ? 0n : cs.base));
   return addr !== undefined && memory?.contains(addr, INSTRUCTION_BYTES) === true
     ? memory.read(addr, INSTRUCTION_BYTES)
     : new Uint8Array(0);
