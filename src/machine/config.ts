@@ -113,7 +113,9 @@ export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: num
     });
   }
   if (memoryBytes % PAGE_BYTES !== 0) {
-    throw new TsvmError('TSVM_CONFIG', `memory: ${memoryBytes} bytes is not a multiple of 4 KiB`);
+    throw new TsvmError('TSVM_CONFIG', `memory: ${memoryBytes} bytes is not a multiple of 4 KiB`, {
+      hint: 'for example: --memory 128M',
+    });
   }
   if (memoryBytes > Math.min(host.totalMemoryBytes, MAX_MEMORY_BYTES)) {
     throw new TsvmError(
