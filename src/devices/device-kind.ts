@@ -6,6 +6,11 @@ import type { Host } from './host.js';
 export interface DeviceRequest {
   /** Its key among the device kinds. */
   readonly kind: string;
+  /**
+   * All that its kind's `fromConfig` needs to make this request again, JSON-serialisable. A machine with a device that has
+   * none cannot be saved.
+   */
+  readonly config?: Readonly<Record<string, unknown>>;
   /** Opens what the device needs of the host. @throws TsvmError when that fails. */
   open(host: Host): Promise<VirtioDevice>;
 }
@@ -20,4 +25,10 @@ export interface DeviceKind {
   readonly cliArgument: string;
   /** @throws TsvmError `TSVM_USAGE` */
   fromCli(text: string): DeviceRequest;
+  /**
+   * Makes a request again from its `config`, which is not trusted.
+   *
+   * @throws TsvmError `TSVM_CONFIG`, naming the field.
+   */
+  fromConfig(config: unknown): DeviceRequest;
 }

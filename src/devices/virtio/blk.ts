@@ -23,6 +23,7 @@ import type {
 } from '../../virtio/device.js';
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
 import type { BlockBackend } from '../host.js';
+import { checkRequestConfig } from '../request-config.js';
 
 const DEVICE_ID = 2;
 const QUEUE_SIZE = 256;
@@ -407,10 +408,12 @@ export interface BlkConfig {
   readonly id?: string;
 }
 
+const isId = (id: string): boolean => /^[\x21-\x7e]{1,20}$/.test(id);
+
 /** Asks for a virtio-blk over a raw disk image. */
 export function blk(config: BlkConfig): DeviceRequest {
   const { path, readOnly = false, id } = config;
-  if (id !== undefined && !/^[\x21-\x7e]{1,20}$/.test(id)) {
+  if (id !== undefined && !isId(id)) {
     throw new TsvmError(
       'TSVM_CONFIG',
       `disk ${path}: the id '${id}' is not 1 to ${ID_BYTES} printable ASCII characters`,
@@ -418,6 +421,7 @@ export function blk(config: BlkConfig): DeviceRequest {
   }
   return {
     kind: 'blk',
+    config: { path, readOnly, ...(id === undefined ? {} : { id }) },
     async open(host) {
       const backend = await host.openDisk(path, { readOnly });
       if (backend.sizeBytes < SECTOR_BYTES) {
@@ -448,4 +452,15 @@ export const blkKind: DeviceKind = {
     }
     return blk({ path, readOnly, ...(id === undefined ? {} : { id }) });
   },
+  fromConfig: (config) =>
+    blk(
+      checkRequestConfig<BlkConfig>('blk', config, {
+        path: ['a path', (path) => typeof path === 'string' && path !== '' && !path.includes('\0')],
+        readOnly: ['true or false', (readOnly) => readOnly === undefined || typeof readOnly === 'boolean'],
+        id: [
+          `1 to ${ID_BYTES} printable ASCII characters`,
+          (id) => id === undefined || (typeof id === 'string' && isId(id)),
+        ],
+      }),
+    ),
 };

@@ -18,6 +18,7 @@ import type {
 } from '../../virtio/device.js';
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
 import type { ConsoleInput, ConsolePort } from '../host.js';
+import { checkRequestConfig } from '../request-config.js';
 
 const DEVICE_ID = 3;
 const QUEUE_SIZE = 64;
@@ -166,6 +167,7 @@ export class Console implements VirtioDevice, ConsoleInput {
 export function virtioConsole(): DeviceRequest {
   return {
     kind: 'console',
+    config: {},
     async open(host) {
       const port: ConsolePort = host.openConsole();
       const device = new Console({
@@ -188,6 +190,10 @@ export const consoleKind: DeviceKind = {
         hint: 'one of serial, virtio, none',
       });
     }
+    return virtioConsole();
+  },
+  fromConfig(config) {
+    checkRequestConfig('console', config, {});
     return virtioConsole();
   },
 };

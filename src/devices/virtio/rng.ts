@@ -9,6 +9,7 @@ import { checkStateVersion } from '../../util/state.js';
 import type { DeviceState, VirtioDevice, Virtqueue } from '../../virtio/device.js';
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
 import type { Host } from '../host.js';
+import { checkRequestConfig } from '../request-config.js';
 
 const DEVICE_ID = 4;
 const QUEUE_SIZE = 64;
@@ -50,7 +51,7 @@ export class Rng implements VirtioDevice {
 
 /** Asks for a virtio-rng. */
 export function rng(): DeviceRequest {
-  return { kind: 'rng', open: async (host) => new Rng(host) };
+  return { kind: 'rng', config: {}, open: async (host) => new Rng(host) };
 }
 
 export const rngKind: DeviceKind = {
@@ -59,6 +60,10 @@ export const rngKind: DeviceKind = {
   cliArgument: '',
   fromCli(text) {
     if (text !== '') throw new TsvmError('TSVM_USAGE', `--rng takes no argument, not '${text}'`);
+    return rng();
+  },
+  fromConfig(config) {
+    checkRequestConfig('rng', config, {});
     return rng();
   },
 };

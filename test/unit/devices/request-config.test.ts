@@ -1,0 +1,71 @@
+import { describe, expect, test } from 'vitest';
+import type { DeviceRequest } from '../../../src/devices/device-kind.js';
+import { deviceKinds } from '../../../src/devices/registry.js';
+import { blk } from '../../../src/devices/virtio/blk.js';
+import { virtioConsole } from '../../../src/devices/virtio/console.js';
+import { rng } from '../../../src/devices/virtio/rng.js';
+import { TsvmError } from '../../../src/errors.js';
+
+/** Every form that a request of a kind can have. A kind that is missing here fails the tests. */
+const REQUESTS: Readonly<Record<string, readonly DeviceRequest[]>> = {
+  blk: [
+    blk({ path: 'a b,c.img' }),
+    blk({ path: '/dev/sdx', readOnly: true }),
+    blk({ path: 'x', id: 'root-1' }),
+  ],
+  rng: [rng()],
+  console: [virtioConsole()],
+};
+
+function refusal(kind: string, config: unknown): string {
+  try {
+    deviceKinds[kind]?.fromConfig(config);
+  } catch (error) {
+    if (error instanceof TsvmError && error.code === 'TSVM_CONFIG') return error.message;
+    throw error;
+  }
+  return 'taken';
+}
+
+describe.each(Object.keys(deviceKinds))('DeviceKind.fromConfig() of %s', (kind) => {
+  test('makes a request again from its config as JSON', () => {
+    const requests = REQUESTS[kind] ?? [];
+    expect(requests).not.toHaveLength(0);
+    for (const request of requests) {
+      expect(request.kind).toBe(kind);
+      const again = deviceKinds[kind]?.fromConfig(JSON.parse(JSON.stringify(request.config)));
+      expect(again).toMatchObject({ kind, config: request.config });
+    }
+  });
+
+  test('refuses what is no object', () => {
+    for (const config of [undefined, null, 1, 'path', true, [], [{}]]) {
+      expect(refusal(kind, config)).toBe(`${kind}: its configuration must be an object`);
+    }
+  });
+
+  test('refuses fields that it does not know, also those that every object has', () => {
+    const config = JSON.stringify(REQUESTS[kind]?.[0]?.config);
+    for (const name of ['nonsense', '__proto__', 'constructor', 'toString', '']) {
+      const comma = config === '{}' ? '' : ',';
+      const hostile = JSON.parse(`${config.slice(0, -1)}${comma}${JSON.stringify(name)}:{}}`);
+      expect(refusal(kind, hostile)).toBe(`${kind}.${name}: there is no such field`);
+    }
+  });
+});
+
+test.each<[field: string, config: unknown]>([
+  ['path', {}],
+  ['path', { path: '' }],
+  ['path', { path: 7 }],
+  ['path', { path: ['x'] }],
+  ['path', { path: 'a\0b' }],
+  ['path', Object.create({ path: 'inherited' })],
+  ['readOnly', { path: 'x', readOnly: 'yes' }],
+  ['readOnly', { path: 'x', readOnly: null }],
+  ['id', { path: 'x', id: '' }],
+  ['id', { path: 'x', id: 'twenty-one characters' }],
+  ['id', { path: 'x', id: 5 }],
+])('DeviceKind.fromConfig() of blk names the field %s in %j', (field, config) => {
+  expect(refusal('blk', config)).toMatch(new RegExp(`^blk\\.${field}: it must be `));
+});
