@@ -124,12 +124,13 @@ describe('a guest that', () => {
     {
       name: 'has a timer that never stops and is never acknowledged',
       code: [
+        ...idt.code,
         ...pic.init(0),
         ...outByte(0x43, 0x34),
         ...outByte(0x40, 1),
         ...outByte(0x40, 0),
         ...asm64.sti(),
-        ...forever(readLow.slice(0, 0), [0xf3, 0x90]), // pause
+        ...tiny.spin(),
       ],
       pieces: {
         ...idt.pieces({ [PIC_VECTOR]: HANDLER_OFFSET }),
