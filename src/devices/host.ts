@@ -37,6 +37,34 @@ export interface ConsolePort {
   connect(input: ConsoleInput): void;
 }
 
+/** The device's side of a port. */
+export interface PortControl {
+  /** Returns how many bytes were taken; after less than all, the port's `onDrain` tells when to go on. */
+  input(bytes: Uint8Array): number;
+  /**
+   * The host has done with the port, for good: what the guest reads ends after all input that was taken, and what it
+   * writes goes nowhere.
+   */
+  close(): void;
+  /** Output is welcome again after `onOutput` refused. */
+  resumeOutput(): void;
+}
+
+/** The host's side of a port: a stream of bytes each way between a program in the guest and the host. */
+export interface PortHost {
+  /**
+   * What the guest wrote, in order. The array is valid during the call only. False: enough for now; apart from the rest of
+   * the guest's current buffer nothing more comes until `resumeOutput`.
+   */
+  onOutput(bytes: Uint8Array): boolean;
+  /** There is room for input again. */
+  onDrain(): void;
+  /** A program in the guest opened the port, or closed it. */
+  onOpen(open: boolean): void;
+  /** Called once, by the device. */
+  connect(control: PortControl): void;
+}
+
 export interface Host {
   /** Fills `target` with bytes from the host's random number generator. */
   fillRandom(target: Uint8Array): void;
@@ -44,4 +72,6 @@ export interface Host {
   openDisk(path: string, options: { readonly readOnly: boolean }): Promise<BlockBackend>;
   /** The machine's terminal. */
   openConsole(): ConsolePort;
+  /** The host's side of a port of this name. @throws TsvmError `TSVM_CONFIG` when nobody has a use for it. */
+  openPort(name: string): PortHost;
 }

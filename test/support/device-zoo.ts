@@ -36,6 +36,7 @@ export async function makeSpecimen(kind: string): Promise<Specimen> {
         console = input;
       },
     }),
+    openPort: () => ({ onOutput: () => true, onDrain: () => {}, onOpen: () => {}, connect: () => {} }),
   };
   const device = await row.fromCli(text).open(host);
   return { device, stir: () => void console?.input(Uint8Array.of(0x78)) };

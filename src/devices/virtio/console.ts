@@ -1,14 +1,16 @@
 /**
- * virtio-console: one terminal, without the multiport extension.
+ * virtio-console: a terminal, named ports, or both. Without ports it is one terminal and does not offer MULTIPORT.
  *
  * @spec virtio-1.3 5.3    Console device               #yes
  * @spec virtio-1.3 5.3.3  VIRTIO_CONSOLE_F_SIZE        #yes
- * @spec virtio-1.3 5.3.3  VIRTIO_CONSOLE_F_MULTIPORT   #no  one terminal is what a console is for
- * @spec virtio-1.3 5.3.3  VIRTIO_CONSOLE_F_EMERG_WRITE #no  the serial port serves for that
+ * @spec virtio-1.3 5.3.3  VIRTIO_CONSOLE_F_MULTIPORT   #yes      with named ports
+ * @spec virtio-1.3 5.3.3  VIRTIO_CONSOLE_F_EMERG_WRITE #no       the serial port serves for that
+ * @spec virtio-1.3 5.3.6.2 Multiport device operation  #partial  ports are neither added nor removed later
  */
+import assert from 'node:assert';
 import { TsvmError } from '../../errors.js';
-import { ByteQueue } from '../../util/byte-queue.js';
 import { checkState, checkStateVersion } from '../../util/state.js';
+import type { Chain } from '../../virtio/chain.js';
 import type {
   ConfigSpace,
   DeviceState,
@@ -16,16 +18,41 @@ import type {
   VirtioDevice,
   Virtqueue,
 } from '../../virtio/device.js';
+import {
+  CONTROL_BYTES,
+  ControlMessages,
+  DUE,
+  DUE_ALL,
+  VIRTIO_CONSOLE_DEVICE_READY,
+  VIRTIO_CONSOLE_PORT_OPEN,
+  VIRTIO_CONSOLE_PORT_READY,
+} from '../console-control.js';
+import { Port, type PortEvents } from '../console-port.js';
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
-import type { ConsoleInput, ConsolePort } from '../host.js';
+import type { ConsoleInput, ConsolePort, PortHost } from '../host.js';
 import { checkRequestConfig } from '../request-config.js';
 
 const DEVICE_ID = 3;
-const QUEUE_SIZE = 64;
+const TERMINAL_QUEUE_SIZE = 64;
+/** Linux fills a receive queue with pages as soon as it sees the port. */
+const PORT_RECEIVE_QUEUE_SIZE = 16;
+/** Linux puts a write of up to 32 KiB, or a splice of a pipe's pages, into a buffer and waits when the queue is full. */
+const PORT_TRANSMIT_QUEUE_SIZE = 32;
+const CONTROL_QUEUE_SIZE = 16;
+/** Five are in use; each costs the guest some tens of register writes. */
+const MAX_NAMED_PORTS = 30;
+/** What a control buffer of the least sensible driver has room for. Linux's have a page. */
+const MAX_NAME_CHARACTERS = 32;
+
+// Queue indices (virtio 1.3, 5.3.2): port 0, control, port 1, port 2, ...
 const RECEIVE = 0;
 const TRANSMIT = 1;
+const CONTROL_RECEIVE = 2;
+const CONTROL_TRANSMIT = 3;
+const receiveIndex = (port: number): number => (port === 0 ? RECEIVE : 2 * port + 2);
 
 const VIRTIO_CONSOLE_F_SIZE = 1n << 0n;
+const VIRTIO_CONSOLE_F_MULTIPORT = 1n << 1n;
 
 // struct virtio_console_config (virtio 1.3, 5.3.4)
 const CONFIG_BYTES = 12;
@@ -33,148 +60,257 @@ const CONFIG_COLS = 0;
 const CONFIG_ROWS = 2;
 const CONFIG_MAX_PORTS = 4;
 
-/** Typed, pasted or piped text that waits for the guest's buffers; what does not fit stays with the sender. */
-const INPUT_QUEUE_BYTES = 16 * 1024;
-/** Output handed to the host in one call. Guest memory is copied out first, since the guest may change it meanwhile. */
-const OUTPUT_BATCH_BYTES = 16 * 1024;
-/** Of one transmit buffer; the rest is dropped and counted. Linux sends 32 KiB at most, a hostile driver 4 GiB. */
-const MAX_TRANSMIT_BYTES = 64 * 1024;
+/** Linux sends 32 KiB at most, a hostile driver 4 GiB. */
+const TERMINAL_LIMITS = { transmitBytes: 64 * 1024 };
+/** Linux splices no more than a pipe holds: 1 MiB for an unprivileged program (/proc/sys/fs/pipe-max-size). */
+const PORT_LIMITS = { transmitBytes: 1024 * 1024 };
+
+export interface NamedPort {
+  readonly name: string;
+  readonly host: Pick<PortHost, 'onOutput' | 'onDrain' | 'onOpen'>;
+}
 
 export interface ConsoleOptions {
-  /** What the guest printed, in order. The array is valid during the call only. */
-  onOutput(bytes: Uint8Array): void;
+  /** What the guest printed, in order; absent: there is no terminal. The array is valid during the call only. */
+  onOutput?(bytes: Uint8Array): void;
   /** There is room for input again after `input` took less than it was given. */
   onDrain?(): void;
   readonly columns?: number;
   readonly rows?: number;
+  /** Ports 1 and up. */
+  readonly ports?: readonly NamedPort[];
 }
 
 export class Console implements VirtioDevice, ConsoleInput {
   readonly name = 'console';
   readonly deviceId = DEVICE_ID;
-  readonly features = VIRTIO_CONSOLE_F_SIZE;
-  readonly queueSizes = [QUEUE_SIZE, QUEUE_SIZE];
+  readonly features: bigint;
+  readonly queueSizes: readonly number[];
   readonly config: ConfigSpace;
-  /** Output that was beyond MAX_TRANSMIT_BYTES. */
-  droppedBytes = 0;
-  readonly #options: ConsoleOptions;
+  /** By their numbers: 0 is the terminal, the named ones follow. */
+  readonly ports: readonly Port[];
+  /** Control messages that were too short, about no port of ours, or of no known kind. */
+  ignoredMessages = 0;
+  readonly #hasTerminal: boolean;
   readonly #configView: DataView;
-  readonly #pending = new ByteQueue(INPUT_QUEUE_BYTES);
-  readonly #batch = new Uint8Array(OUTPUT_BATCH_BYTES);
-  #refusedInput = false;
+  readonly #control: ControlMessages;
   #context: VirtioContext | undefined;
 
   constructor(options: ConsoleOptions) {
-    this.#options = options;
+    const named = options.ports ?? [];
+    assert(named.length <= MAX_NAMED_PORTS, `console: ${named.length} ports`);
+    this.#hasTerminal = options.onOutput !== undefined;
+    this.ports = [
+      new Port(terminalEvents(options), TERMINAL_LIMITS),
+      ...named.map(({ host }, i) => new Port(this.#portEvents(host, i + 1), PORT_LIMITS)),
+    ];
+    this.features = VIRTIO_CONSOLE_F_SIZE | (named.length > 0 ? VIRTIO_CONSOLE_F_MULTIPORT : 0n);
+    const size = this.#hasTerminal ? TERMINAL_QUEUE_SIZE : PORT_RECEIVE_QUEUE_SIZE;
+    this.queueSizes =
+      named.length === 0
+        ? [TERMINAL_QUEUE_SIZE, TERMINAL_QUEUE_SIZE]
+        : [
+            ...[size, size, CONTROL_QUEUE_SIZE, CONTROL_QUEUE_SIZE],
+            ...named.flatMap(() => [PORT_RECEIVE_QUEUE_SIZE, PORT_TRANSMIT_QUEUE_SIZE]),
+          ];
     const bytes = new Uint8Array(CONFIG_BYTES);
     this.config = { bytes };
     this.#configView = new DataView(bytes.buffer);
-    this.#configView.setUint16(CONFIG_COLS, options.columns ?? 80, true);
-    this.#configView.setUint16(CONFIG_ROWS, options.rows ?? 25, true);
-    this.#configView.setUint32(CONFIG_MAX_PORTS, 1, true);
+    this.#setSize(options.columns ?? 80, options.rows ?? 25);
+    this.#configView.setUint32(CONFIG_MAX_PORTS, this.ports.length, true);
+    this.#control = new ControlMessages(this.ports.length, (id) => ({
+      name: named[id - 1]?.name ?? '',
+      hostOpen: this.ports[id]?.hostOpen === true,
+      columns: this.#configView.getUint16(CONFIG_COLS, true),
+      rows: this.#configView.getUint16(CONFIG_ROWS, true),
+    }));
+  }
+
+  #portEvents(host: NamedPort['host'], id: number): PortEvents {
+    return {
+      onOutput: (bytes) => host.onOutput(bytes),
+      onDrain: () => host.onDrain(),
+      onOpen: (open) => host.onOpen(open),
+      onInputEnd: () => this.#tell(id, DUE.OPEN),
+    };
+  }
+
+  /** Output that was beyond the limit of one buffer. */
+  get droppedBytes(): number {
+    return this.ports.reduce((sum, port) => sum + port.droppedBytes, 0);
   }
 
   activate(context: VirtioContext): void {
     this.#context = context;
+    const { queues } = context;
+    const count = this.#multiport ? this.ports.length : 1;
+    for (let id = 0; id < count; id++) {
+      const receive = receiveIndex(id);
+      this.ports[id]?.attach(queues[receive], queues[receive + 1]);
+    }
+    // The one terminal of a driver without MULTIPORT is open from the start.
+    if (!this.#multiport) this.#terminal.setGuestOpen(true);
   }
 
-  notify(queue: Virtqueue): void {
-    if (queue.index === TRANSMIT) this.#transmit(queue);
-    else this.#receive();
+  get #multiport(): boolean {
+    return ((this.#context?.features ?? 0n) & VIRTIO_CONSOLE_F_MULTIPORT) !== 0n;
   }
 
-  /** Input from the host. Returns how many bytes were taken. */
+  get #terminal(): Port {
+    return this.ports[0] as Port;
+  }
+
+  notify({ index }: Virtqueue): void {
+    if (!this.#multiport) {
+      if (index === TRANSMIT) this.#terminal.transmit();
+      else if (index === RECEIVE) this.#terminal.receive();
+    } else if (index === CONTROL_TRANSMIT) {
+      this.#takeMessages();
+    } else if (index === CONTROL_RECEIVE) {
+      this.#sendMessages();
+    } else {
+      const port = this.ports[index < CONTROL_RECEIVE ? 0 : (index - 2) >> 1];
+      if ((index & 1) === TRANSMIT) port?.transmit();
+      else port?.receive();
+    }
+  }
+
+  /** Input from the host's terminal. Returns how many bytes were taken. */
   input(bytes: Uint8Array): number {
-    const taken = this.#pending.push(bytes);
-    this.#refusedInput ||= taken < bytes.length;
-    this.#receive();
-    return taken;
+    return this.#terminal.input(bytes);
   }
 
   /** The host's terminal changed its size. */
   resize(columns: number, rows: number): void {
+    this.#setSize(columns, rows);
+    // virtio 1.3, 5.3.6.2: with many ports, the size of a console comes in a message.
+    if (this.#multiport) this.#tell(0, DUE.RESIZE);
+    else this.#context?.configChanged();
+  }
+
+  #setSize(columns: number, rows: number): void {
     this.#configView.setUint16(CONFIG_COLS, columns, true);
     this.#configView.setUint16(CONFIG_ROWS, rows, true);
-    this.#context?.configChanged();
   }
 
-  #transmit(queue: Virtqueue): void {
-    const batch = this.#batch;
-    let used = 0;
+  /** Messages from the driver. Each is answered before it is returned: then the answers are there when Linux goes on. */
+  #takeMessages(): void {
+    const queue = this.#context?.queues[CONTROL_TRANSMIT];
+    if (queue === undefined) return;
     for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
-      const { reader } = chain;
-      const dropped = Math.max(reader.length - MAX_TRANSMIT_BYTES, 0);
-      this.droppedBytes += dropped;
-      while (reader.remaining > dropped) {
-        used += reader.read(batch.subarray(used, used + reader.remaining - dropped));
-        if (used === batch.length) {
-          this.#options.onOutput(batch);
-          used = 0;
-        }
-      }
+      if (!this.#takeMessage(chain)) this.ignoredMessages++;
+      this.#sendMessages();
       queue.complete(chain, 0);
     }
-    if (used > 0) this.#options.onOutput(batch.subarray(0, used));
     queue.signal();
   }
 
-  /** Moves input into the guest's buffers, as far as there are any. Without input, no buffer is taken. */
-  #receive(): void {
-    const queue = this.#context?.queues[RECEIVE];
-    if (queue === undefined) return;
-    while (this.#pending.length > 0) {
-      const chain = queue.pop();
-      if (chain === undefined) break;
-      for (const bytes of chain.writer.take(Math.min(chain.writer.length, this.#pending.length))) {
-        this.#pending.shiftInto(bytes);
-      }
-      queue.complete(chain, chain.writer.written);
+  /** False for one that means nothing. */
+  #takeMessage({ reader }: Chain): boolean {
+    if (reader.length < CONTROL_BYTES) return false;
+    const id = reader.readU32();
+    const event = reader.readU16();
+    const value = reader.readU16();
+    if (event === VIRTIO_CONSOLE_DEVICE_READY) {
+      // A value of 0 says that the driver could not set itself up, and goes.
+      if (value === 1) for (const port of this.ports.keys()) this.#owe(port, DUE.ADD);
+      return true;
     }
-    queue.signal();
-    if (this.#refusedInput && this.#pending.length <= INPUT_QUEUE_BYTES / 2) {
-      this.#refusedInput = false;
-      this.#options.onDrain?.();
+    if (this.ports[id] === undefined || (id === 0 && !this.#hasTerminal)) return false;
+    switch (event) {
+      case VIRTIO_CONSOLE_PORT_READY:
+        if (value === 1) this.#owe(id, id === 0 ? DUE.CONSOLE | DUE.RESIZE | DUE.OPEN : DUE.NAME | DUE.OPEN);
+        return true;
+      case VIRTIO_CONSOLE_PORT_OPEN:
+        this.ports[id].setGuestOpen(value !== 0);
+        return true;
+      default:
+        return false;
     }
   }
 
-  /** What was typed and not yet read stays for the next driver. */
+  #owe(id: number, bits: number): void {
+    if (id > 0 || this.#hasTerminal) this.#control.due[id] = (this.#control.due[id] ?? 0) | bits;
+  }
+
+  #tell(id: number, bits: number): void {
+    if (!this.#multiport) return;
+    this.#owe(id, bits);
+    this.#sendMessages();
+  }
+
+  #sendMessages(): void {
+    this.#control.send(this.#context?.queues[CONTROL_RECEIVE]);
+  }
+
   reset(): void {
     this.#context = undefined;
+    this.#control.clear();
+    for (const port of this.ports) port.detach();
   }
 
   save(): DeviceState {
     return {
-      version: 1,
+      version: 2,
       columns: this.#configView.getUint16(CONFIG_COLS, true),
       rows: this.#configView.getUint16(CONFIG_ROWS, true),
-      pending: this.#pending.toArray(),
+      due: [...this.#control.due],
+      ports: this.ports.map((port) => port.save()),
     };
   }
 
   restore(state: DeviceState): void {
-    checkStateVersion(this.name, state, 1);
-    const { columns, rows, pending } = state as { columns?: unknown; rows?: unknown; pending?: unknown };
-    checkState(typeof columns === 'number' && typeof rows === 'number', 'console: size');
-    checkState(Array.isArray(pending) && pending.length <= INPUT_QUEUE_BYTES, 'console: pending input');
-    this.#configView.setUint16(CONFIG_COLS, columns, true);
-    this.#configView.setUint16(CONFIG_ROWS, rows, true);
-    this.#pending.clear();
-    this.#pending.push(Uint8Array.from(pending as number[]));
+    checkStateVersion(this.name, state, 2);
+    const { columns, rows, due, ports } = state as { readonly [key: string]: unknown };
+    checkState(isU16(columns) && isU16(rows), 'console: size');
+    checkState(Array.isArray(due) && due.length === this.ports.length, 'console: messages due');
+    checkState(
+      due.every((bits) => isU16(bits) && bits <= DUE_ALL),
+      'console: messages due',
+    );
+    checkState(Array.isArray(ports) && ports.length === this.ports.length, 'console: ports');
+    this.#setSize(columns, rows);
+    for (const [id, bits] of due.entries()) this.#owe(id, bits);
+    for (const [id, port] of this.ports.entries()) port.restore(ports[id], `console: port ${id}`);
   }
 }
 
-/** Asks for a virtio-console at the machine's terminal. */
-export function virtioConsole(): DeviceRequest {
+function terminalEvents({ onOutput, onDrain }: ConsoleOptions): PortEvents {
+  return {
+    ...(onOutput && { onOutput: (bytes: Uint8Array) => void onOutput(bytes) }),
+    ...(onDrain && { onDrain: () => onDrain() }),
+  };
+}
+
+function isU16(value: unknown): value is number {
+  return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 0xffff;
+}
+
+/** What {@link virtioConsole} takes. */
+export interface VirtioConsoleConfig {
+  /** At the machine's terminal. Default true. */
+  readonly console?: boolean;
+  /** Names of ports 1 and up, which the host is asked for. */
+  readonly ports?: readonly string[];
+}
+
+/** Asks for a virtio-console: at the machine's terminal, with ports, or both. */
+export function virtioConsole(config: VirtioConsoleConfig = {}): DeviceRequest {
   return {
     kind: 'console',
-    config: {},
+    config: { ...config },
     async open(host) {
-      const port: ConsolePort = host.openConsole();
+      const terminal: ConsolePort | undefined = config.console === false ? undefined : host.openConsole();
+      const ports = (config.ports ?? []).map((name) => ({ name, host: host.openPort(name) }));
       const device = new Console({
-        onOutput: (bytes) => port.onOutput(bytes),
-        onDrain: () => port.onDrain(),
+        ...(terminal && {
+          onOutput: (bytes: Uint8Array) => terminal.onOutput(bytes),
+          onDrain: () => terminal.onDrain(),
+        }),
+        ports,
       });
-      port.connect(device);
+      terminal?.connect(device);
+      for (const [i, port] of ports.entries()) port.host.connect(device.ports[i + 1] as Port);
       return device;
     },
   };
@@ -192,8 +328,19 @@ export const consoleKind: DeviceKind = {
     }
     return virtioConsole();
   },
-  fromConfig(config) {
-    checkRequestConfig('console', config, {});
-    return virtioConsole();
-  },
+  fromConfig: (config) =>
+    virtioConsole(
+      checkRequestConfig<VirtioConsoleConfig>('console', config, {
+        console: ['true or false', (value) => value === undefined || typeof value === 'boolean'],
+        ports: [`a list of up to ${MAX_NAMED_PORTS} names`, (value) => value === undefined || isNames(value)],
+      }),
+    ),
 };
+
+function isNames(value: unknown): boolean {
+  return (
+    Array.isArray(value) &&
+    value.length <= MAX_NAMED_PORTS &&
+    value.every((name) => typeof name === 'string' && name !== '' && name.length <= MAX_NAME_CHARACTERS)
+  );
+}

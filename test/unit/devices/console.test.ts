@@ -125,6 +125,9 @@ test('consoleKind.fromCli() connects to the host’s console', async () => {
         host.input = input;
       },
     }),
+    openPort: () => {
+      throw new Error('not here');
+    },
   });
   const rig = new Rig(device);
   rig.driver
