@@ -26,16 +26,18 @@ export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/regi
 export { GuestError, TsvmError, type TsvmErrorCode } from './errors.js';
 export { findGuest, type Guest, listGuests } from './host/guest-store.js';
 export type { DeviceDiscovery, GuestCommand, MachineConfig } from './machine/config.js';
-export {
-  createMachine,
-  type Machine,
-  type MachineEnd,
-  type MachineEvents,
-  type MachineState,
-  type MachineTimeline,
+export { createMachine } from './machine/create.js';
+export type {
+  Machine,
+  MachineEnd,
+  MachineEvents,
+  MachineState,
+  MachineTimeline,
 } from './machine/machine.js';
 export type { ExitMetrics } from './machine/metrics.js';
+export { type RestoreOptions, restoreMachine } from './machine/restore.js';
 export type { MachineConsole } from './machine/terminal.js';
 export type { GuestMemory } from './memory/guest-memory.js';
+export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from './snapshot/format.js';
 export type { Chain, ChainReader, ChainWriter } from './virtio/chain.js';
 export type { ConfigSpace, DeviceState, VirtioContext, VirtioDevice, Virtqueue } from './virtio/device.js';

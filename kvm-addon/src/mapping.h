@@ -8,19 +8,30 @@
 #include <cstdint>
 #include <memory>
 
+#include "lost_pages.h"
+
 class Mapping {
  public:
   Mapping(void* address, size_t size) : address_(address), size_(size) {}
   Mapping(const Mapping&) = delete;
   Mapping& operator=(const Mapping&) = delete;
-  ~Mapping() { ::munmap(address_, size_); }
+  ~Mapping() {
+    if (watched_) lost_pages::Forget(address_, size_);
+    ::munmap(address_, size_);
+  }
 
   uint8_t* data() const { return static_cast<uint8_t*>(address_); }
   size_t size() const { return size_; }
 
+  // From now on a file of somebody else's lies under a part of it.
+  void WatchLostPages(int event_fd) {
+    if (!watched_) watched_ = lost_pages::Watch(address_, size_, event_fd);
+  }
+
  private:
   void* address_;
   size_t size_;
+  bool watched_ = false;
 };
 
 // SAFETY: the pages belong to the Mapping. The ArrayBuffer's finalizer holds one reference, so they stay mapped until the

@@ -1,9 +1,8 @@
 #!/usr/bin/env node
 /** The `tsvm` command. One file per subcommand, in commands/. */
-import { readFileSync } from 'node:fs';
 import { Command, CommanderError } from 'commander';
 import { TsvmError } from '../errors.js';
-import { packageFile } from '../host/package-file.js';
+import { packageVersion } from '../host/package-file.js';
 import { bootCommand } from './commands/boot.js';
 import { completionCommand } from './commands/completion.js';
 import { doctorCommand } from './commands/doctor.js';
@@ -22,12 +21,9 @@ Examples:
 
 /** The whole command line as commander knows it. */
 export function createProgram(): Command {
-  const manifest = JSON.parse(readFileSync(packageFile('package.json'), 'utf8')) as {
-    version: string;
-  };
   const program = new Command('tsvm')
     .description('A lightweight virtual machine monitor over KVM, with its devices in TypeScript')
-    .version(manifest.version, '-V, --version', 'print the version')
+    .version(packageVersion(), '-V, --version', 'print the version')
     .option('--debug', 'print the stack of an error')
     .showSuggestionAfterError()
     .addHelpText('after', EXAMPLES)

@@ -1,5 +1,5 @@
 /** What this host is, as far as the choice of a profile and `tsvm doctor` need to know. */
-import { readdirSync, readFileSync } from 'node:fs';
+import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import type { HostFacts } from '../kvm/profiles/profile.js';
 
@@ -24,4 +24,34 @@ export function hostMemory(): { totalBytes: number; availableBytes: number } {
     // no /proc: free memory is the lower bound that Node knows
   }
   return { totalBytes: totalmem(), availableBytes };
+}
+
+/** What a guest sees of the host's CPU, or may. In the words of /proc/cpuinfo. */
+export interface CpuFacts {
+  readonly vendor: string;
+  readonly family: string;
+  readonly model: string;
+  readonly name: string;
+  /** Separated by blanks. */
+  readonly flags: string;
+}
+
+/** The first CPU's; the others are alike. Empty strings where the kernel does not say. */
+export function readCpu(): CpuFacts {
+  const file = openSync('/proc/cpuinfo', 'r');
+  try {
+    // The kernel writes one CPU after the other: the first is enough, and there may be hundreds.
+    const buffer = Buffer.alloc(8192);
+    const text = buffer.toString('latin1', 0, readSync(file, buffer));
+    const field = (name: string): string => new RegExp(`^${name}\\s*: (.*)$`, 'm').exec(text)?.[1] ?? '';
+    return {
+      vendor: field('vendor_id'),
+      family: field('cpu family'),
+      model: field('model'),
+      name: field('model name'),
+      flags: field('flags'),
+    };
+  } finally {
+    closeSync(file);
+  }
 }

@@ -1,10 +1,8 @@
 /** A VM in the kernel: memory, interrupt controllers, timer, vCPUs with their CPUID, in the order that is quick and works. */
 
 import { isErrnoError } from '../errors.js';
-import type { MemoryRegion } from '../memory/guest-memory.js';
 import { KVM_IDENTITY_MAP_ADDR, KVM_TSS_ADDR, type RamRange } from '../memory/layout.js';
 import type { NativeAddon, NativeKvm, NativeMemory, NativeVcpu, NativeVm } from '../native/binding.js';
-import { GIB } from '../util/units.js';
 import {
   KVM_CAP,
   KVM_MEM_READONLY,
@@ -15,9 +13,7 @@ import {
 } from './constants.js';
 import { decodeCpuid, encodeCpuid, vcpuCpuid } from './cpuid.js';
 import { kvmCall } from './kvm.js';
-
-/** The largest piece of RAM behind one memfd: Node 20 caps an external ArrayBuffer at 4 GiB. */
-const MAX_REGION_BYTES = 2 * GIB;
+import { Ram } from './ram.js';
 
 /** MTRRdefType: enabled, write-back by default. Some kernels run uncached otherwise. */
 const MTRR_ENABLE_WRITE_BACK = 0x806n;
@@ -33,27 +29,34 @@ export interface VmOptions {
   readonly cpus: number;
   /** Read-only memory beside the RAM: a firmware ROM. */
   readonly rom?: { readonly addr: number; readonly bytes: Uint8Array };
+  /** By vCPU: what CPUID answers there (packed `struct kvm_cpuid_entry2`). Default: what this KVM supports. */
+  readonly cpuid?: readonly Uint8Array[];
+  /** A file under the RAM was truncated. */
+  onMemoryLost?(): void;
 }
 
 export interface Vm {
   readonly handle: NativeVm;
   readonly vcpus: readonly NativeVcpu[];
-  /** RAM as mapped here, for `createGuestMemory`. */
-  readonly regions: readonly MemoryRegion[];
+  readonly ram: Ram;
+  /** By vCPU: what CPUID answers there. */
+  readonly cpuid: readonly Uint8Array[];
   close(): void;
 }
 
 /**
- * Makes a VM whose vCPUs are ready to be given registers.
+ * Makes a VM with empty memory whose vCPUs are as reset leaves them.
  *
  * @throws TsvmError `TSVM_KVM`, naming the call that failed; nothing is left behind.
  */
 export function createVm(addon: NativeAddon, kvm: NativeKvm, options: VmOptions): Vm {
-  const memories: NativeMemory[] = [];
   const handle = kvmCall('create a virtual machine', () => kvm.createVm());
+  let ram: Ram | undefined;
+  let rom: NativeMemory | undefined;
   const close = (): void => {
     handle.close();
-    for (const memory of memories) memory.close();
+    ram?.close();
+    rom?.close();
   };
   try {
     kvmCall('set up the virtual machine', () => {
@@ -61,49 +64,52 @@ export function createVm(addon: NativeAddon, kvm: NativeKvm, options: VmOptions)
       handle.setTssAddr(KVM_TSS_ADDR);
     });
     // Memory before the irqchip: a slot registered later costs milliseconds in the kernel (SRCU grace period).
-    const regions: MemoryRegion[] = [];
-    let slot = 0;
-    const addMemory = (addr: number, sizeBytes: number, flags: number, name: string): Uint8Array => {
-      const memory = addon.createMemory(sizeBytes, name);
-      memories.push(memory);
-      handle.setMemorySlot(slot++, flags, addr, sizeBytes, memory, 0);
-      return new Uint8Array(memory.buffer);
-    };
+    ram = kvmCall('give the machine its memory', () => new Ram(addon, options.ram, options.onMemoryLost));
     kvmCall('give the machine its memory', () => {
-      for (const range of options.ram) {
-        for (let offset = 0; offset < range.length; offset += MAX_REGION_BYTES) {
-          const length = Math.min(MAX_REGION_BYTES, range.length - offset);
-          regions.push({
-            addr: range.addr + offset,
-            bytes: addMemory(range.addr + offset, length, 0, 'tsvm-ram'),
-          });
-        }
-      }
-      const { rom } = options;
-      if (rom !== undefined)
-        addMemory(rom.addr, rom.bytes.length, KVM_MEM_READONLY, 'tsvm-rom').set(rom.bytes);
+      let slot = 0;
+      for (const { addr, memory } of ram?.regions ?? [])
+        handle.setMemorySlot(slot++, 0, addr, memory.sizeBytes, memory, 0);
+      if (options.rom === undefined) return;
+      const { addr, bytes } = options.rom;
+      rom = addon.createMemory(bytes.length, 'tsvm-rom');
+      new Uint8Array(rom.buffer).set(bytes);
+      handle.setMemorySlot(slot, KVM_MEM_READONLY, addr, bytes.length, rom, 0);
     });
     kvmCall('create the interrupt controllers and timer', () => {
       handle.createIrqchip();
       handle.createPit2(KVM_PIT_SPEAKER_DUMMY);
     });
-    const supported = decodeCpuid(kvm.supportedCpuid());
-    const tscDeadline = kvm.checkExtension(KVM_CAP.KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+    const cpuid = options.cpuid ?? hostCpuid(kvm, options.cpus);
     const vcpus: NativeVcpu[] = [];
     for (let id = 0; id < options.cpus; id++) {
       const vcpu = kvmCall(`create vCPU ${id}`, () => handle.createVcpu(id));
       vcpus.push(vcpu);
-      kvmCall(`set up vCPU ${id}`, () => {
-        vcpu.setCpuid(encodeCpuid(vcpuCpuid(supported, { apicId: id, cpus: options.cpus, tscDeadline })));
-        setBootMsrs(vcpu);
-        setBootLapic(vcpu);
-      });
+      kvmCall(`set up vCPU ${id}`, () => vcpu.setCpuid(cpuid[id] as Uint8Array));
       openStats(vcpu);
     }
-    return { handle, vcpus, regions, close };
+    return { handle, vcpus, ram, cpuid, close };
   } catch (error) {
     close();
     throw error;
+  }
+}
+
+/** What this KVM supports, for each vCPU of a machine. Milliseconds, where CPUID is itself emulated. */
+function hostCpuid(kvm: NativeKvm, cpus: number): Uint8Array[] {
+  const supported = decodeCpuid(kvm.supportedCpuid());
+  const tscDeadline = kvm.checkExtension(KVM_CAP.KVM_CAP_TSC_DEADLINE_TIMER) > 0;
+  return Array.from({ length: cpus }, (_, apicId) =>
+    encodeCpuid(vcpuCpuid(supported, { apicId, cpus, tscDeadline })),
+  );
+}
+
+/** What firmware would have left behind in every vCPU. For guests that are booted. */
+export function setBootState(vm: Vm): void {
+  for (const vcpu of vm.vcpus) {
+    kvmCall(`set up vCPU ${vcpu.id}`, () => {
+      setBootMsrs(vcpu);
+      setBootLapic(vcpu);
+    });
   }
 }
 

@@ -43,6 +43,8 @@ export interface MachineConfig {
   /** Where the guest's console is. `none` leaves the serial port out as well. Default `serial`. */
   readonly console?: 'serial' | 'virtio' | 'none';
   readonly command?: GuestCommand;
+  /** A way to hand the guest's init a command while it runs, and its streams apart (`machine.channel`). Default false. */
+  readonly channel?: boolean;
   readonly entry?: KernelEntry;
   readonly discovery?: DeviceDiscovery;
   /** `builtin`: the reset-vector ROM starts the kernel. A path: a foreign ROM, and no kernel is loaded. */
@@ -76,6 +78,7 @@ const FIELDS: Readonly<Record<keyof MachineConfig, readonly [expected: string, c
   devices: ['a list of device requests', isListOf(isRecord)],
   console: ['serial, virtio or none', isOneOf('serial', 'virtio', 'none')],
   command: ['an object with argv, a list of strings', isCommand],
+  channel: ['true or false', isBoolean],
   entry: ['auto, pvh or bzimage', isOneOf('auto', 'pvh', 'bzimage')],
   discovery: ['acpi or cmdline', isOneOf('acpi', 'cmdline')],
   firmware: ['"builtin" or a path', isText],

@@ -4,9 +4,9 @@ import type { BusDevice } from '../bus/bus-device.js';
 import { ACPI_POWER_PORTS, AcpiPower } from '../devices/legacy/acpi-power.js';
 import { BOOT_MARKS_PORTS, BootMarks } from '../devices/legacy/boot-marks.js';
 import { DEBUG_CONSOLE_PORTS, DebugConsole } from '../devices/legacy/debug-console.js';
-import { I8042, I8042_PORTS } from '../devices/legacy/i8042.js';
-import { RTC_PORTS, Rtc } from '../devices/legacy/rtc.js';
-import { SERIAL_PORTS, Serial } from '../devices/legacy/serial.js';
+import { I8042, I8042_PORTS, type I8042State } from '../devices/legacy/i8042.js';
+import { RTC_PORTS, Rtc, type RtcState } from '../devices/legacy/rtc.js';
+import { SERIAL_PORTS, Serial, type SerialState } from '../devices/legacy/serial.js';
 import { TsvmError } from '../errors.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import {
@@ -23,8 +23,9 @@ import {
   VIRTIO_MMIO_BYTES,
   VIRTIO_MMIO_STRIDE,
 } from '../memory/layout.js';
+import { checkState } from '../util/state.js';
 import type { VirtioDevice } from '../virtio/device.js';
-import { VirtioMmio } from '../virtio/transport/mmio.js';
+import { VirtioMmio, type VirtioMmioState } from '../virtio/transport/mmio.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import type { Terminal } from './terminal.js';
 import type { Space, Wiring } from './wiring.js';
@@ -56,11 +57,23 @@ export interface Slot {
   readonly transport: VirtioMmio;
 }
 
+/** Saved state of every device. */
+export interface PlatformState {
+  /** Null for a machine without a serial port. */
+  readonly serial: SerialState | null;
+  readonly i8042: I8042State;
+  readonly rtc: RtcState;
+  readonly slots: readonly VirtioMmioState[];
+}
+
 export class Platform {
   readonly ports = new Bus();
   readonly mmio = new Bus();
   readonly slots: readonly Slot[];
   readonly #wiring: Wiring;
+  readonly #serial: Serial | undefined;
+  readonly #i8042: I8042;
+  readonly #rtc: Rtc;
 
   constructor(options: PlatformOptions) {
     const { config, memory, wiring, events, terminal, devices } = options;
@@ -72,11 +85,14 @@ export class Platform {
         onOutput: terminal.onOutput,
         onDrain: () => terminal.onDrain(),
       });
+      this.#serial = serial;
       this.#attach('port', SERIAL_PORT, SERIAL_PORTS, serial);
       if (kind === 'serial') terminal.connect({ input: (bytes) => serial.input(bytes), resize: () => {} });
     }
-    this.#attach('port', I8042_PORT, I8042_PORTS, new I8042({ onReset: events.onReset }));
-    this.#attach('port', RTC_PORT, RTC_PORTS, new Rtc({ now: Date.now, firmware: firmwareFacts(config) }));
+    this.#i8042 = new I8042({ onReset: events.onReset });
+    this.#attach('port', I8042_PORT, I8042_PORTS, this.#i8042);
+    this.#rtc = new Rtc({ now: Date.now, firmware: firmwareFacts(config) });
+    this.#attach('port', RTC_PORT, RTC_PORTS, this.#rtc);
     this.#attach('port', BOOT_MARKS_PORT, BOOT_MARKS_PORTS, new BootMarks(events));
     this.#attach('port', ACPI_POWER_PORT, ACPI_POWER_PORTS, new AcpiPower(events));
     if (config.firmware !== undefined) {
@@ -118,6 +134,28 @@ export class Platform {
 
   resume(): void {
     for (const slot of this.slots) slot.transport.resume();
+  }
+
+  /** Only while paused. */
+  save(): PlatformState {
+    return {
+      serial: this.#serial?.save() ?? null,
+      i8042: this.#i8042.save(),
+      rtc: this.#rtc.save(),
+      slots: this.slots.map(({ transport }) => transport.save()),
+    };
+  }
+
+  /** Into devices that have done nothing yet; guest memory must be in place. They stay paused until `resume`. */
+  restore(state: PlatformState): void {
+    checkState((state.serial !== null) === (this.#serial !== undefined), 'the serial port');
+    checkState(state.slots.length === this.slots.length, `it has ${state.slots.length} virtio devices`);
+    if (state.serial !== null) this.#serial?.restore(state.serial);
+    this.#i8042.restore(state.i8042);
+    this.#rtc.restore(state.rtc);
+    this.slots.forEach(({ transport }, i) => {
+      transport.restore(state.slots[i] as VirtioMmioState);
+    });
   }
 }
 

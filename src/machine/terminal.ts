@@ -21,6 +21,11 @@ export class Terminal implements MachineConsole, ConsolePort {
     this.onOutput = onOutput;
   }
 
+  /** What was typed and not taken yet. */
+  get pending(): Uint8Array {
+    return this.#pending ?? new Uint8Array(0);
+  }
+
   connect(input: ConsoleInput): void {
     this.#input = input;
   }

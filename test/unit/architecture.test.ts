@@ -17,9 +17,10 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   boot: ['memory'],
   kvm: ['memory', 'native'],
   host: ['devices', 'native', 'kvm'],
-  machine: ['devices', 'virtio', 'bus', 'memory', 'boot', 'host', 'kvm', 'native'],
+  snapshot: ['host', 'kvm', 'memory', 'native'],
+  machine: ['snapshot', 'devices', 'virtio', 'bus', 'memory', 'boot', 'host', 'kvm', 'native'],
   cli: ['machine', 'devices', 'host', 'kvm', 'native'],
-  'index.ts': ['machine', 'devices', 'virtio', 'bus', 'memory', 'host', 'kvm'],
+  'index.ts': ['machine', 'snapshot', 'devices', 'virtio', 'bus', 'memory', 'host', 'kvm'],
 };
 
 /** Layers that must run in any JavaScript engine: no file, socket, process or terminal of the host's. */

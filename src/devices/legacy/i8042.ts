@@ -6,6 +6,7 @@
  * concludes at once that there is none (Linux drivers/input/serio/i8042.c, i8042_flush; SeaBIOS src/hw/ps2port.c).
  */
 import type { BusDevice } from '../../bus/bus-device.js';
+import { checkStateVersion, type VersionedState } from '../../util/state.js';
 
 /** Ports 0x60 to 0x64. */
 export const I8042_PORTS = 5;
@@ -22,6 +23,11 @@ const OUTPUT_PORT_RESET = 0x01;
 export interface I8042Options {
   /** The guest asked for a reset. */
   onReset(): void;
+}
+
+/** Saved state of an {@link I8042}. */
+export interface I8042State extends VersionedState {
+  readonly outputPortNext: boolean;
 }
 
 export class I8042 implements BusDevice {
@@ -50,11 +56,12 @@ export class I8042 implements BusDevice {
     }
   }
 
-  save(): { version: 1; outputPortNext: boolean } {
+  save(): I8042State {
     return { version: 1, outputPortNext: this.#outputPortNext };
   }
 
-  restore(state: { outputPortNext: boolean }): void {
+  restore(state: I8042State): void {
+    checkStateVersion(this.name, state, 1);
     this.#outputPortNext = state.outputPortNext;
   }
 }

@@ -13,6 +13,8 @@ export interface HostFacts {
 export interface ExitAssist {
   /** True if the exit was dealt with and the vCPU may run on. */
   handle(vcpu: NativeVcpu, exit: VcpuExit): boolean;
+  /** The vCPU got the state of one that ran before, and is about to go on. */
+  resume?(vcpu: NativeVcpu): void;
 }
 
 export interface HostProfile {

@@ -79,6 +79,10 @@ class PvmAssist implements ExitAssist {
     this.#entryStacks = vcpus.map(() => undefined);
   }
 
+  resume(vcpu: NativeVcpu): void {
+    this.#arm(vcpu);
+  }
+
   handle(vcpu: NativeVcpu, exit: VcpuExit): boolean {
     if (!this.#armed[vcpu.id]) this.#arm(vcpu);
     switch (exit.kind) {

@@ -1,0 +1,120 @@
+/**
+ * The state of a VM in the kernel, but for its memory, as plain data and back.
+ *
+ * KVM's structures are kept whole, as base64 of their bytes: they are KVM's business, versioned by its ABI, and what must
+ * fit (the host's CPU, the profile) is checked by whoever reads a snapshot.
+ */
+import { isErrnoError } from '../errors.js';
+import type { NativeVcpu, VcpuStruct } from '../native/binding.js';
+import { checkState } from '../util/state.js';
+import { kvmCall } from './kvm.js';
+import type { Vm } from './vm.js';
+
+/** `kvm_fpu` is a part of `kvm_xsave`. */
+type SavedStruct = Exclude<VcpuStruct, 'kvm_fpu'>;
+
+export interface VcpuState {
+  /** Packed `struct kvm_cpuid_entry2`. */
+  readonly cpuid: string;
+  readonly structs: Readonly<Record<SavedStruct, string>>;
+  /** Pairs of index and value, the value in hexadecimal. */
+  readonly msrs: readonly (readonly [index: number, value: string])[];
+}
+
+export interface VmState {
+  readonly vcpus: readonly VcpuState[];
+  /** PIC master, PIC slave, IOAPIC. */
+  readonly irqchips: readonly [string, string, string];
+  readonly pit: string;
+  readonly clock: string;
+}
+
+/**
+ * In the order in which they are set. The local APIC needs the APIC base of sregs; MSRs come after it, or the TSC deadline
+ * is lost and the guest sleeps for ever; events and MP state come last, since the others may change them.
+ */
+const BEFORE_IRQCHIP = ['kvm_sregs', 'kvm_xcrs', 'kvm_xsave', 'kvm_regs'] as const;
+const AFTER_MSRS = ['kvm_debugregs', 'kvm_vcpu_events', 'kvm_mp_state'] as const;
+const SAVED: readonly SavedStruct[] = [...BEFORE_IRQCHIP, 'kvm_lapic_state', ...AFTER_MSRS];
+
+const IRQCHIPS = [0, 1, 2] as const;
+/** struct kvm_clock_data: clock, flags, pad, realtime, host_tsc, pad. With other flags KVM_SET_CLOCK refuses. */
+const CLOCK_FLAGS_OFFSET = 8;
+
+const encode = (bytes: Uint8Array): string =>
+  Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('base64');
+const decode = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'base64'));
+
+/** @param msrIndices KVM_GET_MSR_INDEX_LIST. Every vCPU must be parked. */
+export function saveVmState(vm: Vm, msrIndices: Uint32Array): VmState {
+  return kvmCall('save the machine', () => ({
+    vcpus: vm.vcpus.map((vcpu) => ({
+      cpuid: encode(vcpu.getCpuid()),
+      structs: Object.fromEntries(SAVED.map((name) => [name, encode(vcpu.getStruct(name))])) as Record<
+        SavedStruct,
+        string
+      >,
+      msrs: readMsrs(vcpu, msrIndices),
+    })),
+    irqchips: [irqchip(vm, 0), irqchip(vm, 1), irqchip(vm, 2)],
+    pit: encode(vm.handle.getStruct('kvm_pit_state2')),
+    clock: encode(vm.handle.getStruct('kvm_clock_data')),
+  }));
+}
+
+const irqchip = (vm: Vm, chip: number): string => encode(vm.handle.getStruct('kvm_irqchip', chip));
+
+/** Every MSR of the list that can be read; one call stops at the first that cannot. */
+function readMsrs(vcpu: NativeVcpu, indices: Uint32Array): [number, string][] {
+  const msrs: [number, string][] = [];
+  for (let from = 0; from < indices.length; ) {
+    const values = vcpu.getMsrs(indices.subarray(from));
+    values.forEach((value, i) => {
+      msrs.push([indices[from + i] as number, value.toString(16)]);
+    });
+    from += values.length + 1;
+  }
+  return msrs;
+}
+
+/** Into a VM that has not run, with the CPUID of `state` and its memory in place. */
+export function restoreVmState(vm: Vm, state: VmState): void {
+  checkState(state.vcpus.length === vm.vcpus.length, `it has ${state.vcpus.length} vCPUs`);
+  kvmCall('restore the machine', () => {
+    vm.vcpus.forEach((vcpu, i) => {
+      const { structs } = state.vcpus[i] as VcpuState;
+      for (const name of BEFORE_IRQCHIP) setStruct(vcpu, name, structs[name]);
+    });
+    for (const chip of IRQCHIPS) vm.handle.setStruct('kvm_irqchip', decode(state.irqchips[chip]), chip);
+    vm.handle.setStruct('kvm_pit_state2', decode(state.pit));
+    const clock = decode(state.clock);
+    clock.fill(0, CLOCK_FLAGS_OFFSET);
+    vm.handle.setStruct('kvm_clock_data', clock);
+    vm.vcpus.forEach((vcpu, i) => {
+      const { structs, msrs } = state.vcpus[i] as VcpuState;
+      setStruct(vcpu, 'kvm_lapic_state', structs.kvm_lapic_state);
+      writeMsrs(vcpu, msrs);
+      for (const name of AFTER_MSRS) setStruct(vcpu, name, structs[name]);
+    });
+  });
+}
+
+function setStruct(vcpu: NativeVcpu, name: VcpuStruct, text: string): void {
+  try {
+    vcpu.setStruct(name, decode(text));
+  } catch (error) {
+    // A RangeError of the addon's, or EINVAL of KVM's: not what a KVM has ever saved.
+    checkState(!(error instanceof RangeError) && !isRefused(error), `${name} of vCPU ${vcpu.id}`);
+    throw error;
+  }
+}
+
+const isRefused = (error: unknown): boolean => isErrnoError(error) && error.code === 'EINVAL';
+
+/** Those that KVM refuses are left as they are: some can be read and not written (0x10A on some hosts). */
+function writeMsrs(vcpu: NativeVcpu, msrs: readonly (readonly [number, string])[]): void {
+  const indices = Uint32Array.from(msrs, ([index]) => index);
+  const values = BigUint64Array.from(msrs, ([, value]) => BigInt(`0x${value}`));
+  for (let from = 0; from < indices.length; )
+    from += vcpu.setMsrs(indices.subarray(from), values.subarray(from)) + 1;
+}

@@ -1,0 +1,60 @@
+/** Puts a machine together: the VM, its devices, and the wires between. For boot, restore and fork alike. */
+import { virtioConsole } from '../devices/virtio/console.js';
+import { TsvmError } from '../errors.js';
+import type { MachineHost } from '../host/host.js';
+import { readHostFacts } from '../host/host-facts.js';
+import type { HostProfile } from '../kvm/profiles/profile.js';
+import { detectProfile, hostProfiles } from '../kvm/profiles/registry.js';
+import type { Vm } from '../kvm/vm.js';
+import { createGuestMemory } from '../memory/guest-memory.js';
+import type { NativeAddon, NativeKvm } from '../native/binding.js';
+import type { MachineConfig } from './config.js';
+import type { KvmMachine, Parts } from './kvm-machine.js';
+import { Platform } from './platform.js';
+import { Wiring } from './wiring.js';
+
+export interface Pieces {
+  readonly config: MachineConfig;
+  readonly addon: NativeAddon;
+  readonly kvm: NativeKvm;
+  /** The machine's from now on, also if this fails. */
+  readonly vm: Vm;
+  readonly host: MachineHost;
+}
+
+/** The parts of `machine`, whose clean-up they are given to as they come into being. */
+export async function assemble(
+  machine: KvmMachine,
+  pieces: Pieces,
+): Promise<Omit<Parts, 'cmdline' | 'origin'>> {
+  const { config, addon, vm, host } = pieces;
+  const { cleanup } = machine;
+  const devices = [];
+  cleanup.defer(() => host.close());
+  const console = config.console === 'virtio' ? [virtioConsole()] : [];
+  for (const request of [...console, ...(config.devices ?? [])]) {
+    const device = await request.open(host);
+    cleanup.defer(() => device.close?.());
+    devices.push(device);
+  }
+  cleanup.defer(() => vm.close());
+  const memory = createGuestMemory(vm.ram.mapped);
+  const wiring = new Wiring(addon, vm.handle);
+  cleanup.defer(() => wiring.close());
+  const { terminal, platformEvents: events } = machine;
+  const platform = new Platform({ config, memory, wiring, devices, terminal, events });
+  cleanup.defer(() => platform.pause());
+  wiring.connect();
+  return { ...pieces, memory, platform };
+}
+
+export function chooseProfile(name: string): HostProfile {
+  if (name === 'auto') return detectProfile(readHostFacts());
+  const profile = hostProfiles.find((candidate) => candidate.name === name);
+  if (profile === undefined) {
+    throw new TsvmError('TSVM_CONFIG', `profile: there is no host profile '${name}'`, {
+      hint: `one of auto, ${hostProfiles.map((candidate) => candidate.name).join(', ')}`,
+    });
+  }
+  return profile;
+}

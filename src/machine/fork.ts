@@ -1,0 +1,107 @@
+/**
+ * Forks: machines that share a machine's memory and disks copy on write.
+ *
+ * The parent stands still only while its state is read and its memory is frozen and mapped into the children's virtual
+ * machines, which are made beforehand. The rest is done while it runs on.
+ */
+import { setImmediate as nextTurn } from 'node:timers/promises';
+import { TsvmError } from '../errors.js';
+import type { MachineHost } from '../host/host.js';
+import { openKvm } from '../kvm/kvm.js';
+import { createVm } from '../kvm/vm.js';
+import { ramRanges } from '../memory/layout.js';
+import type { SavedState } from '../snapshot/format.js';
+import { Cleanup } from '../util/cleanup.js';
+import { assemble } from './assemble.js';
+import { DEFAULT_MEMORY_BYTES } from './config.js';
+import { KvmMachine, type PreparedVm } from './kvm-machine.js';
+import { Timeline } from './timeline.js';
+
+/** What is wrong with more is not the number but that nobody means it. */
+export const MAX_FORKS = 10_000;
+
+interface Child {
+  readonly machine: KvmMachine;
+  readonly prepared: PreparedVm;
+}
+
+/** Makes VMs of the shape of `parent`'s, until it has `count` in store. */
+export async function prepareForks(parent: KvmMachine, count: number): Promise<void> {
+  checkCount(count);
+  while (parent.prepared.length < count) {
+    parent.refuseUnless(['ready', 'running', 'paused'], 'prepare forks of');
+    parent.prepared.push(prepareVm(parent));
+    await nextTurn();
+  }
+}
+
+/** @throws whatever {@link createMachine} throws; then no fork is left. */
+export async function forkMachine(parent: KvmMachine, count: number): Promise<KvmMachine[]> {
+  checkCount(count);
+  parent.refuseUnless(['running', 'paused'], 'fork');
+  const { kvm, vm, host } = parent.parts;
+  const children: Child[] = [];
+  try {
+    for (let i = 0; i < count; i++) children.push(conceive(parent));
+    const { state, hosts } = await parent.still('fork', () => {
+      const saved = parent.save(kvm.msrIndexList());
+      const base = vm.ram.freeze();
+      for (const { prepared } of children) prepared.vm.ram.adopt(base);
+      return { state: saved, hosts: children.map(({ machine }) => host.fork(machine.terminal)) };
+    });
+    for (const [i, child] of children.entries()) await bear(parent, child, hosts[i] as MachineHost, state);
+  } catch (error) {
+    await Promise.all(children.map(({ machine }) => machine.stop()));
+    throw error;
+  }
+  return children.map(({ machine }) => machine);
+}
+
+function checkCount(count: number): void {
+  if (Number.isInteger(count) && count >= 1 && count <= MAX_FORKS) return;
+  throw new TsvmError('TSVM_CONFIG', `${count} forks: it must be a whole number from 1 to ${MAX_FORKS}`);
+}
+
+function prepareVm(parent: KvmMachine): PreparedVm {
+  const { addon, config, vm: model } = parent.parts;
+  const kvm = openKvm(addon);
+  try {
+    const prepared: PreparedVm = {
+      kvm,
+      vm: createVm(addon, kvm, {
+        ram: ramRanges(config.memoryBytes ?? DEFAULT_MEMORY_BYTES),
+        cpus: config.cpus ?? 1,
+        cpuid: model.cpuid,
+        onMemoryLost: () => prepared.owner?.memoryLost(),
+      }),
+      owner: undefined,
+    };
+    return prepared;
+  } catch (error) {
+    kvm.close();
+    throw error;
+  }
+}
+
+function conceive(parent: KvmMachine): Child {
+  const timeline = new Timeline();
+  timeline.mark('create');
+  const prepared = parent.prepared.pop() ?? prepareVm(parent);
+  const cleanup = new Cleanup();
+  cleanup.defer(() => prepared.kvm.close());
+  cleanup.defer(() => prepared.vm.close());
+  const { hostProfile: profile, reproduction } = parent;
+  const machine = new KvmMachine({ profile, timeline, cleanup, reproduction });
+  prepared.owner = machine;
+  timeline.mark('vm-created');
+  return { machine, prepared };
+}
+
+async function bear(parent: KvmMachine, child: Child, host: MachineHost, state: SavedState): Promise<void> {
+  const { machine, prepared } = child;
+  const { config, addon, cmdline } = parent.parts;
+  const parts = await assemble(machine, { config, addon, ...prepared, host });
+  machine.attach({ ...parts, cmdline });
+  machine.restore(state);
+  await machine.start();
+}

@@ -1,0 +1,393 @@
+/** One machine on KVM: its vCPUs' comings and goings, its events, its end. */
+import assert from 'node:assert';
+import { TsvmError } from '../errors.js';
+import type { MachineHost } from '../host/host.js';
+import type { ExitAssist, HostProfile } from '../kvm/profiles/profile.js';
+import type { Vm } from '../kvm/vm.js';
+import { restoreVmState, saveVmState } from '../kvm/vm-state.js';
+import type { GuestMemory } from '../memory/guest-memory.js';
+import type { NativeAddon, NativeKvm, NativeVcpu } from '../native/binding.js';
+import type { SavedState, SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
+import type { Cleanup } from '../util/cleanup.js';
+import type { MachineConfig } from './config.js';
+import { Events } from './events.js';
+import { failureSummary, registerReport } from './failure-report.js';
+import type { Machine, MachineEnd, MachineEvents, MachineState, MachineTimeline } from './machine.js';
+import { exitMetrics, kvmStats } from './metrics.js';
+import { PanicScanner } from './panic-scanner.js';
+import type { Platform } from './platform.js';
+import { type MachineConsole, Terminal } from './terminal.js';
+import type { Timeline } from './timeline.js';
+import { type FatalExit, VcpuRunner } from './vcpu-runner.js';
+
+type Metrics = Pick<MachineTimeline, 'exits' | 'insnEmulation' | 'kvmStats'>;
+
+/** What a machine runs on, once it is all there. */
+export interface Parts {
+  readonly config: MachineConfig;
+  readonly addon: NativeAddon;
+  readonly kvm: NativeKvm;
+  readonly vm: Vm;
+  readonly memory: GuestMemory;
+  readonly platform: Platform;
+  readonly host: MachineHost;
+  readonly cmdline: string;
+  /** The snapshot that it was restored from, whose memory file lies under its memory. */
+  readonly origin?: { readonly directory: string; readonly checksum: string };
+}
+
+/** A virtual machine for a fork to come. */
+export interface PreparedVm {
+  readonly kvm: NativeKvm;
+  readonly vm: Vm;
+  /** Set when a machine takes it. */
+  owner: KvmMachine | undefined;
+}
+
+/** What a machine can do that makes other machines, which it cannot know. */
+export interface Reproduction {
+  fork(parent: KvmMachine, count: number): Promise<KvmMachine[]>;
+  prepareForks(parent: KvmMachine, count: number): Promise<void>;
+  snapshot(machine: KvmMachine, directory: string, options: SnapshotOptions): Promise<SnapshotResult>;
+}
+
+export class KvmMachine implements Machine {
+  readonly terminal = new Terminal((bytes) => this.#onConsole(bytes));
+  readonly hostProfile: HostProfile;
+  readonly cleanup: Cleanup;
+  readonly #timeline: Timeline;
+  readonly reproduction: Reproduction;
+  /** For forks to come. */
+  readonly prepared: PreparedVm[] = [];
+  readonly #events = new Events<MachineEvents>();
+  readonly #panic = new PanicScanner();
+  readonly #ended: Promise<MachineEnd>;
+  #resolveEnded: (end: MachineEnd) => void = () => {};
+  #parts: Parts | undefined;
+  #state: MachineState = 'ready';
+  #resumeWanted: symbol | undefined;
+  #runners: VcpuRunner[] = [];
+  #assist: ExitAssist | undefined;
+  #isStill = false;
+  /** Settles when nothing stands still any more for a fork or snapshot. */
+  #still: Promise<unknown> = Promise.resolve();
+  #end: MachineEnd | undefined;
+  #exitStatus: number | undefined;
+  #finalMetrics: Metrics | undefined;
+
+  constructor(options: {
+    readonly profile: HostProfile;
+    readonly timeline: Timeline;
+    readonly cleanup: Cleanup;
+    readonly reproduction: Reproduction;
+  }) {
+    this.hostProfile = options.profile;
+    this.#timeline = options.timeline;
+    this.cleanup = options.cleanup;
+    this.cleanup.defer(() => {
+      for (const { kvm, vm } of this.prepared.splice(0)) {
+        vm.close();
+        kvm.close();
+      }
+    });
+    this.reproduction = options.reproduction;
+    this.#ended = new Promise((resolve) => {
+      this.#resolveEnded = resolve;
+    });
+  }
+
+  /** What the platform's devices tell the machine. */
+  get platformEvents() {
+    return {
+      onMark: (code: number) => this.#mark(code),
+      onExitStatus: (status: number) => {
+        this.#exitStatus = status;
+      },
+      onPowerOff: () => this.#finish({ kind: 'power-off', exitStatus: this.#exitStatus }),
+      onReset: () => {
+        const message = this.#panic.panic;
+        this.#finish(
+          message === undefined
+            ? { kind: 'reset', exitStatus: this.#exitStatus }
+            : { kind: 'panic', message },
+        );
+      },
+      onDeviceError: (device: string, reason: string) => this.#events.emit('deviceError', { device, reason }),
+    };
+  }
+
+  attach(parts: Parts): void {
+    this.#parts = parts;
+    const { vm, memory, platform } = parts;
+    const assist = this.hostProfile.createAssist?.(vm.vcpus, memory);
+    this.#assist = assist;
+    this.#runners = vm.vcpus.map(
+      (vcpu) =>
+        new VcpuRunner({
+          vcpu,
+          ports: platform.ports,
+          memory: platform.mmio,
+          assist,
+          onFatal: (which, fatal) => this.#fatal(which, fatal),
+        }),
+    );
+  }
+
+  get parts(): Parts {
+    assert(this.#parts !== undefined, 'a machine without its parts');
+    return this.#parts;
+  }
+
+  get #vcpus(): readonly NativeVcpu[] {
+    return this.#parts?.vm.vcpus ?? [];
+  }
+
+  #onConsole(bytes: Uint8Array): void {
+    this.#panic.push(bytes);
+    this.#events.emit('console', bytes.slice());
+  }
+
+  get state(): MachineState {
+    return this.#state;
+  }
+
+  get profile(): string {
+    return this.hostProfile.name;
+  }
+
+  get cmdline(): string {
+    return this.#parts?.cmdline ?? '';
+  }
+
+  get console(): MachineConsole {
+    return this.terminal;
+  }
+
+  on<Name extends keyof MachineEvents>(
+    name: Name,
+    listener: (payload: MachineEvents[Name]) => void,
+  ): Disposable {
+    return this.#events.on(name, listener);
+  }
+
+  async start(): Promise<void> {
+    this.#require('ready', 'start');
+    this.#timeline.mark('start');
+    this.#setState('running');
+    if (this.#isStill) await this.#still;
+    this.#run();
+  }
+
+  #run(): void {
+    if (this.#end !== undefined || this.#state !== 'running') return;
+    this.parts.vm.ram.touch();
+    this.parts.platform.resume();
+    for (const runner of this.#runners) runner.run();
+  }
+
+  async pause(): Promise<void> {
+    this.#resumeWanted = undefined;
+    if (this.#state !== 'paused') {
+      this.#require('running', 'pause');
+      this.#setState('paused');
+    }
+    await Promise.all(this.#runners.map((runner) => runner.pause()));
+  }
+
+  async resume(): Promise<void> {
+    this.#require('paused', 'resume');
+    const wish = Symbol();
+    this.#resumeWanted = wish;
+    // Every vCPU must have come to rest before one goes on, or `pause` would be told of a machine that runs.
+    await Promise.all(this.#runners.map((runner) => runner.pause()));
+    if (this.#isStill) await this.#still;
+    // Of a `pause` and a `resume` that overlap, the later one counts.
+    if (this.#resumeWanted !== wish || this.#end !== undefined) return;
+    this.#setState('running');
+    this.#run();
+  }
+
+  /**
+   * Runs `action` while no vCPU runs and no device touches memory or disks, and then lets go on what went on before. One
+   * at a time; what the machine is for others (`state`) does not change.
+   */
+  async still<T>(what: string, action: () => T | Promise<T>): Promise<T> {
+    const before = this.#still;
+    const mine = (async () => {
+      await before.catch(() => {});
+      if (this.#end !== undefined) throw stateError(what, 'ended');
+      this.#isStill = true;
+      try {
+        await Promise.all(this.#runners.map((runner) => runner.pause()));
+        await this.parts.platform.pause();
+        if (this.#end !== undefined) throw stateError(what, 'ended');
+        return await action();
+      } finally {
+        this.#isStill = false;
+        this.#run();
+      }
+    })();
+    this.#still = mine.catch(() => {});
+    return await mine;
+  }
+
+  /** Only within `still`. */
+  save(msrIndices: Uint32Array): SavedState {
+    const { vm, platform } = this.parts;
+    return {
+      vm: saveVmState(vm, msrIndices),
+      platform: platform.save(),
+      typed: Buffer.from(this.terminal.pending).toString('base64'),
+    };
+  }
+
+  /** Into a machine that has all its parts, its memory in place, and has not started. */
+  restore(state: SavedState): void {
+    const { vm, platform } = this.parts;
+    restoreVmState(vm, state.vm);
+    platform.restore(state.platform);
+    this.terminal.write(Buffer.from(state.typed, 'base64'));
+    for (const vcpu of vm.vcpus) this.#assist?.resume?.(vcpu);
+    this.#timeline.mark('restored');
+  }
+
+  async snapshot(directory: string, options: SnapshotOptions = {}): Promise<SnapshotResult> {
+    return await this.reproduction.snapshot(this, directory, options);
+  }
+
+  async fork(count: number): Promise<Machine[]> {
+    return await this.reproduction.fork(this, count);
+  }
+
+  async prepareForks(count: number): Promise<void> {
+    await this.reproduction.prepareForks(this, count);
+  }
+
+  async stop(): Promise<void> {
+    this.#finish({ kind: 'stopped' });
+    await this.#ended;
+  }
+
+  wait(): Promise<MachineEnd> {
+    return this.#ended;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.stop();
+  }
+
+  timeline(): MachineTimeline {
+    return {
+      profile: this.hostProfile.name,
+      phases: this.#timeline.entries,
+      ...(this.#finalMetrics ?? this.#metrics()),
+    };
+  }
+
+  #metrics(): Metrics {
+    const assisted = this.#runners.reduce((sum, runner) => sum + runner.assistedExits, 0);
+    const stats = kvmStats(this.#vcpus);
+    return {
+      exits: exitMetrics(this.#vcpus, assisted),
+      insnEmulation: stats?.get('insn_emulation'),
+      kvmStats: stats && Object.fromEntries([...stats].filter(([, value]) => value !== 0)),
+    };
+  }
+
+  #insnEmulation(): number | undefined {
+    return kvmStats(this.#vcpus)?.get('insn_emulation');
+  }
+
+  #mark(code: number): void {
+    const name = MARK_NAMES[code] ?? `mark-${code}`;
+    this.#timeline.mark(name, this.#insnEmulation());
+    const ms = this.#timeline.entries.at(-1)?.ms ?? 0;
+    this.#events.emit('mark', { code, name, ms });
+  }
+
+  #fatal(vcpu: NativeVcpu, fatal: FatalExit): void {
+    const panic = this.#panic.panic;
+    switch (fatal.kind) {
+      case 'triple-fault':
+        this.#finish(panic === undefined ? { kind: 'triple-fault' } : { kind: 'panic', message: panic });
+        return;
+      case 'system-event':
+        if (fatal.type === KVM_SYSTEM_EVENT_SHUTDOWN)
+          this.#finish({ kind: 'power-off', exitStatus: this.#exitStatus });
+        else if (fatal.type === KVM_SYSTEM_EVENT_CRASH)
+          this.#finish({ kind: 'panic', message: panic ?? 'the guest reported a crash' });
+        else this.#finish({ kind: 'reset', exitStatus: this.#exitStatus });
+        return;
+      case 'kvm-error': {
+        const message = failureSummary(vcpu, fatal.exit, fatal.errno, this.#parts?.memory);
+        this.#finish({ kind: 'kvm-error', message, registers: registerReport(vcpu) });
+        return;
+      }
+      default:
+        fatal satisfies never;
+    }
+  }
+
+  /** The first end counts. Called from within an exit, so the release happens in its own turn. */
+  #finish(end: MachineEnd): void {
+    if (this.#end !== undefined) return;
+    this.#end = end;
+    for (const runner of this.#runners) runner.stop();
+    this.#timeline.mark('end', this.#insnEmulation());
+    this.#finalMetrics = this.#metrics();
+    setImmediate(() => void this.#releaseAll(end));
+  }
+
+  async #releaseAll(end: MachineEnd): Promise<void> {
+    let outcome = end;
+    await this.#still;
+    try {
+      await this.cleanup.run();
+    } catch (error) {
+      // A disk that cannot be flushed: the guest may believe in data that is not there.
+      outcome = {
+        kind: 'kvm-error',
+        message: error instanceof Error ? error.message : String(error),
+        registers: '',
+      };
+    }
+    this.#setState('ended');
+    this.#resolveEnded(outcome);
+    this.#events.emit('end', outcome);
+  }
+
+  #setState(state: MachineState): void {
+    this.#state = state;
+    this.#events.emit('state', state);
+  }
+
+  #require(state: MachineState, action: string): void {
+    this.refuseUnless([state], action);
+  }
+
+  /** @throws TsvmError `TSVM_STATE` */
+  refuseUnless(states: readonly MachineState[], action: string): void {
+    if (!states.includes(this.#state) || this.#end !== undefined) {
+      throw stateError(action, this.#end === undefined ? this.#state : 'ended');
+    }
+  }
+
+  /** A file under the guest's memory was truncated. */
+  memoryLost(): void {
+    this.#finish({
+      kind: 'kvm-error',
+      message: "the snapshot's memory file was truncated while the machine ran from it",
+      registers: '',
+    });
+  }
+}
+
+function stateError(action: string, state: MachineState): TsvmError {
+  return new TsvmError('TSVM_STATE', `cannot ${action} a machine that is ${state}`);
+}
+
+const MARK_NAMES: Readonly<Record<number, string>> = { 1: 'init', 2: 'command' };
+
+/** struct kvm_run, system_event.type. */
+const KVM_SYSTEM_EVENT_SHUTDOWN = 1;
+const KVM_SYSTEM_EVENT_CRASH = 3;
