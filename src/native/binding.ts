@@ -43,6 +43,23 @@ export interface NativeMemory {
   readonly sizeBytes: number;
   /** The mapping. Detached by `close()`, after which the pages go as soon as no VM maps them. */
   readonly buffer: ArrayBuffer;
+  /**
+   * From now on writes go to private copies of pages, and the memfd keeps what it holds. Nobody may write while this is done.
+   * Nothing happens if it is private already.
+   */
+  freeze(): void;
+  /** Replaces the contents by a private view of another memory's, which must be frozen and of the same size. */
+  mapMemory(source: NativeMemory): void;
+  /**
+   * Replaces `length` bytes from `offset` by a private view of an open file, which may be closed afterwards. All in whole
+   * pages. If the file is truncated later, what is lost reads as zeroes, and `lost` is signalled.
+   */
+  mapFile(fd: number, fileOffset: number, offset: number, length: number, lost: NativeEventFd): void;
+  /**
+   * Pages that may hold data, other than those of mapped files: pairs of first page and count, in order. They are those of
+   * the memfd, and copies of pages that were mapped privately (/proc/self/pagemap).
+   */
+  dataPages(): Uint32Array;
   close(): void;
 }
 
@@ -188,6 +205,8 @@ export interface NativeAddon {
   flock(fd: number, mode: 'shared' | 'exclusive'): boolean;
   /** fallocate(2). Modes: FALLOC_FL_KEEP_SIZE 1, FALLOC_FL_PUNCH_HOLE 2, FALLOC_FL_ZERO_RANGE 16. Off the JavaScript thread. */
   fallocate(fd: number, mode: number, offset: number, length: number): Promise<void>;
+  /** memfd_create(2): an empty file in memory, to be closed like any. `name` is for /proc. */
+  memfd(name: string): number;
   /** BLKGETSIZE64 of a block device. */
   blockDeviceBytes(fd: number): number;
 }
