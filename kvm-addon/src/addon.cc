@@ -25,6 +25,7 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("createEventFd", Napi::Function::New<EventFd::Create>(env, "createEventFd"));
   exports.Set("flock", Napi::Function::New<Flock>(env, "flock"));
   exports.Set("fallocate", Napi::Function::New<Fallocate>(env, "fallocate"));
+  exports.Set("memfd", Napi::Function::New<Memfd>(env, "memfd"));
   exports.Set("blockDeviceBytes", Napi::Function::New<BlockDeviceBytes>(env, "blockDeviceBytes"));
   return exports;
 }

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 
 #include <cerrno>
 #include <string>
@@ -60,6 +61,12 @@ Napi::Value Fallocate(const Napi::CallbackInfo& info) {
                                      Integer<off_t>(info[3]));
   worker->Queue();
   return worker->promise();
+}
+
+Napi::Value Memfd(const Napi::CallbackInfo& info) {
+  const int fd = ::memfd_create(info[0].As<Napi::String>().Utf8Value().c_str(), MFD_CLOEXEC);
+  if (fd < 0) throw ErrnoError(info.Env(), errno, "memfd_create");
+  return Napi::Number::New(info.Env(), fd);
 }
 
 Napi::Value BlockDeviceBytes(const Napi::CallbackInfo& info) {

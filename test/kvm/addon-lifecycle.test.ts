@@ -268,6 +268,7 @@ test('loadAddon() gives the same addon again', () => {
     'createMemory',
     'fallocate',
     'flock',
+    'memfd',
     'openKvm',
   ]);
 });
