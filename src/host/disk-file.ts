@@ -1,15 +1,15 @@
 /** A raw disk image, or a block device, behind a virtio disk. I/O goes straight between file and guest memory. */
+import type { BigIntStats } from 'node:fs';
 import { constants, type FileHandle, open } from 'node:fs/promises';
-import type { BlockBackend } from '../devices/host.js';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
+import type { Layer } from './disk-layer.js';
+import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from './fallocate.js';
 import { describeFileError } from './files.js';
+import { wholeTransfer } from './transfer.js';
 
 const SECTOR_BYTES = 512;
 
-const FALLOC_FL_KEEP_SIZE = 0x1;
-const FALLOC_FL_PUNCH_HOLE = 0x2;
-const FALLOC_FL_ZERO_RANGE = 0x10;
 /** Zeroes written where the file system cannot punch or zero a range. */
 const ZEROES = new Uint8Array(64 * 1024);
 
@@ -23,7 +23,7 @@ export async function openDiskFile(
   addon: NativeAddon,
   path: string,
   options: { readOnly: boolean },
-): Promise<BlockBackend> {
+): Promise<DiskFile> {
   const { readOnly } = options;
   let file: FileHandle;
   try {
@@ -72,7 +72,8 @@ async function diskBytes(addon: NativeAddon, file: FileHandle, path: string): Pr
   return bytes - (bytes % SECTOR_BYTES);
 }
 
-class DiskFile implements BlockBackend {
+export class DiskFile implements Layer {
+  readonly differsFromFile = false;
   readonly sizeBytes: number;
   readonly readOnly: boolean;
   readonly #addon: NativeAddon;
@@ -83,6 +84,11 @@ class DiskFile implements BlockBackend {
     this.#file = file;
     this.sizeBytes = sizeBytes;
     this.readOnly = readOnly;
+  }
+
+  /** As fstat(2) has them now. */
+  async stat(): Promise<BigIntStats> {
+    return await this.#file.stat({ bigint: true });
   }
 
   async readv(buffers: readonly Uint8Array[], offset: number): Promise<number> {
@@ -141,38 +147,6 @@ class DiskFile implements BlockBackend {
       await this.#file.close();
     }
   }
-}
-
-/** Goes on after a short transfer until nothing more moves: at the end of a file, or of the disk under it. */
-async function wholeTransfer(
-  buffers: readonly Uint8Array[],
-  offset: number,
-  transfer: (rest: Uint8Array[], at: number) => Promise<number>,
-): Promise<number> {
-  let rest = [...buffers];
-  let done = 0;
-  while (rest.length > 0) {
-    const moved = await transfer(rest, offset + done);
-    if (moved === 0) break;
-    done += moved;
-    rest = without(rest, moved);
-  }
-  return done;
-}
-
-/** The buffers that are left after their first `bytes` bytes. */
-function without(buffers: readonly Uint8Array[], bytes: number): Uint8Array[] {
-  const rest: Uint8Array[] = [];
-  let skip = bytes;
-  for (const buffer of buffers) {
-    if (skip >= buffer.length) {
-      skip -= buffer.length;
-    } else {
-      rest.push(skip === 0 ? buffer : buffer.subarray(skip));
-      skip = 0;
-    }
-  }
-  return rest;
 }
 
 function isUnsupported(error: unknown): boolean {

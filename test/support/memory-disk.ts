@@ -77,6 +77,11 @@ export class MemoryDisk implements BlockBackend {
     await settle();
   }
 
+  /** Sets the oldest of the held operations aside: it ends when the returned function is called. */
+  setAside(): () => void {
+    return this.#waiting.shift() ?? (() => {});
+  }
+
   get waiting(): number {
     return this.#waiting.length;
   }
