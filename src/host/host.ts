@@ -1,14 +1,144 @@
 /** The host as devices see it. */
+import assert from 'node:assert';
 import { randomFillSync } from 'node:crypto';
-import type { ConsolePort, Host } from '../devices/host.js';
+import { resolve } from 'node:path';
+import type { ConsolePort, Host, PortHost } from '../devices/host.js';
+import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
-import { openDiskFile } from './disk-file.js';
+import { Cleanup } from '../util/cleanup.js';
+import { CowDisk } from './cow-disk.js';
+import type { DiskFacts } from './disk-facts.js';
+import { type DiskFile, openDiskFile } from './disk-file.js';
+import { OverlayDisk } from './overlay-disk.js';
+
+export interface HostOptions {
+  /** `overlay`: files are only read, and writes go to memory and are thrown away. Default `direct`. */
+  readonly disks?: 'direct' | 'overlay';
+  /** What relative paths are relative to. Default: the working directory. */
+  readonly directory?: string;
+  readonly ports?: HostPorts;
+}
+
+/** The host's side of the machine's ports, by their names. Undefined for a name that nobody has a use for. */
+export type HostPorts = (name: string) => PortHost | undefined;
+
+/** One machine's host. */
+export interface MachineHost extends Host {
+  readonly directory: string;
+  /**
+   * What the disks opened so far are, after a flush.
+   *
+   * @throws TsvmError `TSVM_DISK` if a file cannot stand for its disk, because what was written is in memory.
+   */
+  disks(): Promise<readonly DiskFacts[]>;
+  /**
+   * The host of a fork of this machine, which must be paused. Its disks have the contents of this moment, and are handed out
+   * in the order in which this machine opened them.
+   */
+  fork(console: ConsolePort, ports?: HostPorts): MachineHost;
+  /** Closes the disks that are waiting to be handed out. The others belong to who opened them. */
+  close(): Promise<void>;
+}
+
+interface OpenDisk {
+  readonly path: string;
+  readonly file: DiskFile;
+  readonly disk: CowDisk;
+}
 
 /** @param console the machine's terminal, for a device that asks for it. */
-export function createHost(addon: NativeAddon, console: ConsolePort): Host {
+export function createHost(addon: NativeAddon, console: ConsolePort, options: HostOptions = {}): MachineHost {
+  const directory = resolve(options.directory ?? '.');
+  const overlay = options.disks === 'overlay';
+  const source: DiskSource = {
+    async open(path, { readOnly }) {
+      const file = await openDiskFile(addon, path, { readOnly: readOnly || overlay });
+      const layer = overlay && !readOnly ? new OverlayDisk(addon, file, { readOnly }) : file;
+      return { path, file, disk: new CowDisk(addon, layer) };
+    },
+    async close() {},
+  };
+  return machineHost({ console, directory, source, ports: options.ports });
+}
+
+/** Where a host's disks come from. */
+interface DiskSource {
+  /** @param path absolute */
+  open(path: string, options: { readonly readOnly: boolean }): Promise<OpenDisk>;
+  close(): Promise<void>;
+}
+
+/** Hands out `waiting`, in its order. */
+function inheritedDisks(waiting: OpenDisk[]): DiskSource {
   return {
+    async open(path, { readOnly }) {
+      const next = waiting.shift();
+      assert(
+        next?.path === path && next.disk.readOnly === readOnly,
+        `a fork opens ${path}, not ${next?.path}`,
+      );
+      return next;
+    },
+    async close() {
+      const cleanup = new Cleanup();
+      for (const { disk } of waiting.splice(0)) cleanup.defer(() => disk.close());
+      await cleanup.run();
+    },
+  };
+}
+
+interface HostParts {
+  readonly console: ConsolePort;
+  readonly directory: string;
+  readonly source: DiskSource;
+  readonly ports: HostPorts | undefined;
+}
+
+function machineHost({ console, directory, source, ports }: HostParts): MachineHost {
+  const opened: OpenDisk[] = [];
+  return {
+    directory,
     fillRandom: (target) => void randomFillSync(target),
-    openDisk: (path, options) => openDiskFile(addon, path, options),
     openConsole: () => console,
+    openPort(name) {
+      const port = ports?.(name);
+      if (port !== undefined) return port;
+      throw new TsvmError('TSVM_CONFIG', `port ${name}: nobody on the host's side has a use for it`);
+    },
+    async openDisk(path, options) {
+      const open = await source.open(resolve(directory, path), options);
+      opened.push(open);
+      return open.disk;
+    },
+    async disks() {
+      return await Promise.all(opened.map(factsOf));
+    },
+    fork(forkConsole, forkPorts) {
+      const disks = opened.map((open) => ({ ...open, disk: open.disk.fork() }));
+      return machineHost({
+        console: forkConsole,
+        directory,
+        source: inheritedDisks(disks),
+        ports: forkPorts,
+      });
+    },
+    close: () => source.close(),
+  };
+}
+
+async function factsOf({ path, file, disk }: OpenDisk): Promise<DiskFacts> {
+  if (disk.differsFromFile) {
+    throw new TsvmError('TSVM_DISK', `disk ${path}: what this machine wrote is in memory, not in the file`, {
+      hint: 'snapshots of a fork, or of a restored machine, need its disks read-only or not written to',
+    });
+  }
+  if (!disk.readOnly) await disk.flush();
+  const stat = await file.stat();
+  return {
+    path,
+    readOnly: disk.readOnly,
+    sizeBytes: file.sizeBytes,
+    mtimeNs: String(stat.mtimeNs),
+    inode: String(stat.ino),
   };
 }
