@@ -25,6 +25,7 @@ export type { Irq } from './bus/irq.js';
 export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/registry.js';
 export { GuestError, TsvmError, type TsvmErrorCode } from './errors.js';
 export { findGuest, type Guest, listGuests } from './host/guest-store.js';
+export type { GuestChannel, GuestFacts } from './machine/channel.js';
 export type { DeviceDiscovery, GuestCommand, MachineConfig } from './machine/config.js';
 export { createMachine } from './machine/create.js';
 export type {

@@ -5,37 +5,27 @@
  * No C library, not position independent, no relocations: the kernel maps it and takes a handful of page faults.
  * Where ring 0 is interpreted, each system call before the command costs about a millisecond; hence their order.
  */
-#include "sys.h"
+#include "init.h"
 
-/* Port I/O through /dev/port: the file offset is the port. */
-enum { PORT_MARK = 0x5f0, PORT_EXIT_STATUS = 0x5f1, PORT_SLEEP_CONTROL = 0x600 };
-enum { MARK_INIT = 1, MARK_EXEC = 2 };
 /* ACPI SLEEP_CONTROL_REG: SLP_TYP = 5 in bits 2-4, SLP_EN = bit 5 (ACPI 6.5, 4.8.3.7). */
 enum { SLEEP_S5 = 5 << 2 | 1 << 5 };
 
 enum {
   MAX_ENV = 256,        /* variables that a command may be given */
-  MAX_ARGS = 4096,      /* words of a command; 32 KiB of untouched bss */
   CMDLINE_BYTES = 4096, /* the kernel's own limit is 2048 */
   MOUNTS_BYTES = 16384, /* as much of /proc/self/mounts as is unmounted one by one */
   ROOT_WAIT_MS = 5000,  /* for a root disk to appear */
 };
 
-static int port = -1;
+int port = -1;
 static char cmdline[CMDLINE_BYTES];
 static char mounts[MOUNTS_BYTES];
-static char *args[MAX_ARGS + 1];
+char *args[MAX_ARGS + 1];
 static char *env[MAX_ENV + 3];
 static char path_env[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+static const char *search = path_env + 5; /* where a command is looked for, unless it is given another PATH */
 static char home_env[] = "HOME=/root";
 static char term_env[] = "TERM=linux";
-
-struct options {
-  int tty;
-  unsigned rows, cols;
-  const char *cwd;
-  int given; /* a command file was there */
-};
 
 void *memcpy(void *to, const void *from, ulong size) {
   void *result = to;
@@ -49,7 +39,7 @@ void *memset(void *to, int byte, ulong size) {
   return result;
 }
 
-static void out(int at, unsigned char value) {
+void out(int at, unsigned char value) {
   if (port >= 0) SYS4(pwrite64, port, &value, 1, at);
 }
 
@@ -57,7 +47,7 @@ static void open_port(void) {
   port = (int)SYS3(open, "/dev/port", O_RDWR | O_CLOEXEC, 0);
 }
 
-static void sleep_ms(long ms) {
+void sleep_ms(long ms) {
   struct __kernel_timespec pause = {ms / 1000, ms % 1000 * 1000000};
   SYS2(nanosleep, &pause, 0);
 }
@@ -75,7 +65,27 @@ static void set_env(char *entry) {
   else SAY("more than 256 environment variables; dropped ", entry);
 }
 
-/* /.tsvm/command: NUL-terminated strings, options first, an empty one, then argv. */
+void parse_command(char *text, const char *end, struct options *options) {
+  const char *value;
+  for (; text < end && *text; text += length(text) + 1) {
+    if ((value = after(text, "tty="))) options->tty = *value == '1';
+    else if ((value = after(text, "rows="))) options->rows = (unsigned)number(&value);
+    else if ((value = after(text, "cols="))) options->cols = (unsigned)number(&value);
+    else if ((value = after(text, "cwd="))) options->cwd = value;
+    else if ((value = after(text, "env="))) set_env((char *)value);
+    else if ((value = after(text, "stdin="))) options->no_stdin = *value == '0';
+    else if (!apply_now(text)) SAY("unknown option of a command: ", text);
+  }
+  int n = 0;
+  for (text++; text < end; text += length(text) + 1) {
+    if (n == MAX_ARGS) {
+      SAY("more than 4096 words; the rest is dropped");
+      break;
+    }
+    args[n++] = text;
+  }
+}
+
 static void read_command(struct options *options) {
   int fd = (int)SYS3(open, "/.tsvm/command", O_RDONLY | O_CLOEXEC, 0);
   if (fd < 0) return;
@@ -88,24 +98,7 @@ static void read_command(struct options *options) {
   }
   options->given = 1;
   options->tty = 0;
-  char *end = text + size;
-  const char *value;
-  for (; text < end && *text; text += length(text) + 1) {
-    if ((value = after(text, "tty="))) options->tty = *value == '1';
-    else if ((value = after(text, "rows="))) options->rows = number(value);
-    else if ((value = after(text, "cols="))) options->cols = number(value);
-    else if ((value = after(text, "cwd="))) options->cwd = value;
-    else if ((value = after(text, "env="))) set_env((char *)value);
-    else SAY("unknown option in /.tsvm/command: ", text);
-  }
-  int n = 0;
-  for (text++; text < end; text += length(text) + 1) {
-    if (n == MAX_ARGS) {
-      SAY("more than 4096 words; the rest is dropped");
-      break;
-    }
-    args[n++] = text;
-  }
+  parse_command(text, text + size, options);
 }
 
 /* --- files ------------------------------------------------------------------------------------------------------ */
@@ -260,7 +253,29 @@ static void open_real_tty(void) {
   if (fd > 2) SYS1(close, fd);
 }
 
+void use_terminal(const struct options *options) {
+  if (options->tty) open_real_tty();
+  set_terminal(options);
+}
+
 /* --- running ---------------------------------------------------------------------------------------------------- */
+
+void shorten_search(void) {
+  static char found[sizeof path_env];
+  char *to = found;
+  for (const char *from = search; *from;) {
+    ulong n = 0;
+    while (from[n] && from[n] != ':') n++;
+    memcpy(to, from, n);
+    to[n] = 0;
+    from += from[n] ? n + 1 : n;
+    if (SYS2(access, to, 0) < 0) continue;
+    to += n;
+    *to++ = ':';
+  }
+  *(to == found ? to : to - 1) = 0;
+  search = found;
+}
 
 /* Tries args[0] along PATH, then as an applet of busybox, so that the initramfs needs no link for each. */
 static long exec_command(void) {
@@ -268,9 +283,9 @@ static long exec_command(void) {
   const char *name = args[0];
   if (contains(name, '/')) return SYS3(execve, name, args, env);
   long result = -ENOENT;
-  const char *list = path_env + 5;
+  const char *list = search;
   for (int i = 0; env[i]; i++)
-    if (after(env[i], "PATH=")) list = env[i] + 5;
+    if (env[i] != path_env && after(env[i], "PATH=")) list = env[i] + 5;
   ulong name_size = length(name) + 1;
   if (name_size > 256 || name_size == 1) return -ENOENT;
   for (;;) {
@@ -293,10 +308,8 @@ static long exec_command(void) {
 static __attribute__((noreturn)) void child(const struct options *options) {
   ulong none = 0;
   SYS4(rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, sizeof none);
-  if (options->tty) {
-    SYS0(setsid);
-    SYS3(ioctl, 0, TIOCSCTTY, 1);
-  }
+  if (options->tty || options->session) SYS0(setsid);
+  if (options->tty) SYS3(ioctl, 0, TIOCSCTTY, 1);
   int status = 127;
   if (options->cwd && SYS1(chdir, options->cwd) < 0) {
     SAY("cannot enter directory ", options->cwd);
@@ -314,7 +327,7 @@ static __attribute__((noreturn)) void child(const struct options *options) {
 }
 
 /* The child shares this memory until it execs or exits (vfork): no page table is copied. */
-static __attribute__((noinline)) long start(const struct options *options) {
+__attribute__((noinline)) long start(const struct options *options) {
   long pid = SYS5(clone, 0x4000 /* CLONE_VFORK */ | 0x100 /* CLONE_VM */ | SIGCHLD, 0, 0, 0, 0);
   if (pid == 0) child(options);
   return pid;
@@ -338,7 +351,7 @@ static void unmount_disks(void) {
   }
 }
 
-static __attribute__((noreturn)) void finish(int status, int reboot) {
+__attribute__((noreturn)) void finish(int status, int reboot) {
   SYS3(ioctl, 0, TCSBRK, 1); /* tcdrain: the last bytes leave the serial port first */
   SYS2(kill, -1, SIGKILL);
   SYS0(sync);
@@ -348,6 +361,10 @@ static __attribute__((noreturn)) void finish(int status, int reboot) {
   SYS4(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2,
        reboot ? LINUX_REBOOT_CMD_RESTART : LINUX_REBOOT_CMD_POWER_OFF, 0);
   for (;;) sleep_ms(1000000);
+}
+
+int exit_status(int status) {
+  return status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff;
 }
 
 static __attribute__((noreturn)) void supervise(long command) {
@@ -360,7 +377,7 @@ static __attribute__((noreturn)) void supervise(long command) {
       int status = 0;
       long pid = SYS4(wait4, -1, &status, WNOHANG, 0);
       if (pid <= 0) break;
-      if (pid == command) finish(status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff, 0);
+      if (pid == command) finish(exit_status(status), 0);
     }
   }
 }
@@ -390,6 +407,7 @@ __attribute__((noreturn, used)) void init_main(void) {
   loopback_up();
 
   if (!options.given) {
+    serve_channel();
     char *other = entered ? parameter("init=") : 0;
     if (other) { /* a distribution's own init takes over */
       ulong none = 0;
@@ -400,8 +418,7 @@ __attribute__((noreturn, used)) void init_main(void) {
     }
   }
   if (!args[0]) args[0] = "/bin/sh";
-  if (options.tty) open_real_tty();
-  set_terminal(&options);
+  use_terminal(&options);
 
   out(PORT_MARK, MARK_EXEC);
   supervise(start(&options));

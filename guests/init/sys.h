@@ -2,6 +2,8 @@
 #ifndef TSVM_SYS_H
 #define TSVM_SYS_H
 
+#include <asm/ioctls.h>
+#include <asm/poll.h>
 #include <asm/signal.h>
 #include <asm/termios.h>
 #include <asm/unistd.h>
@@ -9,8 +11,10 @@
 #include <linux/fcntl.h>
 #include <linux/mman.h>
 #include <linux/mount.h>
+#include <linux/random.h>
 #include <linux/reboot.h>
 #include <linux/time_types.h>
+#include <linux/types.h>
 #include <linux/wait.h>
 
 typedef unsigned long ulong;
@@ -64,9 +68,10 @@ static inline int contains(const char *text, char wanted) {
   return 0;
 }
 
-static inline unsigned number(const char *text) {
-  unsigned n = 0;
-  while (*text >= '0' && *text <= '9') n = n * 10 + (unsigned)(*text++ - '0');
+/* The number that `text` begins with, which is skipped. */
+static inline ulong number(const char **text) {
+  ulong n = 0;
+  while (**text >= '0' && **text <= '9') n = n * 10 + (ulong)(*(*text)++ - '0');
   return n;
 }
 

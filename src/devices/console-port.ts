@@ -37,6 +37,7 @@ export class Port implements PortControl {
   #refusedOutput = false;
   /** The host may resume or close from within `onOutput`; what is being taken then goes on in order. */
   #transmitting = false;
+  #held = false;
   #closed = false;
   #guestOpen = false;
 
@@ -95,10 +96,15 @@ export class Port implements PortControl {
     this.transmit();
   }
 
+  /** Touches no guest memory while it is held; who lets go looks at the queues again. */
+  hold(held: boolean): void {
+    this.#held = held;
+  }
+
   /** Takes what the guest wrote, as long as the host does not refuse. */
   transmit(): void {
     const queue = this.#transmitQueue;
-    if (queue === undefined || this.#transmitting) return;
+    if (queue === undefined || this.#transmitting || this.#held) return;
     this.#transmitting = true;
     let used = 0;
     try {
@@ -144,7 +150,7 @@ export class Port implements PortControl {
   /** Moves input into the guest's buffers, as far as there are any. Without input, no buffer is taken. */
   receive(): void {
     const queue = this.#receiveQueue;
-    if (queue === undefined || !this.#guestOpen || this.#pending.length === 0) return;
+    if (queue === undefined || this.#held || !this.#guestOpen || this.#pending.length === 0) return;
     while (this.#pending.length > 0) {
       const chain = queue.pop();
       if (chain === undefined) break;

@@ -1,4 +1,6 @@
 /** Puts a machine together: the VM, its devices, and the wires between. For boot, restore and fork alike. */
+import type { Host, PortHost } from '../devices/host.js';
+import type { DeviceRequest } from '../devices/registry.js';
 import { virtioConsole } from '../devices/virtio/console.js';
 import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';
@@ -8,6 +10,7 @@ import { detectProfile, hostProfiles } from '../kvm/profiles/registry.js';
 import type { Vm } from '../kvm/vm.js';
 import { createGuestMemory } from '../memory/guest-memory.js';
 import type { NativeAddon, NativeKvm } from '../native/binding.js';
+import { CHANNEL_PORTS, MachineChannel } from './channel.js';
 import type { MachineConfig } from './config.js';
 import type { KvmMachine, Parts } from './kvm-machine.js';
 import { Platform } from './platform.js';
@@ -31,9 +34,10 @@ export async function assemble(
   const { cleanup } = machine;
   const devices = [];
   cleanup.defer(() => host.close());
-  const console = config.console === 'virtio' ? [virtioConsole()] : [];
-  for (const request of [...console, ...(config.devices ?? [])]) {
-    const device = await request.open(host);
+  const channel = config.channel === true ? new MachineChannel() : undefined;
+  const deviceHost: Host = { ...host, openPort: (name) => portOf(channel, name) };
+  for (const request of [...consoleRequests(config), ...(config.devices ?? [])]) {
+    const device = await request.open(deviceHost);
     cleanup.defer(() => device.close?.());
     devices.push(device);
   }
@@ -45,7 +49,21 @@ export async function assemble(
   const platform = new Platform({ config, memory, wiring, devices, terminal, events });
   cleanup.defer(() => platform.pause());
   wiring.connect();
-  return { ...pieces, memory, platform };
+  return { ...pieces, memory, platform, channel };
+}
+
+/** The first device, so that the guest's init finds the channel at /dev/vport0p*. */
+function consoleRequests({ console, channel }: MachineConfig): DeviceRequest[] {
+  const terminal = console === 'virtio';
+  if (channel === true) return [virtioConsole({ console: terminal, ports: CHANNEL_PORTS })];
+  return terminal ? [virtioConsole()] : [];
+}
+
+function portOf(channel: MachineChannel | undefined, name: string): PortHost {
+  if (channel === undefined) {
+    throw new TsvmError('TSVM_CONFIG', `console.ports: nobody serves port '${name}' without a channel`);
+  }
+  return channel.port(name);
 }
 
 export function chooseProfile(name: string): HostProfile {

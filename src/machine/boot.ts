@@ -45,7 +45,10 @@ export async function readBootFiles(config: MachineConfig): Promise<BootFiles> {
   const segments: Uint8Array[] = [];
   if (initrd !== undefined)
     segments.push(...(config.unpackInitrd === false ? [initrd] : await unpackInitrd(initrd, runXz)));
-  if (config.command !== undefined) segments.push(commandSegment(commandStrings(config.command)));
+  if (config.command !== undefined) {
+    const { argv } = config.command;
+    segments.push(commandSegment({ options: commandOptions(config.command), argv }));
+  }
   return {
     kernel,
     initrd: segments,
@@ -55,13 +58,13 @@ export async function readBootFiles(config: MachineConfig): Promise<BootFiles> {
 }
 
 /** The guest init's options, as guests/README.md lists them. */
-function commandStrings(command: GuestCommand): { options: string[]; argv: readonly string[] } {
+export function commandOptions(command: GuestCommand): string[] {
   const options = [`tty=${command.tty === false ? 0 : 1}`];
   if (command.rows !== undefined) options.push(`rows=${command.rows}`);
   if (command.columns !== undefined) options.push(`cols=${command.columns}`);
   if (command.cwd !== undefined) options.push(`cwd=${command.cwd}`);
   for (const [name, value] of Object.entries(command.env ?? {})) options.push(`env=${name}=${value}`);
-  return { options, argv: command.argv };
+  return options;
 }
 
 export interface GuestParts {

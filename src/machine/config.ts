@@ -129,6 +129,11 @@ export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: num
       },
     );
   }
+  if (config.channel === true && config.command !== undefined) {
+    throw new TsvmError('TSVM_CONFIG', 'command: a machine with a channel gets its command over it', {
+      hint: 'call machine.channel.send()',
+    });
+  }
   const cpus = config.cpus ?? 1;
   if (cpus < 1 || cpus > MAX_CPUS) {
     throw new TsvmError('TSVM_CONFIG', `cpus: ${cpus} is not from 1 to ${MAX_CPUS}`, {

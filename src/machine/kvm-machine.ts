@@ -9,6 +9,7 @@ import type { GuestMemory } from '../memory/guest-memory.js';
 import type { NativeAddon, NativeKvm, NativeVcpu } from '../native/binding.js';
 import type { SavedState, SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
 import type { Cleanup } from '../util/cleanup.js';
+import type { MachineChannel } from './channel.js';
 import type { MachineConfig } from './config.js';
 import { Events } from './events.js';
 import { failureSummary, registerReport } from './failure-report.js';
@@ -30,6 +31,7 @@ export interface Parts {
   readonly vm: Vm;
   readonly memory: GuestMemory;
   readonly platform: Platform;
+  readonly channel: MachineChannel | undefined;
   readonly host: MachineHost;
   readonly cmdline: string;
   /** The snapshot that it was restored from, whose memory file lies under its memory. */
@@ -102,6 +104,7 @@ export class KvmMachine implements Machine {
       onMark: (code: number) => this.#mark(code),
       onExitStatus: (status: number) => {
         this.#exitStatus = status;
+        this.channel?.onExitStatus(status);
       },
       onPowerOff: () => this.#finish({ kind: 'power-off', exitStatus: this.#exitStatus }),
       onReset: () => {
@@ -161,6 +164,10 @@ export class KvmMachine implements Machine {
 
   get console(): MachineConsole {
     return this.terminal;
+  }
+
+  get channel(): MachineChannel | undefined {
+    return this.#parts?.channel;
   }
 
   on<Name extends keyof MachineEvents>(
@@ -335,6 +342,7 @@ export class KvmMachine implements Machine {
     for (const runner of this.#runners) runner.stop();
     this.#timeline.mark('end', this.#insnEmulation());
     this.#finalMetrics = this.#metrics();
+    this.channel?.onEnd();
     setImmediate(() => void this.#releaseAll(end));
   }
 
@@ -386,7 +394,7 @@ function stateError(action: string, state: MachineState): TsvmError {
   return new TsvmError('TSVM_STATE', `cannot ${action} a machine that is ${state}`);
 }
 
-const MARK_NAMES: Readonly<Record<number, string>> = { 1: 'init', 2: 'command' };
+const MARK_NAMES: Readonly<Record<number, string>> = { 1: 'init', 2: 'command', 3: 'ready', 4: 'done' };
 
 /** struct kvm_run, system_event.type. */
 const KVM_SYSTEM_EVENT_SHUTDOWN = 1;

@@ -1,5 +1,6 @@
 /** A virtual machine as an object: what can be asked of it, what it tells, how it ends. */
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
+import type { GuestChannel } from './channel.js';
 import type { ExitMetrics } from './metrics.js';
 import type { MachineConsole } from './terminal.js';
 import type { TimelineEntry } from './timeline.js';
@@ -22,7 +23,10 @@ export type MachineState = 'ready' | 'running' | 'paused' | 'ended';
 export interface MachineEvents extends Record<string, unknown> {
   /** Console output. The bytes are the listener's to keep. */
   console: Uint8Array;
-  /** The guest wrote a boot mark: `init` (its first instruction), `command` (about to be started), or `mark-N`. */
+  /**
+   * The guest wrote a boot mark: `init` (its first instruction), `command` (about to be started), `ready` and `done` (of
+   * the channel), or `mark-N`.
+   */
   mark: { readonly code: number; readonly name: string; readonly ms: number };
   state: MachineState;
   /** A device found the guest's driver broken and waits for its reset. */
@@ -59,6 +63,8 @@ export interface Machine extends AsyncDisposable {
   /** The guest kernel's whole command line; empty for a firmware file. */
   readonly cmdline: string;
   readonly console: MachineConsole;
+  /** Absent unless the configuration has `channel: true`. */
+  readonly channel: GuestChannel | undefined;
   /** @throws TsvmError `TSVM_STATE` if it was started before. */
   start(): Promise<void>;
   /** Stops every vCPU between two instructions. Nothing happens if it is paused. @throws TsvmError `TSVM_STATE` unless running. */

@@ -93,7 +93,12 @@ export class Platform {
     this.#attach('port', I8042_PORT, I8042_PORTS, this.#i8042);
     this.#rtc = new Rtc({ now: Date.now, firmware: firmwareFacts(config) });
     this.#attach('port', RTC_PORT, RTC_PORTS, this.#rtc);
-    this.#attach('port', BOOT_MARKS_PORT, BOOT_MARKS_PORTS, new BootMarks(events));
+    this.#attach(
+      'port',
+      BOOT_MARKS_PORT,
+      BOOT_MARKS_PORTS,
+      new BootMarks({ ...events, channel: config.channel === true }),
+    );
     this.#attach('port', ACPI_POWER_PORT, ACPI_POWER_PORTS, new AcpiPower(events));
     if (config.firmware !== undefined) {
       const debugConsole = new DebugConsole({ onOutput: terminal.onOutput });

@@ -119,7 +119,7 @@ function setUp(terminal = false) {
   const made = makeDevice(terminal);
   const rig = new Rig(made.device);
   const control = new ControlDriver(rig).setUp(terminal ? [0, 1, 2] : [1, 2]);
-  const [first, second] = made.device.ports.slice(1) as [PortControl, PortControl];
+  const [, first, second] = made.device.ports as readonly PortControl[] as [never, PortControl, PortControl];
   return { ...made, rig, control, first, second };
 }
 

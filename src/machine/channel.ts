@@ -1,0 +1,315 @@
+/**
+ * A command for a guest that is up: the host's end of the ports that guests/init serves. The guest's init sets everything up,
+ * says `ready` and waits; there a machine can be saved, and each of its copies be given a command of its own.
+ */
+import { Readable, Writable } from 'node:stream';
+import type { PortControl, PortHost } from '../devices/host.js';
+import { TsvmError } from '../errors.js';
+import { commandOptions } from './boot.js';
+import type { GuestCommand } from './config.js';
+
+/** Ports 1 to 4 of the machine's first virtio-console; guests/init/channel.c knows them by these numbers. */
+export const CHANNEL_PORTS = ['tsvm.control', 'tsvm.stdin', 'tsvm.stdout', 'tsvm.stderr'] as const;
+
+/** Of one message: as much as the guest's init has room for. */
+const MAX_MESSAGE_BYTES = 256 * 1024;
+/** What the kernel takes at once (include/uapi/linux/random.h allows more; this is a full reseed twice over). */
+const MAX_ENTROPY_BYTES = 64;
+/** HOST_NAME_MAX of Linux. */
+const MAX_HOSTNAME_BYTES = 64;
+/** Output that is kept for a reader on the host before the guest has to wait. */
+const OUTPUT_BUFFER_BYTES = 64 * 1024;
+
+/** What a machine that was saved has wrong when it goes on. */
+export interface GuestFacts {
+  /** Milliseconds since 1970, fractions too. */
+  readonly timeMs?: number;
+  /** 32 to 64 bytes, never used before: copies of one machine would have the same random numbers. */
+  readonly entropy?: Uint8Array;
+  readonly hostname?: string;
+}
+
+/** The guest's init, waiting for a command, and the command's streams. */
+export interface GuestChannel {
+  /**
+   * Standard input of the command. Ending it before `send`, with nothing written, is the quickest way to say that there is
+   * none. It is destroyed when the command no longer reads it.
+   */
+  readonly stdin: Writable;
+  /** Standard output. Destroying it gives the command SIGPIPE when it writes. Nobody reads it: the command waits. */
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+  /**
+   * The command's exit status (128 + N after signal N, 127 not found, 126 not executable), once all it wrote is in `stdout`
+   * and `stderr`; undefined if the machine ended before. Never rejects.
+   */
+  readonly exited: Promise<number | undefined>;
+  /**
+   * Starts the command: at once if the guest is `ready`, else as soon as it is. With `tty: true` it gets the machine's
+   * console and not the streams; default false.
+   *
+   * @throws TsvmError `TSVM_STATE` if there was one before, `TSVM_CONFIG` if it is too long or has a NUL in it.
+   */
+  send(command: GuestCommand, facts?: GuestFacts): void;
+  /** Puts right what went wrong while the machine was saved, for a command that runs on. */
+  refresh(facts: GuestFacts): void;
+  /** Sends signal `number` to the command's process group. */
+  signal(number: number): void;
+  /** Tells the size of the console to a command with `tty: true`. */
+  resize(rows: number, columns: number): void;
+  /** Ends the guest in order: init kills what runs, writes back and unmounts disks, and powers off. */
+  close(): void;
+}
+
+/** {@link GuestChannel} as the machine has it. */
+export class MachineChannel implements GuestChannel {
+  readonly stdin: Writable;
+  readonly stdout: Readable;
+  readonly stderr: Readable;
+  readonly exited: Promise<number | undefined>;
+  readonly #control = new InputPort();
+  readonly #stdin = new InputPort();
+  readonly #stdout = new OutputPort();
+  readonly #stderr = new OutputPort();
+  #resolveExited: (status: number | undefined) => void = () => {};
+  #inputUsed = false;
+  #sent = false;
+  #ended = false;
+
+  constructor() {
+    this.stdin = new Writable({
+      write: (chunk: Uint8Array, _encoding, callback) => {
+        this.#inputUsed = true;
+        this.#stdin.write(chunk, callback);
+      },
+      final: (callback) => {
+        // Before `send`, the command is told instead: the guest need not look at the port.
+        if (this.#sent || this.#inputUsed) this.#stdin.close();
+        callback();
+      },
+      destroy: (error, callback) => {
+        if (!this.#ended) this.#stdin.close();
+        callback(error);
+      },
+    });
+    this.#stdin.onGone = () => void this.stdin.destroy();
+    this.stdout = this.#stdout.stream;
+    this.stderr = this.#stderr.stream;
+    this.exited = new Promise((resolve) => {
+      this.#resolveExited = resolve;
+    });
+  }
+
+  /** The host's side of a port, for the device. @throws TsvmError `TSVM_CONFIG` */
+  port(name: string): PortHost {
+    const port = [this.#control, this.#stdin, this.#stdout, this.#stderr][
+      CHANNEL_PORTS.indexOf(name as (typeof CHANNEL_PORTS)[number])
+    ];
+    if (port === undefined) throw new TsvmError('TSVM_CONFIG', `console.ports: nobody serves port '${name}'`);
+    return port;
+  }
+
+  send(command: GuestCommand, facts: GuestFacts = {}): void {
+    if (this.#sent || this.#ended) {
+      throw new TsvmError('TSVM_STATE', 'cannot send a command to a machine that had one, or has ended', {
+        hint: 'restore or fork the machine for each command',
+      });
+    }
+    const noInput = this.stdin.writableEnded && !this.#inputUsed;
+    const options = [
+      ...factOptions(facts),
+      ...(noInput ? ['stdin=0'] : []),
+      ...commandOptions({ ...command, tty: command.tty === true }),
+    ];
+    this.#say([...options, '', ...command.argv]);
+    this.#sent = true;
+  }
+
+  refresh(facts: GuestFacts): void {
+    this.#say(factOptions(facts));
+  }
+
+  signal(number: number): void {
+    if (!Number.isInteger(number) || number < 1 || number > 64)
+      throw new TsvmError('TSVM_CONFIG', `signal: ${number} is not from 1 to 64`);
+    this.#say([`signal=${number}`]);
+  }
+
+  resize(rows: number, columns: number): void {
+    this.#say([`winsize=${rows}x${columns}`]);
+  }
+
+  close(): void {
+    this.#control.close();
+  }
+
+  #say(strings: readonly string[]): void {
+    const bad = strings.find((text) => text.includes('\0'));
+    if (bad !== undefined)
+      throw new TsvmError('TSVM_CONFIG', `command: there is a NUL in ${JSON.stringify(bad)}`);
+    const text = Buffer.from(strings.map((string) => `${string}\0`).join(''));
+    if (text.length > MAX_MESSAGE_BYTES) {
+      throw new TsvmError('TSVM_CONFIG', `command: ${text.length} bytes with its environment`, {
+        hint: `no more than ${MAX_MESSAGE_BYTES} fit; put the rest into a file or standard input`,
+      });
+    }
+    const length = Buffer.alloc(4);
+    length.writeUInt32LE(text.length);
+    this.#control.write(Buffer.concat([length, text]));
+  }
+
+  /** The command has ended, and everything that it wrote is in the device's queues. */
+  onExitStatus(status: number): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    const outputs = [this.#stdout, this.#stderr];
+    for (const output of outputs) output.flush();
+    // A queue may have had its share for this turn, and goes on in the next.
+    setImmediate(() => {
+      for (const output of outputs) output.end();
+      this.stdin.destroy();
+      this.#resolveExited(status);
+    });
+  }
+
+  /** The machine has ended. */
+  onEnd(): void {
+    if (this.#ended) return;
+    this.#ended = true;
+    for (const output of [this.#stdout, this.#stderr]) output.end();
+    this.stdin.destroy();
+    this.#resolveExited(undefined);
+  }
+}
+
+function factOptions({ timeMs, entropy, hostname }: GuestFacts): string[] {
+  const options = [];
+  if (timeMs !== undefined) {
+    if (!Number.isFinite(timeMs) || timeMs < 0)
+      throw new TsvmError('TSVM_CONFIG', `timeMs: ${timeMs} is no time`);
+    const seconds = Math.floor(timeMs / 1000);
+    options.push(`time=${seconds}.${Math.floor((timeMs - 1000 * seconds) * 1e6)}`);
+  }
+  if (entropy !== undefined) {
+    if (entropy.length < 32 || entropy.length > MAX_ENTROPY_BYTES)
+      throw new TsvmError('TSVM_CONFIG', `entropy: ${entropy.length} bytes, not 32 to ${MAX_ENTROPY_BYTES}`);
+    options.push(`entropy=${Buffer.from(entropy).toString('hex')}`);
+  }
+  if (hostname !== undefined) {
+    if (hostname === '' || Buffer.byteLength(hostname) > MAX_HOSTNAME_BYTES)
+      throw new TsvmError('TSVM_CONFIG', `hostname: it must be 1 to ${MAX_HOSTNAME_BYTES} bytes`);
+    options.push(`hostname=${hostname}`);
+  }
+  return options;
+}
+
+/** A port that the host writes to; what the guest says on it is ignored. */
+class InputPort implements PortHost {
+  /** The guest's program closed the port: nobody will read what is written from now on. */
+  onGone: (() => void) | undefined;
+  readonly #waiting: { rest: Uint8Array; readonly done?: () => void }[] = [];
+  #control: PortControl | undefined;
+  #open = false;
+  #closed = false;
+
+  connect(control: PortControl): void {
+    this.#control = control;
+  }
+
+  onOutput(): boolean {
+    return true;
+  }
+
+  onDrain(): void {
+    this.#pump();
+  }
+
+  onOpen(open: boolean): void {
+    if (this.#open && !open) this.onGone?.();
+    this.#open = open;
+  }
+
+  /** Calls `done` when the device has taken all of it. */
+  write(bytes: Uint8Array, done?: () => void): void {
+    this.#waiting.push({ rest: bytes, ...(done && { done }) });
+    if (this.#waiting.length === 1) this.#pump();
+  }
+
+  close(): void {
+    this.#closed = true;
+    if (this.#waiting.length === 0) this.#control?.close();
+  }
+
+  #pump(): void {
+    const control = this.#control;
+    for (
+      let first = this.#waiting[0];
+      control !== undefined && first !== undefined;
+      first = this.#waiting[0]
+    ) {
+      const taken = control.input(first.rest);
+      if (taken < first.rest.length) {
+        first.rest = first.rest.subarray(taken);
+        return;
+      }
+      this.#waiting.shift();
+      first.done?.();
+    }
+    if (this.#closed) control?.close();
+  }
+}
+
+/** A port that the host reads from, as a stream: the guest waits while nobody reads. */
+class OutputPort implements PortHost {
+  readonly stream: Readable;
+  #control: PortControl | undefined;
+  #wanted = false;
+  #open = false;
+  #unwanted = false;
+  #flushing = false;
+
+  constructor() {
+    this.stream = new Readable({
+      highWaterMark: OUTPUT_BUFFER_BYTES,
+      read: () => {
+        this.#wanted = true;
+        this.#control?.resumeOutput();
+      },
+      destroy: (error, callback) => {
+        // The guest looks at the ports as it opens them; until then none may seem closed.
+        this.#unwanted = !this.#flushing;
+        if (this.#unwanted && this.#open) this.#control?.close();
+        callback(error);
+      },
+    });
+  }
+
+  connect(control: PortControl): void {
+    this.#control = control;
+  }
+
+  onOutput(bytes: Uint8Array): boolean {
+    if (this.stream.destroyed || this.stream.readableEnded) return true;
+    this.#wanted = false;
+    // The stream may ask for more from within `push`, and then says no for what came before.
+    return this.stream.push(Buffer.from(bytes)) || this.#wanted || this.#flushing;
+  }
+
+  onDrain(): void {}
+
+  onOpen(open: boolean): void {
+    this.#open = open;
+    if (open && this.#unwanted) this.#control?.close();
+  }
+
+  /** Takes what is there, wanted or not: the guest's queue bounds it. */
+  flush(): void {
+    this.#flushing = true;
+    this.#control?.resumeOutput();
+  }
+
+  end(): void {
+    this.#flushing = true;
+    if (!this.stream.destroyed) this.stream.push(null);
+  }
+}
