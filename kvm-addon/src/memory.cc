@@ -13,6 +13,7 @@
 #include "arguments.h"
 #include "errors.h"
 #include "event_fd.h"
+#include "uncounted_buffer.h"
 
 namespace {
 
@@ -140,8 +141,10 @@ Memory::Memory(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   fd_ = std::move(opened.fd);
   mapping_ = std::move(opened.mapping);
   frozen_ = opened.frozen;
-  buffer_ = Napi::Reference<Napi::ArrayBuffer>::New(
-      SharedArrayBuffer(info.Env(), mapping_, mapping_->data(), mapping_->size()), 1);
+  const auto buffer = UncountedArrayBuffer(info.Env(), mapping_->data(), mapping_->size());
+  // A cycle of properties: the collector sees it whole.
+  KeepAlive(buffer, "_memory", Value());
+  KeepAlive(Value(), "_buffer", buffer);
 }
 
 void Memory::RequireOpen(Napi::Env env, const char* syscall) const {
@@ -152,7 +155,7 @@ Napi::Value Memory::SizeBytes(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), mapping_ ? static_cast<double>(mapping_->size()) : 0);
 }
 
-Napi::Value Memory::Buffer(const Napi::CallbackInfo&) { return buffer_.Value(); }
+Napi::Value Memory::Buffer(const Napi::CallbackInfo&) { return Value().Get("_buffer"); }
 
 void Memory::Freeze(const Napi::CallbackInfo& info) {
   RequireOpen(info.Env(), "mmap");
@@ -200,7 +203,7 @@ Napi::Value Memory::DataPages(const Napi::CallbackInfo& info) {
 
 void Memory::Close(const Napi::CallbackInfo&) {
   if (!mapping_) return;
-  buffer_.Value().Detach();
+  Value().Get("_buffer").As<Napi::ArrayBuffer>().Detach();
   mapping_.reset();
   fd_.reset();
 }

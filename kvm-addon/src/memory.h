@@ -36,11 +36,10 @@ class Memory : public Napi::ObjectWrap<Memory> {
 
   // Shared by a memory and its forks.
   std::shared_ptr<Fd> fd_;
-  // SAFETY: shared by this object, every VM that has a slot in it, and the ArrayBuffer; the last to go unmaps. Guest, devices
+  // SAFETY: shared by this object, whose ArrayBuffer is a property, and every VM that has a slot in it; the last to go unmaps. Guest, devices
   // and host I/O write at any time: reads that can lie are copied once, in src/memory. What lies under an address may be
   // mapped anew (Freeze, MapFile), with the same contents or before anybody looks.
   std::shared_ptr<Mapping> mapping_;
-  Napi::Reference<Napi::ArrayBuffer> buffer_;
   // The memfd does not change any more: this mapping and all others of it are private.
   bool frozen_ = false;
 };
