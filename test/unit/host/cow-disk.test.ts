@@ -319,7 +319,9 @@ describe('CowDisk with I/O in flight', () => {
     const bytes = new Uint8Array(600 * 1024);
     await fork.readv([bytes], 0);
     await write;
-    expect(large.log.slice(0, 3)).toEqual(['read 0+262144', 'read 262144+262144', 'read 524288+90112']);
+    // Among them are the fork's own reads, which need more than a piece.
+    const pieces = ['read 0+262144', 'read 262144+262144', 'read 524288+90112'];
+    expect(large.log).toEqual(expect.arrayContaining(pieces));
     expect(bytes.every((byte) => byte === 1)).toBe(true);
     await fork.readv([bytes], 0);
     expect(bytes.every((byte) => byte === 1)).toBe(true);
