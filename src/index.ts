@@ -40,5 +40,6 @@ export { type RestoreOptions, restoreMachine } from './machine/restore.js';
 export type { MachineConsole } from './machine/terminal.js';
 export type { GuestMemory } from './memory/guest-memory.js';
 export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from './snapshot/format.js';
+export { machineFromTemplate, type TemplateOptions } from './template/template.js';
 export type { Chain, ChainReader, ChainWriter } from './virtio/chain.js';
 export type { ConfigSpace, DeviceState, VirtioContext, VirtioDevice, Virtqueue } from './virtio/device.js';

@@ -16,6 +16,8 @@ export interface ConsoleOptions {
    * or lose it. Ctrl-A x and Ctrl-C end the machine meanwhile.
    */
   readonly waitForCommand: boolean;
+  /** Ctrl-A s. */
+  onSave?(): void;
 }
 
 /** A machine that has ended needs neither pause nor resume. */
@@ -54,6 +56,7 @@ export function attachConsole(machine: Machine, options: ConsoleOptions): () => 
     }
     const bytes = filter.push(chunk, (command) => {
       if (command === 'exit') void machine.stop();
+      else if (command === 'save') options.onSave?.();
       else process.stderr.write(`\r\n${ESCAPE_HELP}\r\n`);
     });
     if (guestListens) send(bytes);

@@ -7,15 +7,28 @@ import { bootCommand } from './commands/boot.js';
 import { completionCommand } from './commands/completion.js';
 import { doctorCommand } from './commands/doctor.js';
 import { guestCommand } from './commands/guest.js';
+import { restoreCommand } from './commands/restore.js';
+import { runCommand } from './commands/run.js';
+import { snapshotCommand } from './commands/snapshot.js';
+import { templateCommand } from './commands/template.js';
 import { EXIT_CODES } from './exit-codes.js';
 
 /** In the order of `tsvm --help`. */
-const commands: readonly (() => Command)[] = [bootCommand, doctorCommand, guestCommand, completionCommand];
+const commands: readonly (() => Command)[] = [
+  bootCommand,
+  runCommand,
+  snapshotCommand,
+  restoreCommand,
+  templateCommand,
+  doctorCommand,
+  guestCommand,
+  completionCommand,
+];
 
 const EXAMPLES = `
 Examples:
   tsvm boot                          boot the default guest to a shell (Ctrl-A x ends it)
-  tsvm boot -- uname -a              run one command in a fresh machine; its exit status is tsvm's
+  tsvm run -- uname -a               run one command in a machine of its own, restored from a template
   tsvm boot --kernel bzImage --disk root.img --append root=/dev/vda
   tsvm doctor                        what this host can do`;
 

@@ -7,10 +7,11 @@ const ESCAPE = 0x01;
 export const ESCAPE_HELP = [
   'Ctrl-A h  this help',
   'Ctrl-A x  end the machine',
+  'Ctrl-A s  save the machine (with --save)',
   'Ctrl-A Ctrl-A  send Ctrl-A to the guest',
 ].join('\r\n');
 
-export type EscapeCommand = 'help' | 'exit';
+export type EscapeCommand = 'help' | 'exit' | 'save';
 
 /** Splits what was typed into bytes for the guest and commands for tsvm. */
 export class EscapeFilter {
@@ -28,6 +29,7 @@ export class EscapeFilter {
       const key = String.fromCharCode(byte).toLowerCase();
       if (byte === ESCAPE) kept.push(ESCAPE);
       else if (key === 'x') onCommand('exit');
+      else if (key === 's') onCommand('save');
       else if (key === 'h' || key === '?') onCommand('help');
       // any other key after Ctrl-A is swallowed, as a mistyped command
     }

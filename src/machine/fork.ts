@@ -41,17 +41,20 @@ export async function forkMachine(parent: KvmMachine, count: number): Promise<Kv
   parent.refuseUnless(['running', 'paused'], 'fork');
   const { kvm, vm, host } = parent.parts;
   const children: Child[] = [];
+  const hosts: MachineHost[] = [];
   try {
     for (let i = 0; i < count; i++) children.push(conceive(parent));
-    const { state, hosts } = await parent.still('fork', () => {
+    const state = await parent.still('fork', () => {
       const saved = parent.save(kvm.msrIndexList());
       const base = vm.ram.freeze();
       for (const { prepared } of children) prepared.vm.ram.adopt(base);
-      return { state: saved, hosts: children.map(({ machine }) => host.fork(machine.terminal)) };
+      for (const { machine } of children) hosts.push(host.fork(machine.terminal));
+      return saved;
     });
     for (const [i, child] of children.entries()) await bear(parent, child, hosts[i] as MachineHost, state);
   } catch (error) {
     await Promise.all(children.map(({ machine }) => machine.stop()));
+    await Promise.all(hosts.map((unborn) => unborn.close()));
     throw error;
   }
   return children.map(({ machine }) => machine);

@@ -19,8 +19,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   host: ['devices', 'native', 'kvm'],
   snapshot: ['host', 'kvm', 'memory', 'native'],
   machine: ['snapshot', 'devices', 'virtio', 'bus', 'memory', 'boot', 'host', 'kvm', 'native'],
-  cli: ['machine', 'devices', 'host', 'kvm', 'native'],
-  'index.ts': ['machine', 'snapshot', 'devices', 'virtio', 'bus', 'memory', 'host', 'kvm'],
+  template: ['machine', 'snapshot', 'host', 'kvm', 'native'],
+  cli: ['template', 'machine', 'devices', 'host', 'kvm', 'native'],
+  'index.ts': ['template', 'machine', 'snapshot', 'devices', 'virtio', 'bus', 'memory', 'host', 'kvm'],
 };
 
 /** Layers that must run in any JavaScript engine: no file, socket, process or terminal of the host's. */

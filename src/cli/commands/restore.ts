@@ -1,0 +1,45 @@
+/** `tsvm restore`: a saved machine goes on in the foreground. */
+import { Command } from 'commander';
+import { restoreMachine } from '../../machine/restore.js';
+import { EXIT_CODES } from '../exit-codes.js';
+import { runInForeground } from '../foreground.js';
+import { parseChoice, parseDuration } from '../values.js';
+
+const EXAMPLES = `
+Examples:
+  tsvm restore here                          go on where the machine in here/ stood; here/ stays as it is
+  tsvm restore here --disks direct           the guest writes to its disks themselves; here/ cannot be restored after that
+  tsvm restore here --save next --differential
+                                             Ctrl-A s saves what changed since; next/ needs here/
+
+Exit status: as of tsvm boot.`;
+
+interface RestoreCliOptions {
+  disks: string;
+  timeout?: string;
+  timeline?: string;
+  save?: string;
+  differential?: boolean;
+}
+
+export function restoreCommand(): Command {
+  return new Command('restore')
+    .summary('go on with a saved machine')
+    .description('Make the machine that was saved in a folder and give it this terminal.')
+    .argument('<dir>', 'what `tsvm snapshot`, or Ctrl-A s, saved')
+    .option('--disks <how>', 'overlay (what the guest writes is thrown away), or direct', 'overlay')
+    .option('--timeout <duration>', `end the machine after 60s, 500ms, 2m; exit status ${EXIT_CODES.timeout}`)
+    .option('--timeline <file>', 'write phases, exits and their cost as JSON')
+    .option('--save <dir>', 'where Ctrl-A s, or SIGUSR1, saves the machine')
+    .option('--differential', 'save only what changed since <dir>')
+    .addHelpText('after', EXAMPLES)
+    .action(async (directory: string, options: RestoreCliOptions) => {
+      const timeoutMs =
+        options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
+      const disks = parseChoice('--disks', options.disks, ['overlay', 'direct']);
+      const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
+      await using machine = await restoreMachine(directory, { disks });
+      const { exitCode } = await runInForeground(machine, { ...options, usesOurInit: false, deadline });
+      process.exitCode = exitCode;
+    });
+}

@@ -1,0 +1,259 @@
+/** `tsvm run`: a command in a machine of its own, from a template. */
+import { randomBytes } from 'node:crypto';
+import { Command } from 'commander';
+import { deviceKinds } from '../../devices/registry.js';
+import { TsvmError } from '../../errors.js';
+import { findGuest } from '../../host/guest-store.js';
+import type { GuestCommand, MachineConfig } from '../../machine/config.js';
+import { MAX_CPUS } from '../../machine/config.js';
+import type { Machine } from '../../machine/machine.js';
+import { bootToReady, machineFromTemplate } from '../../template/template.js';
+import { formatBytes } from '../../util/units.js';
+import { showBootProgress } from '../boot-progress.js';
+import { attachConsole } from '../console.js';
+import { EXIT_CODES, exitCodeOf } from '../exit-codes.js';
+import { explainEnd, writeTimeline } from '../machine-end.js';
+import { connectStreams } from '../run-streams.js';
+import { parseCount, parseDuration, parseSize } from '../values.js';
+
+const EXAMPLES = `
+Examples:
+  tsvm run -- uname -a                            the first time boots and saves a template, later ones start from it
+  tsvm run -- sh                                  a shell on this terminal
+  tar c src | tsvm run -- sh -c 'tar x && ls'     standard input, output and error are the command's, byte for byte
+  tsvm run -e TOKEN -w /tmp --memory 256M -- ./job
+  tsvm run --no-template -- true                  boot, and keep nothing
+
+Exit status: the command's own (127 not found, 126 not executable, 128 + N after signal N); 2 bad usage or input;
+${EXIT_CODES.guestPanic} guest kernel panic; ${EXIT_CODES.tripleFault} triple fault; ${EXIT_CODES.timeout} timeout; ${EXIT_CODES.hostFailure} host or KVM failure.
+
+SIGINT and SIGTERM go to the command; a second one ends the machine. What the guest writes is gone when it ends.`;
+
+/** Those that go to the command, by their numbers in Linux. */
+const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12 } as const;
+const ENTROPY_BYTES = 32;
+
+interface RunOptions {
+  kernel?: string;
+  initrd?: string;
+  memory?: string;
+  cpus?: string;
+  disk: string[];
+  rng?: boolean;
+  env: string[];
+  workdir?: string;
+  hostname?: string;
+  tty: boolean;
+  template: boolean;
+  timeout?: string;
+  timeline?: string;
+}
+
+export function runCommand(): Command {
+  const collect = (value: string, previous: string[]): string[] => [...previous, value];
+  return new Command('run')
+    .summary('run a command in a machine of its own, restored from a template')
+    .description(
+      'Run a command in a fresh machine. The first time, a machine is booted to where its init waits and saved as a template; every later machine of the same configuration is restored from it.',
+    )
+    .argument('<command...>', 'the command and its arguments (after --)')
+    .option(
+      '--kernel <file>',
+      'a bzImage or an ELF vmlinux (default: the guest that `tsvm guest build` made)',
+    )
+    .option('--initrd <file>', 'initramfs with tsvm’s init in it')
+    .option('--memory <size>', 'RAM: 256M, 2G (default 128M)')
+    .option('--cpus <n>', `vCPUs, 1 to ${MAX_CPUS} (default 1)`)
+    .option('--disk <path,ro[,id=name]>', 'a disk, only read; repeatable', collect, [])
+    .option('--rng', deviceKinds['rng']?.summary ?? 'entropy')
+    .option(
+      '-e, --env <name[=value]>',
+      'an environment variable; without a value, this process’s',
+      collect,
+      [],
+    )
+    .option('-w, --workdir <path>', 'the command’s working directory in the guest')
+    .option('--hostname <name>', 'the guest’s host name')
+    .option('--no-tty', 'give the command pipes also on a terminal')
+    .option('--no-template', 'boot, and save nothing')
+    .option('--timeout <duration>', `end the machine after 60s, 500ms, 2m; exit status ${EXIT_CODES.timeout}`)
+    .option('--timeline <file>', 'write phases, exits and their cost as JSON')
+    .addHelpText('after', EXAMPLES)
+    .action(async (command: string[], options: RunOptions) => {
+      process.exitCode = await run(command, options);
+    });
+}
+
+async function run(argv: readonly string[], options: RunOptions): Promise<number> {
+  const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
+  const config = await machineConfig(options);
+  const tty = options.tty && process.stdin.isTTY === true && process.stdout.isTTY === true;
+  const command: GuestCommand = {
+    argv,
+    tty,
+    env: environment(options.env),
+    ...(options.workdir === undefined ? {} : { cwd: options.workdir }),
+    ...(tty ? { rows: process.stdout.rows, columns: process.stdout.columns } : {}),
+  };
+  const stopper = new Stopper(timeoutMs);
+  try {
+    const machine = options.template ? await fromTemplate(config, stopper) : await booted(config, stopper);
+    await using _ = machine;
+    return await serve(machine, command, tty, options, stopper);
+  } catch (error) {
+    if (stopper.exitCode !== undefined) return stopper.exitCode;
+    throw error;
+  } finally {
+    stopper.close();
+  }
+}
+
+async function machineConfig(options: RunOptions): Promise<MachineConfig> {
+  const guest = options.kernel === undefined || options.initrd === undefined ? await findGuest() : undefined;
+  for (const disk of options.disk) {
+    if (!disk.split(',').includes('ro') && options.template) {
+      throw new TsvmError('TSVM_USAGE', `--disk ${disk}: a machine from a template only reads its disks`, {
+        hint: `add ,ro: --disk ${disk},ro; or boot: --no-template`,
+      });
+    }
+  }
+  const kernel = options.kernel ?? guest?.kernel;
+  const initrd = options.initrd ?? guest?.initramfs;
+  return {
+    ...(kernel === undefined ? {} : { kernel }),
+    ...(initrd === undefined ? {} : { initrd }),
+    cmdline: `${guest?.cmdline ?? 'reboot=k panic=-1'} console=ttyS0`,
+    discovery: guest?.discovery ?? 'acpi',
+    ...(options.memory === undefined ? {} : { memoryBytes: parseSize('--memory', options.memory) }),
+    ...(options.cpus === undefined ? {} : { cpus: parseCount('--cpus', options.cpus, 1, MAX_CPUS) }),
+    devices: [
+      ...options.disk.map((text) => deviceRequest('blk', text)),
+      ...(options.rng === true ? [deviceRequest('rng', '')] : []),
+    ],
+    channel: true,
+  };
+}
+
+function deviceRequest(kind: string, text: string) {
+  const row = deviceKinds[kind];
+  if (row === undefined) throw new TsvmError('TSVM_USAGE', `there is no device kind '${kind}'`);
+  return row.fromCli(text);
+}
+
+function environment(assignments: readonly string[]): Record<string, string> {
+  const env: Record<string, string> = { TERM: process.env['TERM'] ?? 'linux' };
+  for (const text of assignments) {
+    const at = text.indexOf('=');
+    const name = at < 0 ? text : text.slice(0, at);
+    if (name === '')
+      throw new TsvmError('TSVM_USAGE', `--env ${text}: the name is missing`, { hint: '--env NAME=VALUE' });
+    const value = at < 0 ? process.env[name] : text.slice(at + 1);
+    if (value !== undefined) env[name] = value;
+  }
+  return env;
+}
+
+async function fromTemplate(config: MachineConfig, stopper: Stopper): Promise<Machine> {
+  let stopProgress = (): void => {};
+  const machine = await machineFromTemplate(config, {
+    onBoot(template) {
+      process.stderr.write('tsvm: booting a template for this configuration, once\n');
+      stopProgress = showBootProgress(template);
+      stopper.watch(template);
+    },
+    onWait: () => process.stderr.write('tsvm: waiting for another process that boots this template\n'),
+    onSaved({ directory, memoryBytes }) {
+      stopProgress();
+      process.stderr.write(`tsvm: saved in ${directory} (${formatBytes(memoryBytes)})\n`);
+    },
+  });
+  stopper.watch(machine);
+  return machine;
+}
+
+async function booted(config: MachineConfig, stopper: Stopper): Promise<Machine> {
+  return await bootToReady(config, (machine) => {
+    stopper.watch(machine);
+    showBootProgress(machine);
+  });
+}
+
+async function serve(
+  machine: Machine,
+  command: GuestCommand,
+  tty: boolean,
+  options: RunOptions,
+  stopper: Stopper,
+): Promise<number> {
+  const { channel } = machine;
+  if (channel === undefined) throw new TsvmError('TSVM_STATE', 'the machine has no channel');
+  const detach = tty ? attachConsole(machine, { waitForCommand: true }) : () => {};
+  const drained = tty ? async () => {} : connectStreams(channel);
+  if (tty) process.stdout.on('resize', () => channel.resize(process.stdout.rows, process.stdout.columns));
+  channel.send(command, {
+    timeMs: Date.now(),
+    entropy: randomBytes(ENTROPY_BYTES),
+    ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
+  });
+  if (machine.state === 'ready') await machine.start();
+  stopper.forwardTo((number) => channel.signal(number));
+  const status = await channel.exited;
+  await drained();
+  await machine.stop();
+  detach();
+  const end = await machine.wait();
+  if (stopper.exitCode === EXIT_CODES.timeout)
+    process.stderr.write(`tsvm: the machine was ended after ${options.timeout}, as --timeout asks\n`);
+  else if (status === undefined) explainEnd(end);
+  if (options.timeline !== undefined) await writeTimeline(options.timeline, machine);
+  return stopper.exitCode ?? status ?? exitCodeOf(end);
+}
+
+/** Ends a machine for the host's reasons: time is up, or the second signal of somebody who wants out. */
+class Stopper {
+  /** What to exit with, if it was used. */
+  exitCode: number | undefined;
+  #machine: Machine | undefined;
+  #forward: ((number: number) => void) | undefined;
+  #forwarded = false;
+  readonly #timer: NodeJS.Timeout | undefined;
+  readonly #handlers: readonly (readonly [NodeJS.Signals, () => void])[];
+
+  constructor(timeoutMs: number | undefined) {
+    this.#timer =
+      timeoutMs === undefined ? undefined : setTimeout(() => this.#stop(EXIT_CODES.timeout), timeoutMs);
+    this.#handlers = (Object.keys(SIGNALS) as (keyof typeof SIGNALS)[]).map((signal) => [
+      signal,
+      () => this.#onSignal(signal),
+    ]);
+    for (const [signal, handler] of this.#handlers) process.on(signal, handler);
+  }
+
+  watch(machine: Machine): void {
+    this.#machine = machine;
+    if (this.exitCode !== undefined) void machine.stop();
+  }
+
+  forwardTo(forward: (number: number) => void): void {
+    this.#forward = forward;
+  }
+
+  #onSignal(signal: keyof typeof SIGNALS): void {
+    if (this.#forward !== undefined && !(this.#forwarded && (signal === 'SIGINT' || signal === 'SIGTERM'))) {
+      this.#forwarded ||= signal === 'SIGINT' || signal === 'SIGTERM';
+      this.#forward(SIGNALS[signal]);
+    } else {
+      this.#stop(128 + SIGNALS[signal]);
+    }
+  }
+
+  #stop(exitCode: number): void {
+    this.exitCode ??= exitCode;
+    void this.#machine?.stop();
+  }
+
+  close(): void {
+    clearTimeout(this.#timer);
+    for (const [signal, handler] of this.#handlers) process.removeListener(signal, handler);
+  }
+}

@@ -1,0 +1,98 @@
+/** `tsvm snapshot`: boots a machine, waits until it has come far enough, and saves it. */
+import { Command } from 'commander';
+import { TsvmError } from '../../errors.js';
+import { createMachine } from '../../machine/create.js';
+import { showBootProgress } from '../boot-progress.js';
+import { EXIT_CODES } from '../exit-codes.js';
+import { addMachineOptions, type MachineOptions, machineConfig } from '../machine-options.js';
+import { saveWithProgress } from '../save-progress.js';
+import { parseDuration } from '../values.js';
+
+const EXAMPLES = `
+Examples:
+  tsvm snapshot here                                  the default guest, as its shell begins
+  tsvm snapshot here --when 'listening' -- ./server   when the console shows it
+  tsvm restore here
+
+Exit status: 0 when the machine was saved, 1 when it ended before.`;
+
+/** Of the console, to look for the pattern in. */
+const MAX_TAIL_CHARACTERS = 64 * 1024;
+
+interface SnapshotCliOptions extends MachineOptions {
+  when?: string;
+  timeout?: string;
+}
+
+export function snapshotCommand(): Command {
+  const command = new Command('snapshot')
+    .summary('boot a machine and save it')
+    .description('Boot a machine, wait until it has come far enough, save it in a folder and end it.')
+    .argument('<dir>', 'where to save it: a new folder, or one that holds a snapshot')
+    .argument('[command...]', 'run by the guest’s init instead of a shell (after --)')
+    .option(
+      '--when <pattern>',
+      'a regular expression that the console must show (default: the command starts)',
+    )
+    .option('--timeout <duration>', `give up after 60s, 500ms, 2m; exit status ${EXIT_CODES.timeout}`);
+  return addMachineOptions(command)
+    .addHelpText('after', EXAMPLES)
+    .action(async (directory: string, argv: string[], options: SnapshotCliOptions) => {
+      process.exitCode = await snapshot(directory, argv, options);
+    });
+}
+
+async function snapshot(
+  directory: string,
+  argv: readonly string[],
+  options: SnapshotCliOptions,
+): Promise<number> {
+  const pattern = options.when === undefined ? undefined : parsePattern(options.when);
+  const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
+  const { config } = await machineConfig(argv, options);
+  await using machine = await createMachine(config);
+  const stopProgress = showBootProgress(machine);
+  let tail = '';
+  let timedOut = false;
+  const reached = new Promise<boolean>((resolve) => {
+    machine.on('console', (bytes) => {
+      process.stdout.write(bytes);
+      tail = (tail + Buffer.from(bytes).toString('latin1')).slice(-MAX_TAIL_CHARACTERS);
+      if (pattern?.test(tail) === true) resolve(true);
+    });
+    machine.on('mark', ({ name }) => {
+      if (pattern === undefined && name === 'command') resolve(true);
+    });
+    machine.on('end', () => resolve(false));
+  });
+  const stop = (): void => void machine.stop();
+  const timer =
+    timeoutMs === undefined
+      ? undefined
+      : setTimeout(() => {
+          timedOut = true;
+          stop();
+        }, timeoutMs);
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
+  try {
+    await machine.start();
+    if (await reached)
+      return (await saveWithProgress(machine, directory, false)) ? EXIT_CODES.ok : EXIT_CODES.usage;
+    process.stderr.write(`tsvm: the machine ended before it could be saved\n`);
+    return timedOut ? EXIT_CODES.timeout : 1;
+  } finally {
+    clearTimeout(timer);
+    stopProgress();
+    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.removeListener(signal, stop);
+  }
+}
+
+function parsePattern(text: string): RegExp {
+  try {
+    return new RegExp(text);
+  } catch {
+    throw new TsvmError('TSVM_USAGE', `--when ${text}: not a regular expression`, {
+      hint: "for example: --when 'login:'",
+    });
+  }
+}

@@ -1,0 +1,124 @@
+/** The options by which a machine is described on the command line, and the machine that they describe. */
+import type { Command } from 'commander';
+import { type DeviceRequest, deviceKinds } from '../devices/registry.js';
+import { TsvmError } from '../errors.js';
+import { findGuest } from '../host/guest-store.js';
+import { MAX_CPUS, type MachineConfig } from '../machine/config.js';
+import { parseChoice, parseCount, parseSize } from './values.js';
+
+export interface MachineOptions {
+  kernel?: string;
+  initrd?: string;
+  unpackInitrd: boolean;
+  append?: string;
+  cmdline?: string;
+  memory?: string;
+  cpus?: string;
+  disk: string[];
+  rng?: boolean;
+  console: string;
+  firmware?: string;
+  entry: string;
+  discovery?: string;
+  profile: string;
+}
+
+/** Adds them. */
+export function addMachineOptions(command: Command): Command {
+  const collect = (value: string, previous: string[]): string[] => [...previous, value];
+  return command
+    .option('--kernel <file>', 'a bzImage or an ELF vmlinux')
+    .option('--initrd <file>', 'initramfs; "none" for none')
+    .option('--no-unpack-initrd', 'leave a compressed initramfs to the guest to unpack')
+    .option('--append <string>', 'add to the kernel command line')
+    .option(
+      '--cmdline <string>',
+      'replace the kernel command line (what the host and devices need is still added)',
+    )
+    .option('--memory <size>', 'RAM: 256M, 2G (default 128M)')
+    .option('--cpus <n>', `vCPUs, 1 to ${MAX_CPUS} (default 1)`)
+    .option(
+      '--disk <path[,ro][,id=name]>',
+      `${deviceKinds['blk']?.summary ?? 'a disk'}; repeatable`,
+      collect,
+      [],
+    )
+    .option('--rng', deviceKinds['rng']?.summary ?? 'entropy')
+    .option('--console <kind>', 'serial, virtio or none', 'serial')
+    .option('--firmware <file>', 'start from a ROM: "builtin", or a file such as SeaBIOS')
+    .option(
+      '--entry <kind>',
+      'auto (unpacked on the host, 64-bit entry), pvh, or bzimage (its own decompressor)',
+      'auto',
+    )
+    .option(
+      '--discovery <kind>',
+      'how the guest finds its virtio devices: acpi or cmdline (default: as the guest needs)',
+    )
+    .option('--profile <name>', 'host profile: auto, none or pvm', 'auto');
+}
+
+/** @throws TsvmError for options that make no sense, or a guest that is not built. */
+export async function machineConfig(
+  command: readonly string[],
+  options: MachineOptions,
+): Promise<{ config: MachineConfig; usesOurInit: boolean }> {
+  const foreignFirmware = options.firmware !== undefined && options.firmware !== 'builtin';
+  const guest = options.kernel === undefined && !foreignFirmware ? await findGuest() : undefined;
+  const devices: DeviceRequest[] = options.disk.map((text) => request('blk', text));
+  if (options.rng === true) devices.push(request('rng', ''));
+  const usesOurInit = guest !== undefined && options.initrd === undefined;
+  const initrd = options.initrd === 'none' ? undefined : (options.initrd ?? guest?.initramfs);
+  const kernel = options.kernel ?? (options.entry === 'bzimage' ? guest?.bzImage : guest?.kernel);
+  const consoleKind = parseChoice('--console', options.console, ['serial', 'virtio', 'none']);
+  const cmdline = [
+    options.cmdline ?? guest?.cmdline ?? DEFAULT_CMDLINE,
+    consoleParameter(options, consoleKind),
+    options.append,
+  ]
+    .filter((part) => part !== undefined && part !== '')
+    .join(' ');
+  const tty = process.stdin.isTTY === true && process.stdout.isTTY === true;
+  const config: MachineConfig = {
+    ...(kernel === undefined ? {} : { kernel }),
+    ...(initrd === undefined ? {} : { initrd }),
+    unpackInitrd: options.unpackInitrd,
+    cmdline,
+    ...(options.memory === undefined ? {} : { memoryBytes: parseSize('--memory', options.memory) }),
+    ...(options.cpus === undefined ? {} : { cpus: parseCount('--cpus', options.cpus, 1, MAX_CPUS) }),
+    devices,
+    console: consoleKind,
+    ...(usesOurInit || command.length > 0
+      ? {
+          command: {
+            argv: command,
+            tty,
+            ...(tty ? { rows: process.stdout.rows, columns: process.stdout.columns } : {}),
+            env: { TERM: process.env['TERM'] ?? 'linux' },
+          },
+        }
+      : {}),
+    entry: parseChoice('--entry', options.entry, ['auto', 'pvh', 'bzimage']),
+    discovery:
+      options.discovery === undefined
+        ? (guest?.discovery ?? 'acpi')
+        : parseChoice('--discovery', options.discovery, ['acpi', 'cmdline']),
+    ...(options.firmware === undefined ? {} : { firmware: options.firmware }),
+    profile: options.profile,
+  };
+  return { config, usesOurInit };
+}
+
+/** For kernels that are not ours. A panic and a reboot end the machine at once. */
+const DEFAULT_CMDLINE = 'reboot=k panic=-1 i8042.noaux i8042.nomux i8042.dumbkbd';
+
+function consoleParameter(options: MachineOptions, kind: 'serial' | 'virtio' | 'none'): string | undefined {
+  if (options.cmdline !== undefined) return undefined;
+  return { serial: 'console=ttyS0', virtio: 'console=hvc0', none: undefined }[kind];
+}
+
+function request(kind: string, text: string): DeviceRequest {
+  const row = deviceKinds[kind];
+  if (row === undefined) throw new TsvmError('TSVM_USAGE', `there is no device kind '${kind}'`);
+  return row.fromCli(text);
+}

@@ -1,0 +1,37 @@
+/** By what a template is found again: everything that decides what is in it. */
+import { createHash } from 'node:crypto';
+import { stat } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { readCpu, readHostFacts } from '../host/host-facts.js';
+import { packageVersion } from '../host/package-file.js';
+import { detectProfile } from '../kvm/profiles/registry.js';
+import type { MachineConfig } from '../machine/config.js';
+import { SNAPSHOT_FORMAT } from '../snapshot/format.js';
+
+/** A file is known by where it is, its size and its last change: its contents are not read. */
+async function fileIdentity(path: string | undefined): Promise<unknown> {
+  if (path === undefined) return null;
+  const absolute = resolve(path);
+  const found = await stat(absolute, { bigint: true }).catch(() => undefined);
+  return found === undefined
+    ? [absolute]
+    : [absolute, String(found.size), String(found.mtimeNs), String(found.ino)];
+}
+
+/** 16 hexadecimal digits. */
+export async function templateKey(config: MachineConfig): Promise<string> {
+  const { kernel, initrd, devices = [], command: _command, channel: _channel, ...rest } = config;
+  const disks = devices
+    .map(({ config: device }) => device?.['path'])
+    .filter((path) => typeof path === 'string');
+  const facts = {
+    format: SNAPSHOT_FORMAT,
+    tsvm: packageVersion(),
+    profile: detectProfile(readHostFacts()).name,
+    cpu: readCpu(),
+    files: await Promise.all([kernel, initrd, ...disks].map(fileIdentity)),
+    devices: devices.map((device) => [device.kind, device.config]),
+    config: Object.entries(rest).sort(([a], [b]) => (a < b ? -1 : 1)),
+  };
+  return createHash('sha256').update(JSON.stringify(facts)).digest('hex').slice(0, 16);
+}

@@ -1,0 +1,107 @@
+/**
+ * Templates: machines that were booted once to where the guest's init waits for a command, and saved. Every later one of the
+ * same configuration starts from there.
+ */
+
+import { TsvmError } from '../errors.js';
+import type { MachineConfig } from '../machine/config.js';
+import { createMachine } from '../machine/create.js';
+import type { Machine } from '../machine/machine.js';
+import { restoreMachine } from '../machine/restore.js';
+import { templateKey } from './key.js';
+import { TemplateStore } from './store.js';
+
+export interface TemplateOptions {
+  /** Where templates are kept. Default: `templateDirectory()`. */
+  readonly directory?: string;
+  /** There is no template yet: one is booted. Called with the machine before it starts. */
+  onBoot?(machine: Machine): void;
+  /** Another process boots the same template; called once. */
+  onWait?(): void;
+  onSaved?(saved: { readonly directory: string; readonly memoryBytes: number }): void;
+}
+
+/**
+ * A machine whose guest waits for its command (`machine.channel`), restored from a template; not started yet. The template
+ * is booted and saved if it is not there.
+ *
+ * @throws TsvmError whatever `createMachine` throws; `TSVM_TEMPLATE` if the guest does not come to wait for a command.
+ */
+export async function machineFromTemplate(
+  config: MachineConfig,
+  options: TemplateOptions = {},
+): Promise<Machine> {
+  const store = new TemplateStore(options.directory);
+  const key = await templateKey(config);
+  const present = await restored(store, key);
+  if (present !== undefined) return present;
+  return await store.locked(key, options.onWait, async () => {
+    const made = await restored(store, key); // by whoever had the lock
+    if (made !== undefined) return made;
+    const machine = await bootToReady(config, options.onBoot);
+    try {
+      const directory = store.pathOf(key);
+      const { memoryBytes } = await machine.snapshot(directory);
+      options.onSaved?.({ directory, memoryBytes });
+    } finally {
+      await machine.stop();
+    }
+    await store.prune({ keep: key });
+    return await restoreMachine(store.pathOf(key));
+  });
+}
+
+/** Undefined if there is none, or one that cannot be used any more and is replaced. */
+async function restored(store: TemplateStore, key: string): Promise<Machine | undefined> {
+  if (!store.has(key)) return undefined;
+  try {
+    const machine = await restoreMachine(store.pathOf(key));
+    store.used(key);
+    return machine;
+  } catch (error) {
+    const replaceable = error instanceof TsvmError && REPLACEABLE.has(error.code);
+    if (!replaceable) throw error;
+    return undefined;
+  }
+}
+
+const REPLACEABLE: ReadonlySet<string> = new Set(['TSVM_SNAPSHOT', 'TSVM_STATE', 'TSVM_DISK', 'TSVM_CONFIG']);
+
+/** Boots `config` until its init waits for a command. */
+export async function bootToReady(
+  config: MachineConfig,
+  onBoot?: (machine: Machine) => void,
+): Promise<Machine> {
+  const machine = await createMachine({ ...config, channel: true });
+  let tail = '';
+  const console = machine.on('console', (bytes) => {
+    tail = (tail + Buffer.from(bytes).toString('latin1')).slice(-MAX_TAIL);
+  });
+  const ready = new Promise<boolean>((resolve) => {
+    machine.on('mark', ({ name }) => name === 'ready' && resolve(true));
+    machine.on('end', () => resolve(false));
+  });
+  try {
+    onBoot?.(machine);
+    await machine.start();
+    if (await ready) return machine;
+  } catch (error) {
+    await machine.stop();
+    throw error;
+  } finally {
+    console[Symbol.dispose]();
+  }
+  const end = await machine.wait();
+  if (end.kind === 'stopped')
+    throw new TsvmError('TSVM_STATE', 'the machine was stopped before it was ready');
+  const said = tail.trim() === '' ? '' : `; its last words:\n${tail.trimEnd()}`;
+  throw new TsvmError(
+    'TSVM_TEMPLATE',
+    `the guest ended (${end.kind}) before it waited for a command${said}`,
+    {
+      hint: 'the guest needs an init that knows the channel: tsvm guest build makes one',
+    },
+  );
+}
+
+const MAX_TAIL = 2000;
