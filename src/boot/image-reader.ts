@@ -5,9 +5,13 @@
 import { TsvmError } from '../errors.js';
 
 /** The error for an image that cannot be booted. */
-export function kernelImageError(message: string, hint?: string, cause?: unknown): TsvmError {
+export function kernelImageError(
+  message: string,
+  hint = 'fetch or build the kernel again, or give another: --kernel FILE',
+  cause?: unknown,
+): TsvmError {
   return new TsvmError('TSVM_KERNEL_IMAGE', message, {
-    ...(hint === undefined ? {} : { hint }),
+    hint,
     ...(cause === undefined ? {} : { cause }),
   });
 }

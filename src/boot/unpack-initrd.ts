@@ -94,9 +94,13 @@ function alignUp(value: number): number {
   return Math.ceil(value / ALIGN) * ALIGN;
 }
 
-function initrdError(message: string, hint?: string, cause?: unknown): TsvmError {
+function initrdError(
+  message: string,
+  hint = 'fetch or build the initramfs again, or give another: --initrd FILE',
+  cause?: unknown,
+): TsvmError {
   return new TsvmError('TSVM_INITRD', message, {
-    ...(hint === undefined ? {} : { hint }),
+    hint,
     ...(cause === undefined ? {} : { cause }),
   });
 }
