@@ -30,12 +30,22 @@ export function openKvm(addon: NativeAddon, path: string = KVM_PATH): NativeKvm 
   } catch (cause) {
     throw openError(path, cause);
   }
-  const version = kvm.apiVersion();
+  let version: number;
+  try {
+    version = kvm.apiVersion();
+  } catch (cause) {
+    kvm.close();
+    throw new TsvmError('TSVM_KVM_UNAVAILABLE', `${path} is not a KVM device`, {
+      hint: 'load the kvm_intel or kvm_amd module, which makes it anew',
+      cause,
+    });
+  }
   if (version !== KVM_API_VERSION) {
     kvm.close();
     throw new TsvmError(
       'TSVM_KVM_UNAVAILABLE',
       `${path} speaks KVM API version ${version}, not ${KVM_API_VERSION}`,
+      { hint: 'a newer host kernel is needed (Linux 4.12 or later)' },
     );
   }
   const missing = REQUIRED_CAPABILITIES.filter((name) => kvm.checkExtension(KVM_CAP[name]) <= 0);
@@ -72,9 +82,7 @@ function openError(path: string, cause: unknown): TsvmError {
       return new TsvmError(
         'TSVM_KVM_UNAVAILABLE',
         `cannot open ${path}: ${cause instanceof Error ? cause.message : String(cause)}`,
-        {
-          cause,
-        },
+        { hint: 'tsvm doctor looks at what this host can do', cause },
       );
   }
 }
