@@ -14,7 +14,7 @@ export function readHostFacts(): HostFacts {
   return { kvmModules: modules.filter((name) => name.startsWith('kvm')).sort() };
 }
 
-/** Bytes of RAM in this host, and how many a new process could have without swapping. */
+/** Bytes of RAM that this process may have in this host, and how many a new process could have without swapping. */
 export function hostMemory(): { totalBytes: number; availableBytes: number } {
   let availableBytes = freemem();
   try {
@@ -23,7 +23,12 @@ export function hostMemory(): { totalBytes: number; availableBytes: number } {
   } catch {
     // no /proc: free memory is the lower bound that Node knows
   }
-  return { totalBytes: totalmem(), availableBytes };
+  // What a cgroup allows, if it is less. Without a limit Node gives 0, or more than there is.
+  const limitBytes = process.constrainedMemory() || Number.POSITIVE_INFINITY;
+  return {
+    totalBytes: Math.min(totalmem(), limitBytes),
+    availableBytes: Math.min(availableBytes, limitBytes),
+  };
 }
 
 /** What a guest sees of the host's CPU, or may. In the words of /proc/cpuinfo. */

@@ -123,7 +123,7 @@ export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: num
   if (memoryBytes > Math.min(host.totalMemoryBytes, MAX_MEMORY_BYTES)) {
     throw new TsvmError(
       'TSVM_CONFIG',
-      `memory: ${formatBytes(memoryBytes)} is more than this host has (${formatBytes(host.totalMemoryBytes)})`,
+      `memory: ${formatBytes(memoryBytes)} is more than this host has for it (${formatBytes(host.totalMemoryBytes)})`,
       {
         hint: 'give the machine less: --memory 1G',
       },
