@@ -57,7 +57,7 @@ function report(error: unknown, debug: boolean): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0; // --help and --version
     if (error.code === 'commander.help') return EXIT_CODES.usage; // the help was printed for want of a command
-    process.stderr.write(`tsvm: ${error.message.replace(/^error: /, '')}\n`);
+    process.stderr.write(`tsvm: ${error.message.replace(/^error: /, '').replaceAll('\n', ' ')}\n`);
     process.stderr.write('hint: tsvm --help lists the commands, tsvm COMMAND --help its options\n');
     return EXIT_CODES.usage;
   }
