@@ -1,13 +1,22 @@
 /** Saves a machine into a folder. */
+import { realpath } from 'node:fs/promises';
 import { relative } from 'node:path';
 import { TsvmError } from '../errors.js';
 import { readCpu } from '../host/host-facts.js';
 import { packageVersion } from '../host/package-file.js';
-import type { SavedConfig, SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
-import { closeGaps, pagesWithData } from '../snapshot/memory-file.js';
+import {
+  MAX_CHAIN,
+  MAX_PIECES_DIFFERENTIAL,
+  MAX_PIECES_FULL,
+  type SavedConfig,
+  type SnapshotOptions,
+  type SnapshotResult,
+} from '../snapshot/format.js';
+import { closeGaps, limitRuns, pagesWithData } from '../snapshot/memory-file.js';
+import { readChain, readManifest } from '../snapshot/reader.js';
 import { SnapshotWriter } from '../snapshot/writer.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
-import type { KvmMachine } from './kvm-machine.js';
+import type { KvmMachine, Parts } from './kvm-machine.js';
 
 export async function snapshotMachine(
   machine: KvmMachine,
@@ -24,26 +33,28 @@ export async function snapshotMachine(
       hint: 'save it in full: without differential',
     });
   }
+  const below = base === undefined ? [] : await folders(base);
   const writer = await SnapshotWriter.open(addon, directory);
-  if (base !== undefined && base.directory === writer.directory) {
-    await writer.close(false);
-    throw new TsvmError(
-      'TSVM_SNAPSHOT',
-      `${directory}: a differential snapshot cannot replace its own base`,
-      {
-        hint: 'choose another folder',
-      },
-    );
-  }
-  let committed = false;
   try {
+    const here = await realpath(writer.directory);
+    if (below.includes(here)) {
+      throw new TsvmError(
+        'TSVM_SNAPSHOT',
+        `${directory}: a differential snapshot cannot replace its own base`,
+        {
+          hint: 'choose another folder',
+        },
+      );
+    }
     const { pauseMs, memoryBytes, state, disks } = await machine.still('save', async () => {
       const paused = performance.now();
       const state = machine.save(kvm.msrIndexList());
       const disks = [...(await host.disks())];
       // What a base holds may have become zero: then the zeroes count.
       const runs =
-        base === undefined ? closeGaps(pagesWithData(vm.ram, vm.ram.dataPages())) : vm.ram.writtenPages();
+        base === undefined
+          ? limitRuns(closeGaps(pagesWithData(vm.ram, vm.ram.dataPages())), MAX_PIECES_FULL)
+          : limitRuns(vm.ram.writtenPages(), MAX_PIECES_DIFFERENTIAL);
       const memoryBytes = await writer.writeMemory(vm.ram, runs, options.onProgress);
       return { pauseMs: performance.now() - paused, memoryBytes, state, disks };
     });
@@ -59,12 +70,11 @@ export async function snapshotMachine(
         ? {}
         : {
             base: {
-              directory: relative(writer.directory, base.directory),
+              directory: relative(here, below[0] ?? base.directory),
               checksum: base.checksum,
             },
           }),
     });
-    committed = true;
     return {
       directory: writer.directory,
       memoryBytes,
@@ -72,8 +82,35 @@ export async function snapshotMachine(
       totalMs: performance.now() - started,
     };
   } finally {
-    await writer.close(committed);
+    await writer.close();
   }
+}
+
+/**
+ * Where the snapshot that the machine was restored from and those below it really are.
+ *
+ * @throws TsvmError `TSVM_SNAPSHOT` if nothing can be based on it any more.
+ */
+async function folders(base: NonNullable<Parts['origin']>): Promise<string[]> {
+  const manifest = { directory: base.directory, ...(await readManifest(base.directory)) };
+  if (manifest.checksum !== base.checksum) {
+    throw new TsvmError(
+      'TSVM_SNAPSHOT',
+      `${base.directory}, from which the machine was restored, has been replaced since`,
+      { hint: 'save it in full: without differential' },
+    );
+  }
+  const chain = await readChain(manifest);
+  if (chain.length === MAX_CHAIN) {
+    throw new TsvmError(
+      'TSVM_SNAPSHOT',
+      `there are ${MAX_CHAIN - 1} differential snapshots in a row already`,
+      {
+        hint: 'save it in full: without differential',
+      },
+    );
+  }
+  return await Promise.all(chain.map(({ directory }) => realpath(directory)));
 }
 
 function savedConfig(config: MachineConfig): Omit<SavedConfig, 'directory'> {

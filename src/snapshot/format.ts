@@ -12,6 +12,15 @@ export const MANIFEST_NAME = 'machine.json';
 /** Bounds what is parsed. A machine with 64 vCPUs and every slot in use takes 1.5 MiB. */
 export const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;
 
+/** Differential upon differential: each is a file to open and some mappings. */
+export const MAX_CHAIN = 32;
+
+/** Each takes up to two mappings of the 65,530 that a process has by default (vm.max_map_count). */
+export const MAX_PIECES = 16 * 1024;
+/** Of these, at most, in one file: a chain of {@link MAX_CHAIN} can always be restored. */
+export const MAX_PIECES_FULL = 4096;
+export const MAX_PIECES_DIFFERENTIAL: number = Math.floor((MAX_PIECES - MAX_PIECES_FULL) / (MAX_CHAIN - 1));
+
 type DeepReadonly<T> = T extends object ? { readonly [Key in keyof T]: DeepReadonly<T[Key]> } : T;
 
 const u8 = z.int().check(z.minimum(0), z.maximum(0xff));

@@ -29,16 +29,30 @@ export function pagesWithData(ram: Ram, runs: readonly PageRun[]): PageRun[] {
   return found;
 }
 
-/** Fewer runs: short gaps between them are taken in. Only where what is in the gaps reads as zeroes without the file too. */
-export function closeGaps(runs: readonly PageRun[]): PageRun[] {
+/**
+ * Fewer runs: gaps of up to `maxPages` between them are taken in, and written too. In a file that lies over zeroes that
+ * changes nothing, and over another file only its size.
+ */
+export function closeGaps(runs: readonly PageRun[], maxPages: number = MAX_GAP_PAGES): PageRun[] {
   const closed: { first: number; count: number }[] = [];
   for (const { first, count } of runs) {
     const last = closed.at(-1);
-    if (last !== undefined && first - (last.first + last.count) <= MAX_GAP_PAGES)
+    if (last !== undefined && first - (last.first + last.count) <= maxPages)
       last.count = first + count - last.first;
     else closed.push({ first, count });
   }
   return closed;
+}
+
+/** At most `most` runs, the shortest gaps taken in. */
+export function limitRuns(runs: readonly PageRun[], most: number): readonly PageRun[] {
+  if (runs.length <= most) return runs;
+  const gaps = runs.slice(1).map(({ first }, i) => {
+    const before = runs[i] as PageRun;
+    return first - (before.first + before.count);
+  });
+  gaps.sort((a, b) => a - b);
+  return closeGaps(runs, gaps[runs.length - most - 1]);
 }
 
 /** Writes pages to their places. The guest must not run. */

@@ -1,15 +1,19 @@
 /** Opens a snapshot's folder, checks that it is whole and fits this host, and makes its memory a base for machines. */
 import { createHash } from 'node:crypto';
-import { type FileHandle, open } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { constants } from 'node:fs';
+import { type FileHandle, open, realpath } from 'node:fs/promises';
+import { basename, join, resolve } from 'node:path';
 import type * as z from 'zod/mini';
 import { TsvmError } from '../errors.js';
 import { describeFileError } from '../host/files.js';
+import { hostMemory } from '../host/host-facts.js';
 import type { FilePiece, RamBase } from '../kvm/ram.js';
-import { PAGE_BYTES } from '../util/units.js';
+import { formatBytes, PAGE_BYTES } from '../util/units.js';
 import {
   MANIFEST_NAME,
+  MAX_CHAIN,
   MAX_MANIFEST_BYTES,
+  MAX_PIECES,
   manifestSchema,
   type SavedMemory,
   SNAPSHOT_FORMAT,
@@ -17,8 +21,8 @@ import {
 } from './format.js';
 import { hashPages, stampOf } from './memory-file.js';
 
-/** Differential upon differential: each is a file to open and some mappings. */
-const MAX_CHAIN = 32;
+/** A snapshot that is replaced while it is opened is opened anew. */
+const MAX_TRIES = 10;
 
 export interface OpenedSnapshot {
   readonly directory: string;
@@ -28,6 +32,13 @@ export interface OpenedSnapshot {
   readonly memory: RamBase;
 }
 
+/** A snapshot's folder, and what its `machine.json` says. */
+export interface Manifest {
+  readonly directory: string;
+  readonly checksum: string;
+  readonly snapshot: Snapshot;
+}
+
 /**
  * Reads a snapshot and those it is based on.
  *
@@ -35,33 +46,64 @@ export interface OpenedSnapshot {
  */
 export async function openSnapshot(path: string): Promise<OpenedSnapshot> {
   const directory = resolve(path);
+  let top = { directory, ...(await readManifest(directory)) };
+  for (let tries = 1; ; tries++) {
+    try {
+      return await openFrom(top);
+    } catch (error) {
+      const now = await readManifest(directory);
+      if (now.checksum === top.checksum || tries === MAX_TRIES) throw error;
+      top = { directory, ...now };
+    }
+  }
+}
+
+async function openFrom(top: Manifest): Promise<OpenedSnapshot> {
   const files: FileHandle[] = [];
   try {
-    const { checksum, snapshot } = await readManifest(directory);
     const pieces: FilePiece[] = [];
-    let at = { directory, snapshot };
-    for (let depth = 1; ; depth++) {
-      const file = await openMemory(at.directory, at.snapshot.memory);
+    for (const { directory, snapshot } of await readChain(top)) {
+      const file = await openMemory(directory, snapshot.memory);
       files.push(file);
       // The base first: what comes later is mapped over it.
-      pieces.unshift(...piecesOf(file, at.snapshot.memory));
-      const { base } = at.snapshot;
-      if (base === undefined) break;
-      if (depth === MAX_CHAIN)
-        throw refused(directory, `more than ${MAX_CHAIN} differential snapshots in a row`);
-      const below = resolve(at.directory, base.directory);
-      const read = await readManifest(below);
-      if (read.checksum !== base.checksum)
-        throw refused(at.directory, `the snapshot it is based on, ${below}, has been replaced since`);
-      if (read.snapshot.memory.bytes !== snapshot.memory.bytes)
-        throw refused(at.directory, `the snapshot it is based on, ${below}, has another size of memory`);
-      at = { directory: below, snapshot: read.snapshot };
+      pieces.unshift(...piecesOf(file, snapshot.memory));
     }
-    return { directory, checksum, snapshot, memory: fileBase(files, pieces) };
+    return { ...top, memory: fileBase(files, pieces) };
   } catch (error) {
     for (const file of files) await file.close();
     throw error;
   }
+}
+
+/**
+ * `top`, what it is based on, and so on to one that is whole.
+ *
+ * @throws TsvmError `TSVM_SNAPSHOT`
+ */
+export async function readChain(top: Manifest): Promise<Manifest[]> {
+  const chain = [top];
+  let pieces = 0;
+  for (let at = top; ; ) {
+    pieces += at.snapshot.memory.pages.length;
+    if (pieces > MAX_PIECES) throw refused(top.directory, `its memory is in more than ${MAX_PIECES} pieces`);
+    const { base } = at.snapshot;
+    if (base === undefined) return chain;
+    if (chain.length === MAX_CHAIN)
+      throw refused(top.directory, `more than ${MAX_CHAIN} differential snapshots in a row`);
+    const below = await resolveBase(at.directory, base.directory);
+    const read = await readManifest(below);
+    if (read.checksum !== base.checksum)
+      throw refused(at.directory, `the snapshot it is based on, ${below}, has been replaced since`);
+    if (read.snapshot.memory.bytes !== top.snapshot.memory.bytes)
+      throw refused(at.directory, `the snapshot it is based on, ${below}, has another size of memory`);
+    at = { directory: below, ...read };
+    chain.push(at);
+  }
+}
+
+/** From where the folder is, not from where a link to it is. */
+async function resolveBase(directory: string, base: string): Promise<string> {
+  return resolve(await realpath(directory).catch(() => directory), base);
 }
 
 function fileBase(files: readonly FileHandle[], pieces: readonly FilePiece[]): RamBase {
@@ -89,7 +131,7 @@ export async function readManifest(directory: string): Promise<{ checksum: strin
   const path = join(directory, MANIFEST_NAME);
   let text: string;
   try {
-    const file = await open(path);
+    const file = await openRegular(directory, path);
     try {
       const { size } = await file.stat();
       if (size > MAX_MANIFEST_BYTES) throw refused(directory, `${MANIFEST_NAME} is ${size} bytes long`);
@@ -125,7 +167,7 @@ function checkManifest(directory: string, text: string): { checksum: string; sna
   }
   // The text from the first field on is what was hashed; parsing and printing it again gives the same.
   const sum = createHash('sha256')
-    .update(JSON.stringify(snapshot) ?? '')
+    .update(textOf(snapshot) ?? '')
     .digest('hex');
   if (sum !== checksum) throw refused(directory, `${MANIFEST_NAME} is damaged: its checksum does not fit`);
   const checked = manifestSchema.safeParse(data);
@@ -133,11 +175,23 @@ function checkManifest(directory: string, text: string): { checksum: string; sna
     const issue = checked.error.issues[0];
     throw refused(directory, `${MANIFEST_NAME}: ${issue?.path.join('.')}: ${issue?.message}`);
   }
-  checkPages(directory, checked.data.snapshot.memory);
+  checkPages(directory, checked.data.snapshot);
   return checked.data;
 }
 
-function checkPages(directory: string, memory: SavedMemory): void {
+/** As JSON; undefined if it is nested too deep to be a snapshot. */
+function textOf(snapshot: unknown): string | undefined {
+  try {
+    return JSON.stringify(snapshot);
+  } catch (error) {
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  }
+}
+
+function checkPages(directory: string, { memory, config }: Snapshot): void {
+  if (memory.bytes !== config.memoryBytes)
+    throw refused(directory, `it has ${memory.bytes} bytes of memory, not ${config.memoryBytes}`);
   let end = 0;
   for (const [first, count] of memory.pages) {
     if (first < end || (first + count) * PAGE_BYTES > memory.bytes)
@@ -150,8 +204,9 @@ async function openMemory(directory: string, memory: SavedMemory): Promise<FileH
   const path = join(directory, memory.file);
   let file: FileHandle;
   try {
-    file = await open(path);
+    file = await openRegular(directory, path);
   } catch (cause) {
+    if (cause instanceof TsvmError) throw cause;
     throw new TsvmError(
       'TSVM_SNAPSHOT',
       `${directory}: its memory file ${memory.file} cannot be opened: ${describeFileError(cause)}`,
@@ -166,13 +221,33 @@ async function openMemory(directory: string, memory: SavedMemory): Promise<FileH
     if (stamp.bytes !== memory.bytes)
       throw refused(directory, `${memory.file} is ${stamp.bytes} bytes long, not ${memory.bytes}`);
     const untouched = stamp.inode === memory.stamp.inode && stamp.ctimeNs === memory.stamp.ctimeNs;
-    if (!untouched && (await hashPages(file, memory.pages)) !== memory.sha256)
-      throw refused(directory, `${memory.file} is damaged: its checksum does not fit`);
+    if (!untouched) await checkContents(directory, file, memory);
     return file;
   } catch (error) {
     await file.close();
     throw error;
   }
+}
+
+async function checkContents(directory: string, file: FileHandle, memory: SavedMemory): Promise<void> {
+  const { totalBytes } = hostMemory();
+  // Before hours go by over a file of holes.
+  if (memory.bytes > totalBytes) {
+    throw refused(
+      directory,
+      `it needs ${formatBytes(memory.bytes)} of memory, and this host has ${formatBytes(totalBytes)}`,
+    );
+  }
+  if ((await hashPages(file, memory.pages)) !== memory.sha256)
+    throw refused(directory, `${memory.file} is damaged: its checksum does not fit`);
+}
+
+/** Opens a file that must be one: a pipe would keep us waiting, and a device might never end. */
+async function openRegular(directory: string, path: string): Promise<FileHandle> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  if ((await file.stat()).isFile()) return file;
+  await file.close();
+  throw refused(directory, `${basename(path)} is not a file`);
 }
 
 export function refused(directory: string, why: string): TsvmError {

@@ -3,7 +3,7 @@ import { createHash, randomBytes } from 'node:crypto';
 import { constants } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
-import { TsvmError } from '../errors.js';
+import { isErrnoError, TsvmError } from '../errors.js';
 import { describeFileError } from '../host/files.js';
 import type { PageRun, Ram } from '../kvm/ram.js';
 import type { NativeAddon } from '../native/binding.js';
@@ -27,6 +27,7 @@ export class SnapshotWriter {
   readonly #memoryName: string;
   #pages: SavedMemory['pages'] = [];
   #bytes = 0;
+  #committed = false;
 
   private constructor(directory: string, folder: FileHandle, memory: FileHandle, memoryName: string) {
     this.directory = directory;
@@ -94,17 +95,33 @@ export class SnapshotWriter {
         await file.close();
       }
       await rename(temporary, join(this.directory, MANIFEST_NAME));
-      await this.#folder.sync();
-      await removeLeftovers(this.directory, this.#memoryName);
+      this.#committed = true;
+      await syncFolder(this.#folder);
+      // The next save tries again.
+      await removeLeftovers(this.directory, this.#memoryName).catch(() => {});
       return checksum;
     });
   }
 
-  /** After `commit`, or instead of it. */
-  async close(committed: boolean): Promise<void> {
-    await this.#memory.close();
-    if (!committed) await rm(join(this.directory, this.#memoryName), { force: true });
-    await this.#folder.close();
+  /** After `commit`, or instead of it: then nothing of this save is left. */
+  async close(): Promise<void> {
+    try {
+      await this.#memory.close();
+      if (this.#committed) return;
+      for (const name of [this.#memoryName, `${MANIFEST_NAME}.new`])
+        await rm(join(this.directory, name), { force: true });
+    } finally {
+      await this.#folder.close();
+    }
+  }
+}
+
+/** So that the new name survives a crash of the host, where the file system can promise that. */
+async function syncFolder(folder: FileHandle): Promise<void> {
+  try {
+    await folder.sync();
+  } catch (error) {
+    if (!isErrnoError(error) || error.code !== 'EINVAL') throw error;
   }
 }
 
