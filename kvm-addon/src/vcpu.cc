@@ -34,6 +34,7 @@ Napi::Function Vcpu::Define(Napi::Env env) {
        InstanceMethod<&Vcpu::SetCpuid>("setCpuid"), InstanceMethod<&Vcpu::GetMsrs>("getMsrs"),
        InstanceMethod<&Vcpu::SetMsrs>("setMsrs"), InstanceMethod<&Vcpu::SetGuestDebug>("setGuestDebug"),
        InstanceMethod<&Vcpu::Translate>("translate"), InstanceMethod<&Vcpu::Nmi>("nmi"),
+       InstanceMethod<&Vcpu::KvmclockCtrl>("kvmclockCtrl"),
        InstanceMethod<&Vcpu::ReadStats>("readStats"), InstanceMethod<&Vcpu::Close>("close")});
 }
 
@@ -232,6 +233,10 @@ Napi::Value Vcpu::Translate(const Napi::CallbackInfo& info) {
   IOCTL(env, StoppedFd(env, "KVM_TRANSLATE"), KVM_TRANSLATE, &translation);
   if (!translation.valid) return env.Undefined();
   return Napi::Number::New(env, static_cast<double>(translation.physical_address));
+}
+
+void Vcpu::KvmclockCtrl(const Napi::CallbackInfo& info) {
+  IOCTL(info.Env(), StoppedFd(info.Env(), "KVM_KVMCLOCK_CTRL"), KVM_KVMCLOCK_CTRL, 0UL);
 }
 
 void Vcpu::Nmi(const Napi::CallbackInfo& info) {

@@ -52,6 +52,7 @@ class Vcpu : public Napi::ObjectWrap<Vcpu>, private Postable, private VcpuThread
   void SetGuestDebug(const Napi::CallbackInfo& info);
   Napi::Value Translate(const Napi::CallbackInfo& info);
   void Nmi(const Napi::CallbackInfo& info);
+  void KvmclockCtrl(const Napi::CallbackInfo& info);
   Napi::Value ReadStats(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo&) { CloseAndDetach(); }
 

@@ -73,6 +73,7 @@ export const KVM_MEM_READONLY = 2;
 
 export const KVM_PIT_SPEAKER_DUMMY = 1;
 
+export const MSR_IA32_TSC = 0x10;
 export const MSR_IA32_APICBASE = 0x1b;
 export const MSR_IA32_MISC_ENABLE = 0x1a0;
 export const MSR_IA32_MISC_ENABLE_FAST_STRING = 1n;

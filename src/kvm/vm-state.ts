@@ -4,9 +4,10 @@
  * KVM's structures are kept whole, as base64 of their bytes: they are KVM's business, versioned by its ABI, and what must
  * fit (the host's CPU, the profile) is checked by whoever reads a snapshot.
  */
-import { isErrnoError } from '../errors.js';
+import { isErrnoError, TsvmError } from '../errors.js';
 import type { NativeVcpu, VcpuStruct } from '../native/binding.js';
 import { checkState } from '../util/state.js';
+import { MSR_IA32_TSC } from './constants.js';
 import { kvmCall } from './kvm.js';
 import type { Vm } from './vm.js';
 
@@ -94,6 +95,7 @@ export function restoreVmState(vm: Vm, state: VmState): void {
       const { structs, msrs } = state.vcpus[i] as VcpuState;
       setStruct(vcpu, 'kvm_lapic_state', structs.kvm_lapic_state);
       writeMsrs(vcpu, msrs);
+      checkTsc(vcpu, msrs);
       for (const name of AFTER_MSRS) setStruct(vcpu, name, structs[name]);
     });
   });
@@ -117,4 +119,32 @@ function writeMsrs(vcpu: NativeVcpu, msrs: readonly (readonly [number, string])[
   const values = BigUint64Array.from(msrs, ([, value]) => BigInt(`0x${value}`));
   for (let from = 0; from < indices.length; )
     from += vcpu.setMsrs(indices.subarray(from), values.subarray(from)) + 1;
+}
+
+/**
+ * A KVM that cannot set the guest's time stamp counter lets it see the host's, which starts anew when the host does. Forward
+ * is no harm: time that passed. Backwards, the guest's clocks would stand still until it is there again.
+ */
+function checkTsc(vcpu: NativeVcpu, msrs: readonly (readonly [number, string])[]): void {
+  const saved = msrs.find(([index]) => index === MSR_IA32_TSC);
+  const [now] = vcpu.getMsrs(Uint32Array.of(MSR_IA32_TSC));
+  if (saved === undefined || now === undefined || now >= BigInt(`0x${saved[1]}`)) return;
+  throw new TsvmError(
+    'TSVM_SNAPSHOT',
+    'it was saved before this host was started, and this KVM cannot set clocks back',
+    {
+      hint: 'save the machine again',
+    },
+  );
+}
+
+/** Tells guests that look for it (kvm-clock) that time they cannot account for is no stall. */
+export function announceStandstill(vm: Vm): void {
+  for (const vcpu of vm.vcpus) {
+    try {
+      vcpu.kvmclockCtrl();
+    } catch (error) {
+      if (!isRefused(error)) throw error; // the guest has no kvm-clock
+    }
+  }
 }

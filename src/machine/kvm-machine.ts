@@ -4,7 +4,7 @@ import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';
 import type { ExitAssist, HostProfile } from '../kvm/profiles/profile.js';
 import type { Vm } from '../kvm/vm.js';
-import { restoreVmState, saveVmState } from '../kvm/vm-state.js';
+import { announceStandstill, restoreVmState, saveVmState } from '../kvm/vm-state.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { NativeAddon, NativeKvm, NativeVcpu } from '../native/binding.js';
 import type { SavedState, SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
@@ -210,6 +210,7 @@ export class KvmMachine implements Machine {
     if (this.#isStill) await this.#still;
     // Of a `pause` and a `resume` that overlap, the later one counts.
     if (this.#resumeWanted !== wish || this.#end !== undefined) return;
+    announceStandstill(this.parts.vm);
     this.#setState('running');
     this.#run();
   }
@@ -253,6 +254,7 @@ export class KvmMachine implements Machine {
     const { vm, platform } = this.parts;
     restoreVmState(vm, state.vm);
     platform.restore(state.platform);
+    announceStandstill(vm);
     this.terminal.write(Buffer.from(state.typed, 'base64'));
     for (const vcpu of vm.vcpus) this.#assist?.resume?.(vcpu);
     this.#timeline.mark('restored');

@@ -191,6 +191,8 @@ export interface NativeVcpu {
   translate(linearAddress: bigint): number | undefined;
   /** KVM_INTERRUPT is absent: the irqchip is in the kernel. KVM_NMI: */
   nmi(): void;
+  /** KVM_KVMCLOCK_CTRL: tells the guest that it stood still. EINVAL if it has no kvm-clock. */
+  kvmclockCtrl(): void;
   /** As the VM's. The first call throws EBUSY while running, since it opens; later ones do not. */
   readStats(): Uint8Array;
   /** Kicks and joins the thread, unmaps the run page. */
