@@ -5,14 +5,18 @@ import { bootInstructions } from './system/boot-instructions.js';
 import { bootTime } from './system/boot-time.js';
 import { diskThroughput } from './system/disk-throughput.js';
 import { exits } from './system/exits.js';
+import { fork } from './system/fork.js';
 import { idleCpu } from './system/idle-cpu.js';
 import { memory } from './system/memory.js';
+import { restore } from './system/restore.js';
 import { serialThroughput } from './system/serial-throughput.js';
 
 export const benchmarks: readonly Benchmark[] = [
   bootInstructions,
   bootTime,
   exits,
+  restore,
+  fork,
   memory,
   idleCpu,
   serialThroughput,

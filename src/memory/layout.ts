@@ -11,7 +11,8 @@
  * 0x0002_0000  kernel command line
  * 0x0009_FC00  MP table (start of the EBDA)
  * 0x000A_0000  - 0x000F_FFFF  legacy hole: not RAM to the guest
- * 0x000E_0000  ACPI RSDP and tables; with a foreign firmware: a copy of its last 128 KiB
+ * 0x000C_0000  with a foreign firmware: a copy of its last 256 KiB
+ * 0x000E_0000  ACPI RSDP and tables
  * 0x000F_0000  MP configuration table, if it is too long for the EBDA
  * 0x0010_0000  kernel, at the address its image asks for
  *              initramfs, as high as it fits

@@ -13,11 +13,11 @@ const hasBinutils = ['as', 'ld', 'objcopy'].every((tool) => spawnSync(tool, ['--
 if (!hasBinutils) console.warn('binutils are missing: firmware/ is not assembled again');
 
 describe('loadFirmware()', () => {
-  it('ends at 4 GiB, with its last 128 KiB below 1 MiB too', () => {
-    const bytes = new Uint8Array(256 * KIB).map((_, i) => i >>> 10);
+  it('ends at 4 GiB, with its last 256 KiB below 1 MiB too', () => {
+    const bytes = new Uint8Array(512 * KIB).map((_, i) => i >>> 11);
     const { rom, lowCopy } = loadFirmware(bytes);
-    expect(rom.addr).toBe(0xfffc_0000);
-    expect(lowCopy?.addr).toBe(0xe0000);
+    expect(rom.addr).toBe(0xfff8_0000);
+    expect(lowCopy?.addr).toBe(0xc0000);
     expect(lowCopy?.bytes[0]).toBe(128);
   });
 
