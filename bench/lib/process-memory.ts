@@ -8,6 +8,8 @@ export interface ProcessMemory {
   readonly privateBytes: number;
   /** Resident pages of the machines' RAM. */
   readonly guestBytes: number;
+  /** Of these, copies that a restored or forked machine has of its own. */
+  readonly guestCopiedBytes: number;
   readonly threads: number;
   readonly fds: number;
 }
@@ -19,23 +21,27 @@ export function readProcessMemory(): ProcessMemory {
   let pss = 0;
   let own = 0;
   let guest = 0;
+  let copied = 0;
   let isGuest = false;
   for (const line of readFileSync('/proc/self/smaps', 'utf8').split('\n')) {
     if (/^[0-9a-f]+-[0-9a-f]+ /.test(line)) {
       isGuest = GUEST_MAPPING.test(line);
       continue;
     }
-    const match = /^(Pss|Rss|Private_Clean|Private_Dirty): +(\d+) kB/.exec(line);
+    const match = /^(Pss|Rss|Private_Clean|Private_Dirty|Anonymous): +(\d+) kB/.exec(line);
     if (match === null) continue;
     const bytes = Number(match[2]) * 1024;
-    if (isGuest) guest += match[1] === 'Rss' ? bytes : 0;
-    else if (match[1] === 'Pss') pss += bytes;
-    else if (match[1] !== 'Rss') own += bytes;
+    if (isGuest) {
+      if (match[1] === 'Rss') guest += bytes;
+      else if (match[1] === 'Anonymous') copied += bytes;
+    } else if (match[1] === 'Pss') pss += bytes;
+    else if (match[1]?.startsWith('Private') === true) own += bytes;
   }
   return {
     pssBytes: pss,
     privateBytes: own,
     guestBytes: guest,
+    guestCopiedBytes: copied,
     threads: readdirSync('/proc/self/task').length,
     fds: readdirSync('/proc/self/fd').length,
   };
