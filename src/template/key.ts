@@ -24,10 +24,11 @@ export async function templateKey(config: MachineConfig): Promise<string> {
   const disks = devices
     .map(({ config: device }) => device?.['path'])
     .filter((path) => typeof path === 'string');
+  const profile = detectProfile(readHostFacts());
   const facts = {
     format: SNAPSHOT_FORMAT,
     tsvm: packageVersion(),
-    profile: detectProfile(readHostFacts()).name,
+    profile: [profile.name, profile.kernelParameters],
     cpu: readCpu(),
     files: await Promise.all([kernel, initrd, ...disks].map(fileIdentity)),
     devices: devices.map((device) => [device.kind, device.config]),

@@ -31,7 +31,15 @@ export const pvm: HostProfile = {
   // emulator cannot execute what they promise.
   // Write-protecting the kernel's text costs the interpreter a million instructions.
   // tick_stretch is the default guest's (guests/kernel/default/patches/0009); other kernels ignore it.
-  kernelParameters: ['noxsave', 'clearcpuid=smap,cx16,popcnt', 'rodata=off', 'tick_stretch=10'],
+  // The time stamp counter is the host's and cannot be set: by it, a restored guest's clocks would jump by the time that it was
+  // saved, and the kernel would account for every second of it.
+  kernelParameters: [
+    'noxsave',
+    'clearcpuid=smap,cx16,popcnt',
+    'rodata=off',
+    'tick_stretch=10',
+    'clocksource=kvm-clock',
+  ],
   limitations: [
     'booting takes seconds, because the guest kernel is interpreted',
     '32-bit system calls (int 0x80) do not work in guests',
