@@ -52,6 +52,8 @@ export async function forkMachine(parent: KvmMachine, count: number): Promise<Kv
       return saved;
     });
     for (const [i, child] of children.entries()) await bear(parent, child, hosts[i] as MachineHost, state);
+    // Not before all are there: those that run would take the CPUs that the others are made on.
+    for (const { machine } of children) await machine.start();
   } catch (error) {
     await Promise.all(children.map(({ machine }) => machine.stop()));
     await Promise.all(hosts.map((unborn) => unborn.close()));
@@ -106,5 +108,4 @@ async function bear(parent: KvmMachine, child: Child, host: MachineHost, state: 
   const parts = await assemble(machine, { config, addon, ...prepared, host });
   machine.attach({ ...parts, cmdline });
   machine.restore(state);
-  await machine.start();
 }
