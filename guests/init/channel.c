@@ -12,29 +12,41 @@ enum { CONTROL = 1, IN, OUT, ERR, PORTS };
 enum {
   MESSAGE_BYTES = 256 * 1024, /* of one message from the host: a command with its environment; untouched bss */
   CHANNEL_WAIT_MS = 5000,     /* for the ports to appear */
-  INPUT_BYTES = 32 * 1024,    /* moved to the command's standard input at a time */
-  SPLICE_BYTES = 32 * 1024,   /* moved from its output: fewer pages than a port's queue has entries */
+  FLOW_BYTES = 32 * 1024,     /* moved at a time: as much as the kernel puts into one buffer of a port */
   PAGE = 4096,
 };
 
-/* Our ends: of the ports, and (IN, OUT, ERR) of the command's pipes. */
 static int ports[PORTS];
-static int pipes[PORTS];
 static int signals, console, random = -1;
 static long command;
 
 static char message[4 + MESSAGE_BYTES];
 static ulong have; /* bytes of messages so far */
 
-static char input[INPUT_BYTES];
-static ulong input_from, input_to;
+/* One of the command's streams; at to end is what has come in and not gone out. */
+struct flow {
+  int from, to;
+  int used;
+  ulong at, end;
+  char *bytes;
+};
+static char buffers[PORTS][FLOW_BYTES];
+static struct flow flows[PORTS];
 
-static struct pollfd wanted[5];
-static struct pollfd *const on_signal = &wanted[0], *const on_control = &wanted[1], *const on_input = &wanted[2];
+/* What is waited for: a signal, a message, and by their numbers the flows. */
+enum { SIGNALS = 0 };
+static struct pollfd wanted[PORTS];
 
-static void watch(struct pollfd *entry, int fd, short events) {
-  entry->fd = fd;
-  entry->events = events;
+/* Waits for bytes to come in, or for room to put them. */
+static void watch(struct flow *flow, struct pollfd *entry) {
+  int full = flow->at < flow->end;
+  entry->fd = full ? flow->to : flow->from;
+  entry->events = full ? POLLOUT : POLLIN;
+}
+
+/* No page of ours is met for the first time after the machine was saved. */
+static void touch(char *from, const char *to) {
+  for (; from < to; from += PAGE) *(volatile char *)from = *from;
 }
 
 /* --- set-up ----------------------------------------------------------------------------------------------------- */
@@ -66,14 +78,14 @@ static void make_pipes(void) {
     int theirs = n != IN;
     SYS2(dup2, ends[theirs], n - IN);
     SYS1(close, ends[theirs]);
-    pipes[n] = ends[!theirs];
+    int ours = ends[!theirs];
+    SYS3(fcntl, ours, F_SETFL, O_NONBLOCK);
+    flows[n].from = n == IN ? ports[n] : ours;
+    flows[n].to = n == IN ? ours : ports[n];
+    flows[n].bytes = buffers[n];
+    touch(buffers[n], buffers[n] + PAGE);
+    watch(&flows[n], &wanted[n]);
   }
-  SYS3(fcntl, pipes[IN], F_SETFL, O_NONBLOCK);
-}
-
-/* No page of ours is met for the first time after the machine was saved. */
-static void touch(char *from, const char *to) {
-  for (; from < to; from += PAGE) *(volatile char *)from = *from;
 }
 
 extern char _start[], _edata[];
@@ -156,78 +168,59 @@ static void obey_all(void) {
 
 /* --- the command's input and output ------------------------------------------------------------------------------- */
 
-static void end_input(void) {
-  SYS1(close, pipes[IN]);
-  watch(on_input, -1, 0);
+/* Nothing goes this way any more: the command sees the end of its input, or gets SIGPIPE. */
+static void end_flow(int n) {
+  SYS1(close, n == IN ? flows[n].to : flows[n].from);
+  wanted[n].fd = -1;
 }
 
-static void pass_input(void) {
-  ssize n = SYS3(write, pipes[IN], input + input_from, input_to - input_from);
-  if (n > 0) input_from += (ulong)n;
-  if (n < 0 && n != -EAGAIN) { /* nobody reads it: neither does anybody from the host */
-    end_input();
-    SYS1(close, ports[IN]);
-  } else if (input_from < input_to) {
-    watch(on_input, pipes[IN], POLLOUT);
+static void put(int n) {
+  struct flow *flow = &flows[n];
+  ssize done = SYS3(write, flow->to, flow->bytes + flow->at, flow->end - flow->at);
+  if (done > 0) flow->at += (ulong)done;
+  if (done < 0 && done != -EAGAIN && done != -ENOMEM) {
+    end_flow(n);
+    if (n == IN) SYS1(close, flow->from); /* the command reads no more: so the host need not write */
   } else {
-    watch(on_input, ports[IN], POLLIN);
+    watch(flow, &wanted[n]);
   }
 }
 
-static void take_input(void) {
-  ssize n;
-  input_from = input_to = 0;
-  do {
-    n = SYS3(read, ports[IN], input + input_to, sizeof input - input_to);
-    if (n > 0) input_to += (ulong)n;
-  } while (n == PAGE && input_to < sizeof input); /* a full buffer: another may follow */
-  if (input_to) pass_input();
-  else if (n == 0) end_input();
-}
-
-static void move_input(void) {
-  static int ours_closed;
-  if (!ours_closed) { /* our copy of the reading end: with it, a write would never fail */
-    SYS1(close, 0);
-    ours_closed = 1;
-  }
-  if (on_input->fd == ports[IN]) take_input();
-  else pass_input();
-}
-
-/* The entry of `n` is for its pipe, or for its port when that was full. */
-static struct pollfd *on_output(int n) {
-  return &wanted[n];
-}
-
-/* Returns how many bytes went. */
-static ulong move_output(int n, ulong most) {
-  struct pollfd *entry = on_output(n);
-  if (entry->fd == ports[n] && !(entry->revents & POLLOUT)) { /* the host has closed it: SIGPIPE for who writes */
-    SYS1(close, pipes[n]);
-    watch(entry, -1, 0);
+/* Moves up to `most` bytes; returns how many came in. */
+static ulong move(int n, ulong most) {
+  struct flow *flow = &flows[n];
+  if (wanted[n].fd == flow->to) {
+    if (wanted[n].revents & POLLOUT) put(n);
+    else end_flow(n); /* the host has closed the port */
     return 0;
   }
-  long moved = SYS6(splice, pipes[n], 0, ports[n], 0, most, 2 /* SPLICE_F_NONBLOCK */);
-  if (moved == -EAGAIN) watch(entry, ports[n], POLLOUT);
-  else watch(entry, pipes[n], POLLIN);
-  return moved > 0 ? (ulong)moved : 0;
+  if (n == IN && !flow->used) SYS1(close, 0); /* our copy of the reading end: with it, a write would never fail */
+  flow->used = 1;
+  flow->at = flow->end = 0;
+  ssize got;
+  do {
+    got = SYS3(read, flow->from, flow->bytes + flow->end, most - flow->end);
+    if (got > 0) flow->end += (ulong)got;
+  } while (n == IN && got == PAGE && flow->end < most); /* a whole buffer: another may follow */
+  if (flow->end) put(n);
+  else if (got == 0) end_flow(n);
+  return flow->end;
 }
 
 /* What the command had written by its end; a program that it left behind may go on writing for ever. */
 static void drain(int n) {
-  struct pollfd *entry = on_output(n);
+  struct flow *flow = &flows[n];
+  struct pollfd *entry = &wanted[n];
   int left = 0;
-  if (entry->fd < 0 || (entry->fd == pipes[n] && !entry->revents)) return;
-  SYS3(ioctl, pipes[n], FIONREAD, &left);
-  while (left > 0 && entry->fd >= 0) {
-    if (entry->fd == ports[n]) {
+  if (entry->fd == flow->to || entry->revents) SYS3(ioctl, flow->from, FIONREAD, &left);
+  while (entry->fd == flow->to || (entry->fd >= 0 && left > 0)) {
+    if (entry->fd == flow->to) {
       struct pollfd either[2] = {*entry, {ports[CONTROL], 0, 0}};
       SYS3(poll, either, 2, -1);
       if (either[1].revents & POLLHUP) return;
       entry->revents = either[0].revents;
     }
-    left -= (int)move_output(n, left < SPLICE_BYTES ? (ulong)left : SPLICE_BYTES);
+    left -= (int)move(n, (ulong)left < FLOW_BYTES ? (ulong)left : FLOW_BYTES);
   }
 }
 
@@ -270,18 +263,17 @@ static int signalled(void) {
 
 static __attribute__((noreturn)) void supervise(const struct options *options) {
   for (;;) {
-    SYS3(poll, wanted, 5, -1);
-    if (on_signal->revents) {
+    SYS3(poll, wanted, PORTS, -1);
+    if (wanted[SIGNALS].revents) {
       int status = signalled();
       if (status >= 0) done(status, options->tty);
     }
-    if (on_control->revents) {
+    if (wanted[CONTROL].revents) {
       if (!read_more()) finish(128 + SIGKILL, 0);
       obey_all();
     }
-    if (on_input->revents) move_input();
-    for (int n = OUT; n <= ERR; n++)
-      if (on_output(n)->revents) move_output(n, SPLICE_BYTES);
+    for (int n = IN; n <= ERR; n++)
+      if (wanted[n].revents) move(n, FLOW_BYTES);
   }
 }
 
@@ -298,18 +290,13 @@ static __attribute__((noreturn)) void run_command(void) {
     SAY("this machine has no terminal");
     options.tty = 0;
   }
-  watch(on_signal, signals, POLLIN);
-  watch(on_control, ports[CONTROL], POLLIN);
   if (options.tty) {
     for (int n = 0; n < 3; n++) SYS2(dup2, console, n);
     use_terminal(&options);
-    for (int n = IN; n <= ERR; n++) watch(&wanted[n], -1, 0);
+    for (int n = IN; n <= ERR; n++) wanted[n].fd = -1;
     out(PORT_MARK, MARK_EXEC);
-  } else {
-    if (options.no_stdin) end_input();
-    else watch(on_input, ports[IN], POLLIN);
-    watch(on_output(OUT), pipes[OUT], POLLIN);
-    watch(on_output(ERR), pipes[ERR], POLLIN);
+  } else if (options.no_stdin) {
+    end_flow(IN);
   }
   command = start(&options);
   drop_message(size);
@@ -337,11 +324,12 @@ void serve_channel(void) {
   make_pipes();
   const ulong set = 1ul << (SIGCHLD - 1) | 1ul << (SIGUSR1 - 1) | 1ul << (SIGUSR2 - 1) | 1ul << (SIGTERM - 1);
   signals = (int)SYS4(signalfd4, -1, &set, sizeof set, O_CLOEXEC);
+  wanted[SIGNALS] = (struct pollfd){signals, POLLIN, 0};
+  wanted[CONTROL] = (struct pollfd){ports[CONTROL], POLLIN, 0};
   random = (int)SYS3(open, "/dev/urandom", O_RDONLY | O_CLOEXEC, 0);
   shorten_search();
   touch(_start, _edata);
   touch(message, message + 2 * PAGE);
-  touch(input, input + PAGE);
   touch((char *)args, (char *)(args + 1));
   out(PORT_MARK, MARK_READY);
   run_command();

@@ -77,9 +77,13 @@ export class Port implements PortControl {
 
   input(bytes: Uint8Array): number {
     if (this.#closed) return bytes.length;
-    const taken = this.#pending.push(bytes);
+    let taken = 0;
+    for (let more = 1; more > 0 && taken < bytes.length; taken += more) {
+      more = this.#pending.push(bytes.subarray(taken));
+      this.receive();
+    }
+    // Only now, so that `onDrain` never comes from within.
     this.#refusedInput ||= taken < bytes.length;
-    this.receive();
     return taken;
   }
 

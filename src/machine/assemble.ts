@@ -34,7 +34,7 @@ export async function assemble(
   const { cleanup } = machine;
   const devices = [];
   cleanup.defer(() => host.close());
-  const channel = config.channel === true ? new MachineChannel() : undefined;
+  const channel = config.channel === true ? new MachineChannel(config) : undefined;
   const deviceHost: Host = { ...host, openPort: (name) => portOf(channel, name) };
   for (const request of [...consoleRequests(config), ...(config.devices ?? [])]) {
     const device = await request.open(deviceHost);

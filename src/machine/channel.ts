@@ -6,7 +6,7 @@ import { Readable, Writable } from 'node:stream';
 import type { PortControl, PortHost } from '../devices/host.js';
 import { TsvmError } from '../errors.js';
 import { commandOptions } from './boot.js';
-import type { GuestCommand } from './config.js';
+import type { GuestCommand, MachineConfig } from './config.js';
 
 /** Ports 1 to 4 of the machine's first virtio-console; guests/init/channel.c knows them by these numbers. */
 export const CHANNEL_PORTS = ['tsvm.control', 'tsvm.stdin', 'tsvm.stdout', 'tsvm.stderr'] as const;
@@ -48,7 +48,8 @@ export interface GuestChannel {
    * Starts the command: at once if the guest is `ready`, else as soon as it is. With `tty: true` it gets the machine's
    * console and not the streams; default false.
    *
-   * @throws TsvmError `TSVM_STATE` if there was one before, `TSVM_CONFIG` if it is too long or has a NUL in it.
+   * @throws TsvmError `TSVM_STATE` if there was one before, `TSVM_CONFIG` if it is too long, has a NUL in it, or wants a terminal that
+   * the machine does not have.
    */
   send(command: GuestCommand, facts?: GuestFacts): void;
   /** Puts right what went wrong while the machine was saved, for a command that runs on. */
@@ -67,6 +68,7 @@ export class MachineChannel implements GuestChannel {
   readonly stdout: Readable;
   readonly stderr: Readable;
   readonly exited: Promise<number | undefined>;
+  readonly #hasConsole: boolean;
   readonly #control = new InputPort();
   readonly #stdin = new InputPort();
   readonly #stdout = new OutputPort();
@@ -76,7 +78,8 @@ export class MachineChannel implements GuestChannel {
   #sent = false;
   #ended = false;
 
-  constructor() {
+  constructor(config: MachineConfig) {
+    this.#hasConsole = config.console !== 'none';
     this.stdin = new Writable({
       write: (chunk: Uint8Array, _encoding, callback) => {
         this.#inputUsed = true;
@@ -113,6 +116,11 @@ export class MachineChannel implements GuestChannel {
     if (this.#sent || this.#ended) {
       throw new TsvmError('TSVM_STATE', 'cannot send a command to a machine that had one, or has ended', {
         hint: 'restore or fork the machine for each command',
+      });
+    }
+    if (command.tty === true && !this.#hasConsole) {
+      throw new TsvmError('TSVM_CONFIG', 'command: a machine with no console has no terminal to give', {
+        hint: 'make it with console serial or virtio, or give the command no tty',
       });
     }
     const noInput = this.stdin.writableEnded && !this.#inputUsed;

@@ -139,3 +139,29 @@ test('consoleKind.fromCli() connects to the host’s console', async () => {
   expect(host.input?.input(Buffer.from('in'))).toBe(2);
   expect(() => consoleKind.fromCli('vga')).toThrow(/vga/);
 });
+
+test('Console.input() asks for more only after it has said how much it took', () => {
+  const calls: string[] = [];
+  const device = new Console({ onOutput: () => {}, onDrain: () => void calls.push('drain') });
+  const receive = new Rig(device).driver.start().queue(0);
+  for (let i = 0; i < 6; i++) receive.add([], [4096]);
+  calls.push(`took ${device.input(new Uint8Array(60_000))}`);
+  for (let i = 0; i < 2; i++) receive.add([], [4096]);
+  receive.kick();
+  expect(calls).toEqual([`took ${6 * 4096 + 16384}`, 'drain']);
+});
+
+test('Console touches no guest memory from drain() to resume(), and keeps what is typed', async () => {
+  const { device, rig, receive, transmit, calls } = setUp();
+  const request = receive.add([], [16]);
+  await rig.slot.pause();
+  const before = rig.memory.read(0, rig.memory.sizeBytes);
+  device.input(Buffer.from('meanwhile'));
+  expect(Buffer.compare(rig.memory.read(0, rig.memory.sizeBytes), before)).toBe(0);
+  transmit.add([Buffer.from('later')], []);
+  transmit.kick();
+  expect(calls).toEqual([]);
+  rig.slot.resume();
+  expect(receive.used()).toEqual([{ head: request.head, length: 9 }]);
+  expect(calls).toEqual(['later']);
+});
