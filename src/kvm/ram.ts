@@ -112,6 +112,19 @@ export class Ram {
     return lost;
   }
 
+  get hasFiles(): boolean {
+    return this.#filePages.length > 0;
+  }
+
+  /** Looks at every page that came from a file: if one was truncated, `onLost` is called in the next turn. */
+  probeFiles(): void {
+    for (const run of this.#filePages) {
+      for (const bytes of this.bytesOf(run)) {
+        for (let at = 0; at < bytes.length; at += PAGE_BYTES) bytes.at(at);
+      }
+    }
+  }
+
   /** The guest is about to run, or a device to write: the base is no longer all there is. */
   touch(): void {
     this.#base?.close();

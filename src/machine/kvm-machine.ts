@@ -315,6 +315,18 @@ export class KvmMachine implements Machine {
   }
 
   #fatal(vcpu: NativeVcpu, fatal: FatalExit): void {
+    const { ram } = this.parts.vm;
+    if (!ram.hasFiles) {
+      this.#crash(vcpu, fatal);
+      return;
+    }
+    // A guest that loses memory crashes of it, and KVM sees the loss as an address that is not there.
+    ram.probeFiles();
+    setImmediate(() => setImmediate(() => this.#crash(vcpu, fatal)));
+  }
+
+  #crash(vcpu: NativeVcpu, fatal: FatalExit): void {
+    if (this.#end !== undefined) return;
     const panic = this.#panic.panic;
     switch (fatal.kind) {
       case 'triple-fault':

@@ -1,4 +1,5 @@
 /** Restores: a machine that goes on where a saved one stood. */
+import type { BusDevice } from '../bus/bus-device.js';
 import { deviceKinds } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
 import { checkDiskFacts } from '../host/disk-facts.js';
@@ -15,6 +16,7 @@ import { assemble, chooseProfile } from './assemble.js';
 import { checkConfig, type MachineConfig } from './config.js';
 import { KvmMachine } from './kvm-machine.js';
 import type { Machine } from './machine.js';
+import type { Platform } from './platform.js';
 import { reproduction } from './reproduction.js';
 import { Timeline } from './timeline.js';
 
@@ -86,10 +88,17 @@ async function restoreOpened(
     directory: snapshot.config.directory,
   });
   const parts = await assemble(machine, { config, addon, kvm, vm, host });
+  watchMemory(parts.platform, snapshot.config.memoryBytes, () => machine.memoryLost());
   checkDiskFacts(snapshot.disks, await host.disks());
   machine.attach({ ...parts, cmdline, origin: { directory, checksum } });
   machine.restore(state);
   return machine;
+}
+
+/** KVM asks the monitor for memory that was truncated, as for a device's: without this, the guest would run on without it. */
+function watchMemory(platform: Platform, memoryBytes: number, onLost: () => void): void {
+  const lost: BusDevice = { name: 'lost memory', read: onLost, write: onLost };
+  for (const { addr, length } of ramRanges(memoryBytes)) platform.mmio.attach(addr, length, lost);
 }
 
 function machineConfig(snapshot: Snapshot): MachineConfig {
