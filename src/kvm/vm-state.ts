@@ -41,6 +41,8 @@ const SAVED: readonly SavedStruct[] = [...BEFORE_IRQCHIP, 'kvm_lapic_state', ...
 const IRQCHIPS = [0, 1, 2] as const;
 /** struct kvm_clock_data: clock, flags, pad, realtime, host_tsc, pad. With other flags KVM_SET_CLOCK refuses. */
 const CLOCK_FLAGS_OFFSET = 8;
+/** struct kvm_cpuid_entry2. */
+const CPUID_ENTRY_BYTES = 40;
 
 const encode = (bytes: Uint8Array): string =>
   Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('base64');
@@ -78,6 +80,16 @@ function readMsrs(vcpu: NativeVcpu, indices: Uint32Array): [number, string][] {
   return msrs;
 }
 
+/** What CPUID answers, by vCPU, for a VM that `state` is restored into. */
+export function savedCpuid(state: VmState, cpus: number): Uint8Array[] {
+  checkState(state.vcpus.length === cpus, `it has ${state.vcpus.length} vCPUs, not ${cpus}`);
+  return state.vcpus.map(({ cpuid }, i) => {
+    const entries = decode(cpuid);
+    checkState(entries.length > 0 && entries.length % CPUID_ENTRY_BYTES === 0, `CPUID of vCPU ${i}`);
+    return entries;
+  });
+}
+
 /** Into a VM that has not run, with the CPUID of `state` and its memory in place. */
 export function restoreVmState(vm: Vm, state: VmState): void {
   checkState(state.vcpus.length === vm.vcpus.length, `it has ${state.vcpus.length} vCPUs`);
@@ -86,11 +98,15 @@ export function restoreVmState(vm: Vm, state: VmState): void {
       const { structs } = state.vcpus[i] as VcpuState;
       for (const name of BEFORE_IRQCHIP) setStruct(vcpu, name, structs[name]);
     });
-    for (const chip of IRQCHIPS) vm.handle.setStruct('kvm_irqchip', decode(state.irqchips[chip]), chip);
-    vm.handle.setStruct('kvm_pit_state2', decode(state.pit));
+    for (const chip of IRQCHIPS) {
+      checked(`interrupt controller ${chip}`, () =>
+        vm.handle.setStruct('kvm_irqchip', decode(state.irqchips[chip]), chip),
+      );
+    }
+    checked('the timer', () => vm.handle.setStruct('kvm_pit_state2', decode(state.pit)));
     const clock = decode(state.clock);
     clock.fill(0, CLOCK_FLAGS_OFFSET);
-    vm.handle.setStruct('kvm_clock_data', clock);
+    checked('the clock', () => vm.handle.setStruct('kvm_clock_data', clock));
     vm.vcpus.forEach((vcpu, i) => {
       const { structs, msrs } = state.vcpus[i] as VcpuState;
       setStruct(vcpu, 'kvm_lapic_state', structs.kvm_lapic_state);
@@ -102,11 +118,15 @@ export function restoreVmState(vm: Vm, state: VmState): void {
 }
 
 function setStruct(vcpu: NativeVcpu, name: VcpuStruct, text: string): void {
+  checked(`${name} of vCPU ${vcpu.id}`, () => vcpu.setStruct(name, decode(text)));
+}
+
+function checked(what: string, set: () => void): void {
   try {
-    vcpu.setStruct(name, decode(text));
+    set();
   } catch (error) {
     // A RangeError of the addon's, or EINVAL of KVM's: not what a KVM has ever saved.
-    checkState(!(error instanceof RangeError) && !isRefused(error), `${name} of vCPU ${vcpu.id}`);
+    checkState(!(error instanceof RangeError) && !isRefused(error), what);
     throw error;
   }
 }

@@ -7,6 +7,7 @@ import { createHost } from '../host/host.js';
 import { type CpuFacts, hostMemory, readCpu } from '../host/host-facts.js';
 import { openKvm } from '../kvm/kvm.js';
 import { createVm } from '../kvm/vm.js';
+import { savedCpuid } from '../kvm/vm-state.js';
 import { ramRanges } from '../memory/layout.js';
 import { loadAddon } from '../native/binding.js';
 import type { SavedConfig, Snapshot } from '../snapshot/format.js';
@@ -75,7 +76,7 @@ async function restoreOpened(
   const vm = createVm(addon, kvm, {
     ram: ramRanges(snapshot.config.memoryBytes),
     cpus: snapshot.config.cpus,
-    cpuid: state.vm.vcpus.map(({ cpuid }) => new Uint8Array(Buffer.from(cpuid, 'base64'))),
+    cpuid: savedCpuid(state.vm, snapshot.config.cpus),
     onMemoryLost: () => machine.memoryLost(),
   });
   cleanup.defer(() => vm.close());
