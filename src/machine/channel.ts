@@ -29,7 +29,19 @@ export interface GuestFacts {
   readonly hostname?: string;
 }
 
-/** The guest's init, waiting for a command, and the command's streams. */
+/**
+ * The guest's init, waiting for a command, and the command's streams.
+ *
+ * @example
+ * ```ts
+ * await using machine = await createMachine({ ...guest, channel: true });
+ * await machine.start();
+ * machine.channel.send({ argv: ['sort'] });
+ * machine.channel.stdin.end('b\na\n');
+ * machine.channel.stdout.pipe(process.stdout);
+ * console.log(await machine.channel.exited);
+ * ```
+ */
 export interface GuestChannel {
   /**
    * Standard input of the command. Ending it before `send`, with nothing written, is the quickest way to say that there is
@@ -76,6 +88,7 @@ export class MachineChannel implements GuestChannel {
   #resolveExited: (status: number | undefined) => void = () => {};
   #inputUsed = false;
   #sent = false;
+  #saidNoInput = false;
   #ended = false;
 
   constructor(config: MachineConfig) {
@@ -86,12 +99,11 @@ export class MachineChannel implements GuestChannel {
         this.#stdin.write(chunk, callback);
       },
       final: (callback) => {
-        // Before `send`, the command is told instead: the guest need not look at the port.
-        if (this.#sent || this.#inputUsed) this.#stdin.close();
+        this.#endInput();
         callback();
       },
       destroy: (error, callback) => {
-        if (!this.#ended) this.#stdin.close();
+        this.#endInput();
         callback(error);
       },
     });
@@ -112,6 +124,16 @@ export class MachineChannel implements GuestChannel {
     return port;
   }
 
+  /** No input at all is said with the command, so that the guest need not look at the port. */
+  get #hasNoInput(): boolean {
+    return this.stdin.writableEnded && !this.#inputUsed;
+  }
+
+  #endInput(): void {
+    const willBeSaid = !this.#sent && this.#hasNoInput;
+    if (!this.#ended && !this.#saidNoInput && !willBeSaid) this.#stdin.close();
+  }
+
   send(command: GuestCommand, facts: GuestFacts = {}): void {
     if (this.#sent || this.#ended) {
       throw new TsvmError('TSVM_STATE', 'cannot send a command to a machine that had one, or has ended', {
@@ -123,14 +145,14 @@ export class MachineChannel implements GuestChannel {
         hint: 'make it with console serial or virtio, or give the command no tty',
       });
     }
-    const noInput = this.stdin.writableEnded && !this.#inputUsed;
     const options = [
       ...factOptions(facts),
-      ...(noInput ? ['stdin=0'] : []),
+      ...(this.#hasNoInput ? ['stdin=0'] : []),
       ...commandOptions({ ...command, tty: command.tty === true }),
     ];
     this.#say([...options, '', ...command.argv]);
     this.#sent = true;
+    this.#saidNoInput = this.#hasNoInput;
   }
 
   refresh(facts: GuestFacts): void {
@@ -144,6 +166,10 @@ export class MachineChannel implements GuestChannel {
   }
 
   resize(rows: number, columns: number): void {
+    for (const count of [rows, columns]) {
+      if (!Number.isInteger(count) || count < 0 || count > 0xffff)
+        throw new TsvmError('TSVM_CONFIG', `resize: ${count} is not from 0 to 65535`);
+    }
     this.#say([`winsize=${rows}x${columns}`]);
   }
 
@@ -275,6 +301,7 @@ class OutputPort implements PortHost {
   #open = false;
   #unwanted = false;
   #flushing = false;
+  #ended = false;
 
   constructor() {
     this.stream = new Readable({
@@ -285,7 +312,7 @@ class OutputPort implements PortHost {
       },
       destroy: (error, callback) => {
         // The guest looks at the ports as it opens them; until then none may seem closed.
-        this.#unwanted = !this.#flushing;
+        this.#unwanted = !this.#flushing && !this.#ended;
         if (this.#unwanted && this.#open) this.#control?.close();
         callback(error);
       },
@@ -297,7 +324,7 @@ class OutputPort implements PortHost {
   }
 
   onOutput(bytes: Uint8Array): boolean {
-    if (this.stream.destroyed || this.stream.readableEnded) return true;
+    if (this.#ended || this.stream.destroyed) return true;
     this.#wanted = false;
     // The stream may ask for more from within `push`, and then says no for what came before.
     return this.stream.push(Buffer.from(bytes)) || this.#wanted || this.#flushing;
@@ -316,8 +343,9 @@ class OutputPort implements PortHost {
     this.#control?.resumeOutput();
   }
 
+  /** Whatever the guest still sends goes nowhere. */
   end(): void {
-    this.#flushing = true;
+    this.#ended = true;
     if (!this.stream.destroyed) this.stream.push(null);
   }
 }

@@ -36,8 +36,8 @@ const DEVICE_ID = 3;
 const TERMINAL_QUEUE_SIZE = 64;
 /** Linux fills a receive queue with pages as soon as it sees the port. */
 const PORT_RECEIVE_QUEUE_SIZE = 16;
-/** Linux puts a write of up to 32 KiB, or a splice of a pipe's pages, into a buffer and waits when the queue is full. */
-const PORT_TRANSMIT_QUEUE_SIZE = 32;
+/** Linux puts a write of up to 32 KiB, or a splice of a pipe of 16 pages, into a buffer, and waits when the queue is full. */
+const PORT_TRANSMIT_QUEUE_SIZE = 16;
 const CONTROL_QUEUE_SIZE = 16;
 /** Five are in use; each costs the guest some tens of register writes. */
 const MAX_NAMED_PORTS = 30;
