@@ -4,7 +4,7 @@ import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs
 import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { TsvmError } from '../errors.js';
+import { isErrnoError, TsvmError } from '../errors.js';
 import { describeFileError } from '../host/files.js';
 import { loadAddon } from '../native/binding.js';
 import { MANIFEST_NAME } from '../snapshot/format.js';
@@ -15,6 +15,8 @@ const MAX_TEMPLATES = 8;
 const LOCK_INTERVAL_MS = 50;
 
 const KEY = /^[0-9a-f]{16}$/;
+/** Names begin so of what is being removed. */
+const DOOMED = '.removed-';
 
 export interface TemplateEntry {
   readonly key: string;
@@ -31,11 +33,26 @@ export function templateDirectory(): string {
   return process.env['TSVM_TEMPLATE_DIR'] || join(cache, 'tsvm', 'templates');
 }
 
+/** As the addon's: false if somebody else has the lock. */
+type Flock = (fd: number, mode: 'exclusive') => boolean;
+
+export interface LockOptions {
+  /** Called once if another process has the lock. */
+  onWait?: (() => void) | undefined;
+  /** Gives up waiting. */
+  signal?: AbortSignal | undefined;
+}
+
 export class TemplateStore {
   readonly directory: string;
+  readonly #flock: Flock;
 
-  constructor(directory: string = templateDirectory()) {
+  constructor(
+    directory: string = templateDirectory(),
+    flock: Flock = (fd, mode) => loadAddon().flock(fd, mode),
+  ) {
     this.directory = directory;
+    this.#flock = flock;
   }
 
   pathOf(key: string): string {
@@ -52,25 +69,39 @@ export class TemplateStore {
     utimes(this.pathOf(key), now, now, () => {}); // in a cache that is only read, order does not matter
   }
 
-  /** Runs `action` while no other process makes the template of that key. */
-  async locked<T>(key: string, onWait: (() => void) | undefined, action: () => Promise<T>): Promise<T> {
-    const lock = await this.#openLock(key);
-    try {
-      const { flock } = loadAddon();
-      for (let waited = false; !flock(lock.fd, 'exclusive'); waited = true) {
-        if (!waited) onWait?.();
-        await sleep(LOCK_INTERVAL_MS);
+  /** Runs `action` while no other process makes the template of that key. Rejects with the reason of `signal`. */
+  async locked<T>(key: string, { onWait, signal }: LockOptions, action: () => Promise<T>): Promise<T> {
+    let waited = false;
+    for (;;) {
+      const lock = await this.#openLock(key);
+      try {
+        while (!this.#flock(lock.fd, 'exclusive')) {
+          if (!waited) onWait?.();
+          waited = true;
+          await sleep(LOCK_INTERVAL_MS);
+          signal?.throwIfAborted();
+        }
+        // Whoever removed a template removed its lock too: then ours keeps nobody out.
+        if (await this.#isLockOf(lock, key)) return await action();
+      } finally {
+        await lock.close();
       }
-      return await action();
-    } finally {
-      await lock.close();
     }
+  }
+
+  #lockPath(key: string): string {
+    return join(this.directory, `${key}.lock`);
+  }
+
+  async #isLockOf(lock: FileHandle, key: string): Promise<boolean> {
+    const named = await stat(this.#lockPath(key)).catch(() => undefined);
+    return named?.ino === (await lock.stat()).ino;
   }
 
   async #openLock(key: string): Promise<FileHandle> {
     try {
       await mkdir(this.directory, { recursive: true, mode: 0o700 });
-      return await open(join(this.directory, `${key}.lock`), 'a', 0o600);
+      return await open(this.#lockPath(key), 'a', 0o600);
     } catch (cause) {
       throw new TsvmError(
         'TSVM_TEMPLATE',
@@ -86,36 +117,75 @@ export class TemplateStore {
   /** The last used first. */
   async list(): Promise<TemplateEntry[]> {
     const names = (await readdir(this.directory).catch(() => [])).filter((name) => KEY.test(name));
-    const entries = await Promise.all(
-      names.map(async (key) => {
-        const directory = this.pathOf(key);
-        const { mtimeMs } = await stat(directory);
-        return { key, directory, lastUsedMs: mtimeMs, bytes: await bytesOnDisk(directory) };
-      }),
-    );
-    return entries.sort((a, b) => b.lastUsedMs - a.lastUsedMs);
+    const entries = await Promise.all(names.map((key) => this.#entryOf(key)));
+    return entries.filter((entry) => entry !== undefined).sort((a, b) => b.lastUsedMs - a.lastUsedMs);
+  }
+
+  /** Undefined if somebody removes it meanwhile. */
+  async #entryOf(key: string): Promise<TemplateEntry | undefined> {
+    const directory = this.pathOf(key);
+    try {
+      const found = await stat(directory);
+      if (!found.isDirectory()) return undefined;
+      return { key, directory, lastUsedMs: found.mtimeMs, bytes: await bytesOnDisk(directory) };
+    } catch (error) {
+      if (isErrnoError(error) && error.code === 'ENOENT') return undefined;
+      throw this.#error('look at', error);
+    }
   }
 
   /** Machines that run from it go on. @throws TsvmError `TSVM_TEMPLATE` if there is none. */
   async remove(key: string): Promise<void> {
-    if (!KEY.test(key) || !existsSync(this.pathOf(key))) {
-      throw new TsvmError('TSVM_TEMPLATE', `there is no template ${key}`, { hint: 'tsvm template list' });
-    }
-    // Out of sight in one step: nobody restores half a template.
-    const doomed = join(this.directory, `.removed-${key}-${process.pid}`);
-    await rename(this.pathOf(key), doomed);
-    await rm(doomed, { recursive: true, force: true });
-    await rm(join(this.directory, `${key}.lock`), { force: true });
+    if (KEY.test(key) && (await this.#take(key))) return;
+    throw new TsvmError('TSVM_TEMPLATE', `there is no template ${key}`, { hint: 'tsvm template list' });
   }
 
-  /** Removes those that were used longest ago, but `most`. Returns the keys. */
-  async prune({ keep, most = MAX_TEMPLATES }: { keep?: string; most?: number } = {}): Promise<string[]> {
-    const removed: string[] = [];
-    for (const { key } of (await this.list()).slice(most)) {
-      if (key === keep) continue;
-      await this.remove(key);
-      removed.push(key);
+  /** False if it is not there any more. */
+  async #take(key: string): Promise<boolean> {
+    // Out of sight in one step: nobody restores half a template.
+    const doomed = join(this.directory, `${DOOMED}${key}-${process.pid}`);
+    try {
+      await rename(this.pathOf(key), doomed);
+      await rm(doomed, { recursive: true, force: true });
+      await this.#removeLock(key);
+      return true;
+    } catch (error) {
+      if (isErrnoError(error) && error.code === 'ENOENT') return false;
+      throw this.#error('remove', error);
     }
+  }
+
+  /** Unless somebody has it, who makes the template anew. */
+  async #removeLock(key: string): Promise<void> {
+    const lock = await open(this.#lockPath(key), 'r').catch(() => undefined);
+    if (lock === undefined) return;
+    try {
+      if (this.#flock(lock.fd, 'exclusive')) await rm(this.#lockPath(key), { force: true });
+    } finally {
+      await lock.close();
+    }
+  }
+
+  #error(what: string, cause: unknown): TsvmError {
+    return new TsvmError(
+      'TSVM_TEMPLATE',
+      `cannot ${what} templates in ${this.directory}: ${describeFileError(cause)}`,
+      {
+        hint: 'check the permissions of the folder, or set TSVM_TEMPLATE_DIR to another',
+        cause,
+      },
+    );
+  }
+
+  /**
+   * Removes those that were used longest ago, but `most`, and what a removal that was killed has left. Returns the keys.
+   */
+  async prune({ keep, most = MAX_TEMPLATES }: { keep?: string; most?: number } = {}): Promise<string[]> {
+    for (const name of await readdir(this.directory).catch(() => []))
+      if (name.startsWith(DOOMED)) await rm(join(this.directory, name), { recursive: true, force: true });
+    const removed: string[] = [];
+    for (const { key } of (await this.list()).slice(most))
+      if (key !== keep && (await this.#take(key))) removed.push(key);
     return removed;
   }
 }

@@ -18,6 +18,8 @@ export interface TemplateOptions {
   onBoot?(machine: Machine): void;
   /** Another process boots the same template; called once. */
   onWait?(): void;
+  /** Ends that wait: the promise rejects with its reason. */
+  readonly signal?: AbortSignal;
   onSaved?(saved: { readonly directory: string; readonly memoryBytes: number }): void;
 }
 
@@ -35,7 +37,8 @@ export async function machineFromTemplate(
   const key = await templateKey(config);
   const present = await restored(store, key);
   if (present !== undefined) return present;
-  return await store.locked(key, options.onWait, async () => {
+  const { onWait, signal } = options;
+  return await store.locked(key, { onWait, signal }, async () => {
     const made = await restored(store, key); // by whoever had the lock
     if (made !== undefined) return made;
     const machine = await bootToReady(config, options.onBoot);

@@ -101,8 +101,9 @@ async function run(argv: readonly string[], options: RunOptions): Promise<number
     await using _ = machine;
     return await serve(machine, command, tty, options, stopper);
   } catch (error) {
-    if (stopper.exitCode !== undefined) return stopper.exitCode;
-    throw error;
+    if (stopper.exitCode === undefined) throw error;
+    explainTimeout(stopper, options);
+    return stopper.exitCode;
   } finally {
     stopper.close();
   }
@@ -156,6 +157,7 @@ function environment(assignments: readonly string[]): Record<string, string> {
 async function fromTemplate(config: MachineConfig, stopper: Stopper): Promise<Machine> {
   let stopProgress = (): void => {};
   const machine = await machineFromTemplate(config, {
+    signal: stopper.signal,
     onBoot(template) {
       process.stderr.write('tsvm: booting a template for this configuration, once\n');
       stopProgress = showBootProgress(template);
@@ -189,30 +191,41 @@ async function serve(
   if (channel === undefined) throw new TsvmError('TSVM_STATE', 'the machine has no channel');
   const detach = tty ? attachConsole(machine, { waitForCommand: true }) : () => {};
   const drained = tty ? async () => {} : connectStreams(channel);
-  if (tty) process.stdout.on('resize', () => channel.resize(process.stdout.rows, process.stdout.columns));
-  channel.send(command, {
-    timeMs: Date.now(),
-    entropy: randomBytes(ENTROPY_BYTES),
-    ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
-  });
-  if (machine.state === 'ready') await machine.start();
-  stopper.forwardTo((number) => channel.signal(number));
-  const status = await channel.exited;
-  await drained();
-  await machine.stop();
-  detach();
-  const end = await machine.wait();
+  try {
+    if (tty) process.stdout.on('resize', () => channel.resize(process.stdout.rows, process.stdout.columns));
+    channel.send(command, {
+      timeMs: Date.now(),
+      entropy: randomBytes(ENTROPY_BYTES),
+      ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
+    });
+    if (machine.state === 'ready') await machine.start();
+    stopper.forwardTo((number) => channel.signal(number));
+    const status = await channel.exited;
+    await drained();
+    await machine.stop();
+    detach();
+    const end = await machine.wait();
+    explainTimeout(stopper, options);
+    if (stopper.exitCode !== EXIT_CODES.timeout && status === undefined) explainEnd(end);
+    if (options.timeline !== undefined) await writeTimeline(options.timeline, machine);
+    return stopper.exitCode ?? status ?? exitCodeOf(end);
+  } finally {
+    detach();
+    // A pipe that nobody reads would keep this process.
+    if (!tty) process.stdin.destroy();
+  }
+}
+
+function explainTimeout(stopper: Stopper, options: RunOptions): void {
   if (stopper.exitCode === EXIT_CODES.timeout)
     process.stderr.write(`tsvm: the machine was ended after ${options.timeout}, as --timeout asks\n`);
-  else if (status === undefined) explainEnd(end);
-  if (options.timeline !== undefined) await writeTimeline(options.timeline, machine);
-  return stopper.exitCode ?? status ?? exitCodeOf(end);
 }
 
 /** Ends a machine for the host's reasons: time is up, or the second signal of somebody who wants out. */
 class Stopper {
   /** What to exit with, if it was used. */
   exitCode: number | undefined;
+  readonly #abort = new AbortController();
   #machine: Machine | undefined;
   #forward: ((number: number) => void) | undefined;
   #forwarded = false;
@@ -227,6 +240,11 @@ class Stopper {
       () => this.#onSignal(signal),
     ]);
     for (const [signal, handler] of this.#handlers) process.on(signal, handler);
+  }
+
+  /** Aborted when it is used. */
+  get signal(): AbortSignal {
+    return this.#abort.signal;
   }
 
   watch(machine: Machine): void {
@@ -249,6 +267,7 @@ class Stopper {
 
   #stop(exitCode: number): void {
     this.exitCode ??= exitCode;
+    this.#abort.abort();
     void this.#machine?.stop();
   }
 
