@@ -141,6 +141,9 @@ function writeMsrs(vcpu: NativeVcpu, msrs: readonly (readonly [number, string])[
     from += vcpu.setMsrs(indices.subarray(from), values.subarray(from)) + 1;
 }
 
+/** CPUs whose counters are not quite the same may read a value that was just set as less: some seconds' worth. */
+const TSC_TOLERANCE = 1n << 33n;
+
 /**
  * A KVM that cannot set the guest's time stamp counter lets it see the host's, which starts anew when the host does. Forward
  * is no harm: time that passed. Backwards, the guest's clocks would stand still until it is there again.
@@ -148,7 +151,7 @@ function writeMsrs(vcpu: NativeVcpu, msrs: readonly (readonly [number, string])[
 function checkTsc(vcpu: NativeVcpu, msrs: readonly (readonly [number, string])[]): void {
   const saved = msrs.find(([index]) => index === MSR_IA32_TSC);
   const [now] = vcpu.getMsrs(Uint32Array.of(MSR_IA32_TSC));
-  if (saved === undefined || now === undefined || now >= BigInt(`0x${saved[1]}`)) return;
+  if (saved === undefined || now === undefined || now + TSC_TOLERANCE >= BigInt(`0x${saved[1]}`)) return;
   throw new TsvmError(
     'TSVM_SNAPSHOT',
     'it was saved before this host was started, and this KVM cannot set clocks back',
