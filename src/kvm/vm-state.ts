@@ -41,6 +41,8 @@ const SAVED: readonly SavedStruct[] = [...BEFORE_IRQCHIP, 'kvm_lapic_state', ...
 const IRQCHIPS = [0, 1, 2] as const;
 /** struct kvm_clock_data: clock, flags, pad, realtime, host_tsc, pad. With other flags KVM_SET_CLOCK refuses. */
 const CLOCK_FLAGS_OFFSET = 8;
+/** More than a second of any CPU's time stamp counter. */
+const FAR_TICKS = 1n << 40n;
 /** struct kvm_cpuid_entry2. */
 const CPUID_ENTRY_BYTES = 40;
 
@@ -110,8 +112,9 @@ export function restoreVmState(vm: Vm, state: VmState): void {
     vm.vcpus.forEach((vcpu, i) => {
       const { structs, msrs } = state.vcpus[i] as VcpuState;
       setStruct(vcpu, 'kvm_lapic_state', structs.kvm_lapic_state);
+      if (i === 0) moveTscAway(vcpu, msrs);
       writeMsrs(vcpu, msrs);
-      checkTsc(vcpu, msrs);
+      if (i === 0) checkTsc(vcpu, msrs);
       for (const name of AFTER_MSRS) setStruct(vcpu, name, structs[name]);
     });
   });
@@ -143,6 +146,22 @@ function writeMsrs(vcpu: NativeVcpu, msrs: readonly (readonly [number, string])[
 
 /** CPUs whose counters are not quite the same may read a value that was just set as less: some seconds' worth. */
 const TSC_TOLERANCE = 1n << 33n;
+
+/**
+ * A value within a second of what a vCPU's counter would be anyway is not set (kvm_synchronize_tsc in arch/x86/kvm/x86.c: it
+ * is taken for one of several vCPUs being brought in line). The counter of a new VM is about zero, so a guest that was saved
+ * in its first second would be put back. The first vCPU's counter goes far away first; the others then fall in line with it.
+ */
+function moveTscAway(vcpu: NativeVcpu, msrs: readonly (readonly [number, string])[]): void {
+  const saved = savedTsc(msrs);
+  if (saved === undefined) return;
+  vcpu.setMsrs(Uint32Array.of(MSR_IA32_TSC), BigUint64Array.of(BigInt.asUintN(64, saved + FAR_TICKS)));
+}
+
+function savedTsc(msrs: readonly (readonly [number, string])[]): bigint | undefined {
+  const saved = msrs.find(([index]) => index === MSR_IA32_TSC);
+  return saved && BigInt(`0x${saved[1]}`);
+}
 
 /**
  * A KVM that cannot set the guest's time stamp counter lets it see the host's, which starts anew when the host does. Forward
