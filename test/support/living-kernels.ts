@@ -72,6 +72,16 @@ export function counter(): number[] {
   ];
 }
 
+/** Keeps the time stamp counter where {@link counter} counts. */
+export function stopwatch(): number[] {
+  const body = [
+    ...[0x0f, 0x31], // rdtsc
+    ...[0x48, 0xc1, 0xe2, 32, 0x48, 0x09, 0xd0], // shl rdx, 32; or rax, rdx
+    ...asm64.storeRax(),
+  ];
+  return [...asm64.movEdi(COUNTER_ADDR), ...tiny.print('>'), ...body, ...jump(JMP, -(body.length + 2))];
+}
+
 /** The guest's memory as the host sees it. Look only while the machine is paused, or at what nobody writes. */
 export function memoryOf(machine: Machine): GuestMemory {
   return (machine as KvmMachine).parts.memory;
