@@ -2,12 +2,14 @@
 import type { Machine, MachineEnd } from '../machine/machine.js';
 import { showBootProgress } from './boot-progress.js';
 import { attachConsole } from './console.js';
+import type { EndSignals } from './end-signals.js';
 import { EXIT_CODES, exitCodeOf } from './exit-codes.js';
 import { explainEnd, writeTimeline } from './machine-end.js';
 import { saveWithProgress } from './save-progress.js';
 
 export interface ForegroundOptions {
   readonly usesOurInit: boolean;
+  readonly signals: EndSignals;
   /** Of `performance.now()`. */
   readonly deadline: number | undefined;
   /** As given, for the message. */
@@ -18,12 +20,15 @@ export interface ForegroundOptions {
   readonly differential?: boolean | undefined;
 }
 
-/** Starts `machine` and stays with it. */
+/** How long a signal or timeout leaves a reader of stdout to take what is still buffered. */
+const DRAIN_MS = 1000;
+
+/** Starts `machine` and stays with it. `forced`: a signal or the timeout ended it, whatever it was about to do. */
 export async function runInForeground(
   machine: Machine,
   options: ForegroundOptions,
-): Promise<{ end: MachineEnd; exitCode: number }> {
-  const { usesOurInit, deadline } = options;
+): Promise<{ end: MachineEnd; exitCode: number; forced: boolean }> {
+  const { usesOurInit, signals, deadline } = options;
   // What is typed before the guest's init has set up its console would be lost or echoed.
   const stopProgress = showBootProgress(machine);
   const save = (): void => {
@@ -39,28 +44,34 @@ export async function runInForeground(
     forced ??= exitCode;
     void machine.stop();
   };
-  const onSignal = (signal: NodeJS.Signals): void =>
-    stopWith(signal === 'SIGINT' ? EXIT_CODES.interrupted : EXIT_CODES.terminated);
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, onSignal);
+  signals.onSignal = stopWith;
+  // One may have come while the machine was made.
+  if (signals.exitCode !== undefined) stopWith(signals.exitCode);
   if (options.save !== undefined) process.on('SIGUSR1', save);
   const timer =
     deadline === undefined
       ? undefined
       : setTimeout(() => stopWith(EXIT_CODES.timeout), Math.max(1, deadline - performance.now()));
   try {
-    await machine.start();
+    if (forced === undefined) await machine.start();
     const end = await machine.wait();
     detach();
     if (forced === EXIT_CODES.timeout)
       process.stderr.write(`tsvm: the machine was ended after ${options.timeout}, as --timeout asks\n`);
     else explainEnd(end);
     if (options.timeline !== undefined) await writeTimeline(options.timeline, machine);
-    return { end, exitCode: forced ?? exitCodeOf(end) };
+    if (forced !== undefined) exitWithoutReader(forced);
+    return { end, exitCode: forced ?? exitCodeOf(end), forced: forced !== undefined };
   } finally {
     clearTimeout(timer);
     stopProgress();
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.removeListener(signal, onSignal);
+    signals.onSignal = () => {};
     process.removeListener('SIGUSR1', save);
     detach();
   }
+}
+
+/** Node would wait for ever for a reader of stdout that has stopped reading. */
+function exitWithoutReader(exitCode: number): void {
+  if (process.stdout.writableLength > 0) setTimeout(() => process.exit(exitCode), DRAIN_MS).unref();
 }

@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { ESCAPE_HELP } from '../../host/terminal.js';
 import { createMachine } from '../../machine/create.js';
+import { EndSignals } from '../end-signals.js';
 import { EXIT_CODES } from '../exit-codes.js';
 import { runInForeground } from '../foreground.js';
 import { addMachineOptions, type MachineOptions, machineConfig } from '../machine-options.js';
@@ -52,9 +53,15 @@ async function boot(argv: readonly string[], options: BootOptions): Promise<numb
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
   const { config, usesOurInit } = await machineConfig(argv, options);
   const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
+  using signals = new EndSignals();
   for (;;) {
     await using machine = await createMachine(config);
-    const { end, exitCode } = await runInForeground(machine, { ...options, usesOurInit, deadline });
-    if (end.kind !== 'reset' || options.reboot !== true) return exitCode;
+    const { end, exitCode, forced } = await runInForeground(machine, {
+      ...options,
+      usesOurInit,
+      signals,
+      deadline,
+    });
+    if (forced || end.kind !== 'reset' || options.reboot !== true) return exitCode;
   }
 }

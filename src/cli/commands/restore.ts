@@ -1,6 +1,7 @@
 /** `tsvm restore`: a saved machine goes on in the foreground. */
 import { Command } from 'commander';
 import { restoreMachine } from '../../machine/restore.js';
+import { EndSignals } from '../end-signals.js';
 import { EXIT_CODES } from '../exit-codes.js';
 import { runInForeground } from '../foreground.js';
 import { parseChoice, parseDuration } from '../values.js';
@@ -38,8 +39,14 @@ export function restoreCommand(): Command {
         options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
       const disks = parseChoice('--disks', options.disks, ['overlay', 'direct']);
       const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
+      using signals = new EndSignals();
       await using machine = await restoreMachine(directory, { disks });
-      const { exitCode } = await runInForeground(machine, { ...options, usesOurInit: false, deadline });
+      const { exitCode } = await runInForeground(machine, {
+        ...options,
+        usesOurInit: false,
+        signals,
+        deadline,
+      });
       process.exitCode = exitCode;
     });
 }
