@@ -1,0 +1,37 @@
+/** What these tests themselves do on a machine without /dev/kvm. */
+import { expect, test } from 'vitest';
+import { run } from '../support/cli.js';
+
+const isRoot = process.getuid?.() === 0;
+
+/** Runs the kvm tier in a mount namespace whose /dev has no kvm. */
+const kvmTier = (env: Record<string, string>) =>
+  run(
+    'unshare',
+    [
+      '-m',
+      'bash',
+      '-c',
+      'mount -t tmpfs dev /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9 && exec "$@"',
+      'bash',
+      ...[process.execPath, 'node_modules/vitest/vitest.mjs', 'run', '--project', 'kvm'],
+    ],
+    { env: { TSVM_REQUIRE_KVM: '', ...env } },
+  );
+
+test.skipIf(!isRoot)(
+  `without /dev/kvm the tiers that need it are skipped, loudly; TSVM_REQUIRE_KVM=1 makes that a failure${
+    isRoot ? '' : ': SKIPPED, only root can take /dev/kvm away'
+  }`,
+  async () => {
+    const skipped = await kvmTier({});
+    expect(skipped.status, skipped.stdout.toString() + skipped.stderr).toBe(0);
+    expect(skipped.stderr).toContain(
+      'cannot open /dev/kvm: ENOENT: the kvm and boot tests are SKIPPED here.',
+    );
+    expect(skipped.stdout.toString()).toMatch(/1 skipped/);
+    const required = await kvmTier({ TSVM_REQUIRE_KVM: '1' });
+    expect(required.status).not.toBe(0);
+    expect(required.stdout.toString() + required.stderr).toContain('TSVM_REQUIRE_KVM=1 is set');
+  },
+);
