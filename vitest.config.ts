@@ -7,6 +7,8 @@ const kvmTests = (pattern: string): string[] => [kvmProblem() ? 'test/support/no
 // Under emulation (test/rig) everything takes some ten times longer, a new process for each file most of all.
 const inRig = process.env['TSVM_RIG'] === '1';
 const scale = inRig ? 5 : 1;
+// Time passes there while code is translated, for the guest as for the test: what fails once is tried once more.
+const retry = inRig ? 1 : 0;
 
 export default defineConfig({
   test: {
@@ -18,6 +20,7 @@ export default defineConfig({
           isolate: !inRig,
           include: kvmTests('test/kvm/**/*.test.ts'),
           globalSetup: 'test/support/kvm-setup.ts',
+          retry,
           testTimeout: 20_000 * scale,
           hookTimeout: 20_000 * scale,
         },
@@ -31,8 +34,9 @@ export default defineConfig({
           include: kvmTests('test/boot/**/*.test.ts'),
           globalSetup: 'test/support/kvm-setup.ts',
           fileParallelism: false,
-          testTimeout: 120_000,
-          hookTimeout: 120_000,
+          retry,
+          testTimeout: inRig ? 300_000 : 120_000,
+          hookTimeout: inRig ? 300_000 : 120_000,
         },
       },
       {
