@@ -1,3 +1,4 @@
+import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { DUE } from '../../../src/devices/console-control.js';
 import { INPUT_QUEUE_BYTES } from '../../../src/devices/console-port.js';
@@ -543,3 +544,87 @@ test('virtioConsole() asks the host for its ports by name, and connects them', a
   expect(controls[1]?.input(Buffer.from('b'))).toBe(1);
   expect(rig.driver.queue(6).used()).toHaveLength(1);
 });
+
+test('Console with ports survives any sequence of messages, buffers and calls, and loses and repeats no byte', async () => {
+  const id = fc.constantFrom(0, 1, 2, 3, NO_PORT);
+  const action = fc.oneof(
+    fc.record({ kind: fc.constant('message' as const), id, event: fc.nat(9), value: fc.nat(2) }),
+    fc.record({ kind: fc.constant('short' as const), length: fc.nat(9) }),
+    fc.record({ kind: fc.constant('room' as const), queue: fc.constantFrom(0, 2, 4, 6), length: fc.nat(40) }),
+    fc.record({ kind: fc.constant('write' as const), port: fc.constantFrom(1, 2), length: fc.nat(40) }),
+    fc.record({ kind: fc.constant('input' as const), port: fc.constantFrom(1, 2), length: fc.nat(40) }),
+    fc.record({ kind: fc.constant('resume' as const), port: fc.constantFrom(1, 2) }),
+    fc.record({ kind: fc.constant('save' as const) }),
+  );
+  await fc.assert(
+    fc.asyncProperty(fc.array(action, { maxLength: 60 }), async (actions) => {
+      const { device, hosts } = makeDevice();
+      const rig = new Rig(device);
+      const driver = rig.driver.start();
+      const [sent, taken] = [
+        ['', ''],
+        ['', ''],
+      ];
+      const room = new Map<
+        number,
+        { head: number; writable: readonly { addr: number; length: number }[] }[]
+      >();
+      let [out, next] = ['', 0];
+      const bytes = (length: number) => Buffer.from(Array.from({ length }, () => (next = (next + 1) & 0xff)));
+      const collect = (): void => {
+        for (const port of [1, 2]) {
+          for (const { head, length } of driver.queue(2 * port + 2).used()) {
+            const waiting = room.get(2 * port + 2) ?? [];
+            const index = waiting.findIndex((candidate) => candidate.head === head);
+            const [buffer] = waiting.splice(index, 1);
+            const addr = buffer?.writable[0]?.addr ?? 0;
+            taken[port - 1] += Buffer.from(rig.memory.read(addr, length)).toString('latin1');
+          }
+        }
+      };
+      for (const one of actions) {
+        if (one.kind === 'message' || one.kind === 'short') {
+          const message = Buffer.alloc(one.kind === 'short' ? one.length : 8);
+          if (one.kind === 'message') {
+            message.writeUInt32LE(one.id, 0);
+            message.writeUInt16LE(one.event, 4);
+            message.writeUInt16LE(one.value, 6);
+          }
+          driver.queue(3).add([message], []);
+          driver.queue(3).kick();
+          expect(driver.queue(3).used()).toHaveLength(1);
+        } else if (one.kind === 'room') {
+          const waiting = room.get(one.queue) ?? [];
+          if (waiting.length < driver.queue(one.queue).size) {
+            room.set(one.queue, [...waiting, driver.queue(one.queue).add([], [one.length])]);
+            driver.queue(one.queue).kick();
+          }
+        } else if (one.kind === 'write') {
+          hosts[one.port - 1]!.patience = one.length % 3;
+          const part = bytes(one.length);
+          if (one.port === 1) out += part.toString('latin1');
+          driver.queue(2 * one.port + 3).add([part], []);
+          driver.queue(2 * one.port + 3).kick();
+          device.ports[one.port]?.resumeOutput();
+        } else if (one.kind === 'input') {
+          const part = bytes(one.length);
+          const count = device.ports[one.port]?.input(part) ?? 0;
+          sent[one.port - 1] += part.toString('latin1', 0, count);
+        } else if (one.kind === 'resume') {
+          device.ports[one.port]?.resumeOutput();
+        } else {
+          await rig.slot.pause();
+          JSON.stringify(rig.slot.save());
+          rig.slot.resume();
+        }
+        collect();
+      }
+      for (const host of hosts) host.patience = Number.POSITIVE_INFINITY;
+      for (const port of device.ports) port.resumeOutput();
+      expect(hosts[0].output).toBe(out);
+      for (const port of [0, 1]) expect(sent[port]?.startsWith(taken[port] ?? '')).toBe(true);
+      expect(rig.failures).toEqual([]);
+    }),
+    { seed: 20261124, numRuns: 300 },
+  );
+}, 30_000);
