@@ -1,0 +1,333 @@
+/** Linux guests that are saved, restored and forked while they work: clocks, timers, processes, disks. */
+import { spawnSync } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { copyFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import {
+  createMachine,
+  deviceKinds,
+  type GuestChannel,
+  type Machine,
+  machineFromTemplate,
+  restoreMachine,
+} from '../../src/index.js';
+import { MIB } from '../../src/util/units.js';
+import {
+  ConsoleLog,
+  endOf,
+  guestConfig,
+  inRig,
+  interpreted,
+  markOf,
+  temporaryDirectory,
+} from '../support/guest.js';
+
+const root = temporaryDirectory();
+let folders = 0;
+const folder = (): string => join(root, `saved${++folders}`);
+
+/** How long a guest may take to answer. */
+const WAIT_MS = 100_000;
+
+/** A shell in the guest that takes lines over the channel; it lives on in copies of the machine. */
+class Shell implements AsyncDisposable {
+  readonly machine: Machine;
+  readonly channel: GuestChannel;
+  readonly log: ConsoleLog;
+  output = '';
+  #line = 0;
+
+  /** @param machine whose shell runs already, or is about to be started by {@link Shell.in} */
+  constructor(machine: Machine) {
+    this.machine = machine;
+    this.log = new ConsoleLog(machine);
+    this.channel = machine.channel!;
+    this.channel.stdout.on('data', (bytes: Buffer) => {
+      this.output += bytes.toString('latin1');
+    });
+  }
+
+  /** In a machine whose init waits for a command. */
+  static async in(machine: Machine): Promise<Shell> {
+    const shell = new Shell(machine);
+    shell.channel.send({ argv: ['sh', '-c', 'exec 2>&1; exec sh'] });
+    if (machine.state === 'ready') await machine.start();
+    await shell.run('mkdir -p /tmp');
+    return shell;
+  }
+
+  /** In a restored machine whose shell runs. */
+  static async restored(path: string, options: Parameters<typeof restoreMachine>[1] = {}): Promise<Shell> {
+    const shell = new Shell(await restoreMachine(path, options));
+    await shell.machine.start();
+    return shell;
+  }
+
+  type(line: string): void {
+    this.channel.stdin.write(`${line}\n`);
+  }
+
+  async waitFor(pattern: RegExp, from = 0): Promise<RegExpExecArray> {
+    for (const deadline = performance.now() + WAIT_MS; performance.now() < deadline; await sleep(5)) {
+      const match = pattern.exec(this.output.slice(from));
+      if (match !== null) return match;
+      if (this.log.end !== undefined) break;
+    }
+    const end = JSON.stringify(this.log.end);
+    throw new Error(
+      `no ${pattern} (end: ${end}). The shell:\n${this.output}\nThe console:\n${this.log.text}`,
+    );
+  }
+
+  /** What a line printed. */
+  async run(line: string): Promise<string> {
+    const from = this.output.length;
+    const id = `${++this.#line}-${folders}`;
+    this.type(`${line}; echo "<done ${id}>"`);
+    const match = await this.waitFor(new RegExp(`<done ${id}>\n`), from);
+    return this.output.slice(from, from + match.index);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.machine.stop();
+  }
+}
+
+/** What a loop in the guest, which writes it over and over, has counted to. */
+async function counted(shell: Shell, file: string): Promise<number> {
+  return Number(await shell.run(`n=; while [ -z "$n" ]; do read n < ${file}; done; echo $n`));
+}
+
+describe('a guest from a template', () => {
+  const directory = join(root, 'templates');
+  const fresh = async (): Promise<Shell> =>
+    await Shell.in(await machineFromTemplate(await guestConfig(), { directory }));
+
+  beforeAll(async () => {
+    await (await fresh()).machine.stop();
+  }, 300_000);
+
+  test('that is saved with all that runs in it goes on with it, twice', async () => {
+    const path = folder();
+    {
+      await using shell = await fresh();
+      shell.type('(while :; do n=$((n + 1)); echo $n > /tmp/n; done) &');
+      await shell.run('x=kept; mkdir /tmp/d; echo text > /tmp/d/f; cd /tmp/d');
+      await shell.machine.snapshot(path);
+      expect(await shell.run('echo $x; cat f; pwd')).toBe('kept\ntext\n/tmp/d\n');
+    }
+    for (const letter of ['b', 'c']) {
+      await using shell = await Shell.restored(path);
+      expect(await shell.run(`echo $x; cat f; pwd; echo ${letter} >> f; cat f`)).toBe(
+        `kept\ntext\n/tmp/d\ntext\n${letter}\n`,
+      );
+      const before = await counted(shell, '/tmp/n');
+      await shell.run('sleep 1');
+      expect(await counted(shell, '/tmp/n')).toBeGreaterThan(before);
+    }
+  });
+
+  test('that sleeps, waits for an alarm, and looks at its clocks', async () => {
+    const path = folder();
+    const uptime = async (shell: Shell): Promise<number> =>
+      Number.parseFloat(await shell.run('cut -d" " -f1 /proc/uptime'));
+    let before: number;
+    {
+      await using shell = await fresh();
+      shell.type('(sleep 3; echo slept) & (timeout 2 sleep 100; echo "alarm $?") &');
+      before = await uptime(shell);
+      await shell.machine.snapshot(path);
+      expect(await uptime(shell)).toBeGreaterThanOrEqual(before);
+    }
+    await sleep(1500);
+    await using shell = await Shell.restored(path);
+    const started = performance.now();
+    const after = await uptime(shell);
+    expect(after).toBeGreaterThanOrEqual(before);
+    await shell.waitFor(/slept\n/);
+    await shell.waitFor(/alarm 143\n/);
+    expect(performance.now() - started).toBeLessThan(60_000);
+    const asked = performance.now();
+    shell.channel.refresh({ timeMs: Date.now() });
+    const [date, now] = [Number(await shell.run('date +%s')), Date.now() / 1000];
+    expect(Math.abs(date - now)).toBeLessThan(2 + (performance.now() - asked) / 1000);
+    const later = await uptime(shell);
+    expect(later).toBeGreaterThan(after);
+    expect(later - after).toBeLessThan((performance.now() - started) / 1000 + 1);
+  });
+
+  test('that prints all the time: nothing is lost between what was printed before and after', async () => {
+    const path = folder();
+    await using shell = await fresh();
+    shell.type('i=0; while :; do i=$((i + 1)); echo "line $i"; done');
+    await shell.waitFor(/line 50\n/);
+    await shell.machine.pause();
+    await shell.machine.snapshot(path);
+    const printed = shell.output;
+    await using copy = await Shell.restored(path);
+    await copy.waitFor(/line \d+\n(line \d+\n){50}/);
+    await copy.machine.pause();
+    await shell.machine.resume();
+    const numbers = [...`${printed}${copy.output}`.matchAll(/line (\d+)\n/g)].map(([, n]) => Number(n));
+    expect(numbers).toEqual(numbers.map((_, i) => i + 1));
+  });
+
+  test('in a chain of differential snapshots', async () => {
+    const paths = [folder(), folder(), folder()] as const;
+    {
+      await using shell = await fresh();
+      await shell.run('echo one > /tmp/one');
+      await shell.machine.snapshot(paths[0], { differential: false });
+    }
+    {
+      await using shell = await Shell.restored(paths[0]);
+      await shell.run('echo two > /tmp/two; rm /tmp/one');
+      const { memoryBytes } = await shell.machine.snapshot(paths[1], { differential: true });
+      expect(memoryBytes).toBeLessThan(16 * MIB);
+    }
+    {
+      await using shell = await Shell.restored(paths[1]);
+      expect(await shell.run('cat /tmp/*')).toBe('two\n');
+      await shell.run('echo three > /tmp/three');
+      await shell.machine.snapshot(paths[2], { differential: true });
+    }
+    await using shell = await Shell.restored(paths[2]);
+    expect(await shell.run('cat /tmp/two /tmp/three; ls /tmp')).toBe('two\nthree\nthree\ntwo\n');
+  });
+
+  test('that is forked while it works: each sees only what it did itself', async () => {
+    await using shell = await fresh();
+    await shell.run('echo common > /tmp/f');
+    const forks = (await shell.machine.fork(2)).map((machine) => new Shell(machine));
+    const [grandchild] = (await forks[0]!.machine.fork(1)).map((machine) => new Shell(machine));
+    const all = [shell, ...forks, grandchild!];
+    for (const [i, each] of all.entries())
+      each.channel.refresh({ entropy: randomBytes(32), hostname: `host${i}` });
+    const seen = await Promise.all(
+      all.map((each, i) =>
+        each.run(`echo ${i} >> /tmp/f; cat /tmp/f; hostname; head -c 8 /dev/urandom | sha1sum`),
+      ),
+    );
+    expect(seen.map((text) => text.split('\n').slice(0, 3))).toEqual(
+      all.map((_, i) => ['common', `${i}`, `host${i}`]),
+    );
+    expect(new Set(seen.map((text) => text.split('\n')[3])).size).toBe(all.length);
+    await Promise.all(all.map(({ machine }) => machine.stop()));
+  });
+
+  test('that was saved over and over while it works ends in order', async () => {
+    await using shell = await fresh();
+    const path = folder();
+    for (let i = 0; i < 3; i++) {
+      shell.type(`echo ${i} >> /tmp/f`);
+      await shell.machine.snapshot(path);
+    }
+    shell.type('cat /tmp/f; exit 6');
+    expect(await shell.channel.exited).toBe(6);
+    expect(shell.output.endsWith('0\n1\n2\n')).toBe(true);
+  });
+});
+
+const DISK_BYTES = 16 * MIB;
+
+describe('a guest with a disk', () => {
+  const disk = join(root, 'disk');
+  let ready: Machine;
+  let log: ConsoleLog;
+
+  beforeAll(async () => {
+    writeFileSync(disk, '');
+    truncateSync(disk, DISK_BYTES);
+    expect(spawnSync('mke2fs', ['-q', '-t', 'ext4', disk]).status).toBe(0);
+    const devices = [deviceKinds['blk']!.fromCli(disk)];
+    ready = await createMachine({ ...(await guestConfig()), channel: true, devices });
+    log = new ConsoleLog(ready);
+    const mark = markOf(ready, 'ready');
+    await ready.start();
+    await Promise.race([
+      mark,
+      endOf(ready, log).then((end) => Promise.reject(new Error(JSON.stringify(end)))),
+    ]);
+  }, 200_000);
+  afterAll(async () => await ready?.stop());
+
+  test('forked, writes to a disk of its own', async () => {
+    const forks = await ready.fork(2);
+    const shells = await Promise.all(forks.map((machine) => Shell.in(machine)));
+    const seen = await Promise.all(
+      shells.map((shell, i) =>
+        shell.run(
+          `mkdir -p /m; mount /dev/vda /m; echo ${i} > /m/who; sync; echo 3 > /proc/sys/vm/drop_caches; cat /m/who; umount /m`,
+        ),
+      ),
+    );
+    expect(seen).toEqual(['0\n', '1\n']);
+    await Promise.all(forks.map((machine) => machine.stop()));
+    expect(spawnSync('debugfs', ['-R', 'cat who', disk]).stdout.toString()).toBe('');
+  });
+
+  test('saved in the middle of writes: what it had flushed is there, and it goes on with a sound file system', async () => {
+    const path = folder();
+    const shell = await Shell.in(ready);
+    await shell.run('mkdir -p /m; mount /dev/vda /m');
+    // Each round checks all that came before.
+    shell.type(
+      'i=0; while :; do i=$((i + 1)); head -c 20000 /dev/urandom > /m/f$i; (cd /m; sha1sum f$i >> sums; sync; sha1sum -c -s sums) && echo "flushed $i" || echo "BAD $i"; done',
+    );
+    await shell.waitFor(/flushed 3\n/);
+    await ready.pause();
+    await ready.snapshot(path);
+    const printed = shell.output;
+    const flushed = Number(/.*flushed (\d+)/s.exec(printed)![1]);
+    await ready.stop();
+    // As it was at that moment, as if the plug had been pulled.
+    const copy = join(root, 'copy');
+    copyFileSync(disk, copy);
+    expect(spawnSync('e2fsck', ['-fy', copy]).status).toBeLessThanOrEqual(1);
+    const sums = spawnSync('debugfs', ['-R', 'cat sums', copy]).stdout.toString();
+    for (let i = 1; i <= flushed; i++) expect(sums).toContain(` f${i}\n`);
+    // Twice over the disk as it is, for nothing is written to it.
+    for (let round = 0; round < 2; round++) {
+      await using again = await Shell.restored(path);
+      await again.waitFor(new RegExp(`flushed ${flushed + 2}\n`));
+      expect(again.output).not.toContain('BAD');
+    }
+    {
+      await using again = await Shell.restored(path, { disks: 'direct' });
+      await again.waitFor(new RegExp(`flushed ${flushed + 2}\n`));
+      expect(again.output).not.toContain('BAD');
+    }
+    expect(spawnSync('e2fsck', ['-fy', disk]).status).toBeLessThanOrEqual(1);
+    const later = spawnSync('debugfs', ['-R', 'cat sums', disk]).stdout.toString();
+    for (let i = 1; i <= flushed + 2; i++) expect(later).toContain(` f${i}\n`);
+    await expect(restoreMachine(path)).rejects.toMatchObject({ code: 'TSVM_DISK' });
+  });
+});
+
+// Two interpreted kernels on two cores say nothing but how busy the host is.
+describe.skipIf(interpreted && !inRig)('a guest of two vCPUs', () => {
+  test('is saved, restored and forked with both at work', async () => {
+    const path = folder();
+    const config = { ...(await guestConfig()), channel: true, cpus: 2 };
+    const machine = await createMachine(config);
+    const mark = markOf(machine, 'ready');
+    await machine.start();
+    await mark;
+    await using shell = await Shell.in(machine);
+    expect(await shell.run('nproc')).toBe('2\n');
+    for (const n of [1, 2]) shell.type(`(while :; do n=$((n + 1)); echo $n > /tmp/n${n}; done) &`);
+    await shell.run('sleep 1');
+    await machine.snapshot(path);
+    const [forked] = await machine.fork(1);
+    for (const each of [shell, new Shell(forked!), await Shell.restored(path)]) {
+      await using _ = each;
+      const before = [await counted(each, '/tmp/n1'), await counted(each, '/tmp/n2')];
+      await each.run('sleep 2');
+      expect(await counted(each, '/tmp/n1')).toBeGreaterThan(before[0]!);
+      expect(await counted(each, '/tmp/n2')).toBeGreaterThan(before[1]!);
+      expect(await each.run('nproc')).toBe('2\n');
+    }
+  });
+});
