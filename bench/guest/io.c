@@ -78,9 +78,9 @@ __attribute__((used)) static void io_main(long *stack) {
   long argc = stack[0];
   const char **argv = (const char **)(stack + 1);
   int status = 2;
-  if (argc == 3 && equal(argv[1], "write")) status = write_stream(number(argv[2]));
+  if (argc == 3 && equal(argv[1], "write")) status = write_stream(number(&argv[2]));
   else if (argc == 6 && equal(argv[1], "read"))
-    status = read_disk(argv[2], equal(argv[3], "random"), number(argv[4]), number(argv[5]));
+    status = read_disk(argv[2], equal(argv[3], "random"), number(&argv[4]), number(&argv[5]));
   else fail("usage: io write BYTES | io read DEVICE sequential|random BLOCK_BYTES COUNT");
   SYS1(exit, status);
 }
