@@ -11,6 +11,7 @@
 #include "errors.h"
 #include "stats.h"
 #include "structs.h"
+#include "uncounted_buffer.h"
 #include "variable_list.h"
 
 namespace {
@@ -47,8 +48,12 @@ Vcpu::Vcpu(const Napi::CallbackInfo& info) : ObjectWrap(info) {
   run_page_ = std::move(opened.run_page);
   counters_ = std::make_shared<Counters>();
   thread_.reset(new VcpuThread(id_, fd_.get(), reinterpret_cast<kvm_run*>(run_page_->data()), counters_.get(), this));
-  run_page_buffer_ = Napi::Reference<Napi::ArrayBuffer>::New(
-      SharedArrayBuffer(env, run_page_, run_page_->data(), run_page_->size()), 1);
+  const int error = thread_->Start();
+  if (error != 0) throw ErrnoError(env, error, "pthread_create");
+  const auto run_page_buffer = UncountedArrayBuffer(env, run_page_->data(), run_page_->size());
+  // A cycle of properties: the collector sees it whole.
+  KeepAlive(run_page_buffer, "_vcpu", Value());
+  KeepAlive(Value(), "_runPage", run_page_buffer);
   const auto counters_buffer = SharedArrayBuffer(env, counters_, counters_->values, sizeof counters_->values);
   counters_array_ = Napi::Reference<Napi::TypedArray>::New(
       Napi::Float64Array::New(env, Counters::kCount, counters_buffer, 0), 1);
@@ -63,13 +68,13 @@ void Vcpu::CloseNative() {
   std::erase(vm_->vcpus, this);
   stats_.reset();
   fd_.reset();
-  run_page_.reset();
 }
 
-void Vcpu::CloseAndDetach() {
-  if (!fd_.valid()) return;
+std::unique_ptr<Mapping> Vcpu::CloseAndDetach() {
+  if (!fd_.valid()) return nullptr;
   CloseNative();
-  run_page_buffer_.Value().Detach();
+  RunPageBuffer().Detach();
+  return std::move(run_page_);
 }
 
 // A vCPU that runs keeps itself, its VM and Node alive.
@@ -98,7 +103,8 @@ void Vcpu::OnPosted() {
 }
 
 Napi::Value Vcpu::Id(const Napi::CallbackInfo& info) { return Napi::Number::New(info.Env(), id_); }
-Napi::Value Vcpu::RunPage(const Napi::CallbackInfo&) { return run_page_buffer_.Value(); }
+Napi::Value Vcpu::RunPage(const Napi::CallbackInfo&) { return RunPageBuffer(); }
+Napi::ArrayBuffer Vcpu::RunPageBuffer() { return Value().Get("_runPage").As<Napi::ArrayBuffer>(); }
 Napi::Value Vcpu::CountersArray(const Napi::CallbackInfo&) { return counters_array_.Value(); }
 Napi::Value Vcpu::Running(const Napi::CallbackInfo& info) { return Napi::Boolean::New(info.Env(), running_); }
 
@@ -116,8 +122,7 @@ int Vcpu::StoppedFd(Napi::Env env, const char* syscall) const {
 void Vcpu::Run(const Napi::CallbackInfo& info) {
   Napi::Env env = info.Env();
   if (StoppedFd(env, "KVM_RUN") < 0) throw ErrnoError(env, EBADF, "KVM_RUN");
-  const int error = thread_->Go(&vm_->fast_registers);
-  if (error != 0) throw ErrnoError(env, error, "pthread_create");
+  thread_->Go(&vm_->fast_registers);
   SetRunning(true);
 }
 

@@ -18,7 +18,7 @@ class Vcpu : public Napi::ObjectWrap<Vcpu>, private Postable, private VcpuThread
     std::shared_ptr<VmState> vm;
     uint32_t id;
     Fd fd;
-    std::shared_ptr<Mapping> run_page;
+    std::unique_ptr<Mapping> run_page;
   };
   static Napi::Function Define(Napi::Env env);
 
@@ -28,8 +28,8 @@ class Vcpu : public Napi::ObjectWrap<Vcpu>, private Postable, private VcpuThread
   bool running() const { return running_; }
   // Joins the thread and closes. Calls nothing in JavaScript.
   void CloseNative();
-  // Also detaches the run page.
-  void CloseAndDetach();
+  // Also takes the run page from JavaScript. While it is mapped the vCPU and its VM stay in the kernel.
+  std::unique_ptr<Mapping> CloseAndDetach();
 
  private:
   void OnExit() override { vm_->hub->Post(this); }
@@ -54,22 +54,22 @@ class Vcpu : public Napi::ObjectWrap<Vcpu>, private Postable, private VcpuThread
   void Nmi(const Napi::CallbackInfo& info);
   void KvmclockCtrl(const Napi::CallbackInfo& info);
   Napi::Value ReadStats(const Napi::CallbackInfo& info);
-  void Close(const Napi::CallbackInfo&) { CloseAndDetach(); }
+  void Close(const Napi::CallbackInfo&) { CloseAndDetach().reset(); }
 
   // KVM's lock on a vCPU is held for as long as it runs: an ioctl would block this thread. Returns the descriptor.
   int StoppedFd(Napi::Env env, const char* syscall) const;
   void SetRunning(bool running);
+  Napi::ArrayBuffer RunPageBuffer();
 
   std::shared_ptr<VmState> vm_;
   uint32_t id_;
   Fd fd_;
   Fd stats_;
-  // SAFETY: struct kvm_run, mapped from the vCPU. Owned by this object and by the ArrayBuffer that JavaScript has; while
-  // running() the thread and KVM write it, otherwise JavaScript. Unmapped when both have let go, after the join.
-  std::shared_ptr<Mapping> run_page_;
+  // SAFETY: struct kvm_run, mapped from the vCPU; while running() the thread and KVM write it, otherwise JavaScript, through
+  // an ArrayBuffer that is detached before it is unmapped, or collected together with this object.
+  std::unique_ptr<Mapping> run_page_;
   std::shared_ptr<Counters> counters_;
   std::unique_ptr<VcpuThread> thread_;
-  Napi::Reference<Napi::ArrayBuffer> run_page_buffer_;
   Napi::Reference<Napi::TypedArray> counters_array_;
   Napi::FunctionReference on_exit_;  // weak: this object's property keeps it
   bool running_ = false;

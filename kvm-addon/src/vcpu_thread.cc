@@ -27,13 +27,7 @@ long Futex(std::atomic<uint32_t>& word, int operation, uint32_t value) {
 VcpuThread::VcpuThread(uint32_t id, int vcpu_fd, kvm_run* run, Counters* counters, Listener* listener)
     : id_(id), fd_(vcpu_fd), run_(run), counters_(counters), listener_(listener) {}
 
-int VcpuThread::Go(const FastRegisters* fast) {
-  fast_ = fast;
-  if (started_) {
-    Wake(kGo);
-    return 0;
-  }
-
+int VcpuThread::Start() {
   // The thread takes no signal but the kick: the others are for the threads of Node. It inherits the mask.
   const int kick = KickSignal();
   sigset_t mask, old_mask;
@@ -43,7 +37,6 @@ int VcpuThread::Go(const FastRegisters* fast) {
   pthread_attr_init(&attributes);
   pthread_attr_setstacksize(&attributes, kStackBytes);
   pthread_sigmask(SIG_SETMASK, &mask, &old_mask);
-  state_.store(kGo);
   const int error = pthread_create(
       &thread_, &attributes,
       [](void* self) -> void* {
@@ -53,15 +46,17 @@ int VcpuThread::Go(const FastRegisters* fast) {
       this);
   pthread_sigmask(SIG_SETMASK, &old_mask, nullptr);
   pthread_attr_destroy(&attributes);
-  if (error != 0) {
-    state_.store(kIdle);
-    return error;
-  }
+  if (error != 0) return error;
   started_ = true;
   char name[16];
   std::snprintf(name, sizeof name, "vcpu-%u", id_);
   pthread_setname_np(thread_, name);
   return 0;
+}
+
+void VcpuThread::Go(const FastRegisters* fast) {
+  fast_ = fast;
+  Wake(kGo);
 }
 
 void VcpuThread::Kick(bool running) {

@@ -30,8 +30,10 @@ class VcpuThread {
   VcpuThread& operator=(const VcpuThread&) = delete;
   ~VcpuThread() { Stop(); }
 
-  // Makes the thread if there is none. Returns 0 or an errno. `fast` must stay as it is until OnExit().
-  int Go(const FastRegisters* fast);
+  // Makes the thread, which then waits for Go(). Returns 0 or an errno.
+  int Start();
+  // `fast` must stay as it is until OnExit().
+  void Go(const FastRegisters* fast);
   // The next return of KVM_RUN that is not an exit of the guest's becomes KVM_EXIT_INTR. `running`: between Go() and the
   // moment when the JavaScript thread learns of OnExit(); outside of that a signal would only disturb a sleep.
   void Kick(bool running);

@@ -6,6 +6,7 @@ const DESCRIPTOR_FIXED_BYTES = 16;
 /** The first value of every counter, by name: `exits`, `insn_emulation`, `irq_injections`, ... */
 export function decodeStats(bytes: Uint8Array): Map<string, number> {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const stats = new Map<string, number>();
   if (bytes.length < HEADER_BYTES) return stats;
   const nameBytes = view.getUint32(4, true);
@@ -16,10 +17,10 @@ export function decodeStats(bytes: Uint8Array): Map<string, number> {
   for (let i = 0; i < count; i++) {
     const at = descriptors + i * stride;
     const valueAt = data + view.getUint32(at + 8, true);
-    const raw = bytes.subarray(at + DESCRIPTOR_FIXED_BYTES, at + stride);
-    const end = raw.indexOf(0);
-    const name = new TextDecoder().decode(end < 0 ? raw : raw.subarray(0, end));
-    stats.set(name, Number(view.getBigUint64(valueAt, true)));
+    const nameAt = at + DESCRIPTOR_FIXED_BYTES;
+    const end = text.indexOf(0, nameAt);
+    const name = text.toString('latin1', nameAt, end < 0 ? at + stride : Math.min(end, at + stride));
+    stats.set(name, view.getUint32(valueAt, true) + view.getUint32(valueAt + 4, true) * 2 ** 32);
   }
   return stats;
 }

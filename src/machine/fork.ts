@@ -52,8 +52,7 @@ export async function forkMachine(parent: KvmMachine, count: number): Promise<Kv
       return saved;
     });
     for (const [i, child] of children.entries()) await bear(parent, child, hosts[i] as MachineHost, state);
-    // Not before all are there: those that run would take the CPUs that the others are made on.
-    for (const { machine } of children) await machine.start();
+    KvmMachine.startTogether(children.map(({ machine }) => machine));
   } catch (error) {
     await Promise.all(children.map(({ machine }) => machine.stop()));
     await Promise.all(hosts.map((unborn) => unborn.close()));

@@ -185,10 +185,31 @@ export class KvmMachine implements Machine {
     this.#run();
   }
 
+  /** `start` for many: the first that ran would take the CPUs on which the others are made ready. */
+  static startTogether(machines: readonly KvmMachine[]): void {
+    for (const machine of machines) {
+      machine.#require('ready', 'start');
+      machine.#setState('running');
+      machine.#resumeDevices();
+    }
+    for (const machine of machines) {
+      machine.#timeline.mark('start');
+      machine.#enter();
+    }
+  }
+
   #run(): void {
     if (this.#end !== undefined || this.#state !== 'running') return;
+    this.#resumeDevices();
+    this.#enter();
+  }
+
+  #resumeDevices(): void {
     this.parts.vm.ram.touch();
     this.parts.platform.resume();
+  }
+
+  #enter(): void {
     for (const runner of this.#runners) runner.run();
   }
 
@@ -354,8 +375,8 @@ export class KvmMachine implements Machine {
     if (this.#end !== undefined) return;
     this.#end = end;
     for (const runner of this.#runners) runner.stop();
-    this.#timeline.mark('end', this.#insnEmulation());
     this.#finalMetrics = this.#metrics();
+    this.#timeline.mark('end', this.#finalMetrics.insnEmulation);
     this.channel?.onEnd();
     setImmediate(() => void this.#releaseAll(end));
   }

@@ -65,9 +65,10 @@ export class VcpuRunner {
     return parked;
   }
 
-  /** No exit is answered any more. The machine closes the VM next, which joins the thread. */
+  /** No exit is answered any more, and the guest takes no more time. The machine closes the VM next, which joins the thread. */
   stop(): void {
     this.#stopped = true;
+    if (this.vcpu.running) this.vcpu.kick();
     this.#park();
   }
 

@@ -1,15 +1,13 @@
 /** A bounded first-in, first-out queue of bytes: what stands between a host that types and a guest that reads. */
 export class ByteQueue {
-  readonly #bytes: Uint8Array;
+  readonly capacity: number;
+  /** Made when it is needed: most queues of most machines never hold anything. */
+  #bytes = new Uint8Array(0);
   #head = 0;
   #length = 0;
 
   constructor(capacityBytes: number) {
-    this.#bytes = new Uint8Array(capacityBytes);
-  }
-
-  get capacity(): number {
-    return this.#bytes.length;
+    this.capacity = capacityBytes;
   }
 
   get length(): number {
@@ -18,7 +16,9 @@ export class ByteQueue {
 
   /** Takes as many of `source` as there is room for; returns how many. */
   push(source: Uint8Array): number {
-    const count = Math.min(source.length, this.#bytes.length - this.#length);
+    const count = Math.min(source.length, this.capacity - this.#length);
+    if (count === 0) return 0;
+    if (this.#bytes.length === 0) this.#bytes = new Uint8Array(this.capacity);
     const tail = (this.#head + this.#length) % this.#bytes.length;
     const first = Math.min(count, this.#bytes.length - tail);
     this.#bytes.set(source.subarray(0, first), tail);
@@ -39,6 +39,7 @@ export class ByteQueue {
   /** Moves as many bytes as `target` holds, or as there are; returns how many. */
   shiftInto(target: Uint8Array): number {
     const count = Math.min(target.length, this.#length);
+    if (count === 0) return 0;
     const first = Math.min(count, this.#bytes.length - this.#head);
     target.set(this.#bytes.subarray(this.#head, this.#head + first));
     target.set(this.#bytes.subarray(0, count - first), first);

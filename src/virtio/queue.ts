@@ -269,7 +269,9 @@ export class SplitQueue implements Virtqueue {
       }
       if (armed) return false;
       // virtio 1.3, 2.7.10: the driver notifies when it makes the buffer of index avail_event available. It may have
-      // done so since the load above, so the index is loaded again after the store.
+      // done so since the load above, so the index is loaded again after the store. A store that changes nothing would still
+      // cost a forked machine the copy of a page.
+      if (Atomics.load(this.#used, this.#availEventAt) === this.#nextAvail) return false;
       Atomics.store(this.#used, this.#availEventAt, this.#nextAvail);
     }
   }
