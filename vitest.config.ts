@@ -12,6 +12,8 @@ const retry = inRig ? 1 : 0;
 
 export default defineConfig({
   test: {
+    // Where each file has a rig of its own, most of its time would go into transforming the same modules again.
+    experimental: { fsModuleCache: true },
     projects: [
       { test: { name: 'unit', include: ['test/unit/**/*.test.ts'] } },
       {

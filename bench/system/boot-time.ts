@@ -5,20 +5,18 @@
  * the power-off after the command. The time is from the start of the process to its end. For tsvm the first of the two is
  * that time less what its timeline puts between init and the end; so both pay for their own start and clean-up.
  */
-import { spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { commandSegment } from '../../src/boot/cpio.js';
 import type { MachineTimeline } from '../../src/index.js';
 import { ACPI_POWER_PORT, BOOT_MARKS_PORT } from '../../src/memory/layout.js';
 import { MIB } from '../../src/util/units.js';
-import { type BenchHost, type Benchmark, type Measurement, needsGuest } from '../lib/benchmark.js';
-import { GUEST_MEMORY_BYTES, guestOf } from '../lib/guest.js';
+import { type Benchmark, type Measurement, needsGuest } from '../lib/benchmark.js';
+import { GUEST_MEMORY_BYTES } from '../lib/guest.js';
+import { initramfsWith, qemuArguments, qemuStatus, SLEEP_S5, timeProcess } from '../lib/qemu.js';
 
-const TSVM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
+const TSVM = fileURLToPath(new URL('../../../../dist/bin/tsvm.js', import.meta.url));
 const MARK_INIT = 1;
-const SLEEP_S5 = 0x34;
 
 export const bootTime: Benchmark = {
   name: 'boot-time',
@@ -30,14 +28,7 @@ export const bootTime: Benchmark = {
     (host.qemu ? undefined : 'needs qemu-system-x86_64'),
   async run({ host, runs, scratch, log }) {
     const timelinePath = join(scratch, 'timeline.json');
-    const initrd = join(scratch, 'initramfs-command.cpio');
-    writeFileSync(
-      initrd,
-      Buffer.concat([
-        readFileSync(guestOf(host).initramfs),
-        commandSegment({ options: ['tty=0', 'env=TERM=linux'], argv: ['true'] }),
-      ]),
-    );
+    const initrd = initramfsWith(host, scratch, ['true']);
     const samples = new Map<string, number[]>();
     const add = (name: string, ms: number): void => {
       samples.set(name, [...(samples.get(name) ?? []), ms]);
@@ -49,12 +40,12 @@ export const bootTime: Benchmark = {
       const qemuInit = await timeProcess(
         'qemu-system-x86_64',
         qemuArguments(host, initrd, BOOT_MARKS_PORT),
-        exitStatus(MARK_INIT),
+        qemuStatus(MARK_INIT),
       );
       const qemuEnd = await timeProcess(
         'qemu-system-x86_64',
         qemuArguments(host, initrd, ACPI_POWER_PORT),
-        exitStatus(SLEEP_S5),
+        qemuStatus(SLEEP_S5),
       );
       if (round === 0) continue;
       const timeline = JSON.parse(readFileSync(timelinePath, 'utf8')) as MachineTimeline;
@@ -92,56 +83,4 @@ export const bootTime: Benchmark = {
 
 function tsvmArguments(timelinePath: string): string[] {
   return [TSVM, 'boot', '--memory', `${GUEST_MEMORY_BYTES / MIB}M`, '--timeline', timelinePath, '--', 'true'];
-}
-
-/** As lean as a microvm gets: no ACPI, no option ROMs, qboot in place of SeaBIOS, the kernel entered by PVH. */
-function qemuArguments(host: BenchHost, initrd: string, exitPort: number): string[] {
-  const guest = guestOf(host);
-  return [
-    ...[
-      '-M',
-      'microvm,acpi=off,rtc=off,pit=on,pic=on,isa-serial=on,x-option-roms=off,auto-kernel-cmdline=off',
-    ],
-    ...[
-      '-bios',
-      'qboot.rom',
-      '-accel',
-      'kvm',
-      '-cpu',
-      'host',
-      '-smp',
-      '1',
-      '-m',
-      `${GUEST_MEMORY_BYTES / MIB}`,
-    ],
-    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-serial', 'stdio'],
-    ...['-kernel', guest.kernel, '-initrd', initrd, '-append', `${guest.cmdline} console=ttyS0`],
-    ...['-device', `isa-debug-exit,iobase=0x${exitPort.toString(16)},iosize=1`],
-  ];
-}
-
-/** What QEMU exits with when `value` is written to isa-debug-exit. */
-const exitStatus = (value: number): number => ((value << 1) | 1) & 0xff;
-
-/** Milliseconds from just before the process is made until it has ended. */
-function timeProcess(command: string, args: readonly string[], expectedStatus: number): Promise<number> {
-  return new Promise((resolve, reject) => {
-    let output = '';
-    const start = performance.now();
-    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
-    for (const stream of [child.stdout, child.stderr]) {
-      stream.on('data', (bytes: Buffer) => {
-        output += bytes.toString('latin1');
-      });
-    }
-    child.on('error', reject);
-    child.on('exit', (status) => {
-      const ms = performance.now() - start;
-      if (status === expectedStatus) resolve(ms);
-      else
-        reject(
-          new Error(`${command} ${args.join(' ')} ended with ${status}, not ${expectedStatus}:\n${output}`),
-        );
-    });
-  });
 }

@@ -29,13 +29,14 @@ export const pvm: HostProfile = {
   detect: (facts) => facts.kvmModules.includes('kvm_pvm'),
   // The guest sees the hardware's CPUID bits in some leaves although KVM_GET_SUPPORTED_CPUID does not list them, and the
   // emulator cannot execute what they promise.
+  // String instructions are interpreted element by element: with FSRM and ERMS the kernel moves bytes, without them words.
   // Write-protecting the kernel's text costs the interpreter a million instructions.
   // tick_stretch is the default guest's (guests/kernel/default/patches/0009); other kernels ignore it.
   // The time stamp counter is the host's and cannot be set: by it, a restored guest's clocks would jump by the time that it was
   // saved, and the kernel would account for every second of it.
   kernelParameters: [
     'noxsave',
-    'clearcpuid=smap,cx16,popcnt',
+    'clearcpuid=smap,cx16,popcnt,fsrm,erms',
     'rodata=off',
     'tick_stretch=10',
     'clocksource=kvm-clock',

@@ -1,0 +1,122 @@
+/** QEMU's microvm, with the default guest, as a peer. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { join } from 'node:path';
+import { createInterface } from 'node:readline';
+import { commandSegment } from '../../src/boot/cpio.js';
+import { ACPI_POWER_PORT } from '../../src/memory/layout.js';
+import { MIB } from '../../src/util/units.js';
+import type { BenchHost } from './benchmark.js';
+import { GUEST_MEMORY_BYTES, guestOf } from './guest.js';
+
+/** Written to the power port by a guest that powers off. */
+export const SLEEP_S5 = 0x34;
+
+/** As lean as a microvm gets: no ACPI, no option ROMs, qboot in place of SeaBIOS, the kernel entered by PVH. */
+export function qemuArguments(host: BenchHost, initrd: string, exitPort: number): string[] {
+  const guest = guestOf(host);
+  return [
+    ...[
+      '-M',
+      'microvm,acpi=off,rtc=off,pit=on,pic=on,isa-serial=on,x-option-roms=off,auto-kernel-cmdline=off',
+    ],
+    ...[
+      '-bios',
+      'qboot.rom',
+      '-accel',
+      'kvm',
+      '-cpu',
+      'host',
+      '-smp',
+      '1',
+      '-m',
+      `${GUEST_MEMORY_BYTES / MIB}`,
+    ],
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-serial', 'stdio'],
+    ...['-kernel', guest.kernel, '-initrd', initrd, '-append', `${guest.cmdline} console=ttyS0`],
+    ...['-device', `isa-debug-exit,iobase=0x${exitPort.toString(16)},iosize=1`],
+  ];
+}
+
+/** What QEMU exits with when `value` is written to isa-debug-exit. */
+export const qemuStatus = (value: number): number => ((value << 1) | 1) & 0xff;
+
+/** The guest's initramfs, with a command in it. */
+export function initramfsWith(host: BenchHost, directory: string, argv: readonly string[]): string {
+  const path = join(directory, 'initramfs-command.cpio');
+  const command = commandSegment({ options: ['tty=0', 'env=TERM=linux'], argv });
+  writeFileSync(path, Buffer.concat([readFileSync(guestOf(host).initramfs), command]));
+  return path;
+}
+
+/** Milliseconds from just before the process is made until it has ended. */
+export function timeProcess(
+  command: string,
+  args: readonly string[],
+  expectedStatus: number,
+  input = '',
+): Promise<number> {
+  return new Promise((resolve, reject) => {
+    let output = '';
+    const start = performance.now();
+    const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+    child.stdin.end(input);
+    for (const stream of [child.stdout, child.stderr]) {
+      stream.on('data', (bytes: Buffer) => {
+        output += bytes.toString('latin1');
+      });
+    }
+    child.on('error', reject);
+    child.on('exit', (status) => {
+      const ms = performance.now() - start;
+      if (status === expectedStatus) resolve(ms);
+      else
+        reject(
+          new Error(`${command} ${args.join(' ')} ended with ${status}, not ${expectedStatus}:\n${output}`),
+        );
+    });
+  });
+}
+
+/**
+ * Boots the guest to where it waits for a line and would then run `true`, and saves it as QEMU does: what is returned are the
+ * arguments that go on from there and, given a line, end with {@link qemuStatus}(SLEEP_S5).
+ */
+export async function saveInQemu(host: BenchHost, directory: string): Promise<string[]> {
+  const initrd = initramfsWith(host, directory, ['sh', '-c', 'echo ready; read line; /bin/true']);
+  const args = qemuArguments(host, initrd, ACPI_POWER_PORT);
+  const socket = join(directory, 'qmp');
+  const file = join(directory, 'qemu-state');
+  const child = spawn('qemu-system-x86_64', [...args, '-qmp', `unix:${socket},server=on,wait=off`], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  try {
+    await lineOf(child.stdout, (line) => line.trim() === 'ready');
+    const monitor = connect(socket);
+    const command = (execute: string, more: object = {}): void => {
+      monitor.write(`${JSON.stringify({ execute, ...more })}\n`);
+    };
+    command('qmp_capabilities');
+    command('stop');
+    command('migrate', { arguments: { uri: `exec:cat > ${file}` } });
+    const asking = setInterval(() => command('query-migrate'), 50);
+    await lineOf(monitor, (line) => {
+      const status = JSON.parse(line).return?.status;
+      if (status === 'failed') throw new Error(`QEMU cannot save: ${line}`);
+      return status === 'completed';
+    });
+    clearInterval(asking);
+    monitor.destroy();
+  } finally {
+    child.kill('SIGKILL');
+    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
+  }
+  return [...args, '-incoming', `exec:cat ${file}`];
+}
+
+async function lineOf(stream: NodeJS.ReadableStream, wanted: (line: string) => boolean): Promise<void> {
+  for await (const line of createInterface({ input: stream })) if (wanted(line)) return;
+  throw new Error('QEMU ended early');
+}
