@@ -31,7 +31,7 @@ export const pvm: HostProfile = {
   // emulator cannot execute what they promise.
   // String instructions are interpreted element by element: with FSRM and ERMS the kernel moves bytes, without them words.
   // Write-protecting the kernel's text costs the interpreter a million instructions.
-  // tick_stretch is the default guest's (guests/kernel/default/patches/0009); other kernels ignore it.
+  // tick_stretch and fault_around_bytes are the default guest's (guests/kernel/default/patches); other kernels ignore them.
   // The time stamp counter is the host's and cannot be set: by it, a restored guest's clocks would jump by the time that it was
   // saved, and the kernel would account for every second of it.
   kernelParameters: [
@@ -39,6 +39,7 @@ export const pvm: HostProfile = {
     'clearcpuid=smap,cx16,popcnt,fsrm,erms',
     'rodata=off',
     'tick_stretch=10',
+    'fault_around_bytes=16384',
     'clocksource=kvm-clock',
   ],
   limitations: [
