@@ -4,10 +4,10 @@
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { writeFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { createMachine, type Machine, restoreMachine } from '../../src/index.js';
+import { createMachine, type Machine, type MachineTimeline, restoreMachine } from '../../src/index.js';
 import { bootToReady } from '../../src/template/template.js';
 import { tiny, tinyKernel } from '../../test/support/tiny-kernel.js';
 import { type BenchContext, type Benchmark, type Measurement, needsGuest } from '../lib/benchmark.js';
@@ -133,6 +133,20 @@ async function commandInProcess({ host, runs, scratch, log }: BenchContext): Pro
   ];
 }
 
+/** Where a `tsvm run` of `totalMs` spent them. The timeline counts from the start of its process. */
+function phasesOf(timelinePath: string, totalMs: number): [string, number][] {
+  const { phases } = JSON.parse(readFileSync(timelinePath, 'utf8')) as MachineTimeline;
+  const at = (name: string): number => phases.find((phase) => phase.name === name)?.ms ?? Number.NaN;
+  return [
+    ['Node and modules', at('create')],
+    ['reading the snapshot', at('snapshot-read') - at('create')],
+    ['making the VM', at('vm-created') - at('snapshot-read')],
+    ['restoring its state', at('start') - at('vm-created')],
+    ['guest, to the end of `true`', at('done') - at('start')],
+    ['clean-up and exit', totalMs - at('done')],
+  ];
+}
+
 /** Whole processes in turn, so that a machine whose speed drifts is fair to all. */
 async function asCommand({ host, runs, scratch, log }: BenchContext): Promise<Measurement[]> {
   const samples = new Samples();
@@ -147,10 +161,13 @@ async function asCommand({ host, runs, scratch, log }: BenchContext): Promise<Me
     return ms;
   };
   time(process.execPath, [TSVM, 'run', '--', 'true']); // makes the template
+  const timelinePath = join(scratch, 'timeline.json');
   for (let run = 0; run <= runs; run++) {
     const times = new Map<string, number>();
     times.set('node -e 0', time(process.execPath, ['-e', '0']));
-    times.set('tsvm run -- true', time(process.execPath, [TSVM, 'run', '--', 'true']));
+    const tsvm = time(process.execPath, [TSVM, 'run', '--timeline', timelinePath, '--', 'true']);
+    times.set('tsvm run -- true', tsvm);
+    for (const [phase, ms] of phasesOf(timelinePath, tsvm)) times.set(`of tsvm run: ${phase}`, ms);
     for (const { name, command } of engines) {
       const [program, ...args] = command(`tsvm-bench-${process.pid}-${run}`);
       times.set(`${name}, the same`, time(program, args));
