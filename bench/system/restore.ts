@@ -16,7 +16,7 @@ import { GUEST_MEMORY_BYTES, guestConfig } from '../lib/guest.js';
 import { qemuStatus, SLEEP_S5, saveInQemu, timeProcess } from '../lib/qemu.js';
 
 const TSVM = fileURLToPath(new URL('../../../../dist/bin/tsvm.js', import.meta.url));
-const MARK_ROUNDS = 20_000;
+const MARK_ROUNDS = 200;
 const FIRST_INSTRUCTION_TARGET_MS = 1;
 
 export const restore: Benchmark = {

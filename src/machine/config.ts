@@ -94,7 +94,7 @@ function isCommand(value: unknown): boolean {
 
 function checkFields(config: MachineConfig): void {
   for (const [name, value] of Object.entries(config)) {
-    const field = (FIELDS as Readonly<Record<string, readonly [string, Check]>>)[name];
+    const field = Object.hasOwn(FIELDS, name) ? FIELDS[name as keyof MachineConfig] : undefined;
     if (field === undefined)
       throw new TsvmError('TSVM_CONFIG', `${name}: there is no such field in a machine's configuration`);
     if (value !== undefined && !field[1](value))

@@ -1,0 +1,48 @@
+import { expect, test } from 'vitest';
+import { checkConfig, type MachineConfig } from '../../../src/machine/config.js';
+import { GIB } from '../../../src/util/units.js';
+
+const check = (config: object): void =>
+  checkConfig({ kernel: 'vmlinux', ...config } as MachineConfig, { totalMemoryBytes: GIB });
+
+test('checkConfig() takes what a caller leaves undefined', () => {
+  expect(() => check({ initrd: undefined, cpus: undefined })).not.toThrow();
+});
+
+test.each(['kernal', 'constructor', 'toString', '__proto__'])(
+  'checkConfig() names a field that there is not: %s',
+  (name) => {
+    const config = Object.defineProperty({}, name, { value: 1, enumerable: true });
+    expect(() => checkConfig(config as MachineConfig, { totalMemoryBytes: GIB })).toThrow(
+      expect.objectContaining({
+        code: 'TSVM_CONFIG',
+        message: `${name}: there is no such field in a machine's configuration`,
+      }),
+    );
+  },
+);
+
+test.each([
+  ['cpus', '2', 'cpus: it must be a whole number'],
+  ['memoryBytes', 1.5, 'memoryBytes: it must be a whole number of bytes'],
+  ['console', 'vga', 'console: it must be serial, virtio or none'],
+  ['devices', {}, 'devices: it must be a list of device requests'],
+  ['command', { argv: 'ls' }, 'command: it must be an object with argv, a list of strings'],
+  ['command', { argv: ['ls'], env: { A: 1 } }, 'command: it must be an object with argv, a list of strings'],
+  ['kernel', 5, 'kernel: it must be a path'],
+])('checkConfig() says what %s must be (%j)', (name, value, message) => {
+  expect(() => check({ [name]: value })).toThrow(expect.objectContaining({ code: 'TSVM_CONFIG', message }));
+});
+
+test.each([
+  [{ memoryBytes: 0 }, /^memory: 0 .* is too little/],
+  [{ memoryBytes: 2 * GIB }, /^memory: 2 GiB is more than this host has/],
+  [{ memoryBytes: 128 * 2 ** 20 + 1 }, /is not a multiple of 4 KiB$/],
+  [{ cpus: 0 }, /^cpus: 0 is not from 1 to/],
+  [{ cpus: 10_000 }, /^cpus: 10000 is not from 1 to/],
+  [{ kernel: undefined }, /^no kernel is given$/],
+])('checkConfig() refuses %j', (config, message) => {
+  expect(() => check(config)).toThrow(
+    expect.objectContaining({ code: 'TSVM_CONFIG', message: expect.stringMatching(message) }),
+  );
+});
