@@ -124,7 +124,7 @@ test('Vsock survives any sequence of packets and calls, returns every chain, and
       for (const peer of peers) peer.connection?.close();
       expect(device.connectionCount).toBe(0);
     }),
-    { seed: SEED, numRuns: 250 },
+    { seed: SEED, numRuns: 400 },
   );
 }, 60_000);
 
@@ -213,7 +213,7 @@ test('Vsock moves bytes both ways in order, at any pace of either side', () => {
         expect(peer.log).toEqual([]);
       },
     ),
-    { seed: SEED, numRuns: 60 },
+    { seed: SEED, numRuns: 120 },
   );
 }, 60_000);
 
