@@ -2,8 +2,8 @@
 import type { Connection } from './vsock-connection.js';
 
 /**
- * Connections of a guest, those too that have ended and that the host still reads from. Each may hold BUF_ALLOC_BYTES, so
- * that a guest can make the host hold 256 MiB.
+ * Connections of a guest, those too that have ended and that the host still reads from. Of each, BUF_ALLOC_BYTES (64 KiB) may
+ * be unread and 32 KiB be on their way to a reader: 384 MiB is the most that a guest can make the host hold.
  */
 export const MAX_CONNECTIONS = 4096;
 /** Ports of the host's ends of connections that the host asks for. Services are at lower numbers. */

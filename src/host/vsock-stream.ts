@@ -9,6 +9,9 @@ import type { VsockConnection, VsockEnd, VsockPeer } from '../devices/host.js';
 import { BUF_ALLOC_BYTES } from '../devices/vsock-credit.js';
 import { ByteQueue } from '../util/byte-queue.js';
 
+/** Handed on at a time. One chunk is with the stream's reader, and one is about to be. */
+const CHUNK_BYTES = 16 * 1024;
+
 export interface VsockStreamEvents {
   onOpen?(): void;
   /** It is over. */
@@ -92,7 +95,7 @@ export class VsockStream extends Duplex implements VsockPeer {
 
   #deliver(): void {
     while (this.#wanted && this.#unread.length > 0) {
-      const chunk = Buffer.allocUnsafe(this.#unread.length);
+      const chunk = Buffer.allocUnsafe(Math.min(this.#unread.length, CHUNK_BYTES));
       this.#unread.shiftInto(chunk);
       this.#wanted = false;
       const more = this.push(chunk);
