@@ -85,9 +85,10 @@ export class Outbox {
     this.#owing.add(connection);
   }
 
-  /** The guest has room for more, perhaps. */
+  /** The guest has room for more, perhaps, or wants nothing any more; then a sender must not wait for it. */
   credited(connection: Connection): void {
-    if (!connection.starved || connection.credit.sendable === 0) return;
+    const { starved, credit, guestReceives } = connection;
+    if (!starved || (credit.sendable === 0 && guestReceives)) return;
     connection.starved = false;
     this.#senders.add(connection);
   }
@@ -122,11 +123,11 @@ export class Outbox {
 
   /** False: there is nothing to send, or no buffer to send it in. */
   #sendNext(queue: Virtqueue): boolean {
-    const [reset] = this.#resets;
-    const [connection] = this.#owing;
-    const [sender] = this.#senders;
+    const reset = this.#resets[0];
     if (reset !== undefined) return this.#sendReset(queue, reset);
+    const [connection] = this.#owing;
     if (connection !== undefined) return this.#sendOwed(queue, connection);
+    const [sender] = this.#senders;
     if (sender === undefined) return false;
     this.#senders.delete(sender);
     sender.peer?.onDrain();

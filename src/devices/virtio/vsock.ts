@@ -259,6 +259,7 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
   #onShutdown(connection: Connection, flags: number): void {
     const { guestEnded, peer } = connection;
     const over = connection.shutDown(flags);
+    this.#outbox.credited(connection);
     if (!guestEnded && connection.guestEnded) peer?.onEnd();
     if (!over) return;
     // All that it sent has been handed on, so the answer need not wait for the host to read it.

@@ -207,6 +207,15 @@ describe('Vsock connections', () => {
     expect(driver.take()).toEqual([]);
   });
 
+  test('bytes that wait for room are let go when the guest receives no more', () => {
+    const { driver, peer } = connected();
+    driver.send(guest(OP.CREDIT_UPDATE, { bufAlloc: 10 }));
+    peer.send(Buffer.alloc(100));
+    expect(peer.unsent.length).toBe(90);
+    driver.send(guest(OP.SHUTDOWN, { flags: 1, bufAlloc: 10 }));
+    expect(peer.unsent.length).toBe(0);
+  });
+
   test('a connection without a driver is refused', () => {
     const device = new Vsock({ host: { onRequest: () => undefined } });
     expect(device.connect(52, new RecordingPeer())).toBeUndefined();
