@@ -24,6 +24,7 @@ export type TsvmErrorCode =
   | 'TSVM_STATE'
   | 'TSVM_SNAPSHOT'
   | 'TSVM_TEMPLATE'
+  | 'TSVM_VSOCK'
   | 'TSVM_GUEST_BUILD';
 
 /** A failure that the operator can act on: what happened, to what, and what to do about it. */

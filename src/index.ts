@@ -23,8 +23,11 @@
 export type { BusDevice, FastRegister } from './bus/bus-device.js';
 export type { Irq } from './bus/irq.js';
 export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/registry.js';
+export { vsock } from './devices/virtio/vsock.js';
+export type { VsockConfig } from './devices/vsock-config.js';
 export { GuestError, TsvmError, type TsvmErrorCode } from './errors.js';
 export { findGuest, type Guest, listGuests } from './host/guest-store.js';
+export type { MachineVsock } from './host/vsock-endpoint.js';
 export type { GuestChannel, GuestFacts } from './machine/channel.js';
 export type { DeviceDiscovery, GuestCommand, MachineConfig } from './machine/config.js';
 export { createMachine } from './machine/create.js';

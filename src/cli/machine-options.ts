@@ -16,6 +16,7 @@ export interface MachineOptions {
   cpus?: string;
   disk: string[];
   rng?: boolean;
+  vsock?: string;
   console: string;
   firmware?: string;
   entry: string;
@@ -44,6 +45,7 @@ export function addMachineOptions(command: Command): Command {
       [],
     )
     .option('--rng', deviceKinds['rng']?.summary ?? 'entropy')
+    .option('--vsock <path[,cid=n]>', deviceKinds['vsock']?.summary ?? 'sockets to the guest')
     .option('--console <kind>', 'serial, virtio or none', 'serial')
     .option('--firmware <file>', 'start from a ROM: "builtin", or a file such as SeaBIOS')
     .option(
@@ -67,6 +69,7 @@ export async function machineConfig(
   const guest = options.kernel === undefined && !foreignFirmware ? await findGuest() : undefined;
   const devices: DeviceRequest[] = options.disk.map((text) => request('blk', text));
   if (options.rng === true) devices.push(request('rng', ''));
+  if (options.vsock !== undefined) devices.push(request('vsock', options.vsock));
   const usesOurInit = guest !== undefined && options.initrd === undefined;
   const initrd = options.initrd === 'none' ? undefined : (options.initrd ?? guest?.initramfs);
   const kernel = options.kernel ?? (options.entry === 'bzimage' ? guest?.bzImage : guest?.kernel);

@@ -65,6 +65,58 @@ export interface PortHost {
   connect(control: PortControl): void;
 }
 
+/** How a vsock connection ended: in order, by a reset, or for want of an answer. */
+export type VsockEnd = 'closed' | 'reset' | 'timeout';
+
+/** The device's side of a vsock connection. Once it has ended, every call but `close` does nothing. */
+export interface VsockConnection {
+  readonly guestPort: number;
+  readonly hostPort: number;
+  /** The guest asked for it, and gets it. */
+  accept(): void;
+  /** Moves bytes into the guest's buffers. Returns how many; after less than all, `onDrain` tells when to go on. */
+  send(bytes: Uint8Array): number;
+  /** The host sends no more. */
+  end(): void;
+  /** The host is done with `count` bytes of those from `onData`: the guest may send as many more. */
+  consumed(count: number): void;
+  /** The host has let go of it. Must be called once, also when it has ended: until then it counts. Resets it if it is alive. */
+  close(): void;
+}
+
+/** The host's side of a vsock connection. */
+export interface VsockPeer {
+  /** The guest took up a connection that the host asked for. */
+  onOpen(): void;
+  /** What the guest sent, in order. Valid during the call only; the host keeps a copy until it is `consumed`. */
+  onData(bytes: Uint8Array): void;
+  /** There is room again after `send` took less than it was given. Never comes from within `send`. */
+  onDrain(): void;
+  /** The guest sends no more. */
+  onEnd(): void;
+  /** Nothing follows. */
+  onClose(end: VsockEnd): void;
+}
+
+/** The device's side of a vsock, for the host. */
+export interface VsockControl {
+  readonly cid: number;
+  /** Asks the guest for a connection. Undefined: it has no driver at work, or there are too many connections. */
+  connect(port: number, peer: VsockPeer): VsockConnection | undefined;
+  /** Gives the guest another CID; all its connections end. */
+  renumber(cid: number): void;
+}
+
+/** The host's side of a vsock. */
+export interface VsockHost {
+  /** Called once, by the device. */
+  attach(control: VsockControl): void;
+  /** The guest asks for a connection to `hostPort`: who serves it, and will `accept` or `close` it. Undefined: nobody. */
+  onRequest(connection: VsockConnection): VsockPeer | undefined;
+  /** Ends whatever the host does for it. */
+  close(): Promise<void>;
+}
+
 export interface Host {
   /** Fills `target` with bytes from the host's random number generator. */
   fillRandom(target: Uint8Array): void;
@@ -74,4 +126,10 @@ export interface Host {
   openConsole(): ConsolePort;
   /** The host's side of a port of this name. @throws TsvmError `TSVM_CONFIG` when nobody has a use for it. */
   openPort(name: string): PortHost;
+  /**
+   * The host's side of the machine's vsock. With a path, its ports are Unix sockets there.
+   *
+   * @throws TsvmError `TSVM_VSOCK` when the path cannot be had, or the machine has a vsock already.
+   */
+  openVsock(path: string | undefined): Promise<VsockHost>;
 }

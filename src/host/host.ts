@@ -10,6 +10,7 @@ import { CowDisk } from './cow-disk.js';
 import type { DiskFacts } from './disk-facts.js';
 import { type DiskFile, openDiskFile } from './disk-file.js';
 import { OverlayDisk } from './overlay-disk.js';
+import { type MachineVsock, VsockEndpoint } from './vsock-endpoint.js';
 
 export interface HostOptions {
   /** `overlay`: files are only read, and writes go to memory and are thrown away. Default `direct`. */
@@ -17,6 +18,8 @@ export interface HostOptions {
   /** What relative paths are relative to. Default: the working directory. */
   readonly directory?: string;
   readonly ports?: HostPorts;
+  /** Where the vsock's Unix sockets are, instead of where the device's request says. */
+  readonly vsockPath?: string;
 }
 
 /** The host's side of the machine's ports, by their names. Undefined for a name that nobody has a use for. */
@@ -31,6 +34,8 @@ export interface MachineHost extends Host {
    * @throws TsvmError `TSVM_DISK` if a file cannot stand for its disk, because what was written is in memory.
    */
   disks(): Promise<readonly DiskFacts[]>;
+  /** Undefined if the machine has none. */
+  vsock(): MachineVsock | undefined;
   /**
    * The host of a fork of this machine, which must be paused. Its disks have the contents of this moment, and are handed out
    * in the order in which this machine opened them.
@@ -58,7 +63,8 @@ export function createHost(addon: NativeAddon, console: ConsolePort, options: Ho
     },
     async close() {},
   };
-  return machineHost({ console, directory, source, ports: options.ports });
+  const vsock = { path: options.vsockPath, inherited: false };
+  return machineHost({ console, directory, source, ports: options.ports, vsock });
 }
 
 /** Where a host's disks come from. */
@@ -92,10 +98,13 @@ interface HostParts {
   readonly directory: string;
   readonly source: DiskSource;
   readonly ports: HostPorts | undefined;
+  /** `inherited`: another machine, of which this one is a fork, listens at the path. */
+  readonly vsock: { readonly path: string | undefined; readonly inherited: boolean };
 }
 
-function machineHost({ console, directory, source, ports }: HostParts): MachineHost {
+function machineHost({ console, directory, source, ports, vsock }: HostParts): MachineHost {
   const opened: OpenDisk[] = [];
+  let endpoint: VsockEndpoint | undefined;
   return {
     directory,
     fillRandom: (target) => void randomFillSync(target),
@@ -110,6 +119,17 @@ function machineHost({ console, directory, source, ports }: HostParts): MachineH
       opened.push(open);
       return open.disk;
     },
+    async openVsock(path) {
+      if (endpoint !== undefined) {
+        throw new TsvmError('TSVM_VSOCK', 'vsock: a machine has no more than one', {
+          hint: 'give --vsock once; one serves any number of ports and connections',
+        });
+      }
+      const at = vsock.path ?? path;
+      endpoint = await VsockEndpoint.open(at && resolve(directory, at), vsock.inherited);
+      return endpoint;
+    },
+    vsock: () => endpoint,
     async disks() {
       return await Promise.all(opened.map(factsOf));
     },
@@ -120,6 +140,7 @@ function machineHost({ console, directory, source, ports }: HostParts): MachineH
         directory,
         source: inheritedDisks(disks),
         ports: forkPorts,
+        vsock: { path: endpoint?.path, inherited: true },
       });
     },
     close: () => source.close(),

@@ -2,6 +2,7 @@
 import assert from 'node:assert';
 import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';
+import type { MachineVsock } from '../host/vsock-endpoint.js';
 import type { ExitAssist, HostProfile } from '../kvm/profiles/profile.js';
 import type { Vm } from '../kvm/vm.js';
 import { announceStandstill, restoreVmState, saveVmState } from '../kvm/vm-state.js';
@@ -168,6 +169,10 @@ export class KvmMachine implements Machine {
 
   get channel(): MachineChannel | undefined {
     return this.#parts?.channel;
+  }
+
+  get vsock(): MachineVsock | undefined {
+    return this.#parts?.host.vsock();
   }
 
   on<Name extends keyof MachineEvents>(

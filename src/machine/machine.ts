@@ -1,4 +1,5 @@
 /** A virtual machine as an object: what can be asked of it, what it tells, how it ends. */
+import type { MachineVsock } from '../host/vsock-endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
 import type { GuestChannel } from './channel.js';
 import type { ExitMetrics } from './metrics.js';
@@ -65,6 +66,8 @@ export interface Machine extends AsyncDisposable {
   readonly console: MachineConsole;
   /** Absent unless the configuration has `channel: true`. */
   readonly channel: GuestChannel | undefined;
+  /** Absent unless the machine has the device `vsock()`. */
+  readonly vsock: MachineVsock | undefined;
   /** @throws TsvmError `TSVM_STATE` if it was started before. */
   start(): Promise<void>;
   /** Stops every vCPU between two instructions. Nothing happens if it is paused. @throws TsvmError `TSVM_STATE` unless running. */

@@ -1,4 +1,5 @@
 /** Restores: a machine that goes on where a saved one stood. */
+import { resolve } from 'node:path';
 import type { BusDevice } from '../bus/bus-device.js';
 import { deviceKinds } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
@@ -27,6 +28,8 @@ export interface RestoreOptions {
    * snapshot can be restored again. `direct`: it writes to the disks themselves; the snapshot cannot be restored after that.
    */
   readonly disks?: 'overlay' | 'direct';
+  /** Where the vsock's Unix sockets are, if not where they were: each machine of a snapshot needs a path of its own. */
+  readonly vsock?: string;
 }
 
 /**
@@ -87,9 +90,12 @@ async function restoreOpened(
   const host = createHost(addon, machine.terminal, {
     disks: options.disks ?? 'overlay',
     directory: snapshot.config.directory,
+    ...(options.vsock === undefined ? {} : { vsockPath: resolve(options.vsock) }),
   });
   const parts = await assemble(machine, { config, addon, kvm, vm, host });
   watchMemory(parts.platform, snapshot.config.memoryBytes, () => machine.memoryLost());
+  if (options.vsock !== undefined && host.vsock() === undefined)
+    throw refused(directory, 'it has no vsock that could be elsewhere');
   checkDiskFacts(snapshot.disks, await host.disks());
   machine.attach({ ...parts, cmdline, origin: { directory, checksum } });
   machine.restore(state);

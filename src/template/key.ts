@@ -22,6 +22,7 @@ async function fileIdentity(path: string | undefined): Promise<unknown> {
 export async function templateKey(config: MachineConfig): Promise<string> {
   const { kernel, initrd, devices = [], command: _command, channel: _channel, ...rest } = config;
   const disks = devices
+    .filter(({ kind }) => kind !== 'vsock')
     .map(({ config: device }) => device?.['path'])
     .filter((path) => typeof path === 'string');
   const profile = detectProfile(readHostFacts());

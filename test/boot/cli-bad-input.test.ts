@@ -242,6 +242,23 @@ describe('a flag or value that', () => {
   });
 });
 
+describe('a vsock that', () => {
+  const vsock = (text: string) => ['--kernel', good, '--memory', '4M', '--vsock', text];
+  refuses([
+    ['has no path', vsock(',cid=3'), /--vsock needs a path/, /--vsock \/tmp\/vm.sock,cid=3/],
+    [
+      'has the host’s CID',
+      vsock(`${path('sock')},cid=2`),
+      /cid '2' is not a whole number from 3 to/,
+      /cid=3/,
+    ],
+    ['has an unknown option', vsock(`${path('sock')},port=5`), /unknown option 'port=5'/, /PATH\[,cid=N\]/],
+    ['is a file', vsock(file('no-socket', 'x')), /it is no socket/, /path of its own/],
+    ['is in no folder', vsock(path('none/sock')), /vsock .*none\/sock: /, /folder/],
+    ['has too long a path', vsock(`/tmp/${'x'.repeat(100)}`), /too long for a Unix socket/, /shorter/],
+  ]);
+});
+
 describe('a disk that', () => {
   const disk = (text: string) => ['--kernel', good, '--memory', '4M', '--disk', text];
   const image = file('disk', new Uint8Array(1 << 20));

@@ -1,6 +1,6 @@
 /** One of every registered device, on hosts that are not there, for tests that run against all of them. */
 
-import type { ConsoleInput, Host } from '../../src/devices/host.js';
+import type { ConsoleInput, Host, VsockControl, VsockPeer } from '../../src/devices/host.js';
 import { deviceKinds } from '../../src/devices/registry.js';
 import type { VirtioDevice } from '../../src/virtio/device.js';
 import { MemoryDisk } from './memory-disk.js';
@@ -17,6 +17,15 @@ const ARGUMENTS: Readonly<Record<string, string>> = {
   blk: 'disk.img,id=zoo',
   rng: '',
   console: 'virtio',
+  vsock: 'vm.sock,cid=9',
+};
+
+const IDLE_PEER: VsockPeer = {
+  onOpen: () => {},
+  onData: () => {},
+  onDrain: () => {},
+  onEnd: () => {},
+  onClose: () => {},
 };
 
 export const KINDS = Object.keys(deviceKinds);
@@ -26,6 +35,7 @@ export async function makeSpecimen(kind: string): Promise<Specimen> {
   const text = ARGUMENTS[kind];
   if (row === undefined || text === undefined) throw new Error(`no specimen of device kind '${kind}'`);
   let console: ConsoleInput | undefined;
+  let vsock: VsockControl | undefined;
   const host: Host = {
     fillRandom: (target) => target.fill(0x5a),
     openDisk: async () => new MemoryDisk(),
@@ -37,7 +47,19 @@ export async function makeSpecimen(kind: string): Promise<Specimen> {
       },
     }),
     openPort: () => ({ onOutput: () => true, onDrain: () => {}, onOpen: () => {}, connect: () => {} }),
+    openVsock: async () => ({
+      attach: (control) => {
+        vsock = control;
+      },
+      onRequest: () => undefined,
+      close: async () => {},
+    }),
   };
   const device = await row.fromCli(text).open(host);
-  return { device, stir: () => void console?.input(Uint8Array.of(0x78)) };
+  const stir = (): void => {
+    console?.input(Uint8Array.of(0x78));
+    vsock?.renumber(9);
+    vsock?.connect(52, IDLE_PEER);
+  };
+  return { device, stir };
 }

@@ -16,6 +16,7 @@ Examples:
   tsvm boot --disk data.img --disk tools.img,ro  /dev/vda and /dev/vdb
   tsvm boot --kernel /boot/vmlinuz --initrd initrd.img --append 'quiet'
   tsvm boot --timeout 60s --timeline boot.json -- true
+  tsvm boot --vsock /tmp/vm.sock                 CONNECT <port> to /tmp/vm.sock; port P of the host is /tmp/vm.sock_P
   tsvm boot --save here                          Ctrl-A s saves the machine; tsvm restore here goes on
 
 Exit status: the guest command's own; 0 after a power-off; 2 bad usage or input; ${EXIT_CODES.guestPanic} guest kernel panic;

@@ -17,6 +17,7 @@ Exit status: as of tsvm boot.`;
 
 interface RestoreCliOptions {
   disks: string;
+  vsock?: string;
   timeout?: string;
   timeline?: string;
   save?: string;
@@ -29,6 +30,7 @@ export function restoreCommand(): Command {
     .description('Make the machine that was saved in a folder and give it this terminal.')
     .argument('<dir>', 'what `tsvm snapshot`, or Ctrl-A s, saved')
     .option('--disks <how>', 'overlay (what the guest writes is thrown away), or direct', 'overlay')
+    .option('--vsock <path>', 'where its Unix sockets are now (default: where they were)')
     .option('--timeout <duration>', `end the machine after 60s, 500ms, 2m; exit status ${EXIT_CODES.timeout}`)
     .option('--timeline <file>', 'write phases, exits and their cost as JSON')
     .option('--save <dir>', 'where Ctrl-A s, or SIGUSR1, saves the machine')
@@ -40,7 +42,10 @@ export function restoreCommand(): Command {
       const disks = parseChoice('--disks', options.disks, ['overlay', 'direct']);
       const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
       using signals = new EndSignals();
-      await using machine = await restoreMachine(directory, { disks });
+      await using machine = await restoreMachine(directory, {
+        disks,
+        ...(options.vsock === undefined ? {} : { vsock: options.vsock }),
+      });
       const { exitCode } = await runInForeground(machine, {
         ...options,
         usesOurInit: false,

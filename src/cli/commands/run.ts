@@ -2,6 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { Command } from 'commander';
 import { deviceKinds } from '../../devices/registry.js';
+import { vsock } from '../../devices/virtio/vsock.js';
+import { parseVsock, type VsockConfig } from '../../devices/vsock-config.js';
 import { TsvmError } from '../../errors.js';
 import { findGuest } from '../../host/guest-store.js';
 import type { GuestCommand, MachineConfig } from '../../machine/config.js';
@@ -40,6 +42,7 @@ interface RunOptions {
   cpus?: string;
   disk: string[];
   rng?: boolean;
+  vsock?: string;
   env: string[];
   workdir?: string;
   hostname?: string;
@@ -66,6 +69,7 @@ export function runCommand(): Command {
     .option('--cpus <n>', `vCPUs, 1 to ${MAX_CPUS} (default 1)`)
     .option('--disk <path,ro[,id=name]>', 'a disk, only read; repeatable', collect, [])
     .option('--rng', deviceKinds['rng']?.summary ?? 'entropy')
+    .option('--vsock <path[,cid=n]>', deviceKinds['vsock']?.summary ?? 'sockets to the guest')
     .option(
       '-e, --env <name[=value]>',
       'an environment variable; without a value, this process’s',
@@ -86,6 +90,7 @@ export function runCommand(): Command {
 
 async function run(argv: readonly string[], options: RunOptions): Promise<number> {
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
+  const sockets = options.vsock === undefined ? undefined : parseVsock(options.vsock);
   const config = await machineConfig(options);
   const tty = options.tty && process.stdin.isTTY === true && process.stdout.isTTY === true;
   const command: GuestCommand = {
@@ -99,6 +104,7 @@ async function run(argv: readonly string[], options: RunOptions): Promise<number
   try {
     const machine = options.template ? await fromTemplate(config, stopper) : await booted(config, stopper);
     await using _ = machine;
+    if (sockets !== undefined) await serveSockets(machine, sockets);
     return await serve(machine, command, tty, options, stopper);
   } catch (error) {
     if (stopper.exitCode === undefined) throw error;
@@ -107,6 +113,11 @@ async function run(argv: readonly string[], options: RunOptions): Promise<number
   } finally {
     stopper.close();
   }
+}
+
+async function serveSockets(machine: Machine, { path, cid }: VsockConfig): Promise<void> {
+  if (cid !== undefined && cid !== machine.vsock?.cid) machine.vsock?.renumber(cid);
+  if (path !== undefined) await machine.vsock?.bind(path);
 }
 
 async function machineConfig(options: RunOptions): Promise<MachineConfig> {
@@ -130,6 +141,8 @@ async function machineConfig(options: RunOptions): Promise<MachineConfig> {
     devices: [
       ...options.disk.map((text) => deviceRequest('blk', text)),
       ...(options.rng === true ? [deviceRequest('rng', '')] : []),
+      // Path and CID are this machine's, not the template's.
+      ...(options.vsock === undefined ? [] : [vsock()]),
     ],
     channel: true,
   };

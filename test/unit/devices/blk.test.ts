@@ -421,6 +421,7 @@ function host(disk: MemoryDisk, opened: unknown[] = []): Host {
     openConsole: () => {
       throw new Error('not here');
     },
+    openVsock: () => Promise.reject(new Error('not here')),
     openPort: () => {
       throw new Error('not here');
     },

@@ -125,6 +125,7 @@ test('consoleKind.fromCli() connects to the host’s console', async () => {
         host.input = input;
       },
     }),
+    openVsock: () => Promise.reject(new Error('not here')),
     openPort: () => {
       throw new Error('not here');
     },

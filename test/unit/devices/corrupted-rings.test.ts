@@ -206,7 +206,9 @@ describe.each(KINDS)('%s', (kind) => {
         }
         await settle();
         expect(rig.failures.length).toBe(before);
-        expect(queues.at(-1)?.used()).toHaveLength(1);
+        // The last queue of a vsock is for events, of which there are none.
+        const answering = kind === 'vsock' ? queues[1] : queues.at(-1);
+        expect(answering?.used()).toHaveLength(1);
       }),
       { seed: SEED, numRuns: RUNS },
     );

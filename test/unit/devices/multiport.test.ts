@@ -526,6 +526,7 @@ test('virtioConsole() asks the host for its ports by name, and connects them', a
     openConsole: () => {
       throw new Error('not here');
     },
+    openVsock: () => Promise.reject(new Error('not here')),
     openPort: (name) => {
       asked.push(name);
       return {

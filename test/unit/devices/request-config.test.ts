@@ -4,6 +4,7 @@ import { deviceKinds } from '../../../src/devices/registry.js';
 import { blk } from '../../../src/devices/virtio/blk.js';
 import { virtioConsole } from '../../../src/devices/virtio/console.js';
 import { rng } from '../../../src/devices/virtio/rng.js';
+import { vsock } from '../../../src/devices/virtio/vsock.js';
 import { TsvmError } from '../../../src/errors.js';
 
 /** Every form that a request of a kind can have. A kind that is missing here fails the tests. */
@@ -15,6 +16,7 @@ const REQUESTS: Readonly<Record<string, readonly DeviceRequest[]>> = {
   ],
   rng: [rng()],
   console: [virtioConsole()],
+  vsock: [vsock(), vsock({ path: '/tmp/vm.sock' }), vsock({ cid: 0xffff_fffe })],
 };
 
 function refusal(kind: string, config: unknown): string {
@@ -68,4 +70,16 @@ test.each<[field: string, config: unknown]>([
   ['id', { path: 'x', id: 5 }],
 ])('DeviceKind.fromConfig() of blk names the field %s in %j', (field, config) => {
   expect(refusal('blk', config)).toMatch(new RegExp(`^blk\\.${field}: it must be `));
+});
+
+test.each<[field: string, config: unknown]>([
+  ['path', { path: '' }],
+  ['path', { path: 'a\0b' }],
+  ['path', { path: 7 }],
+  ['cid', { cid: 2 }],
+  ['cid', { cid: 0xffff_ffff }],
+  ['cid', { cid: 3.5 }],
+  ['cid', { cid: '3' }],
+])('DeviceKind.fromConfig() of vsock names the field %s in %j', (field, config) => {
+  expect(refusal('vsock', config)).toMatch(new RegExp(`^vsock\\.${field}: it must be `));
 });

@@ -1,0 +1,200 @@
+/**
+ * Unix sockets for a vsock, by Firecracker's convention (its docs/vsock.md).
+ *
+ * A program on the host connects to PATH, sends `CONNECT <port>\n` and gets `OK <host port>\n` when the guest has taken up the
+ * connection; else the socket is closed. What the guest connects to, CID 2 and port P, is the Unix socket PATH_P.
+ */
+import { lstat, unlink } from 'node:fs/promises';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import type { VsockConnection, VsockPeer } from '../devices/host.js';
+import { MAX_CONNECTIONS } from '../devices/vsock-table.js';
+import { isErrnoError, TsvmError } from '../errors.js';
+import { VsockStream } from './vsock-stream.js';
+
+/** sun_path of Linux has 108 bytes, one for the NUL. */
+const MAX_PATH_BYTES = 107;
+/** `_4294967294`: what a port adds to it. */
+const SUFFIX_BYTES = 11;
+/** `CONNECT 4294967294\r\n`. Who sends more and no end of line does not know the protocol. */
+const MAX_COMMAND_BYTES = 20;
+
+/** Who connects to the guest. */
+interface Dialler {
+  connect(port: number): Promise<VsockStream>;
+}
+
+export class UnixSockets {
+  readonly path: string;
+  readonly #dialler: Dialler;
+  /** Each may hold what its stream's guest sent last; so there are no more of them than connections. */
+  readonly #sockets = new Set<Socket>();
+  #server: Server | undefined;
+  #closed = false;
+
+  /** @param path absolute. */
+  constructor(path: string, dialler: Dialler) {
+    this.path = path;
+    this.#dialler = dialler;
+  }
+
+  /** @throws TsvmError `TSVM_VSOCK` */
+  async listen(): Promise<void> {
+    const path = this.path;
+    const bytes = Buffer.byteLength(path);
+    if (bytes > MAX_PATH_BYTES - SUFFIX_BYTES) {
+      throw new TsvmError('TSVM_VSOCK', `vsock ${path}: ${bytes} bytes are too long for a Unix socket`, {
+        hint: `with a port after it, ${MAX_PATH_BYTES - SUFFIX_BYTES} are the most: use a shorter path, such as /tmp/vm.sock`,
+      });
+    }
+    const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) =>
+      this.#onClient(socket),
+    );
+    try {
+      await removeStale(path);
+      await listenAt(server, path);
+    } catch (error) {
+      throw refused(path, error);
+    }
+    server.on('error', () => {}); // of accept: the client is told by the kernel
+    this.#server = server;
+  }
+
+  /** The guest connects to PATH_P. */
+  onRequest(connection: VsockConnection): VsockPeer | undefined {
+    if (this.#closed || this.#sockets.size >= MAX_CONNECTIONS) return undefined;
+    const stream = new VsockStream().attach(connection);
+    const socket = connect({ path: `${this.path}_${connection.hostPort}`, allowHalfOpen: true });
+    this.#keep(socket);
+    // Until there is a connection to both, the end of one is the end of the other.
+    const onGone = (): void => void socket.destroy();
+    stream.once('close', onGone);
+    socket.once('close', () => void stream.destroy());
+    socket.once('connect', () => {
+      stream.off('close', onGone);
+      connection.accept();
+      join(socket, stream);
+    });
+    return stream;
+  }
+
+  #keep(socket: Socket): void {
+    this.#sockets.add(socket);
+    socket.once('close', () => this.#sockets.delete(socket));
+    socket.on('error', () => {}); // `close` follows
+  }
+
+  #onClient(socket: Socket): void {
+    if (this.#sockets.size >= MAX_CONNECTIONS) {
+      socket.destroy();
+      return;
+    }
+    this.#keep(socket);
+    readCommand(socket, (port) => {
+      this.#dialler.connect(port).then(
+        (stream) => {
+          if (socket.destroyed) {
+            stream.destroy();
+            return;
+          }
+          socket.write(`OK ${stream.hostPort}\n`);
+          join(socket, stream);
+        },
+        () => void socket.destroy(),
+      );
+    });
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    for (const socket of this.#sockets) socket.destroy();
+    const server = this.#server;
+    // Node removes the socket's file.
+    if (server?.listening === true) await new Promise<void>((resolve) => server.close(() => resolve()));
+  }
+}
+
+/** Reads `CONNECT <port>\n`, and leaves what follows in the socket, which then stands still. */
+function readCommand(socket: Socket, onPort: (port: number) => void): void {
+  let line = '';
+  const onData = (chunk: Buffer): void => {
+    const end = chunk.indexOf('\n');
+    line += chunk.toString('latin1', 0, end === -1 ? chunk.length : end);
+    if (end === -1 && line.length < MAX_COMMAND_BYTES) return;
+    socket.off('data', onData);
+    socket.off('end', onEnd);
+    socket.pause();
+    const match = end === -1 ? null : /^CONNECT (\d{1,10})\r?$/.exec(line);
+    if (match === null) {
+      socket.destroy();
+      return;
+    }
+    if (end + 1 < chunk.length) socket.unshift(chunk.subarray(end + 1));
+    onPort(Number(match[1]));
+  };
+  const onEnd = (): void => void socket.destroy();
+  socket.on('data', onData);
+  socket.on('end', onEnd);
+  socket.resume();
+}
+
+/** Moves bytes both ways, at the pace of the slower, until both sides have ended or one has gone. */
+function join(socket: Socket, stream: VsockStream): void {
+  socket.pipe(stream);
+  // Not `pipe`: one write at a time, so that small ones do not add up while the host does not read.
+  stream.on('data', (chunk: Uint8Array) => {
+    stream.pause();
+    socket.write(chunk, () => void stream.resume());
+  });
+  stream.once('end', () => void socket.end());
+  stream.once('close', () => {
+    if (stream.readableEnded) socket.destroySoon();
+    else socket.destroy();
+  });
+  socket.once('close', () => void stream.destroy());
+  stream.on('error', () => {}); // `close` follows
+}
+
+/** Removes the socket of somebody who no longer listens, as after SIGKILL. Of nobody else, and nothing else. */
+async function removeStale(path: string): Promise<void> {
+  const stat = await lstat(path).catch((error: unknown) => {
+    if (isErrnoError(error) && error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+  if (stat?.isSocket() === true && !(await answers(path))) await unlink(path);
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connect(path);
+    probe.once('connect', () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once('error', (error) => resolve(!isErrnoError(error) || error.code !== 'ECONNREFUSED'));
+  });
+}
+
+function listenAt(server: Server, path: string): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once('error', reject);
+    server.listen(path, () => {
+      server.off('error', reject);
+      resolve();
+    });
+  });
+}
+
+function refused(path: string, cause: unknown): TsvmError {
+  const code = isErrnoError(cause) ? cause.code : '';
+  const [why, hint] =
+    code === 'EADDRINUSE'
+      ? [
+          'another machine or program listens there, or it is no socket',
+          'give this machine a path of its own',
+        ]
+      : [
+          cause instanceof Error ? cause.message : String(cause),
+          'give a path in a folder that can be written',
+        ];
+  return new TsvmError('TSVM_VSOCK', `vsock ${path}: ${why}`, { hint, cause });
+}
