@@ -15,6 +15,7 @@ export interface MachineOptions {
   memory?: string;
   cpus?: string;
   disk: string[];
+  net: string[];
   rng?: boolean;
   console: string;
   firmware?: string;
@@ -22,6 +23,10 @@ export interface MachineOptions {
   discovery?: string;
   profile: string;
 }
+
+/** The network card's option, of several commands. */
+export const NET_FLAG = '--net <where>';
+export const NET_HELP = `${deviceKinds['net']?.summary}; repeatable: ${deviceKinds['net']?.cliArgument}`;
 
 /** Adds them. */
 export function addMachineOptions(command: Command): Command {
@@ -43,6 +48,7 @@ export function addMachineOptions(command: Command): Command {
       collect,
       [],
     )
+    .option(NET_FLAG, NET_HELP, collect, [])
     .option('--rng', deviceKinds['rng']?.summary ?? 'entropy')
     .option('--console <kind>', 'serial, virtio or none', 'serial')
     .option('--firmware <file>', 'start from a ROM: "builtin", or a file such as SeaBIOS')
@@ -66,6 +72,7 @@ export async function machineConfig(
   const foreignFirmware = options.firmware !== undefined && options.firmware !== 'builtin';
   const guest = options.kernel === undefined && !foreignFirmware ? await findGuest() : undefined;
   const devices: DeviceRequest[] = options.disk.map((text) => request('blk', text));
+  devices.push(...options.net.map((text) => request('net', text)));
   if (options.rng === true) devices.push(request('rng', ''));
   const usesOurInit = guest !== undefined && options.initrd === undefined;
   const initrd = options.initrd === 'none' ? undefined : (options.initrd ?? guest?.initramfs);

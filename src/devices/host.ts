@@ -1,4 +1,5 @@
 /** What devices need of the host, as they see it. src/host implements it; tests do too. */
+import type { NetBackend, NetPlace } from './net-backend.js';
 
 /**
  * A disk's contents. Every method is asynchronous and works on the guest's memory as it is, without a copy.
@@ -74,4 +75,6 @@ export interface Host {
   openConsole(): ConsolePort;
   /** The host's side of a port of this name. @throws TsvmError `TSVM_CONFIG` when nobody has a use for it. */
   openPort(name: string): PortHost;
+  /** @throws TsvmError `TSVM_NET` or `TSVM_HOST` when there is no such network, or it is in use. */
+  openNet(place: NetPlace): Promise<NetBackend>;
 }

@@ -2,6 +2,7 @@
 import type { DeviceKind } from './device-kind.js';
 import { blkKind } from './virtio/blk.js';
 import { consoleKind } from './virtio/console.js';
+import { netKind } from './virtio/net.js';
 import { rngKind } from './virtio/rng.js';
 
 export type { DeviceKind, DeviceRequest } from './device-kind.js';
@@ -10,4 +11,5 @@ export const deviceKinds: Readonly<Record<string, DeviceKind>> = {
   blk: blkKind,
   rng: rngKind,
   console: consoleKind,
+  net: netKind,
 };

@@ -3,6 +3,7 @@ import assert from 'node:assert';
 import { randomFillSync } from 'node:crypto';
 import { resolve } from 'node:path';
 import type { ConsolePort, Host, PortHost } from '../devices/host.js';
+import type { NetBackend, NetPlace } from '../devices/net-backend.js';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
 import { Cleanup } from '../util/cleanup.js';
@@ -10,6 +11,8 @@ import { CowDisk } from './cow-disk.js';
 import type { DiskFacts } from './disk-facts.js';
 import { type DiskFile, openDiskFile } from './disk-file.js';
 import { OverlayDisk } from './overlay-disk.js';
+import { openPasst } from './passt.js';
+import { openTap } from './tap.js';
 
 export interface HostOptions {
   /** `overlay`: files are only read, and writes go to memory and are thrown away. Default `direct`. */
@@ -58,7 +61,9 @@ export function createHost(addon: NativeAddon, console: ConsolePort, options: Ho
     },
     async close() {},
   };
-  return machineHost({ console, directory, source, ports: options.ports });
+  const openNet = async (place: NetPlace): Promise<NetBackend> =>
+    place.kind === 'tap' ? openTap(addon, place.name) : await openPasst(place);
+  return machineHost({ console, directory, source, ports: options.ports, openNet });
 }
 
 /** Where a host's disks come from. */
@@ -92,9 +97,10 @@ interface HostParts {
   readonly directory: string;
   readonly source: DiskSource;
   readonly ports: HostPorts | undefined;
+  readonly openNet: Host['openNet'];
 }
 
-function machineHost({ console, directory, source, ports }: HostParts): MachineHost {
+function machineHost({ console, directory, source, ports, openNet }: HostParts): MachineHost {
   const opened: OpenDisk[] = [];
   return {
     directory,
@@ -105,6 +111,7 @@ function machineHost({ console, directory, source, ports }: HostParts): MachineH
       if (port !== undefined) return port;
       throw new TsvmError('TSVM_CONFIG', `port ${name}: nobody on the host's side has a use for it`);
     },
+    openNet,
     async openDisk(path, options) {
       const open = await source.open(resolve(directory, path), options);
       opened.push(open);
@@ -120,6 +127,8 @@ function machineHost({ console, directory, source, ports }: HostParts): MachineH
         directory,
         source: inheritedDisks(disks),
         ports: forkPorts,
+        // The host's ports stay with the machine that has them.
+        openNet: (place) => openNet(place.kind === 'user' ? { ...place, forwards: [] } : place),
       });
     },
     close: () => source.close(),

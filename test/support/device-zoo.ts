@@ -4,6 +4,7 @@ import type { ConsoleInput, Host } from '../../src/devices/host.js';
 import { deviceKinds } from '../../src/devices/registry.js';
 import type { VirtioDevice } from '../../src/virtio/device.js';
 import { MemoryDisk } from './memory-disk.js';
+import { TestCable } from './test-cable.js';
 
 /** A device, and how the host's side of it is made to do something. */
 export interface Specimen {
@@ -17,6 +18,7 @@ const ARGUMENTS: Readonly<Record<string, string>> = {
   blk: 'disk.img,id=zoo',
   rng: '',
   console: 'virtio',
+  net: 'user',
 };
 
 export const KINDS = Object.keys(deviceKinds);
@@ -26,6 +28,7 @@ export async function makeSpecimen(kind: string): Promise<Specimen> {
   const text = ARGUMENTS[kind];
   if (row === undefined || text === undefined) throw new Error(`no specimen of device kind '${kind}'`);
   let console: ConsoleInput | undefined;
+  const cable = new TestCable();
   const host: Host = {
     fillRandom: (target) => target.fill(0x5a),
     openDisk: async () => new MemoryDisk(),
@@ -36,8 +39,13 @@ export async function makeSpecimen(kind: string): Promise<Specimen> {
         console = input;
       },
     }),
+    openNet: async () => cable,
     openPort: () => ({ onOutput: () => true, onDrain: () => {}, onOpen: () => {}, connect: () => {} }),
   };
   const device = await row.fromCli(text).open(host);
-  return { device, stir: () => void console?.input(Uint8Array.of(0x78)) };
+  const stir = (): void => {
+    console?.input(Uint8Array.of(0x78));
+    cable.deliver(new Uint8Array(60));
+  };
+  return { device, stir };
 }

@@ -421,6 +421,9 @@ function host(disk: MemoryDisk, opened: unknown[] = []): Host {
     openConsole: () => {
       throw new Error('not here');
     },
+    openNet: () => {
+      throw new Error('no network here');
+    },
     openPort: () => {
       throw new Error('not here');
     },

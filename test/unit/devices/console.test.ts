@@ -125,6 +125,9 @@ test('consoleKind.fromCli() connects to the host’s console', async () => {
         host.input = input;
       },
     }),
+    openNet: () => {
+      throw new Error('no network here');
+    },
     openPort: () => {
       throw new Error('not here');
     },

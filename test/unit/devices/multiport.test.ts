@@ -526,6 +526,9 @@ test('virtioConsole() asks the host for its ports by name, and connects them', a
     openConsole: () => {
       throw new Error('not here');
     },
+    openNet: () => {
+      throw new Error('no network here');
+    },
     openPort: (name) => {
       asked.push(name);
       return {
