@@ -1,6 +1,17 @@
 /** A network that a test holds the other end of. */
 import type { FrameSource, NetBackend, NetClient } from '../../src/devices/net-backend.js';
 
+/** A frame as if it were in a guest's memory. */
+export function frameSource(bytes: Uint8Array): FrameSource {
+  return {
+    remaining: bytes.length,
+    read(target) {
+      target.set(bytes);
+      return bytes.length;
+    },
+  };
+}
+
 export class TestCable implements NetBackend {
   readonly mtu: number;
   /** What the guest sent. */
