@@ -14,6 +14,8 @@ import { FrameBatcher, FrameDecoder } from './frame-stream.js';
 /** As in QEMU's user network, so that guests that were set up for that find what they expect, on every host the same. */
 const GUEST_ADDRESS = '10.0.2.15';
 const GATEWAY_ADDRESS = '10.0.2.2';
+/** Stands for the host's first name server, which another host has elsewhere. */
+const NAME_SERVER_ADDRESS = '10.0.2.3';
 const PREFIX_BITS = 24;
 
 /** To bind its ports and answer once. It takes some tens of milliseconds. */
@@ -71,7 +73,7 @@ export function passtArguments({ mtu, forwards, loopback }: UserNet): string[] {
   return [
     ...['--foreground', '--quiet', '--fd', '3'],
     ...['--address', GUEST_ADDRESS, '--netmask', String(PREFIX_BITS), '--gateway', GATEWAY_ADDRESS],
-    ...['--mtu', String(mtu)],
+    ...['--mtu', String(mtu), '--dns-forward', NAME_SERVER_ADDRESS],
     ...(loopback ? [] : ['--no-map-gw']),
     ...ports('tcp'),
     ...ports('udp'),

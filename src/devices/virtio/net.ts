@@ -66,6 +66,10 @@ const HEADER_GSO_TYPE = 1;
 const HEADER_NUM_BUFFERS = 10;
 const VIRTIO_NET_HDR_GSO_NONE = 0;
 
+/** Where a frame says what is in it, or that a VLAN's tag (0x8100) comes first. */
+const ETHERTYPE_OFFSET = 12;
+const VLAN_TAG_BYTES = 4;
+
 /** What became of frames. */
 export interface NetCounters {
   sent: number;
@@ -74,7 +78,7 @@ export interface NetCounters {
   malformed: number;
   /** From the guest, while the link was down. */
   unsent: number;
-  /** For the guest: while it had no driver, or larger than its buffers. */
+  /** For the guest: while it had no driver, or larger than its buffers or its MTU. */
   dropped: number;
 }
 
@@ -180,9 +184,9 @@ export class Net implements VirtioDevice, NetClient {
   receive(frame: Uint8Array): boolean {
     if (this.#held) return this.#refuse();
     const queue = this.#context?.queues[RECEIVE];
-    if (queue === undefined || frame.length > MAX_FRAME_BYTES) return this.#drop();
+    if (queue === undefined || frame.length > this.#longestFrame(frame)) return this.#drop();
     const needed = HEADER_BYTES + frame.length;
-    const mergeable = ((this.#context?.features ?? 0n) & VIRTIO_NET_F_MRG_RXBUF) !== 0n;
+    const mergeable = this.#negotiated(VIRTIO_NET_F_MRG_RXBUF);
     const chains = this.#chains;
     chains.length = 0;
     for (let room = 0; room < needed; ) {
@@ -204,6 +208,18 @@ export class Net implements VirtioDevice, NetClient {
     this.#fill(queue, frame);
     this.counters.received++;
     return true;
+  }
+
+  #negotiated(feature: bigint): boolean {
+    return ((this.#context?.features ?? 0n) & feature) !== 0n;
+  }
+
+  /** virtio 1.3, 5.1.4.1 MUST NOT: pass frames beyond an MTU that was negotiated. */
+  #longestFrame(frame: Uint8Array): number {
+    if (!this.#negotiated(VIRTIO_NET_F_MTU)) return MAX_FRAME_BYTES;
+    const tagged = frame[ETHERTYPE_OFFSET] === 0x81 && frame[ETHERTYPE_OFFSET + 1] === 0;
+    const header = ETHERNET_HEADER_BYTES + (tagged ? VLAN_TAG_BYTES : 0);
+    return Math.min(this.#configView.getUint16(CONFIG_MTU, true) + header, MAX_FRAME_BYTES);
   }
 
   #fill(queue: Virtqueue, frame: Uint8Array): void {
