@@ -1,11 +1,14 @@
 /** passt as it is installed here: on the loopback only. */
 import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, readFileSync } from 'node:fs';
-import { type AddressInfo, connect, createServer } from 'node:net';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
+import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { NetBackend, NetClient, UserNet } from '../../../src/devices/net-backend.js';
+import { createHost } from '../../../src/host/host.js';
 import { openPasst, passtArguments } from '../../../src/host/passt.js';
+import type { NativeAddon } from '../../../src/native/binding.js';
+import { ScratchAddon } from '../../support/scratch-addon.js';
 import { frameSource } from '../../support/test-cable.js';
 
 const PLACE: UserNet = { kind: 'user', mtu: 65_520, forwards: [], loopback: true };
@@ -82,11 +85,18 @@ const isArpReply = (frame: Buffer): boolean =>
   frame.readUInt16BE(12) === 0x0806 && frame.readUInt16BE(20) === 2;
 
 /** Children of this process that are called passt, zombies too. */
-function passtChildren(): string[] {
-  const { stdout } = spawnSync('ps', ['-o', 'pid=,stat=,comm=', '--ppid', String(process.pid)], {
-    encoding: 'utf8',
-  });
-  return stdout.split('\n').filter((line) => /passt/.test(line));
+function passtChildren(): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .filter((pid) => {
+      try {
+        const [, comm, parent] = /\((.*)\) \S (\d+)/.exec(readFileSync(`/proc/${pid}/stat`, 'latin1')) ?? [];
+        return comm?.startsWith('passt') === true && Number(parent) === process.pid;
+      } catch {
+        return false; // it ended meanwhile
+      }
+    })
+    .map(Number);
 }
 
 test('passtArguments() forwards each port by itself, and no UDP that nobody asked for', () => {
@@ -100,7 +110,7 @@ test('passtArguments() forwards each port by itself, and no UDP that nobody aske
   }).join(' ');
   expect(args).toContain('-t 127.0.0.1/8080:80 -t 2222:22 -u none');
   expect(args).toContain('--no-map-gw');
-  expect(passtArguments(PLACE).join(' ')).toContain('--mtu 65520 -t none -u none');
+  expect(passtArguments(PLACE).join(' ')).toMatch(/--mtu 65520 .*-t none -u none$/);
 });
 
 test('openPasst() says which package to install when there is no passt', async () => {
@@ -148,6 +158,49 @@ describe(problem === undefined ? 'passt' : `passt (SKIPPED: ${problem})`, {
     expect(guest.links).toEqual([true]);
   });
 
+  test('tells the guest its address, gateway and MTU by DHCP, the same on every host', async () => {
+    const discover = Buffer.alloc(304);
+    discover.set([1, 1, 6]); // a request over Ethernet
+    discover.writeUInt32BE(0x7473_766d, 4);
+    discover.set(MAC, 28);
+    discover.writeUInt32BE(0x6382_5363, 236);
+    discover.set([53, 1, 1, 255], 240);
+    const udp = Buffer.alloc(8);
+    udp.writeUInt16BE(68, 0);
+    udp.writeUInt16BE(67, 2);
+    udp.writeUInt16BE(8 + discover.length, 4);
+    send(await open(), ipv4(17, [0, 0, 0, 0], [255, 255, 255, 255], Buffer.concat([udp, discover])));
+    const offer = await guest.until(() => guest.got.find((frame) => frame[23] === 17 && frame.length > 282));
+    expect([...offer.subarray(58, 62)]).toEqual([10, 0, 2, 15]);
+    const options = dhcpOptions(offer.subarray(282));
+    expect([...(options.get(1) ?? [])]).toEqual([255, 255, 255, 0]);
+    expect([...(options.get(3) ?? [])]).toEqual([10, 0, 2, 2]);
+    expect(options.get(26)?.readUInt16BE()).toBe(65_520);
+  });
+
+  test('leads the guest to the host’s loopback at the gateway’s address', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const accepted = once(server, 'connection');
+    const syn = Buffer.alloc(20);
+    syn.writeUInt16BE(40_000, 0);
+    syn.writeUInt16BE(port, 2);
+    syn.writeUInt32BE(1, 4);
+    syn.set([0x50, 2, 0xff, 0xff], 12);
+    const [from, to] = [
+      [10, 0, 2, 15],
+      [10, 0, 2, 2],
+    ] as const;
+    syn.writeUInt16BE(checksum(Buffer.concat([Buffer.from([...from, ...to, 0, 6, 0, 20]), syn])), 16);
+    send(await open(), ipv4(6, from, to, syn));
+    const answer = await guest.until(() => guest.got.find((frame) => frame[23] === 6));
+    expect([answer[47], answer.readUInt16BE(34), answer.readUInt32BE(42)]).toEqual([0x12, port, 2]);
+    const [socket] = (await accepted) as [Socket];
+    socket.on('error', () => {}).destroy();
+    server.close();
+  });
+
   test('waits while the guest has no room, and loses nothing (hostile 43)', async () => {
     const open_ = await open();
     guest.room = 0;
@@ -173,6 +226,22 @@ describe(problem === undefined ? 'passt' : `passt (SKIPPED: ${problem})`, {
     socket.destroy();
   });
 
+  test('of a fork leaves the forwarded ports to the parent', async () => {
+    const port = await freePort();
+    const place: UserNet = {
+      ...PLACE,
+      forwards: [{ protocol: 'tcp', address: '127.0.0.1', port, guestPort: 80 }],
+    };
+    const addon = new ScratchAddon();
+    const console = { onOutput: () => {}, onDrain: () => {}, connect: () => {} };
+    const parent = createHost(addon as unknown as NativeAddon, console);
+    backend = await parent.openNet(place);
+    await expect(parent.openNet(place)).rejects.toMatchObject({ code: 'TSVM_NET' });
+    const fork = parent.fork(console);
+    for (const host of [fork, fork.fork(console)]) await (await host.openNet(place)).close();
+    addon.remove();
+  });
+
   test('says which port is taken', async () => {
     const server = createServer().listen(0, '127.0.0.1');
     await once(server, 'listening');
@@ -188,8 +257,7 @@ describe(problem === undefined ? 'passt' : `passt (SKIPPED: ${problem})`, {
 
   test('pulls the cable when passt ends by itself', async () => {
     const opened = await open();
-    const [line] = passtChildren();
-    process.kill(Number(line?.trim().split(/\s+/)[0]), 'SIGKILL');
+    for (const pid of passtChildren()) process.kill(pid, 'SIGKILL');
     await guest.until(() => (guest.links.includes(false) ? true : undefined));
     expect(guest.links).toEqual([true, false]);
     for (let i = 0; i < 10; i++) send(opened, arp('0a000202'));
@@ -204,6 +272,34 @@ describe(problem === undefined ? 'passt' : `passt (SKIPPED: ${problem})`, {
     expect(existsSync('/tmp/passt_1.socket')).toBe(false);
   });
 });
+
+function checksum(bytes: Buffer): number {
+  let sum = 0;
+  for (let i = 0; i < bytes.length; i += 2) sum += bytes.readUInt16BE(i);
+  while (sum > 0xffff) sum = (sum & 0xffff) + (sum >>> 16);
+  return ~sum & 0xffff;
+}
+
+/** An IPv4 packet in a frame to whoever it may be. */
+function ipv4(protocol: number, from: readonly number[], to: readonly number[], payload: Buffer): Buffer {
+  const packet = Buffer.alloc(20);
+  packet[0] = 0x45;
+  packet.writeUInt16BE(20 + payload.length, 2);
+  packet.set([64, protocol], 8);
+  packet.set([...from, ...to], 12);
+  packet.writeUInt16BE(checksum(packet), 10);
+  return Buffer.concat([hex('ffffffffffff 020000000009 0800'), packet, payload]);
+}
+
+function dhcpOptions(bytes: Buffer): Map<number, Buffer> {
+  const options = new Map<number, Buffer>();
+  for (let at = 0; at + 1 < bytes.length && bytes[at] !== 255; ) {
+    const end = at + 2 + (bytes[at + 1] as number);
+    options.set(bytes[at] as number, bytes.subarray(at + 2, end));
+    at = end;
+  }
+  return options;
+}
 
 function isTcpSyn(frame: Buffer): boolean {
   return frame.length >= 54 && frame.readUInt16BE(12) === 0x0800 && frame[23] === 6 && frame[47] === 2;
