@@ -16,6 +16,7 @@ export type TsvmErrorCode =
   | 'TSVM_HOST'
   | 'TSVM_FILE'
   | 'TSVM_DISK'
+  | 'TSVM_NET'
   | 'TSVM_KERNEL_IMAGE'
   | 'TSVM_INITRD'
   | 'TSVM_CMDLINE'

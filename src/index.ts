@@ -22,11 +22,15 @@
  */
 export type { BusDevice, FastRegister } from './bus/bus-device.js';
 export type { Irq } from './bus/irq.js';
+export type { NetBackend, NetClient, NetHub, PortForward } from './devices/net-backend.js';
+export type { NetConfig } from './devices/net-options.js';
 export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/registry.js';
+export { net, netAt } from './devices/virtio/net.js';
 export { vsock } from './devices/virtio/vsock.js';
 export type { VsockConfig } from './devices/vsock-config.js';
 export { GuestError, TsvmError, type TsvmErrorCode } from './errors.js';
 export { findGuest, type Guest, listGuests } from './host/guest-store.js';
+export { NetSwitch, type NetSwitchCounters, type NetSwitchOptions } from './host/net-switch.js';
 export type { MachineVsock } from './host/vsock-endpoint.js';
 export type { GuestChannel, GuestFacts } from './machine/channel.js';
 export type { DeviceDiscovery, GuestCommand, MachineConfig } from './machine/config.js';

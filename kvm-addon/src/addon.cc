@@ -6,6 +6,7 @@
 #include "host_files.h"
 #include "kvm.h"
 #include "memory.h"
+#include "tap.h"
 #include "vcpu.h"
 #include "vm.h"
 
@@ -19,10 +20,12 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   data->vcpu = Napi::Persistent(Vcpu::Define(env));
   data->memory = Napi::Persistent(Memory::Define(env));
   data->event_fd = Napi::Persistent(EventFd::Define(env));
+  data->tap = Napi::Persistent(Tap::Define(env));
 
   exports.Set("openKvm", Napi::Function::New<Kvm::Open>(env, "openKvm"));
   exports.Set("createMemory", Napi::Function::New<Memory::Create>(env, "createMemory"));
   exports.Set("createEventFd", Napi::Function::New<EventFd::Create>(env, "createEventFd"));
+  exports.Set("openTap", Napi::Function::New<Tap::Open>(env, "openTap"));
   exports.Set("flock", Napi::Function::New<Flock>(env, "flock"));
   exports.Set("fallocate", Napi::Function::New<Fallocate>(env, "fallocate"));
   exports.Set("memfd", Napi::Function::New<Memfd>(env, "memfd"));

@@ -14,6 +14,7 @@ struct AddonData {
   Napi::FunctionReference vcpu;
   Napi::FunctionReference memory;
   Napi::FunctionReference event_fd;
+  Napi::FunctionReference tap;
 
   static AddonData& Of(Napi::Env env) { return *env.GetInstanceData<AddonData>(); }
 };

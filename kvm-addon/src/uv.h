@@ -23,6 +23,7 @@ int uv_async_send(uv_handle_s* handle);
 
 int uv_poll_init(uv_loop_s* loop, uv_handle_s* handle, int fd);
 int uv_poll_start(uv_handle_s* handle, int events, void (*callback)(uv_handle_s*, int status, int events));
+int uv_poll_stop(uv_handle_s* handle);
 
 int uv_timer_init(uv_loop_s* loop, uv_handle_s* handle);
 int uv_timer_start(uv_handle_s* handle, void (*callback)(uv_handle_s*), uint64_t timeout_ms, uint64_t repeat_ms);

@@ -15,6 +15,7 @@ export interface MachineOptions {
   memory?: string;
   cpus?: string;
   disk: string[];
+  net: string[];
   rng?: boolean;
   vsock?: string;
   console: string;
@@ -23,6 +24,10 @@ export interface MachineOptions {
   discovery?: string;
   profile: string;
 }
+
+/** The network card's option, of several commands. */
+export const NET_FLAG = '--net <where>';
+export const NET_HELP = `${deviceKinds['net']?.summary}; repeatable: ${deviceKinds['net']?.cliArgument}`;
 
 /** Adds them. */
 export function addMachineOptions(command: Command): Command {
@@ -44,6 +49,7 @@ export function addMachineOptions(command: Command): Command {
       collect,
       [],
     )
+    .option(NET_FLAG, NET_HELP, collect, [])
     .option('--rng', deviceKinds['rng']?.summary ?? 'entropy')
     .option('--vsock <path[,cid=n]>', deviceKinds['vsock']?.summary ?? 'sockets to the guest')
     .option('--console <kind>', 'serial, virtio or none', 'serial')
@@ -68,6 +74,7 @@ export async function machineConfig(
   const foreignFirmware = options.firmware !== undefined && options.firmware !== 'builtin';
   const guest = options.kernel === undefined && !foreignFirmware ? await findGuest() : undefined;
   const devices: DeviceRequest[] = options.disk.map((text) => request('blk', text));
+  devices.push(...options.net.map((text) => request('net', text)));
   if (options.rng === true) devices.push(request('rng', ''));
   if (options.vsock !== undefined) devices.push(request('vsock', options.vsock));
   const usesOurInit = guest !== undefined && options.initrd === undefined;

@@ -1,4 +1,5 @@
 /** What devices need of the host, as they see it. src/host implements it; tests do too. */
+import type { NetBackend, NetPlace } from './net-backend.js';
 
 /**
  * A disk's contents. Every method is asynchronous and works on the guest's memory as it is, without a copy.
@@ -132,4 +133,6 @@ export interface Host {
    * @throws TsvmError `TSVM_VSOCK` when the path cannot be had, or the machine has a vsock already.
    */
   openVsock(path: string | undefined): Promise<VsockHost>;
+  /** @throws TsvmError `TSVM_NET` or `TSVM_HOST` when there is no such network, or it is in use. */
+  openNet(place: NetPlace): Promise<NetBackend>;
 }

@@ -2,6 +2,7 @@
 import type { DeviceKind } from './device-kind.js';
 import { blkKind } from './virtio/blk.js';
 import { consoleKind } from './virtio/console.js';
+import { netKind } from './virtio/net.js';
 import { rngKind } from './virtio/rng.js';
 import { vsockKind } from './virtio/vsock.js';
 
@@ -12,4 +13,5 @@ export const deviceKinds: Readonly<Record<string, DeviceKind>> = {
   rng: rngKind,
   console: consoleKind,
   vsock: vsockKind,
+  net: netKind,
 };

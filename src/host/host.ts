@@ -3,6 +3,7 @@ import assert from 'node:assert';
 import { randomFillSync } from 'node:crypto';
 import { resolve } from 'node:path';
 import type { ConsolePort, Host, PortHost } from '../devices/host.js';
+import type { NetBackend, NetPlace } from '../devices/net-backend.js';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
 import { Cleanup } from '../util/cleanup.js';
@@ -10,6 +11,8 @@ import { CowDisk } from './cow-disk.js';
 import type { DiskFacts } from './disk-facts.js';
 import { type DiskFile, openDiskFile } from './disk-file.js';
 import { OverlayDisk } from './overlay-disk.js';
+import { openPasst } from './passt.js';
+import { openTap } from './tap.js';
 import { type MachineVsock, VsockEndpoint } from './vsock-endpoint.js';
 
 export interface HostOptions {
@@ -64,7 +67,9 @@ export function createHost(addon: NativeAddon, console: ConsolePort, options: Ho
     async close() {},
   };
   const vsock = { path: options.vsockPath, inherited: false };
-  return machineHost({ console, directory, source, ports: options.ports, vsock });
+  const openNet = async (place: NetPlace): Promise<NetBackend> =>
+    place.kind === 'tap' ? openTap(addon, place.name) : await openPasst(place);
+  return machineHost({ console, directory, source, ports: options.ports, openNet, vsock });
 }
 
 /** Where a host's disks come from. */
@@ -100,9 +105,10 @@ interface HostParts {
   readonly ports: HostPorts | undefined;
   /** `inherited`: another machine, of which this one is a fork, listens at the path. */
   readonly vsock: { readonly path: string | undefined; readonly inherited: boolean };
+  readonly openNet: Host['openNet'];
 }
 
-function machineHost({ console, directory, source, ports, vsock }: HostParts): MachineHost {
+function machineHost({ console, directory, source, ports, openNet, vsock }: HostParts): MachineHost {
   const opened: OpenDisk[] = [];
   let endpoint: VsockEndpoint | undefined;
   return {
@@ -114,6 +120,7 @@ function machineHost({ console, directory, source, ports, vsock }: HostParts): M
       if (port !== undefined) return port;
       throw new TsvmError('TSVM_CONFIG', `port ${name}: nobody on the host's side has a use for it`);
     },
+    openNet,
     async openDisk(path, options) {
       const open = await source.open(resolve(directory, path), options);
       opened.push(open);
@@ -141,6 +148,8 @@ function machineHost({ console, directory, source, ports, vsock }: HostParts): M
         source: inheritedDisks(disks),
         ports: forkPorts,
         vsock: { path: endpoint?.path, inherited: true },
+        // The host's ports stay with the machine that has them.
+        openNet: (place) => openNet(place.kind === 'user' ? { ...place, forwards: [] } : place),
       });
     },
     close: () => source.close(),

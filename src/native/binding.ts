@@ -72,6 +72,21 @@ export interface NativeEventFd {
   close(): void;
 }
 
+/** A TAP interface that was there, opened without blocking: a frame a call. */
+export interface NativeTap {
+  /** The interface's, when it was opened. */
+  readonly mtu: number;
+  /** One frame into `target`, cut off where that ends: its length, 0 when there is none. Throws EBADFD when the interface is gone. */
+  read(target: Uint8Array): number;
+  /** False when the frame was lost: the interface is down or gone, or there is no memory. */
+  write(frame: Uint8Array): boolean;
+  /** Calls `callback` on this thread as long as there are frames, or the interface is gone. Keeps nothing alive. */
+  listen(callback: () => void): void;
+  /** Until the next `listen`. */
+  mute(): void;
+  close(): void;
+}
+
 /** What a fast register does; see bus/bus-device.ts. Kinds are numbers on this side. */
 export interface NativeFastRegister {
   /** 0 port, 1 memory. */
@@ -203,6 +218,8 @@ export interface NativeAddon {
   openKvm(path: string): NativeKvm;
   createMemory(sizeBytes: number, name: string): NativeMemory;
   createEventFd(): NativeEventFd;
+  /** SIOCGIFMTU, then TUNSETIFF: ENODEV if there is no such interface, EBUSY if somebody has it, EINVAL if it is no TAP. */
+  openTap(name: string): NativeTap;
   /** flock(2) with LOCK_NB on an open file: 'shared' or 'exclusive'. False if somebody else holds it. */
   flock(fd: number, mode: 'shared' | 'exclusive'): boolean;
   /** fallocate(2). Modes: FALLOC_FL_KEEP_SIZE 1, FALLOC_FL_PUNCH_HOLE 2, FALLOC_FL_ZERO_RANGE 16. Off the JavaScript thread. */

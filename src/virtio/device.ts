@@ -35,8 +35,18 @@ export interface Virtqueue {
    * again a moment later.
    */
   pop(): Chain | undefined;
-  /** Returns a chain, with how many bytes were written to its device-writable part. Exactly once for each chain. */
-  complete(chain: Chain, written: number): void;
+  /**
+   * Undoes the latest `pop` that was neither completed nor undone: the chain is popped again, and then validated again, the
+   * next time. For a device that finds that one chain is not enough.
+   */
+  putBack(chain: Chain): void;
+  /**
+   * Returns a chain, with how many bytes were written to its device-writable part. Exactly once for each chain.
+   *
+   * `more`: the driver sees it only with the next one that is completed, which must follow at once. For what takes several
+   * chains: a driver on another CPU must not find a part of it.
+   */
+  complete(chain: Chain, written: number, more?: boolean): void;
   /** Interrupts the driver if it asked to be told of what was completed since the last signal. */
   signal(): void;
 }

@@ -230,21 +230,36 @@ export class SplitQueue implements Virtqueue {
     return chain;
   }
 
-  complete(chain: Chain, written: number): void {
+  putBack(chain: Chain): void {
+    this.#release(chain as PooledChain);
+    this.#nextAvail = (this.#nextAvail - 1) & 0xffff;
+    this.#budget++;
+    this.#counters.chains--;
+  }
+
+  complete(chain: Chain, written: number, more = false): void {
     const pooled = chain as PooledChain;
     assert(
       pooled.state === CHAIN_STATE.IN_FLIGHT,
       `queue ${this.index}: chain ${chain.head} completed twice`,
     );
     assert(written >= 0 && written <= chain.writer.length, `queue ${this.index}: ${written} bytes written`);
-    pooled.state = CHAIN_STATE.FREE;
-    this.#inFlight[chain.head] = 0;
-    this.#inFlightCount--;
-    this.#free.push(pooled);
+    this.#release(pooled);
     // After a reset the rings are the driver's to reuse (virtio 1.3, 2.4.1).
     if (!this.#alive) return;
-    this.#pushUsed(chain.head, written);
+    this.#pushUsed(chain.head, written, more);
     this.#completedSinceSignal++;
+  }
+
+  #release(chain: PooledChain): void {
+    assert(
+      chain.state === CHAIN_STATE.IN_FLIGHT,
+      `queue ${this.index}: chain ${chain.head} is not in flight`,
+    );
+    chain.state = CHAIN_STATE.FREE;
+    this.#inFlight[chain.head] = 0;
+    this.#inFlightCount--;
+    this.#free.push(chain);
   }
 
   signal(): void {
@@ -354,12 +369,12 @@ export class SplitQueue implements Virtqueue {
   }
 
   /** virtio 1.3, 2.7.8.2 MUST: the element is written before the index that makes it visible. */
-  #pushUsed(head: number, written: number): void {
+  #pushUsed(head: number, written: number, more = false): void {
     const slot = this.#nextUsed & (this.size - 1);
     this.#usedRing[1 + 2 * slot] = head;
     this.#usedRing[2 + 2 * slot] = written;
     this.#nextUsed = (this.#nextUsed + 1) & 0xffff;
-    Atomics.store(this.#used, 1, this.#nextUsed);
+    if (!more) Atomics.store(this.#used, 1, this.#nextUsed);
   }
 
   /** Whether the driver asked to be told of what was completed since the last signal. */

@@ -4,6 +4,7 @@ import type { ConsoleInput, Host, VsockControl, VsockPeer } from '../../src/devi
 import { deviceKinds } from '../../src/devices/registry.js';
 import type { VirtioDevice } from '../../src/virtio/device.js';
 import { MemoryDisk } from './memory-disk.js';
+import { TestCable } from './test-cable.js';
 
 /** A device, and how the host's side of it is made to do something. */
 export interface Specimen {
@@ -17,6 +18,7 @@ const ARGUMENTS: Readonly<Record<string, string>> = {
   blk: 'disk.img,id=zoo',
   rng: '',
   console: 'virtio',
+  net: 'user',
   vsock: 'vm.sock,cid=9',
 };
 
@@ -36,6 +38,7 @@ export async function makeSpecimen(kind: string): Promise<Specimen> {
   if (row === undefined || text === undefined) throw new Error(`no specimen of device kind '${kind}'`);
   let console: ConsoleInput | undefined;
   let vsock: VsockControl | undefined;
+  const cable = new TestCable();
   const host: Host = {
     fillRandom: (target) => target.fill(0x5a),
     openDisk: async () => new MemoryDisk(),
@@ -46,6 +49,7 @@ export async function makeSpecimen(kind: string): Promise<Specimen> {
         console = input;
       },
     }),
+    openNet: async () => cable,
     openPort: () => ({ onOutput: () => true, onDrain: () => {}, onOpen: () => {}, connect: () => {} }),
     openVsock: async () => ({
       attach: (control) => {
@@ -60,6 +64,7 @@ export async function makeSpecimen(kind: string): Promise<Specimen> {
     console?.input(Uint8Array.of(0x78));
     vsock?.renumber(9);
     vsock?.connect(52, IDLE_PEER);
+    cable.deliver(new Uint8Array(60));
   };
   return { device, stir };
 }

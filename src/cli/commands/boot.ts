@@ -14,6 +14,7 @@ Examples:
   tsvm boot -- cat /proc/cpuinfo                 run one command; its exit status is tsvm's
   tsvm boot --memory 1G --cpus 4 -- make -j4
   tsvm boot --disk data.img --disk tools.img,ro  /dev/vda and /dev/vdb
+  tsvm boot --net user,hostfwd=tcp:127.0.0.1:8080-:80
   tsvm boot --kernel /boot/vmlinuz --initrd initrd.img --append 'quiet'
   tsvm boot --timeout 60s --timeline boot.json -- true
   tsvm boot --vsock /tmp/vm.sock                 CONNECT <port> to /tmp/vm.sock; port P of the host is /tmp/vm.sock_P

@@ -62,6 +62,7 @@ async function diagnose(): Promise<Diagnosis> {
     checkProfile(profile),
     checkMemory(),
     ...checkTools(),
+    checkPasst(),
     await checkGuest(),
   ];
   return {
@@ -173,6 +174,15 @@ function checkTools(): Check[] {
       fix: `apt-get install ${missing.join(' ')}`,
     },
   ];
+}
+
+function checkPasst(): Check {
+  const found = (process.env['PATH'] ?? '')
+    .split(':')
+    .find((directory) => existsSync(join(directory, 'passt')));
+  return found === undefined
+    ? { name: 'passt', status: 'note', detail: 'not installed: no --net user', fix: 'apt-get install passt' }
+    : { name: 'passt', status: 'yes', detail: `for --net user: ${join(found, 'passt')}` };
 }
 
 function isInstalled(debianPackage: string): boolean {

@@ -15,6 +15,7 @@ import { showBootProgress } from '../boot-progress.js';
 import { attachConsole } from '../console.js';
 import { EXIT_CODES, exitCodeOf } from '../exit-codes.js';
 import { explainEnd, writeTimeline } from '../machine-end.js';
+import { NET_FLAG, NET_HELP } from '../machine-options.js';
 import { connectStreams } from '../run-streams.js';
 import { parseCount, parseDuration, parseSize } from '../values.js';
 
@@ -41,6 +42,7 @@ interface RunOptions {
   memory?: string;
   cpus?: string;
   disk: string[];
+  net: string[];
   rng?: boolean;
   vsock?: string;
   env: string[];
@@ -68,6 +70,7 @@ export function runCommand(): Command {
     .option('--memory <size>', 'RAM: 256M, 2G (default 128M)')
     .option('--cpus <n>', `vCPUs, 1 to ${MAX_CPUS} (default 1)`)
     .option('--disk <path,ro[,id=name]>', 'a disk, only read; repeatable', collect, [])
+    .option(NET_FLAG, NET_HELP, collect, [])
     .option('--rng', deviceKinds['rng']?.summary ?? 'entropy')
     .option('--vsock <path[,cid=n]>', deviceKinds['vsock']?.summary ?? 'sockets to the guest')
     .option(
@@ -140,6 +143,7 @@ async function machineConfig(options: RunOptions): Promise<MachineConfig> {
     ...(options.cpus === undefined ? {} : { cpus: parseCount('--cpus', options.cpus, 1, MAX_CPUS) }),
     devices: [
       ...options.disk.map((text) => deviceRequest('blk', text)),
+      ...options.net.map((text) => deviceRequest('net', text)),
       ...(options.rng === true ? [deviceRequest('rng', '')] : []),
       // Path and CID are this machine's, not the template's.
       ...(options.vsock === undefined ? [] : [vsock()]),

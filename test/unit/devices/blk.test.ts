@@ -422,6 +422,9 @@ function host(disk: MemoryDisk, opened: unknown[] = []): Host {
       throw new Error('not here');
     },
     openVsock: () => Promise.reject(new Error('not here')),
+    openNet: () => {
+      throw new Error('no network here');
+    },
     openPort: () => {
       throw new Error('not here');
     },

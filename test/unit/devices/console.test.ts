@@ -126,6 +126,9 @@ test('consoleKind.fromCli() connects to the host’s console', async () => {
       },
     }),
     openVsock: () => Promise.reject(new Error('not here')),
+    openNet: () => {
+      throw new Error('no network here');
+    },
     openPort: () => {
       throw new Error('not here');
     },

@@ -527,6 +527,9 @@ test('virtioConsole() asks the host for its ports by name, and connects them', a
       throw new Error('not here');
     },
     openVsock: () => Promise.reject(new Error('not here')),
+    openNet: () => {
+      throw new Error('no network here');
+    },
     openPort: (name) => {
       asked.push(name);
       return {

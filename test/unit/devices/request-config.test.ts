@@ -3,6 +3,7 @@ import type { DeviceRequest } from '../../../src/devices/device-kind.js';
 import { deviceKinds } from '../../../src/devices/registry.js';
 import { blk } from '../../../src/devices/virtio/blk.js';
 import { virtioConsole } from '../../../src/devices/virtio/console.js';
+import { net } from '../../../src/devices/virtio/net.js';
 import { rng } from '../../../src/devices/virtio/rng.js';
 import { vsock } from '../../../src/devices/virtio/vsock.js';
 import { TsvmError } from '../../../src/errors.js';
@@ -17,6 +18,17 @@ const REQUESTS: Readonly<Record<string, readonly DeviceRequest[]>> = {
   rng: [rng()],
   console: [virtioConsole()],
   vsock: [vsock(), vsock({ path: '/tmp/vm.sock' }), vsock({ cid: 0xffff_fffe })],
+  net: [
+    net({ backend: 'user' }),
+    net({
+      backend: 'user',
+      forwards: [{ protocol: 'tcp', address: '127.0.0.1', port: 8080, guestPort: 80 }],
+      loopback: false,
+      mac: '02:00:00:00:00:01',
+      mtu: 1500,
+    }),
+    net({ backend: 'tap', name: 'tap0' }),
+  ],
 };
 
 function refusal(kind: string, config: unknown): string {

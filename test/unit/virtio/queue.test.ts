@@ -409,3 +409,59 @@ test('Virtqueue.pop() takes a head again once it was completed', () => {
   }
   expect(rig.failures).toEqual([]);
 });
+
+test('Virtqueue.putBack() makes pop() give the same chains again, in their order', () => {
+  const requests = [ring.add([], [1]), ring.add([], [2]), ring.add([], [3])];
+  const chains = [popped(), popped(), popped()];
+  expect(device.queue.pop()).toBeUndefined();
+  for (const chain of chains.reverse()) device.queue.putBack(chain);
+  expect(rig.slot.counters.queues[0]?.chains).toBe(0);
+  const again = [popped(), popped(), popped()];
+  expect(again.map(({ head, writer }) => [head, writer.length])).toEqual(
+    requests.map(({ head }, i) => [head, i + 1]),
+  );
+  expect(ring.used()).toEqual([]);
+  for (const chain of again) device.queue.complete(chain, 0);
+  expect(ring.used().map(({ head }) => head)).toEqual(requests.map(({ head }) => head));
+});
+
+test('Virtqueue.putBack() keeps the driver notifying of what comes after all that it made available', () => {
+  ring.add([], [1]);
+  const chain = popped();
+  expect(device.queue.pop()).toBeUndefined();
+  device.queue.putBack(chain);
+  expect(ring.availEvent).toBe(1);
+});
+
+test('Virtqueue.putBack() of a chain that was completed is a bug of the device’s', () => {
+  ring.add([], [1]);
+  const chain = popped();
+  device.queue.complete(chain, 0);
+  expect(() => device.queue.putBack(chain)).toThrow(AssertionError);
+});
+
+test('Virtqueue.putBack() after the ring was found broken touches nothing', async () => {
+  ring.add([], [1]);
+  const chain = popped();
+  ring.rawPublish(99);
+  expect(device.queue.pop()).toBeUndefined();
+  device.queue.putBack(chain);
+  expect(rig.failures).toHaveLength(1);
+  await rig.driver.reset();
+  expect(rig.driver.start().queue(0).used()).toEqual([]);
+});
+
+test('Virtqueue.complete() with more to come shows the driver all of it at once', () => {
+  ring.add([], [4]);
+  ring.add([], [4]);
+  const [first, second] = [popped(), popped()];
+  device.queue.complete(first, 4, true);
+  expect(ring.used()).toEqual([]);
+  device.queue.complete(second, 3);
+  expect(ring.used()).toEqual([
+    { head: first.head, length: 4 },
+    { head: second.head, length: 3 },
+  ]);
+  device.queue.signal();
+  expect(rig.interrupts).toBe(1);
+});
