@@ -11,7 +11,7 @@ export interface NetConfig {
   readonly name?: string;
   /** With `user`: ports of the host's that lead into the guest. */
   readonly forwards?: readonly PortForward[];
-  /** With `user`: the guest reaches the host's loopback at the gateway's address. Default true. */
+  /** With `user`: the guest reaches the host's loopback at the gateway's address. Default false. */
   readonly loopback?: boolean;
   /** `02:00:00:00:00:01`. Default: a random one, locally administered. */
   readonly mac?: string;
@@ -20,7 +20,7 @@ export interface NetConfig {
 }
 
 export const NET_ARGUMENT =
-  'user[,hostfwd=tcp:ADDR:PORT-:GUESTPORT][,loopback=no] | tap,name=TAP, both [,mac=MAC][,mtu=N]';
+  'user[,hostfwd=tcp:ADDR:PORT-:GUESTPORT][,loopback=yes] | tap,name=TAP, both [,mac=MAC][,mtu=N]';
 
 /** passt binds each by itself. */
 const MAX_FORWARDS = 64;
@@ -31,7 +31,7 @@ const EXAMPLE = {
   place: '--net user, or --net tap,name=tap0',
   name: '--net tap,name=tap0',
   hostfwd: '--net user,hostfwd=tcp:127.0.0.1:8080-:80',
-  loopback: '--net user,loopback=no',
+  loopback: '--net user,loopback=yes',
   mac: '--net user,mac=02:00:00:00:00:01',
   mtu: '--net user,mtu=1500',
 } as const;
@@ -123,7 +123,7 @@ export function placeOf(config: NetConfig): NetPlace {
     kind: 'user',
     mtu: config.mtu ?? MAX_MTU,
     forwards: config.forwards ?? [],
-    loopback: config.loopback ?? true,
+    loopback: config.loopback ?? false,
   };
 }
 

@@ -56,7 +56,7 @@ describe('--net user', () => {
   test('fetches from the host’s loopback, serves a forwarded port, and says what it is', async () => {
     const hostPort = await freePort();
     const forwards = [{ protocol: 'tcp', address: '127.0.0.1', port: hostPort, guestPort: 80 }] as const;
-    const card = net({ backend: 'user', forwards, mac: '02:00:00:00:00:42' });
+    const card = net({ backend: 'user', forwards, loopback: true, mac: '02:00:00:00:00:42' });
     await using session = await Session.boot({ devices: [card] });
     expect((await session.run('cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu')).output).toBe(
       '02:00:00:00:00:42\n65520\n',
@@ -76,7 +76,7 @@ describe('--net user', () => {
   test('of a fork is a network of its own, without the forwarded ports', async () => {
     const hostPort = await freePort();
     const forwards = [{ protocol: 'tcp', address: '127.0.0.1', port: hostPort, guestPort: 80 }] as const;
-    await using session = await Session.boot({ devices: [net({ backend: 'user', forwards })] });
+    await using session = await Session.boot({ devices: [net({ backend: 'user', forwards, loopback: true })] });
     await session.run(UP);
     const [fork] = await session.machine.fork(1);
     if (fork === undefined) throw new Error('no fork');
@@ -93,7 +93,7 @@ describe('--net user', () => {
     const env = { TSVM_TEMPLATE_DIR: templates };
     const script = `${UP} && wget -q -O - http://10.0.2.2:${port}/run`;
     for (let i = 0; i < 2; i++) {
-      const result = await tsvm(['run', '--memory', '64M', '--net', 'user', '--', 'sh', '-c', script], {
+      const result = await tsvm(['run', '--memory', '64M', '--net', 'user,loopback=yes', '--', 'sh', '-c', script], {
         env,
       });
       expect(result).toMatchObject({ status: 0 });

@@ -11,6 +11,7 @@ test.each<[text: string, config: unknown]>([
   ['tap,name=vm.0-a_b,mac=0A:00:00:00:00:fF,mtu=9000', { mac: '0a:00:00:00:00:ff', mtu: 9000 }],
   ['user,mtu=68', { mtu: 68 }],
   ['user,mtu=65520,loopback=no', { mtu: 65520, loopback: false }],
+  ['user,loopback=yes', { loopback: true }],
   [
     'user,hostfwd=tcp:127.0.0.1:8080-:80,hostfwd=udp::53-:5353',
     {
@@ -118,7 +119,7 @@ test('net() asks the host for its place, and gives the card a random address or 
   const user = (await net({ backend: 'user', mac: '02:00:00:00:00:07' }).open(host)) as Net;
   expect(places).toEqual([
     { kind: 'tap', name: 'tap0' },
-    { kind: 'user', mtu: 65520, forwards: [], loopback: true },
+    { kind: 'user', mtu: 65520, forwards: [], loopback: false },
   ]);
   expect(tap).toBeInstanceOf(Net);
   expect([...tap.mac]).toEqual([0x12, 0x10, 0x10, 0x10, 0x10, 0x10]);
