@@ -1,5 +1,5 @@
 /**
- * Unix sockets for a vsock, by Firecracker's convention (its docs/devices/vsock.md).
+ * Unix sockets for a vsock, by Firecracker's convention (its docs/vsock.md).
  *
  * A program on the host connects to PATH, sends `CONNECT <port>\n` and gets `OK <host port>\n` when the guest has taken up the
  * connection; else the socket is closed. What the guest connects to, CID 2 and port P, is the Unix socket PATH_P.

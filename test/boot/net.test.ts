@@ -76,7 +76,9 @@ describe('--net user', () => {
   test('of a fork is a network of its own, without the forwarded ports', async () => {
     const hostPort = await freePort();
     const forwards = [{ protocol: 'tcp', address: '127.0.0.1', port: hostPort, guestPort: 80 }] as const;
-    await using session = await Session.boot({ devices: [net({ backend: 'user', forwards, loopback: true })] });
+    await using session = await Session.boot({
+      devices: [net({ backend: 'user', forwards, loopback: true })],
+    });
     await session.run(UP);
     const [fork] = await session.machine.fork(1);
     if (fork === undefined) throw new Error('no fork');
@@ -93,9 +95,12 @@ describe('--net user', () => {
     const env = { TSVM_TEMPLATE_DIR: templates };
     const script = `${UP} && wget -q -O - http://10.0.2.2:${port}/run`;
     for (let i = 0; i < 2; i++) {
-      const result = await tsvm(['run', '--memory', '64M', '--net', 'user,loopback=yes', '--', 'sh', '-c', script], {
-        env,
-      });
+      const result = await tsvm(
+        ['run', '--memory', '64M', '--net', 'user,loopback=yes', '--', 'sh', '-c', script],
+        {
+          env,
+        },
+      );
       expect(result).toMatchObject({ status: 0 });
       expect(result.stdout.toString()).toBe('you asked for /run\n');
     }
