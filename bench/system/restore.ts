@@ -13,7 +13,6 @@ import { tiny, tinyKernel } from '../../test/support/tiny-kernel.js';
 import { type BenchContext, type Benchmark, type Measurement, needsGuest } from '../lib/benchmark.js';
 import { findEngines } from '../lib/engines.js';
 import { GUEST_MEMORY_BYTES, guestConfig } from '../lib/guest.js';
-import { qemuStatus, SLEEP_S5, saveInQemu, timeProcess } from '../lib/qemu.js';
 
 const TSVM = fileURLToPath(new URL('../../../../dist/bin/tsvm.js', import.meta.url));
 const MARK_ROUNDS = 200;
@@ -148,9 +147,8 @@ function phasesOf(timelinePath: string, totalMs: number): [string, number][] {
 }
 
 /** Whole processes in turn, so that a machine whose speed drifts is fair to all. */
-async function asCommand({ host, runs, scratch, log }: BenchContext): Promise<Measurement[]> {
+async function asCommand({ runs, scratch, log }: BenchContext): Promise<Measurement[]> {
   const samples = new Samples();
-  const qemu = host.qemu && host.profile !== 'pvm' ? await saveInQemu(host, scratch) : undefined;
   const engines = findEngines(scratch, log);
   const env = { ...process.env, TSVM_TEMPLATE_DIR: join(scratch, 'templates') };
   const time = (program: string, args: readonly string[]): number => {
@@ -171,10 +169,6 @@ async function asCommand({ host, runs, scratch, log }: BenchContext): Promise<Me
     for (const { name, command } of engines) {
       const [program, ...args] = command(`tsvm-bench-${process.pid}-${run}`);
       times.set(`${name}, the same`, time(program, args));
-    }
-    if (qemu !== undefined) {
-      const ms = await timeProcess('qemu-system-x86_64', qemu, qemuStatus(SLEEP_S5), '\n');
-      times.set('QEMU microvm -incoming, the same', ms);
     }
     if (run === 0) continue;
     for (const [metric, value] of times) samples.add(metric, value);
