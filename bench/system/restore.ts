@@ -4,17 +4,16 @@
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { createMachine, type Machine, type MachineTimeline, restoreMachine } from '../../src/index.js';
+import { createMachine, type Machine, restoreMachine } from '../../src/index.js';
 import { bootToReady } from '../../src/template/template.js';
 import { tiny, tinyKernel } from '../../test/support/tiny-kernel.js';
 import { type BenchContext, type Benchmark, type Measurement, needsGuest } from '../lib/benchmark.js';
 import { findEngines } from '../lib/engines.js';
 import { GUEST_MEMORY_BYTES, guestConfig } from '../lib/guest.js';
+import { readPhases, TSVM } from '../lib/tsvm-command.js';
 
-const TSVM = fileURLToPath(new URL('../../../../dist/bin/tsvm.js', import.meta.url));
 const MARK_ROUNDS = 200;
 const FIRST_INSTRUCTION_TARGET_MS = 1;
 
@@ -134,8 +133,7 @@ async function commandInProcess({ host, runs, scratch, log }: BenchContext): Pro
 
 /** Where a `tsvm run` of `totalMs` spent them. The timeline counts from the start of its process. */
 function phasesOf(timelinePath: string, totalMs: number): [string, number][] {
-  const { phases } = JSON.parse(readFileSync(timelinePath, 'utf8')) as MachineTimeline;
-  const at = (name: string): number => phases.find((phase) => phase.name === name)?.ms ?? Number.NaN;
+  const at = readPhases(timelinePath);
   return [
     ['Node and modules', at('create')],
     ['reading the snapshot', at('snapshot-read') - at('create')],
