@@ -1,12 +1,8 @@
 /** QEMU's microvm, with the default guest, as a peer. */
 import { spawn } from 'node:child_process';
-import { once } from 'node:events';
 import { readFileSync, writeFileSync } from 'node:fs';
-import { connect } from 'node:net';
 import { join } from 'node:path';
-import { createInterface } from 'node:readline';
 import { commandSegment } from '../../src/boot/cpio.js';
-import { ACPI_POWER_PORT } from '../../src/memory/layout.js';
 import { MIB } from '../../src/util/units.js';
 import type { BenchHost } from './benchmark.js';
 import { GUEST_MEMORY_BYTES, guestOf } from './guest.js';
@@ -56,13 +52,11 @@ export function timeProcess(
   command: string,
   args: readonly string[],
   expectedStatus: number,
-  input = '',
 ): Promise<number> {
   return new Promise((resolve, reject) => {
     let output = '';
     const start = performance.now();
-    const child = spawn(command, args, { stdio: ['pipe', 'pipe', 'pipe'] });
-    child.stdin.end(input);
+    const child = spawn(command, args, { stdio: ['ignore', 'pipe', 'pipe'] });
     for (const stream of [child.stdout, child.stderr]) {
       stream.on('data', (bytes: Buffer) => {
         output += bytes.toString('latin1');
@@ -78,45 +72,4 @@ export function timeProcess(
         );
     });
   });
-}
-
-/**
- * Boots the guest to where it waits for a line and would then run `true`, and saves it as QEMU does: what is returned are the
- * arguments that go on from there and, given a line, end with {@link qemuStatus}(SLEEP_S5).
- */
-export async function saveInQemu(host: BenchHost, directory: string): Promise<string[]> {
-  const initrd = initramfsWith(host, directory, ['sh', '-c', 'echo ready; read line; /bin/true']);
-  const args = qemuArguments(host, initrd, ACPI_POWER_PORT);
-  const socket = join(directory, 'qmp');
-  const file = join(directory, 'qemu-state');
-  const child = spawn('qemu-system-x86_64', [...args, '-qmp', `unix:${socket},server=on,wait=off`], {
-    stdio: ['pipe', 'pipe', 'inherit'],
-  });
-  try {
-    await lineOf(child.stdout, (line) => line.trim() === 'ready');
-    const monitor = connect(socket);
-    const command = (execute: string, more: object = {}): void => {
-      monitor.write(`${JSON.stringify({ execute, ...more })}\n`);
-    };
-    command('qmp_capabilities');
-    command('stop');
-    command('migrate', { arguments: { uri: `exec:cat > ${file}` } });
-    const asking = setInterval(() => command('query-migrate'), 50);
-    await lineOf(monitor, (line) => {
-      const status = JSON.parse(line).return?.status;
-      if (status === 'failed') throw new Error(`QEMU cannot save: ${line}`);
-      return status === 'completed';
-    });
-    clearInterval(asking);
-    monitor.destroy();
-  } finally {
-    child.kill('SIGKILL');
-    if (child.exitCode === null && child.signalCode === null) await once(child, 'exit');
-  }
-  return [...args, '-incoming', `exec:cat ${file}`];
-}
-
-async function lineOf(stream: NodeJS.ReadableStream, wanted: (line: string) => boolean): Promise<void> {
-  for await (const line of createInterface({ input: stream })) if (wanted(line)) return;
-  throw new Error('QEMU ended early');
 }

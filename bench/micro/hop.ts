@@ -51,10 +51,10 @@ const microseconds = (): number => Number(process.hrtime.bigint()) / 1e3;
  * the process nor whoever waits here: the timer does.
  */
 async function rounds(step: (done: () => void) => void): Promise<number[]> {
+  const times: number[] = [];
   let alive: NodeJS.Timeout | undefined;
-  const times = await new Promise<number[]>((resolve) => {
+  await new Promise<void>((resolve) => {
     alive = setInterval(() => resolve, 1000);
-    const times: number[] = [];
     let start = 0;
     const next = (): void => {
       start = microseconds();
@@ -63,7 +63,7 @@ async function rounds(step: (done: () => void) => void): Promise<number[]> {
     const done = (): void => {
       times.push(microseconds() - start);
       if (times.length < ROUNDS + WARM_UP) next();
-      else resolve(times);
+      else resolve();
     };
     next();
   });

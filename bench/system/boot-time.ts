@@ -5,17 +5,14 @@
  * the power-off after the command. The time is from the start of the process to its end. For tsvm the first of the two is
  * that time less what its timeline puts between init and the end; so both pay for their own start and clean-up.
  */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import type { MachineTimeline } from '../../src/index.js';
 import { ACPI_POWER_PORT, BOOT_MARKS_PORT } from '../../src/memory/layout.js';
 import { MIB } from '../../src/util/units.js';
 import { type Benchmark, type Measurement, needsGuest } from '../lib/benchmark.js';
 import { GUEST_MEMORY_BYTES } from '../lib/guest.js';
 import { initramfsWith, qemuArguments, qemuStatus, SLEEP_S5, timeProcess } from '../lib/qemu.js';
+import { readPhases, TSVM } from '../lib/tsvm-command.js';
 
-const TSVM = fileURLToPath(new URL('../../../../dist/bin/tsvm.js', import.meta.url));
 const MARK_INIT = 1;
 
 export const bootTime: Benchmark = {
@@ -48,9 +45,7 @@ export const bootTime: Benchmark = {
         qemuStatus(SLEEP_S5),
       );
       if (round === 0) continue;
-      const timeline = JSON.parse(readFileSync(timelinePath, 'utf8')) as MachineTimeline;
-      const at = (name: string): number =>
-        timeline.phases.find((phase) => phase.name === name)?.ms ?? Number.NaN;
+      const at = readPhases(timelinePath);
       const afterInit = at('end') - at('init');
       add('tsvm, to init', tsvm - afterInit);
       add('QEMU microvm, to init', qemuInit);

@@ -4,18 +4,16 @@
  */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { createMachine, type Machine, type MachineTimeline, restoreMachine } from '../../src/index.js';
+import { createMachine, type Machine, restoreMachine } from '../../src/index.js';
 import { bootToReady } from '../../src/template/template.js';
 import { tiny, tinyKernel } from '../../test/support/tiny-kernel.js';
 import { type BenchContext, type Benchmark, type Measurement, needsGuest } from '../lib/benchmark.js';
 import { findEngines } from '../lib/engines.js';
 import { GUEST_MEMORY_BYTES, guestConfig } from '../lib/guest.js';
-import { qemuStatus, SLEEP_S5, saveInQemu, timeProcess } from '../lib/qemu.js';
+import { readPhases, TSVM } from '../lib/tsvm-command.js';
 
-const TSVM = fileURLToPath(new URL('../../../../dist/bin/tsvm.js', import.meta.url));
 const MARK_ROUNDS = 200;
 const FIRST_INSTRUCTION_TARGET_MS = 1;
 
@@ -135,8 +133,7 @@ async function commandInProcess({ host, runs, scratch, log }: BenchContext): Pro
 
 /** Where a `tsvm run` of `totalMs` spent them. The timeline counts from the start of its process. */
 function phasesOf(timelinePath: string, totalMs: number): [string, number][] {
-  const { phases } = JSON.parse(readFileSync(timelinePath, 'utf8')) as MachineTimeline;
-  const at = (name: string): number => phases.find((phase) => phase.name === name)?.ms ?? Number.NaN;
+  const at = readPhases(timelinePath);
   return [
     ['Node and modules', at('create')],
     ['reading the snapshot', at('snapshot-read') - at('create')],
@@ -148,9 +145,8 @@ function phasesOf(timelinePath: string, totalMs: number): [string, number][] {
 }
 
 /** Whole processes in turn, so that a machine whose speed drifts is fair to all. */
-async function asCommand({ host, runs, scratch, log }: BenchContext): Promise<Measurement[]> {
+async function asCommand({ runs, scratch, log }: BenchContext): Promise<Measurement[]> {
   const samples = new Samples();
-  const qemu = host.qemu && host.profile !== 'pvm' ? await saveInQemu(host, scratch) : undefined;
   const engines = findEngines(scratch, log);
   const env = { ...process.env, TSVM_TEMPLATE_DIR: join(scratch, 'templates') };
   const time = (program: string, args: readonly string[]): number => {
@@ -171,10 +167,6 @@ async function asCommand({ host, runs, scratch, log }: BenchContext): Promise<Me
     for (const { name, command } of engines) {
       const [program, ...args] = command(`tsvm-bench-${process.pid}-${run}`);
       times.set(`${name}, the same`, time(program, args));
-    }
-    if (qemu !== undefined) {
-      const ms = await timeProcess('qemu-system-x86_64', qemu, qemuStatus(SLEEP_S5), '\n');
-      times.set('QEMU microvm -incoming, the same', ms);
     }
     if (run === 0) continue;
     for (const [metric, value] of times) samples.add(metric, value);

@@ -269,6 +269,7 @@ void Vm::Close(const Napi::CallbackInfo&) {
   const std::vector<Vcpu*> vcpus = state_->vcpus;
   for (Vcpu* vcpu : vcpus) run_pages.push_back(vcpu->CloseAndDetach());
   state_->Close();
+  if (run_pages.empty()) return;
   // The last that the kernel has of the VM. One that ran takes it a grace period of RCU to destroy, some 16 ms of waiting.
   // SAFETY: the thread owns all that it touches, and the addon's code is never unloaded (-z nodelete).
   try {

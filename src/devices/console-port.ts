@@ -30,7 +30,8 @@ export class Port implements PortControl {
   readonly #events: PortEvents;
   readonly #limits: PortLimits;
   readonly #pending = new ByteQueue(INPUT_QUEUE_BYTES);
-  #batch: Uint8Array | undefined;
+  /** Made when the guest first writes: most ports of most machines never carry anything. */
+  #batch = new Uint8Array(0);
   #receiveQueue: Virtqueue | undefined;
   #transmitQueue: Virtqueue | undefined;
   #refusedInput = false;
@@ -117,8 +118,8 @@ export class Port implements PortControl {
         if (chain !== undefined) {
           used = this.#take(chain.reader, used);
           queue.complete(chain, 0);
-        } else if (this.#batch !== undefined && used > 0) {
-          this.#output(this.#batch, used);
+        } else if (used > 0) {
+          this.#output(used);
           used = 0; // and look again: the host may have resumed from within
         } else {
           break;
@@ -132,7 +133,7 @@ export class Port implements PortControl {
 
   /** Adds one buffer to a batch of `used` bytes; full ones go out. Returns how full the last one is. */
   #take(reader: ChainReader, used: number): number {
-    this.#batch ??= new Uint8Array(OUTPUT_BATCH_BYTES);
+    if (this.#batch.length === 0) this.#batch = new Uint8Array(OUTPUT_BATCH_BYTES);
     const batch = this.#batch;
     const dropped = Math.max(reader.length - this.#limits.transmitBytes, 0);
     this.droppedBytes += dropped;
@@ -140,16 +141,16 @@ export class Port implements PortControl {
     while (reader.remaining > dropped) {
       at += reader.read(batch.subarray(at, at + reader.remaining - dropped));
       if (at === batch.length) {
-        this.#output(batch, at);
+        this.#output(at);
         at = 0;
       }
     }
     return at;
   }
 
-  #output(batch: Uint8Array, used: number): void {
+  #output(used: number): void {
     if (this.#closed) return;
-    this.#refusedOutput = this.#events.onOutput?.(batch.subarray(0, used)) === false;
+    this.#refusedOutput = this.#events.onOutput?.(this.#batch.subarray(0, used)) === false;
   }
 
   /** Moves input into the guest's buffers, as far as there are any. Without input, no buffer is taken. */

@@ -20,7 +20,7 @@ export function decodeStats(bytes: Uint8Array): Map<string, number> {
     const nameAt = at + DESCRIPTOR_FIXED_BYTES;
     const end = text.indexOf(0, nameAt);
     const name = text.toString('latin1', nameAt, end < 0 ? at + stride : Math.min(end, at + stride));
-    stats.set(name, view.getUint32(valueAt, true) + view.getUint32(valueAt + 4, true) * 2 ** 32);
+    stats.set(name, Number(view.getBigUint64(valueAt, true)));
   }
   return stats;
 }
