@@ -47,6 +47,11 @@ export interface Virtqueue {
    * chains: a driver on another CPU must not find a part of it.
    */
   complete(chain: Chain, written: number, more?: boolean): void;
+  /**
+   * Asks to be notified of the next buffer that the driver makes available, even while earlier ones have not been popped.
+   * Returns the driver's available index (virtio 1.3, 2.7.6), so that a buffer which came in between is noticed.
+   */
+  watch(): number;
   /** Interrupts the driver if it asked to be told of what was completed since the last signal. */
   signal(): void;
 }

@@ -269,6 +269,14 @@ export class SplitQueue implements Virtqueue {
     this.#events.interrupt();
   }
 
+  watch(): number {
+    if (!this.#alive) return this.#nextAvail;
+    const seen = Atomics.load(this.#avail, 1);
+    if (!this.#eventIdx) return seen;
+    Atomics.store(this.#used, this.#availEventAt, seen);
+    return Atomics.load(this.#avail, 1);
+  }
+
   /** True if the driver's index moved on. If not, asks the driver to notify of the next buffer, and looks once more. */
   #lookForMore(): boolean {
     for (let armed = !this.#eventIdx; ; armed = true) {

@@ -1,6 +1,6 @@
 /** Plays the guest's vsock driver: packets as objects, receive buffers that it replaces or withholds. */
 import type { VsockConnection, VsockEnd, VsockPeer } from '../../src/devices/host.js';
-import type { MockQueue, Rig } from './mock-driver.js';
+import type { MockQueue, Rig, StartOptions } from './mock-driver.js';
 
 export const OP = {
   REQUEST: 1,
@@ -55,9 +55,9 @@ export class VsockDriver {
   #nextTx = 0;
   readonly #rxBuffers = new Map<number, { addr: number; length: number }>();
 
-  constructor(rig: Rig) {
+  constructor(rig: Rig, options: StartOptions = {}) {
     this.rig = rig;
-    rig.driver.start();
+    rig.driver.start(options);
     this.rx = rig.driver.queue(0);
     this.tx = rig.driver.queue(1);
     this.events = rig.driver.queue(2);

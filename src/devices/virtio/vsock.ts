@@ -49,6 +49,7 @@ import {
   VIRTIO_VSOCK_TYPE_STREAM,
 } from '../vsock-packet.js';
 import { ConnectionTable } from '../vsock-table.js';
+import { TransportReset } from '../vsock-transport-reset.js';
 import { type Clock, systemClock, Waiting } from '../vsock-waiting.js';
 
 const DEVICE_ID = 19;
@@ -68,9 +69,6 @@ const VIRTIO_VSOCK_F_NO_IMPLIED_STREAM = 1n << 2n;
 // struct virtio_vsock_config (virtio 1.3, 5.10.4)
 const CONFIG_BYTES = 8;
 const CONFIG_GUEST_CID = 0;
-
-const VIRTIO_VSOCK_EVENT_TRANSPORT_RESET = 0;
-const EVENT_BYTES = 4;
 
 export interface VsockOptions {
   readonly host: Pick<VsockHost, 'onRequest'> & Partial<Pick<VsockHost, 'close'>>;
@@ -106,16 +104,23 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
     roomAgain: () => this.#takePackets(),
   });
   readonly #packet = new Packet(BUF_ALLOC_BYTES);
+  readonly #transportReset: TransportReset;
+  /** Whose requests wait until the driver is done with a transport reset. */
+  #early: Connection[] = [];
   #context: VirtioContext | undefined;
   #streams = false;
-  #resetDue = false;
   /** Between `drain` and `resume` guest memory is not to be touched. */
   #held = false;
   #taking = false;
 
   constructor(options: VsockOptions) {
     this.#host = options.host;
-    this.#waiting = new Waiting(options.clock ?? systemClock, (connection) => this.#onTimeout(connection));
+    const clock = options.clock ?? systemClock;
+    this.#waiting = new Waiting(clock, (connection) => this.#onTimeout(connection));
+    this.#transportReset = new TransportReset(clock, {
+      over: () => this.#sendEarly(),
+      shortBuffer: () => this.counters.shortBuffers++,
+    });
     const bytes = new Uint8Array(CONFIG_BYTES);
     this.config = { bytes };
     this.#configView = new DataView(bytes.buffer);
@@ -307,13 +312,25 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
     if (this.#context === undefined) return;
     this.#dropAll();
     this.#outbox.attach(this.#context.queues[RECEIVE], cid);
-    this.#resetDue = true;
+    this.#transportReset.begin();
     this.#context.configChanged();
     this.#sendEvent();
   }
 
   owes(connection: Connection): void {
+    if (this.#transportReset.underway && connection.unheard) {
+      this.#early.push(connection);
+      return;
+    }
     this.#outbox.owe(connection);
+    this.#pump();
+  }
+
+  #sendEarly(): void {
+    const early = this.#early;
+    this.#early = [];
+    for (const connection of early)
+      if (connection.state === CONNECTION_STATE.REQUESTED) this.#outbox.owe(connection);
     this.#pump();
   }
 
@@ -341,33 +358,21 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
     if (!this.#taking) this.#outbox.pump();
   }
 
-  /** virtio 1.3, 5.10.6.7: the driver ends its connections and reads its CID again. */
   #sendEvent(): void {
     const queue = this.#context?.queues[EVENT];
-    if (queue === undefined || this.#held) return;
-    while (this.#resetDue) {
-      const chain = queue.pop();
-      if (chain === undefined) break;
-      if (chain.writer.length >= EVENT_BYTES) {
-        chain.writer.writeU32(VIRTIO_VSOCK_EVENT_TRANSPORT_RESET);
-        this.#resetDue = false;
-      } else {
-        this.counters.shortBuffers++;
-      }
-      queue.complete(chain, chain.writer.written);
-    }
-    queue.signal();
+    if (queue !== undefined && !this.#held) this.#transportReset.send(queue);
   }
 
   /** Ends every connection without a word to the guest, which knows, or is told otherwise. */
   #dropAll(): void {
     this.#outbox.clear();
+    this.#early = [];
     for (const connection of this.#table.all()) this.#finish(connection, 'reset');
   }
 
   reset(): void {
     this.#context = undefined;
-    this.#resetDue = false;
+    this.#transportReset.cancel();
     this.#outbox.attach(undefined, this.cid);
     this.#dropAll();
   }
@@ -399,7 +404,7 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
     this.#hold(true);
     this.#setCid(cid);
     // The guest may believe in connections; a driver that is not at work yet has none, and `reset` comes before it is.
-    this.#resetDue = true;
+    this.#transportReset.begin();
   }
 
   async close(): Promise<void> {

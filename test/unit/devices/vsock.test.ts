@@ -4,9 +4,10 @@ import { Vsock, vsockKind } from '../../../src/devices/virtio/vsock.js';
 import { BUF_ALLOC_BYTES } from '../../../src/devices/vsock-credit.js';
 import { MAX_RESETS } from '../../../src/devices/vsock-outbox.js';
 import { MAX_CONNECTIONS } from '../../../src/devices/vsock-table.js';
+import { PATIENCE_MS } from '../../../src/devices/vsock-transport-reset.js';
 import { ANSWER_MS } from '../../../src/devices/vsock-waiting.js';
 import { TsvmError } from '../../../src/errors.js';
-import { Rig } from '../../support/mock-driver.js';
+import { Rig, withoutEventIdx } from '../../support/mock-driver.js';
 import { GUEST_CID, type GuestPacket, OP, RecordingPeer, VsockDriver } from '../../support/vsock-driver.js';
 
 const ECHO_PORT = 7;
@@ -14,7 +15,7 @@ const BOTH = 3;
 
 class FakeClock {
   ms = 0;
-  #task: { at: number; run: () => void } | undefined;
+  readonly #tasks = new Set<{ at: number; run: () => void }>();
 
   nowMs(): number {
     return this.ms;
@@ -22,28 +23,26 @@ class FakeClock {
 
   after(ms: number, run: () => void): () => void {
     const task = { at: this.ms + ms, run };
-    this.#task = task;
-    return () => {
-      if (this.#task === task) this.#task = undefined;
-    };
+    this.#tasks.add(task);
+    return () => this.#tasks.delete(task);
   }
 
   advance(ms: number): void {
     this.ms += ms;
-    while (this.#task !== undefined && this.#task.at <= this.ms) {
-      const { run } = this.#task;
-      this.#task = undefined;
-      run();
+    for (const task of this.#tasks) {
+      if (task.at > this.ms) continue;
+      this.#tasks.delete(task);
+      task.run();
     }
   }
 
   get armed(): boolean {
-    return this.#task !== undefined;
+    return this.#tasks.size > 0;
   }
 }
 
 /** A device whose host serves ECHO_PORT, and accepts unless told otherwise. */
-function setUp(options: { accept?: boolean } = {}) {
+function setUp(options: { accept?: boolean; eventIdx?: boolean } = {}) {
   const peers: RecordingPeer[] = [];
   const clock = new FakeClock();
   const device = new Vsock({
@@ -60,7 +59,11 @@ function setUp(options: { accept?: boolean } = {}) {
       },
     },
   });
-  const driver = new VsockDriver(new Rig(device));
+  const rig = new Rig(device);
+  const offered = rig.driver.offeredFeatures();
+  const driver = new VsockDriver(rig, {
+    features: options.eventIdx === false ? withoutEventIdx(offered) : offered,
+  });
   return { device, driver, peers, clock };
 }
 
@@ -599,6 +602,55 @@ describe('Vsock.save() and restore()', () => {
     device.renumber(4);
     expect(driver.giveEvents(1)()).toEqual([0]);
     expect(driver.giveEvents(1)()).toEqual([]);
+  });
+
+  test.each([true, false])(
+    'a connection waits until the driver gives the buffer of a transport reset back (EVENT_IDX %s)',
+    (eventIdx) => {
+      const { driver, device, clock } = setUp({ eventIdx });
+      const { events } = driver.give(8);
+      driver.giveEvents(8);
+      device.renumber(77);
+      const [peer, gone] = [new RecordingPeer(), new RecordingPeer()];
+      device.connect(5, peer);
+      device.connect(6, gone)?.close();
+      clock.advance(PATIENCE_MS - 1);
+      expect(driver.take()).toEqual([]);
+      // virtio 1.3, 2.7.10: the driver is asked to kick at the ninth buffer, though seven wait.
+      if (eventIdx) expect(driver.rig.memory.readU16(events.usedAddr + 4 + 8 * events.size)).toBe(8);
+      driver.giveEvents(1);
+      expect(driver.take()).toMatchObject([{ op: OP.REQUEST, guestPort: 5, dstCid: 77n }]);
+      device.connect(7, new RecordingPeer());
+      expect(driver.take()).toMatchObject([{ op: OP.REQUEST, guestPort: 7 }]);
+    },
+  );
+
+  test.each([0, 1])(
+    'a driver that gives %i event buffers, and none back, holds up connections for a moment only',
+    (given) => {
+      const { driver, device, clock } = setUp();
+      driver.give(8);
+      if (given > 0) driver.giveEvents(given);
+      device.renumber(77);
+      device.connect(5, new RecordingPeer());
+      driver.events.kick();
+      expect(driver.take()).toEqual([]);
+      clock.advance(PATIENCE_MS);
+      expect(driver.take()).toMatchObject([{ op: OP.REQUEST, guestPort: 5 }]);
+      // It is told all the same.
+      if (given === 0) expect(driver.giveEvents(1)()).toEqual([0]);
+    },
+  );
+
+  test('a reset of the device ends the wait', () => {
+    const { driver, device, clock } = setUp();
+    driver.giveEvents(1);
+    device.renumber(77);
+    const peer = new RecordingPeer();
+    device.connect(5, peer);
+    device.reset();
+    expect(peer.log).toEqual(['reset']);
+    expect(clock.armed).toBe(false);
   });
 
   test.each([
