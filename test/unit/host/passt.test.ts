@@ -1,5 +1,4 @@
 /** passt as it is installed here: on the loopback only. */
-import { spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { type AddressInfo, connect, createServer, type Socket } from 'node:net';
@@ -8,19 +7,12 @@ import type { NetBackend, NetClient, UserNet } from '../../../src/devices/net-ba
 import { createHost } from '../../../src/host/host.js';
 import { openPasst, passtArguments } from '../../../src/host/passt.js';
 import type { NativeAddon } from '../../../src/native/binding.js';
+import { passtProblem } from '../../support/passt-problem.js';
 import { ScratchAddon } from '../../support/scratch-addon.js';
 import { frameSource } from '../../support/test-cable.js';
 
 const PLACE: UserNet = { kind: 'user', mtu: 65_520, forwards: [], loopback: true };
 const MAC = Uint8Array.of(2, 0, 0, 0, 0, 9);
-
-/** Why it cannot run here. It needs a default route, of which it takes nothing but the interface. */
-function passtProblem(): string | undefined {
-  if (spawnSync('passt', ['--version']).error !== undefined)
-    return 'passt is not installed: apt-get install passt';
-  const routes = readFileSync('/proc/net/route', 'latin1').split('\n');
-  return routes.some((line) => line.split('\t')[1] === '00000000') ? undefined : 'there is no default route';
-}
 
 const problem = passtProblem();
 
