@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 /** The `tsvm` command. One file per subcommand, in commands/. */
 import { Command, CommanderError } from 'commander';
 import { TsvmError } from '../errors.js';
@@ -85,8 +84,6 @@ const HOST_ERRORS: ReadonlySet<string> = new Set([
 ]);
 
 const program = createProgram();
-try {
-  await program.parseAsync(process.argv);
-} catch (error) {
+program.parseAsync(process.argv).catch((error: unknown) => {
   process.exitCode = report(error, program.opts<{ debug?: boolean }>().debug === true);
-}
+});

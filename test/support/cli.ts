@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 
-export const TSVM = join(import.meta.dirname, '../../dist/bin/tsvm.js');
+export const TSVM = join(import.meta.dirname, '../../dist/bin/tsvm.cjs');
 
 export interface CliResult {
   readonly status: number | null;
