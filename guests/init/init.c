@@ -197,19 +197,6 @@ static int enter_root(void) {
   return 1;
 }
 
-/* 127.0.0.1: programs expect it, and nobody else sets it up. */
-static void loopback_up(void) {
-  int fd = (int)SYS3(socket, 2 /* AF_INET */, 2 | 02000000 /* SOCK_DGRAM | SOCK_CLOEXEC */, 0);
-  if (fd < 0) return;
-  struct { /* struct ifreq of linux/if.h, which cannot be included without a C library */
-    char name[16];
-    short flags;
-    char rest[22];
-  } request = {"lo", 1 /* IFF_UP */, ""};
-  SYS3(ioctl, fd, 0x8914 /* SIOCSIFFLAGS */, &request);
-  SYS1(close, fd);
-}
-
 /* --- the terminal ----------------------------------------------------------------------------------------------- */
 
 static void set_terminal(const struct options *options) {
@@ -404,7 +391,7 @@ __attribute__((noreturn, used)) void init_main(void) {
   read_file("/proc/cmdline", cmdline, sizeof cmdline);
   int entered = enter_root();
   if (entered < 0) finish(127, 0);
-  loopback_up();
+  set_up_network(parameter("ip="));
 
   if (!options.given) {
     serve_channel();

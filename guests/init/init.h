@@ -1,4 +1,4 @@
-/* What the two halves of init share: init.c boots and runs a command, channel.c takes it from the host. */
+/* What the parts of init share: init.c boots and runs a command, channel.c takes it from the host, net.c sets the network up. */
 #ifndef TSVM_INIT_H
 #define TSVM_INIT_H
 
@@ -39,6 +39,8 @@ long start(const struct options *options);
 /* The exit status as a shell tells it. */
 int exit_status(int status);
 __attribute__((noreturn)) void finish(int status, int reboot);
+/* `ip`: the value of that parameter, which is changed; or 0. */
+void set_up_network(char *ip);
 /* Serves the host for ever, or returns because there is no channel. */
 void serve_channel(void);
 

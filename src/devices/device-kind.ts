@@ -11,6 +11,11 @@ export interface DeviceRequest {
    * none cannot be saved.
    */
   readonly config?: Readonly<Record<string, unknown>>;
+  /**
+   * What the guest's kernel is to be told of it. `ordinal`: how many devices of its kind come before. A command line that has
+   * the parameter already keeps its own.
+   */
+  readonly kernelParameter?: (ordinal: number) => string;
   /** Opens what the device needs of the host. @throws TsvmError when that fails. */
   open(host: Host): Promise<VirtioDevice>;
 }

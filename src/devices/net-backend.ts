@@ -10,6 +10,16 @@ export const MIN_MTU = 68;
 export const MAX_MTU = 65_520;
 export const MAC_BYTES = 6;
 
+/** The addresses of `--net user`: those of QEMU's user network, so that guests that were set up for it find what they expect. */
+export const USER_NET = {
+  guestAddress: '10.0.2.15',
+  gatewayAddress: '10.0.2.2',
+  /** Stands for the host's first name server, which another host has elsewhere. */
+  nameServerAddress: '10.0.2.3',
+  prefixBits: 24,
+  netmask: '255.255.255.0',
+} as const;
+
 /** A frame that is still in the guest's memory. It is read once, whole, during the call. */
 export interface FrameSource {
   readonly remaining: number;

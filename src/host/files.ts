@@ -1,5 +1,5 @@
 /** Reading the operator's files, with errors that name them. */
-import { open } from 'node:fs/promises';
+import { type FileHandle, open } from 'node:fs/promises';
 import { isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
 import { formatBytes } from '../util/units.js';
 
@@ -49,7 +49,7 @@ export async function readInputFile(
           },
         );
       }
-      return await file.readFile();
+      return await readWhole(file, stat.size);
     } finally {
       await file.close();
     }
@@ -57,4 +57,15 @@ export async function readInputFile(
     if (cause instanceof TsvmError) throw cause;
     throw new TsvmError(code, `cannot read ${what} ${path}: ${describeFileError(cause)}`, { hint, cause });
   }
+}
+/** In one go: readFile() takes 512 KiB at a time, and twice the time. A file that shrinks meanwhile is what is left of it. */
+async function readWhole(file: FileHandle, sizeBytes: number): Promise<Uint8Array> {
+  const bytes = Buffer.allocUnsafeSlow(sizeBytes);
+  let at = 0;
+  while (at < sizeBytes) {
+    const { bytesRead } = await file.read(bytes, at, sizeBytes - at, at);
+    if (bytesRead === 0) break;
+    at += bytesRead;
+  }
+  return bytes.subarray(0, at);
 }

@@ -7,16 +7,16 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import type { Socket } from 'node:net';
-import type { FrameSource, NetBackend, NetClient, PortForward, UserNet } from '../devices/net-backend.js';
+import {
+  type FrameSource,
+  type NetBackend,
+  type NetClient,
+  type PortForward,
+  USER_NET,
+  type UserNet,
+} from '../devices/net-backend.js';
 import { TsvmError } from '../errors.js';
 import { FrameBatcher, FrameDecoder } from './frame-stream.js';
-
-/** As in QEMU's user network, so that guests that were set up for that find what they expect, on every host the same. */
-const GUEST_ADDRESS = '10.0.2.15';
-const GATEWAY_ADDRESS = '10.0.2.2';
-/** Stands for the host's first name server, which another host has elsewhere. */
-const NAME_SERVER_ADDRESS = '10.0.2.3';
-const PREFIX_BITS = 24;
 
 /** To bind its ports and answer once. It takes some tens of milliseconds. */
 const READY_MS = 10_000;
@@ -72,8 +72,15 @@ export function passtArguments({ mtu, forwards, loopback }: UserNet): string[] {
   };
   return [
     ...['--foreground', '--quiet', '--fd', '3'],
-    ...['--address', GUEST_ADDRESS, '--netmask', String(PREFIX_BITS), '--gateway', GATEWAY_ADDRESS],
-    ...['--mtu', String(mtu), '--dns-forward', NAME_SERVER_ADDRESS],
+    ...[
+      '--address',
+      USER_NET.guestAddress,
+      '--netmask',
+      String(USER_NET.prefixBits),
+      '--gateway',
+      USER_NET.gatewayAddress,
+    ],
+    ...['--mtu', String(mtu), '--dns-forward', USER_NET.nameServerAddress],
     ...(loopback ? [] : ['--no-map-gw']),
     ...ports('tcp'),
     ...ports('udp'),

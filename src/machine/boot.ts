@@ -11,6 +11,7 @@ import type { Vm } from '../kvm/vm.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { GIB, MIB } from '../util/units.js';
 import type { GuestCommand, MachineConfig } from './config.js';
+import { deviceParameters } from './device-parameters.js';
 import { setEntryState } from './entry.js';
 
 const MAX_KERNEL_BYTES = 512 * MIB;
@@ -86,7 +87,8 @@ export async function loadGuest(parts: GuestParts): Promise<string> {
   const cmdline = joinCmdline([
     config.cmdline,
     ...profile.kernelParameters,
-    ...(discovery === 'cmdline' ? slots.map(deviceParameter) : []),
+    ...deviceParameters(config),
+    ...(discovery === 'cmdline' ? slots.map(slotParameter) : []),
   ]);
   const { entry } = await loadLinux(memory, {
     image: kernel,
@@ -110,6 +112,6 @@ export async function loadGuest(parts: GuestParts): Promise<string> {
 }
 
 /** Documentation/admin-guide/kernel-parameters.txt, virtio_mmio.device=. */
-function deviceParameter(row: DeviceRow): string {
+function slotParameter(row: DeviceRow): string {
   return `virtio_mmio.device=${row.length}@0x${row.addr.toString(16)}:${row.gsi}`;
 }

@@ -31,6 +31,7 @@ import {
   type NetBackend,
   type NetClient,
   type NetHub,
+  USER_NET,
 } from '../net-backend.js';
 import {
   checkNetConfig,
@@ -323,12 +324,19 @@ export function net(config: NetConfig): DeviceRequest {
   return {
     kind: 'net',
     config: { ...checked },
+    ...(checked.backend === 'user' ? { kernelParameter: staticAddress } : {}),
     async open(host) {
       const backend = await host.openNet(placeOf(checked));
       const mac = checked.mac === undefined ? randomMac(host) : toMac(checked.mac);
       return new Net({ backend, mac, ...(checked.mtu === undefined ? {} : { mtu: checked.mtu }) });
     },
   };
+}
+
+/** Documentation/admin-guide/nfs/nfsroot.rst, `ip=`: what passt would answer to DHCP. */
+function staticAddress(ordinal: number): string {
+  const { guestAddress, gatewayAddress, netmask, nameServerAddress } = USER_NET;
+  return `ip=${guestAddress}::${gatewayAddress}:${netmask}::eth${ordinal}:off:${nameServerAddress}`;
 }
 
 /** Asks for a virtio-net at a switch that other machines of this process are at. Such a machine cannot be saved. */

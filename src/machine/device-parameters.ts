@@ -1,0 +1,22 @@
+import type { MachineConfig } from './config.js';
+
+/**
+ * What devices want the guest's kernel to be told, each parameter from the first that asks, and none that the operator's command
+ * line has.
+ */
+export function deviceParameters({
+  cmdline = '',
+  devices = [],
+}: Pick<MachineConfig, 'cmdline' | 'devices'>): string[] {
+  const parameters = new Map<string, string>();
+  const ordinals = new Map<string, number>();
+  for (const { kind, kernelParameter } of devices) {
+    const ordinal = ordinals.get(kind) ?? 0;
+    ordinals.set(kind, ordinal + 1);
+    const parameter = kernelParameter?.(ordinal);
+    if (parameter === undefined) continue;
+    const name = parameter.slice(0, parameter.indexOf('=') + 1);
+    if (!parameters.has(name) && !` ${cmdline}`.includes(` ${name}`)) parameters.set(name, parameter);
+  }
+  return [...parameters.values()];
+}
