@@ -77,8 +77,11 @@ kernel_build() {
   kernel_progress() { echo "compiling, $(find "$object" -name '*.o' | wc -l) of about 1100 objects"; }
   run_long kernel "$work/build.log" kernel_progress "${make[@]}" -s -j"$jobs" vmlinux bzImage
 
-  objcopy --strip-all --remove-section=.comment "$object/vmlinux" "$out/vmlinux"
   cp "$object/arch/x86/boot/bzImage" "$object/System.map" "$out/"
+  # Linked once more, without the padding that only the bzImage needs (patch 0011).
+  "${make[@]}" -s VMLINUX_PAGE_SIZE=0x1000 vmlinux >> "$work/build.log" 2>&1 || die "linking failed: see $work/build.log"
+  cmp -s "$object/System.map" "$out/System.map" || die 'the vmlinux and the bzImage differ by more than padding'
+  objcopy --strip-all --remove-section=.comment "$object/vmlinux" "$out/vmlinux"
   cp "$object/.config" "$out/config"
   "${make[@]}" -s kernelrelease > "$out/release" 2> /dev/null
 }

@@ -30,6 +30,22 @@ export interface VmState {
   readonly clock: string;
 }
 
+/** A {@link VmState} as KVM takes it, for one VM or many. */
+export interface DecodedVmState {
+  readonly vcpus: readonly DecodedVcpu[];
+  readonly irqchips: readonly [Uint8Array, Uint8Array, Uint8Array];
+  readonly pit: Uint8Array;
+  readonly clock: Uint8Array;
+}
+
+interface DecodedVcpu {
+  readonly structs: Readonly<Record<SavedStruct, Uint8Array>>;
+  readonly msrIndices: Uint32Array;
+  readonly msrValues: BigUint64Array;
+  /** Of IA32_TSC. */
+  readonly tsc: bigint | undefined;
+}
+
 /**
  * In the order in which they are set. The local APIC needs the APIC base of sregs; MSRs come after it, or the TSC deadline
  * is lost and the guest sleeps for ever; events and MP state come last, since the others may change them.
@@ -92,36 +108,59 @@ export function savedCpuid(state: VmState, cpus: number): Uint8Array[] {
   });
 }
 
+export function decodeVmState(state: VmState): DecodedVmState {
+  const clock = decode(state.clock);
+  clock.fill(0, CLOCK_FLAGS_OFFSET);
+  const [master, slave, ioapic] = state.irqchips;
+  return {
+    vcpus: state.vcpus.map(decodeVcpu),
+    irqchips: [decode(master), decode(slave), decode(ioapic)],
+    pit: decode(state.pit),
+    clock,
+  };
+}
+
+function decodeVcpu({ structs, msrs }: VcpuState): DecodedVcpu {
+  const msrIndices = Uint32Array.from(msrs, ([index]) => index);
+  const msrValues = BigUint64Array.from(msrs, ([, value]) => BigInt(`0x${value}`));
+  return {
+    structs: Object.fromEntries(SAVED.map((name) => [name, decode(structs[name])])) as Record<
+      SavedStruct,
+      Uint8Array
+    >,
+    msrIndices,
+    msrValues,
+    tsc: msrValues[msrIndices.indexOf(MSR_IA32_TSC)],
+  };
+}
+
 /** Into a VM that has not run, with the CPUID of `state` and its memory in place. */
-export function restoreVmState(vm: Vm, state: VmState): void {
+export function restoreVmState(vm: Vm, state: DecodedVmState): void {
   checkState(state.vcpus.length === vm.vcpus.length, `it has ${state.vcpus.length} vCPUs`);
   kvmCall('restore the machine', () => {
     vm.vcpus.forEach((vcpu, i) => {
-      const { structs } = state.vcpus[i] as VcpuState;
-      for (const name of BEFORE_IRQCHIP) setStruct(vcpu, name, structs[name]);
+      setStructs(vcpu, BEFORE_IRQCHIP, state.vcpus[i] as DecodedVcpu);
     });
     for (const chip of IRQCHIPS) {
       checked(`interrupt controller ${chip}`, () =>
-        vm.handle.setStruct('kvm_irqchip', decode(state.irqchips[chip]), chip),
+        vm.handle.setStruct('kvm_irqchip', state.irqchips[chip], chip),
       );
     }
-    checked('the timer', () => vm.handle.setStruct('kvm_pit_state2', decode(state.pit)));
-    const clock = decode(state.clock);
-    clock.fill(0, CLOCK_FLAGS_OFFSET);
-    checked('the clock', () => vm.handle.setStruct('kvm_clock_data', clock));
+    checked('the timer', () => vm.handle.setStruct('kvm_pit_state2', state.pit));
+    checked('the clock', () => vm.handle.setStruct('kvm_clock_data', state.clock));
     vm.vcpus.forEach((vcpu, i) => {
-      const { structs, msrs } = state.vcpus[i] as VcpuState;
-      setStruct(vcpu, 'kvm_lapic_state', structs.kvm_lapic_state);
-      if (i === 0) moveTscAway(vcpu, msrs);
-      writeMsrs(vcpu, msrs);
-      if (i === 0) checkTsc(vcpu, msrs);
-      for (const name of AFTER_MSRS) setStruct(vcpu, name, structs[name]);
+      const decoded = state.vcpus[i] as DecodedVcpu;
+      setStructs(vcpu, ['kvm_lapic_state'], decoded);
+      if (i === 0) moveTscAway(vcpu, decoded);
+      writeMsrs(vcpu, decoded);
+      if (i === 0) checkTsc(vcpu, decoded);
+      setStructs(vcpu, AFTER_MSRS, decoded);
     });
   });
 }
 
-function setStruct(vcpu: NativeVcpu, name: VcpuStruct, text: string): void {
-  checked(`${name} of vCPU ${vcpu.id}`, () => vcpu.setStruct(name, decode(text)));
+function setStructs(vcpu: NativeVcpu, names: readonly SavedStruct[], { structs }: DecodedVcpu): void {
+  for (const name of names) checked(`${name} of vCPU ${vcpu.id}`, () => vcpu.setStruct(name, structs[name]));
 }
 
 function checked(what: string, set: () => void): void {
@@ -137,11 +176,9 @@ function checked(what: string, set: () => void): void {
 const isRefused = (error: unknown): boolean => isErrnoError(error) && error.code === 'EINVAL';
 
 /** Those that KVM refuses are left as they are: some can be read and not written (0x10A on some hosts). */
-function writeMsrs(vcpu: NativeVcpu, msrs: readonly (readonly [number, string])[]): void {
-  const indices = Uint32Array.from(msrs, ([index]) => index);
-  const values = BigUint64Array.from(msrs, ([, value]) => BigInt(`0x${value}`));
-  for (let from = 0; from < indices.length; )
-    from += vcpu.setMsrs(indices.subarray(from), values.subarray(from)) + 1;
+function writeMsrs(vcpu: NativeVcpu, { msrIndices, msrValues }: DecodedVcpu): void {
+  for (let from = 0; from < msrIndices.length; )
+    from += vcpu.setMsrs(msrIndices.subarray(from), msrValues.subarray(from)) + 1;
 }
 
 /** CPUs whose counters are not quite the same may read a value that was just set as less: some seconds' worth. */
@@ -152,25 +189,18 @@ const TSC_TOLERANCE = 1n << 33n;
  * is taken for one of several vCPUs being brought in line). The counter of a new VM is about zero, so a guest that was saved
  * in its first second would be put back. The first vCPU's counter goes far away first; the others then fall in line with it.
  */
-function moveTscAway(vcpu: NativeVcpu, msrs: readonly (readonly [number, string])[]): void {
-  const saved = savedTsc(msrs);
-  if (saved === undefined) return;
-  vcpu.setMsrs(Uint32Array.of(MSR_IA32_TSC), BigUint64Array.of(BigInt.asUintN(64, saved + FAR_TICKS)));
-}
-
-function savedTsc(msrs: readonly (readonly [number, string])[]): bigint | undefined {
-  const saved = msrs.find(([index]) => index === MSR_IA32_TSC);
-  return saved && BigInt(`0x${saved[1]}`);
+function moveTscAway(vcpu: NativeVcpu, { tsc }: DecodedVcpu): void {
+  if (tsc === undefined) return;
+  vcpu.setMsrs(Uint32Array.of(MSR_IA32_TSC), BigUint64Array.of(BigInt.asUintN(64, tsc + FAR_TICKS)));
 }
 
 /**
  * A KVM that cannot set the guest's time stamp counter lets it see the host's, which starts anew when the host does. Forward
  * is no harm: time that passed. Backwards, the guest's clocks would stand still until it is there again.
  */
-function checkTsc(vcpu: NativeVcpu, msrs: readonly (readonly [number, string])[]): void {
-  const saved = msrs.find(([index]) => index === MSR_IA32_TSC);
+function checkTsc(vcpu: NativeVcpu, { tsc }: DecodedVcpu): void {
   const [now] = vcpu.getMsrs(Uint32Array.of(MSR_IA32_TSC));
-  if (saved === undefined || now === undefined || now + TSC_TOLERANCE >= BigInt(`0x${saved[1]}`)) return;
+  if (tsc === undefined || now === undefined || now + TSC_TOLERANCE >= tsc) return;
   throw new TsvmError(
     'TSVM_SNAPSHOT',
     'it was saved before this host was started, and this KVM cannot set clocks back',

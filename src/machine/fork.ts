@@ -9,8 +9,8 @@ import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';
 import { openKvm } from '../kvm/kvm.js';
 import { createVm } from '../kvm/vm.js';
+import { decodeVmState } from '../kvm/vm-state.js';
 import { ramRanges } from '../memory/layout.js';
-import type { SavedState } from '../snapshot/format.js';
 import { Cleanup } from '../util/cleanup.js';
 import { assemble } from './assemble.js';
 import { DEFAULT_MEMORY_BYTES } from './config.js';
@@ -51,7 +51,11 @@ export async function forkMachine(parent: KvmMachine, count: number): Promise<Kv
       for (const { machine } of children) hosts.push(host.fork(machine.terminal));
       return saved;
     });
-    for (const [i, child] of children.entries()) await bear(parent, child, hosts[i] as MachineHost, state);
+    const vmState = decodeVmState(state.vm);
+    for (const [i, child] of children.entries()) {
+      await bear(parent, child, hosts[i] as MachineHost);
+      child.machine.restore(state, vmState);
+    }
     KvmMachine.startTogether(children.map(({ machine }) => machine));
   } catch (error) {
     await Promise.all(children.map(({ machine }) => machine.stop()));
@@ -101,10 +105,9 @@ function conceive(parent: KvmMachine): Child {
   return { machine, prepared };
 }
 
-async function bear(parent: KvmMachine, child: Child, host: MachineHost, state: SavedState): Promise<void> {
+async function bear(parent: KvmMachine, child: Child, host: MachineHost): Promise<void> {
   const { machine, prepared } = child;
   const { config, addon, cmdline } = parent.parts;
   const parts = await assemble(machine, { config, addon, ...prepared, host });
   machine.attach({ ...parts, cmdline });
-  machine.restore(state);
 }

@@ -5,7 +5,13 @@ import type { MachineHost } from '../host/host.js';
 import type { MachineVsock } from '../host/vsock-endpoint.js';
 import type { ExitAssist, HostProfile } from '../kvm/profiles/profile.js';
 import type { Vm } from '../kvm/vm.js';
-import { announceStandstill, restoreVmState, saveVmState } from '../kvm/vm-state.js';
+import {
+  announceStandstill,
+  type DecodedVmState,
+  decodeVmState,
+  restoreVmState,
+  saveVmState,
+} from '../kvm/vm-state.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { NativeAddon, NativeKvm, NativeVcpu } from '../native/binding.js';
 import type { SavedState, SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
@@ -275,10 +281,10 @@ export class KvmMachine implements Machine {
     };
   }
 
-  /** Into a machine that has all its parts, its memory in place, and has not started. */
-  restore(state: SavedState): void {
+  /** Into a machine that has all its parts, its memory in place, and has not started. `vmState`: that of `state`, decoded. */
+  restore(state: SavedState, vmState: DecodedVmState = decodeVmState(state.vm)): void {
     const { vm, platform } = this.parts;
-    restoreVmState(vm, state.vm);
+    restoreVmState(vm, vmState);
     platform.restore(state.platform);
     announceStandstill(vm);
     this.terminal.write(Buffer.from(state.typed, 'base64'));
