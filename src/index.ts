@@ -43,7 +43,12 @@ export type {
   MachineTimeline,
 } from './machine/machine.js';
 export type { ExitMetrics } from './machine/metrics.js';
-export { type RestoreOptions, restoreMachine } from './machine/restore.js';
+export {
+  openSavedMachine,
+  type RestoreOptions,
+  restoreMachine,
+  type SavedMachine,
+} from './machine/restore.js';
 export type { MachineConsole } from './machine/terminal.js';
 export type { GuestMemory } from './memory/guest-memory.js';
 export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from './snapshot/format.js';

@@ -4,17 +4,14 @@
  * The parent stands still only while its state is read and its memory is frozen and mapped into the children's virtual
  * machines, which are made beforehand. The rest is done while it runs on.
  */
-import { setImmediate as nextTurn } from 'node:timers/promises';
 import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';
-import { openKvm } from '../kvm/kvm.js';
-import { createVm } from '../kvm/vm.js';
 import { decodeVmState } from '../kvm/vm-state.js';
-import { ramRanges } from '../memory/layout.js';
 import { Cleanup } from '../util/cleanup.js';
 import { assemble } from './assemble.js';
 import { DEFAULT_MEMORY_BYTES } from './config.js';
-import { KvmMachine, type PreparedVm } from './kvm-machine.js';
+import { KvmMachine } from './kvm-machine.js';
+import { fillStore, type PreparedVm, prepareVm } from './prepared-vm.js';
 import { Timeline } from './timeline.js';
 
 /** What is wrong with more is not the number but that nobody means it. */
@@ -28,11 +25,10 @@ interface Child {
 /** Makes VMs of the shape of `parent`'s, until it has `count` in store. */
 export async function prepareForks(parent: KvmMachine, count: number): Promise<void> {
   checkCount(count);
-  while (parent.prepared.length < count) {
+  await fillStore(parent.prepared, count, () => {
     parent.refuseUnless(['ready', 'running', 'paused'], 'prepare forks of');
-    parent.prepared.push(prepareVm(parent));
-    await nextTurn();
-  }
+    return prepareFork(parent);
+  });
 }
 
 /** @throws whatever {@link createMachine} throws; then no fork is left. */
@@ -70,31 +66,16 @@ function checkCount(count: number): void {
   throw new TsvmError('TSVM_CONFIG', `${count} forks: it must be a whole number from 1 to ${MAX_FORKS}`);
 }
 
-function prepareVm(parent: KvmMachine): PreparedVm {
-  const { addon, config, vm: model } = parent.parts;
-  const kvm = openKvm(addon);
-  try {
-    const prepared: PreparedVm = {
-      kvm,
-      vm: createVm(addon, kvm, {
-        ram: ramRanges(config.memoryBytes ?? DEFAULT_MEMORY_BYTES),
-        cpus: config.cpus ?? 1,
-        cpuid: model.cpuid,
-        onMemoryLost: () => prepared.owner?.memoryLost(),
-      }),
-      owner: undefined,
-    };
-    return prepared;
-  } catch (error) {
-    kvm.close();
-    throw error;
-  }
+function prepareFork(parent: KvmMachine): PreparedVm {
+  const { addon, config, vm } = parent.parts;
+  const { memoryBytes = DEFAULT_MEMORY_BYTES, cpus = 1 } = config;
+  return prepareVm({ addon, memoryBytes, cpus, cpuid: vm.cpuid });
 }
 
 function conceive(parent: KvmMachine): Child {
   const timeline = new Timeline();
   timeline.mark('create');
-  const prepared = parent.prepared.pop() ?? prepareVm(parent);
+  const prepared = parent.prepared.pop() ?? prepareFork(parent);
   const cleanup = new Cleanup();
   cleanup.defer(() => prepared.kvm.close());
   cleanup.defer(() => prepared.vm.close());

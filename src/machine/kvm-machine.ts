@@ -24,6 +24,7 @@ import type { Machine, MachineEnd, MachineEvents, MachineState, MachineTimeline 
 import { exitMetrics, kvmStats } from './metrics.js';
 import { PanicScanner } from './panic-scanner.js';
 import type { Platform } from './platform.js';
+import { emptyStore, type PreparedVm } from './prepared-vm.js';
 import { type MachineConsole, Terminal } from './terminal.js';
 import type { Timeline } from './timeline.js';
 import { type FatalExit, VcpuRunner } from './vcpu-runner.js';
@@ -43,14 +44,6 @@ export interface Parts {
   readonly cmdline: string;
   /** The snapshot that it was restored from, whose memory file lies under its memory. */
   readonly origin?: { readonly directory: string; readonly checksum: string };
-}
-
-/** A virtual machine for a fork to come. */
-export interface PreparedVm {
-  readonly kvm: NativeKvm;
-  readonly vm: Vm;
-  /** Set when a machine takes it. */
-  owner: KvmMachine | undefined;
 }
 
 /** What a machine can do that makes other machines, which it cannot know. */
@@ -93,12 +86,7 @@ export class KvmMachine implements Machine {
     this.hostProfile = options.profile;
     this.#timeline = options.timeline;
     this.cleanup = options.cleanup;
-    this.cleanup.defer(() => {
-      for (const { kvm, vm } of this.prepared.splice(0)) {
-        vm.close();
-        kvm.close();
-      }
-    });
+    this.cleanup.defer(() => emptyStore(this.prepared));
     this.reproduction = options.reproduction;
     this.#ended = new Promise((resolve) => {
       this.#resolveEnded = resolve;

@@ -6,9 +6,9 @@ import { TsvmError } from '../errors.js';
 import { checkDiskFacts } from '../host/disk-facts.js';
 import { createHost } from '../host/host.js';
 import { type CpuFacts, hostMemory, readCpu } from '../host/host-facts.js';
-import { openKvm } from '../kvm/kvm.js';
-import { createVm } from '../kvm/vm.js';
-import { savedCpuid } from '../kvm/vm-state.js';
+import type { HostProfile } from '../kvm/profiles/profile.js';
+import type { RamBase } from '../kvm/ram.js';
+import { type DecodedVmState, decodeVmState, savedCpuid } from '../kvm/vm-state.js';
 import { ramRanges } from '../memory/layout.js';
 import { loadAddon } from '../native/binding.js';
 import type { SavedConfig, Snapshot } from '../snapshot/format.js';
@@ -19,6 +19,7 @@ import { checkConfig, type MachineConfig } from './config.js';
 import { KvmMachine } from './kvm-machine.js';
 import type { Machine } from './machine.js';
 import type { Platform } from './platform.js';
+import { emptyStore, fillStore, type PreparedVm, prepareVm, type VmShape } from './prepared-vm.js';
 import { reproduction } from './reproduction.js';
 import { Timeline } from './timeline.js';
 
@@ -43,63 +44,175 @@ export interface RestoreOptions {
 export async function restoreMachine(directory: string, options: RestoreOptions = {}): Promise<Machine> {
   const timeline = new Timeline();
   timeline.mark('create');
-  const opened = await openSnapshot(directory);
+  await using saved = await open(directory);
   timeline.mark('snapshot-read');
-  const cleanup = new Cleanup();
+  return await saved.restore(options, timeline);
+}
+
+/**
+ * Opens a snapshot to restore it many times: it is read and checked once, and virtual machines can be made beforehand.
+ *
+ * @example
+ * await using saved = await openSavedMachine('warm');
+ * await saved.prepare(10);
+ * const machine = await saved.restore(); // a millisecond
+ *
+ * @throws TsvmError `TSVM_SNAPSHOT` if it is damaged or does not fit this host.
+ */
+export async function openSavedMachine(directory: string): Promise<SavedMachine> {
+  return await open(directory);
+}
+
+/** A snapshot that is open. Closing it leaves the machines alone that it was restored to. */
+export interface SavedMachine extends AsyncDisposable {
+  /** Makes virtual machines, a few milliseconds each, until `count` are in store; each restore takes one. */
+  prepare(count: number): Promise<void>;
+  /** A machine that goes on when it is started: see {@link restoreMachine}. */
+  restore(options?: RestoreOptions): Promise<Machine>;
+  close(): Promise<void>;
+}
+
+async function open(directory: string): Promise<OpenSavedMachine> {
+  const opened = await openSnapshot(directory);
   try {
-    return await restoreOpened(opened, { timeline, cleanup, options });
+    return new OpenSavedMachine(opened);
   } catch (error) {
     opened.memory.close();
-    await cleanup.run();
     throw error;
   }
 }
 
-async function restoreOpened(
-  opened: OpenedSnapshot,
-  { timeline, cleanup, options }: { timeline: Timeline; cleanup: Cleanup; options: RestoreOptions },
-): Promise<Machine> {
-  const { snapshot, directory, checksum } = opened;
-  const { host: savedHost, cmdline, state } = snapshot;
-  const profile = chooseProfile('auto');
-  if (profile.name !== savedHost.profile) {
-    throw refused(
-      directory,
-      `it was saved with host profile ${savedHost.profile}, and this host has ${profile.name}`,
-    );
+class OpenSavedMachine implements SavedMachine {
+  readonly #opened: OpenedSnapshot;
+  readonly #config: MachineConfig;
+  readonly #profile: HostProfile;
+  readonly #shape: VmShape;
+  readonly #vmState: DecodedVmState;
+  readonly #memory: SharedBase;
+  readonly #store: PreparedVm[] = [];
+  #closed = false;
+
+  constructor(opened: OpenedSnapshot) {
+    const { snapshot, directory } = opened;
+    const { host: savedHost, state, config, memory } = snapshot;
+    this.#opened = opened;
+    this.#profile = chooseProfile('auto');
+    if (this.#profile.name !== savedHost.profile) {
+      throw refused(
+        directory,
+        `it was saved with host profile ${savedHost.profile}, and this host has ${this.#profile.name}`,
+      );
+    }
+    const problem = refuseCpu(savedHost.cpu, readCpu());
+    if (problem !== undefined) throw refused(directory, problem);
+    this.#config = machineConfig(snapshot);
+    checkConfig({ ...this.#config, kernel: 'saved' }, { totalMemoryBytes: hostMemory().totalBytes });
+    const { memoryBytes, cpus } = config;
+    const ramBytes = ramRanges(memoryBytes).reduce((sum, { length }) => sum + length, 0);
+    if (ramBytes !== memory.bytes)
+      throw refused(directory, `it has ${memory.bytes} bytes of memory, not ${ramBytes}`);
+    this.#shape = { addon: loadAddon(), memoryBytes, cpus, cpuid: savedCpuid(state.vm, cpus) };
+    this.#vmState = decodeVmState(state.vm);
+    this.#memory = new SharedBase(opened.memory);
   }
-  const problem = refuseCpu(savedHost.cpu, readCpu());
-  if (problem !== undefined) throw refused(directory, problem);
-  const config = machineConfig(snapshot);
-  checkConfig({ ...config, kernel: 'saved' }, { totalMemoryBytes: hostMemory().totalBytes });
-  const addon = loadAddon();
-  const kvm = openKvm(addon);
-  cleanup.defer(() => kvm.close());
-  const machine = new KvmMachine({ profile, timeline, cleanup, reproduction });
-  const vm = createVm(addon, kvm, {
-    ram: ramRanges(snapshot.config.memoryBytes),
-    cpus: snapshot.config.cpus,
-    cpuid: savedCpuid(state.vm, snapshot.config.cpus),
-    onMemoryLost: () => machine.memoryLost(),
-  });
-  cleanup.defer(() => vm.close());
-  if (vm.ram.sizeBytes !== snapshot.memory.bytes)
-    throw refused(directory, `it has ${snapshot.memory.bytes} bytes of memory, not ${vm.ram.sizeBytes}`);
-  vm.ram.own(opened.memory);
-  timeline.mark('vm-created');
-  const host = createHost(addon, machine.terminal, {
-    disks: options.disks ?? 'overlay',
-    directory: snapshot.config.directory,
-    ...(options.vsock === undefined ? {} : { vsockPath: resolve(options.vsock) }),
-  });
-  const parts = await assemble(machine, { config, addon, kvm, vm, host });
-  watchMemory(parts.platform, snapshot.config.memoryBytes, () => machine.memoryLost());
-  if (options.vsock !== undefined && host.vsock() === undefined)
-    throw refused(directory, 'it has no vsock that could be elsewhere');
-  checkDiskFacts(snapshot.disks, await host.disks());
-  machine.attach({ ...parts, cmdline, origin: { directory, checksum } });
-  machine.restore(state);
-  return machine;
+
+  async prepare(count: number): Promise<void> {
+    await fillStore(this.#store, count, () => {
+      this.#refuseClosed();
+      return this.#prepare();
+    });
+  }
+
+  /** With the memory in place: a base of files does not change. */
+  #prepare(): PreparedVm {
+    const prepared = prepareVm(this.#shape);
+    try {
+      prepared.vm.ram.own(this.#memory.share());
+    } catch (error) {
+      emptyStore([prepared]);
+      throw error;
+    }
+    return prepared;
+  }
+
+  async restore(options: RestoreOptions = {}, timeline: Timeline = new Timeline()): Promise<Machine> {
+    this.#refuseClosed();
+    timeline.mark('create');
+    const cleanup = new Cleanup();
+    try {
+      return await this.#restore(options, timeline, cleanup);
+    } catch (error) {
+      await cleanup.run();
+      throw error;
+    }
+  }
+
+  async #restore(options: RestoreOptions, timeline: Timeline, cleanup: Cleanup): Promise<Machine> {
+    const { snapshot, directory, checksum } = this.#opened;
+    const { addon } = this.#shape;
+    const prepared = this.#store.pop() ?? this.#prepare();
+    const { kvm, vm } = prepared;
+    cleanup.defer(() => kvm.close());
+    const machine = new KvmMachine({ profile: this.#profile, timeline, cleanup, reproduction });
+    prepared.owner = machine;
+    cleanup.defer(() => vm.close());
+    timeline.mark('vm-created');
+    const host = createHost(addon, machine.terminal, {
+      disks: options.disks ?? 'overlay',
+      directory: snapshot.config.directory,
+      ...(options.vsock === undefined ? {} : { vsockPath: resolve(options.vsock) }),
+    });
+    const parts = await assemble(machine, { config: this.#config, addon, kvm, vm, host });
+    watchMemory(parts.platform, snapshot.config.memoryBytes, () => machine.memoryLost());
+    if (options.vsock !== undefined && host.vsock() === undefined)
+      throw refused(directory, 'it has no vsock that could be elsewhere');
+    checkDiskFacts(snapshot.disks, await host.disks());
+    machine.attach({ ...parts, cmdline: snapshot.cmdline, origin: { directory, checksum } });
+    machine.restore(snapshot.state, this.#vmState);
+    return machine;
+  }
+
+  #refuseClosed(): void {
+    if (this.#closed)
+      throw new TsvmError('TSVM_STATE', `the saved machine ${this.#opened.directory} has been closed`);
+  }
+
+  async close(): Promise<void> {
+    if (this.#closed) return;
+    this.#closed = true;
+    emptyStore(this.#store);
+    this.#memory.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+}
+
+/** A base of several machines: closed with the last of them, and of whoever hands it out. */
+class SharedBase {
+  readonly #base: RamBase;
+  #users = 1;
+
+  constructor(base: RamBase) {
+    this.#base = base;
+  }
+
+  share(): RamBase {
+    this.#users++;
+    let open = true;
+    return {
+      mapInto: (ram) => this.#base.mapInto(ram),
+      close: () => {
+        if (open) this.close();
+        open = false;
+      },
+    };
+  }
+
+  close(): void {
+    if (--this.#users === 0) this.#base.close();
+  }
 }
 
 /** KVM asks the monitor for memory that was truncated, as for a device's: without this, the guest would run on without it. */
