@@ -7,6 +7,7 @@ import { diskThroughput } from './system/disk-throughput.js';
 import { exits } from './system/exits.js';
 import { fork } from './system/fork.js';
 import { idleCpu } from './system/idle-cpu.js';
+import { incoming } from './system/incoming.js';
 import { memory } from './system/memory.js';
 import { restore } from './system/restore.js';
 import { serialThroughput } from './system/serial-throughput.js';
@@ -16,6 +17,7 @@ export const benchmarks: readonly Benchmark[] = [
   bootTime,
   exits,
   restore,
+  incoming,
   fork,
   memory,
   idleCpu,

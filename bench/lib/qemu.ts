@@ -10,8 +10,12 @@ import { GUEST_MEMORY_BYTES, guestOf } from './guest.js';
 /** Written to the power port by a guest that powers off. */
 export const SLEEP_S5 = 0x34;
 
-/** As lean as a microvm gets: no ACPI, no option ROMs, qboot in place of SeaBIOS, the kernel entered by PVH. */
-export function qemuArguments(host: BenchHost, initrd: string, exitPort: number): string[] {
+/**
+ * As lean as a microvm gets: no ACPI, no option ROMs, qboot in place of SeaBIOS, the kernel entered by PVH.
+ *
+ * @param more the serial port's other end, and what else there is.
+ */
+export function qemuArguments(host: BenchHost, initrd: string, more: readonly string[]): string[] {
   const guest = guestOf(host);
   return [
     ...[
@@ -30,11 +34,17 @@ export function qemuArguments(host: BenchHost, initrd: string, exitPort: number)
       '-m',
       `${GUEST_MEMORY_BYTES / MIB}`,
     ],
-    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot', '-serial', 'stdio'],
+    ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
     ...['-kernel', guest.kernel, '-initrd', initrd, '-append', `${guest.cmdline} console=ttyS0`],
-    ...['-device', `isa-debug-exit,iobase=0x${exitPort.toString(16)},iosize=1`],
+    ...more,
   ];
 }
+
+/** Ends QEMU when the guest writes to a port. */
+export const exitAtPort = (port: number): string[] => [
+  ...['-serial', 'stdio', '-device'],
+  `isa-debug-exit,iobase=0x${port.toString(16)},iosize=1`,
+];
 
 /** What QEMU exits with when `value` is written to isa-debug-exit. */
 export const qemuStatus = (value: number): number => ((value << 1) | 1) & 0xff;

@@ -10,7 +10,7 @@ import { ACPI_POWER_PORT, BOOT_MARKS_PORT } from '../../src/memory/layout.js';
 import { MIB } from '../../src/util/units.js';
 import { type Benchmark, type Measurement, needsGuest } from '../lib/benchmark.js';
 import { GUEST_MEMORY_BYTES } from '../lib/guest.js';
-import { initramfsWith, qemuArguments, qemuStatus, SLEEP_S5, timeProcess } from '../lib/qemu.js';
+import { exitAtPort, initramfsWith, qemuArguments, qemuStatus, SLEEP_S5, timeProcess } from '../lib/qemu.js';
 import { readPhases, TSVM } from '../lib/tsvm-command.js';
 
 const MARK_INIT = 1;
@@ -36,12 +36,12 @@ export const bootTime: Benchmark = {
       const tsvm = await timeProcess(process.execPath, tsvmArguments(timelinePath), 0);
       const qemuInit = await timeProcess(
         'qemu-system-x86_64',
-        qemuArguments(host, initrd, BOOT_MARKS_PORT),
+        qemuArguments(host, initrd, exitAtPort(BOOT_MARKS_PORT)),
         qemuStatus(MARK_INIT),
       );
       const qemuEnd = await timeProcess(
         'qemu-system-x86_64',
-        qemuArguments(host, initrd, ACPI_POWER_PORT),
+        qemuArguments(host, initrd, exitAtPort(ACPI_POWER_PORT)),
         qemuStatus(SLEEP_S5),
       );
       if (round === 0) continue;
