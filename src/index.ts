@@ -22,9 +22,12 @@
  */
 export type { BusDevice, FastRegister } from './bus/bus-device.js';
 export type { Irq } from './bus/irq.js';
+export type { BalloonStats } from './devices/balloon-stats.js';
+export type { BalloonControl as MachineBalloon } from './devices/host.js';
 export type { NetBackend, NetClient, NetHub, PortForward } from './devices/net-backend.js';
 export type { NetConfig } from './devices/net-options.js';
 export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/registry.js';
+export { balloon } from './devices/virtio/balloon.js';
 export { net, netAt } from './devices/virtio/net.js';
 export { vsock } from './devices/virtio/vsock.js';
 export type { VsockConfig } from './devices/vsock-config.js';

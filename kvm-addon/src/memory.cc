@@ -107,6 +107,53 @@ void* Map(Napi::Env env, void* at, size_t size, int flags, int fd, off_t offset)
   return address;
 }
 
+// SAFETY: holds what it works on. TypeScript waits for it before it freezes the memory.
+class ReleaseWorker : public Napi::AsyncWorker {
+ public:
+  ReleaseWorker(Napi::Env env, std::shared_ptr<Fd> fd, std::shared_ptr<Mapping> mapping,
+                std::vector<std::pair<size_t, size_t>> runs)
+      : AsyncWorker(env, "release"),
+        deferred_(Napi::Promise::Deferred::New(env)),
+        fd_(std::move(fd)),
+        mapping_(std::move(mapping)),
+        runs_(std::move(runs)) {}
+  Napi::Promise promise() const { return deferred_.Promise(); }
+
+ protected:
+  void Execute() override {
+    for (const auto& [first, count] : runs_) {
+      const size_t offset = first * kPageBytes;
+      const size_t length = count * kPageBytes;
+      if (fd_ && ::fallocate(fd_->get(), FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                             static_cast<off_t>(length)) < 0) {
+        Fail(errno, "fallocate");
+      }
+      if (::madvise(mapping_->data() + offset, length, MADV_DONTNEED) < 0) Fail(errno, "madvise");
+    }
+  }
+  void OnOK() override {
+    if (error_ == 0) {
+      deferred_.Resolve(Env().Undefined());
+    } else {
+      deferred_.Reject(ErrnoError(Env(), error_, syscall_).Value());
+    }
+  }
+
+ private:
+  void Fail(int error, const char* syscall) {
+    error_ = error;
+    syscall_ = syscall;
+  }
+
+  Napi::Promise::Deferred deferred_;
+  // Empty if the memfd is to stay as it is.
+  std::shared_ptr<Fd> fd_;
+  std::shared_ptr<Mapping> mapping_;
+  std::vector<std::pair<size_t, size_t>> runs_;
+  int error_ = 0;
+  const char* syscall_ = "";
+};
+
 }  // namespace
 
 Napi::Function Memory::Define(Napi::Env env) {
@@ -114,6 +161,7 @@ Napi::Function Memory::Define(Napi::Env env) {
                      {InstanceAccessor<&Memory::SizeBytes>("sizeBytes"), InstanceAccessor<&Memory::Buffer>("buffer"),
                       InstanceMethod<&Memory::Freeze>("freeze"), InstanceMethod<&Memory::MapMemory>("mapMemory"),
                       InstanceMethod<&Memory::MapFile>("mapFile"), InstanceMethod<&Memory::DataPages>("dataPages"),
+                      InstanceMethod<&Memory::Release>("release"),
                       InstanceMethod<&Memory::Close>("close")});
 }
 
@@ -199,6 +247,25 @@ Napi::Value Memory::DataPages(const Napi::CallbackInfo& info) {
   RequireOpen(env, "lseek");
   PageRuns runs = FilePages(env, fd_->get(), mapping_->size());
   return PageRuns::Union(runs, AnonymousPages(env, *mapping_)).ToArray(env);
+}
+
+Napi::Value Memory::Release(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  RequireOpen(env, "madvise");
+  const auto pairs = Elements<uint32_t>(info[0], napi_uint32_array);
+  const size_t pages = mapping_->size() / kPageBytes;
+  std::vector<std::pair<size_t, size_t>> runs;
+  for (size_t i = 0; i + 1 < pairs.size(); i += 2) {
+    const size_t first = pairs[i];
+    const size_t count = pairs[i + 1];
+    if (first > pages || count > pages - first) {
+      throw Napi::RangeError::New(env, "kvm_addon: pages beyond the memory");
+    }
+    runs.emplace_back(first, count);
+  }
+  auto* worker = new ReleaseWorker(env, frozen_ ? nullptr : fd_, mapping_, std::move(runs));
+  worker->Queue();
+  return worker->promise();
 }
 
 void Memory::Close(const Napi::CallbackInfo&) {

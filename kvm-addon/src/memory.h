@@ -30,6 +30,7 @@ class Memory : public Napi::ObjectWrap<Memory> {
   void MapMemory(const Napi::CallbackInfo& info);
   void MapFile(const Napi::CallbackInfo& info);
   Napi::Value DataPages(const Napi::CallbackInfo& info);
+  Napi::Value Release(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
   void RequireOpen(Napi::Env env, const char* syscall) const;

@@ -17,6 +17,7 @@ export interface MachineOptions {
   disk: string[];
   net: string[];
   rng?: boolean;
+  balloon?: boolean;
   vsock?: string;
   console: string;
   firmware?: string;
@@ -51,6 +52,7 @@ export function addMachineOptions(command: Command): Command {
     )
     .option(NET_FLAG, NET_HELP, collect, [])
     .option('--rng', deviceKinds['rng']?.summary ?? 'entropy')
+    .option('--balloon', deviceKinds['balloon']?.summary ?? 'memory that is given back')
     .option('--vsock <path[,cid=n]>', deviceKinds['vsock']?.summary ?? 'sockets to the guest')
     .option('--console <kind>', 'serial, virtio or none', 'serial')
     .option('--firmware <file>', 'start from a ROM: "builtin", or a file such as SeaBIOS')
@@ -76,6 +78,7 @@ export async function machineConfig(
   const devices: DeviceRequest[] = options.disk.map((text) => request('blk', text));
   devices.push(...options.net.map((text) => request('net', text)));
   if (options.rng === true) devices.push(request('rng', ''));
+  if (options.balloon === true) devices.push(request('balloon', ''));
   if (options.vsock !== undefined) devices.push(request('vsock', options.vsock));
   const usesOurInit = guest !== undefined && options.initrd === undefined;
   const initrd = options.initrd === 'none' ? undefined : (options.initrd ?? guest?.initramfs);

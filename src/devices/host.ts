@@ -1,4 +1,5 @@
 /** What devices need of the host, as they see it. src/host implements it; tests do too. */
+import type { BalloonStats } from './balloon-stats.js';
 import type { NetBackend, NetPlace } from './net-backend.js';
 
 /**
@@ -118,6 +119,30 @@ export interface VsockHost {
   close(): Promise<void>;
 }
 
+/** The device's side of a balloon. */
+export interface BalloonControl {
+  /** What the guest has been asked to give back. */
+  readonly targetBytes: number;
+  /** What it says it has given back for that. Free page reports come on top. */
+  readonly actualBytes: number;
+  /** Asks the guest to give back so much, in all; less than before lets it take some again. It may be slow, or never do it. */
+  setTarget(bytes: number): void;
+  /**
+   * What the guest says of its memory, newly asked.
+   *
+   * @throws TsvmError `TSVM_BALLOON` if it has no driver, or does not answer.
+   */
+  stats(): Promise<BalloonStats>;
+}
+
+/** The host's side of a balloon. */
+export interface BalloonHost {
+  /** Called once, by the device. */
+  attach(control: BalloonControl): void;
+  /** Drops what guest memory holds there; whole pages only. Reading it gives anything that was there before, or zeroes. */
+  release(views: readonly Uint8Array[]): Promise<void>;
+}
+
 export interface Host {
   /** Fills `target` with bytes from the host's random number generator. */
   fillRandom(target: Uint8Array): void;
@@ -135,4 +160,6 @@ export interface Host {
   openVsock(path: string | undefined): Promise<VsockHost>;
   /** @throws TsvmError `TSVM_NET` or `TSVM_HOST` when there is no such network, or it is in use. */
   openNet(place: NetPlace): Promise<NetBackend>;
+  /** @throws TsvmError `TSVM_CONFIG` when the machine has a balloon already. */
+  openBalloon(): BalloonHost;
 }

@@ -1,5 +1,6 @@
 /** THE registration of devices: what the command line, help and hints know of them comes from these rows. */
 import type { DeviceKind } from './device-kind.js';
+import { balloonKind } from './virtio/balloon.js';
 import { blkKind } from './virtio/blk.js';
 import { consoleKind } from './virtio/console.js';
 import { netKind } from './virtio/net.js';
@@ -14,4 +15,5 @@ export const deviceKinds: Readonly<Record<string, DeviceKind>> = {
   console: consoleKind,
   vsock: vsockKind,
   net: netKind,
+  balloon: balloonKind,
 };

@@ -4,8 +4,8 @@
  *
  * @spec virtio-1.3 5.10.6.7  Device events  #yes  VIRTIO_VSOCK_EVENT_TRANSPORT_RESET
  */
+import type { Clock } from '../util/clock.js';
 import type { Virtqueue } from '../virtio/device.js';
-import type { Clock } from './vsock-waiting.js';
 
 const VIRTIO_VSOCK_EVENT_TRANSPORT_RESET = 0;
 const EVENT_BYTES = 4;

@@ -1,4 +1,5 @@
 /** Connections that wait for an answer of the guest's, all for the same time: one timer serves them all. */
+import type { Clock } from '../util/clock.js';
 import type { Connection } from './vsock-connection.js';
 
 /**
@@ -6,21 +7,6 @@ import type { Connection } from './vsock-connection.js';
  * of time"). What Linux waits for the latter; a guest whose kernel is interpreted answers within a second.
  */
 export const ANSWER_MS = 8000;
-
-export interface Clock {
-  nowMs(): number;
-  /** Returns a function that calls it off. */
-  after(ms: number, task: () => void): () => void;
-}
-
-export const systemClock: Clock = {
-  nowMs: () => performance.now(),
-  after(ms, task) {
-    const timer = setTimeout(task, ms);
-    timer.unref();
-    return () => clearTimeout(timer);
-  },
-};
 
 export class Waiting {
   readonly #clock: Clock;

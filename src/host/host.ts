@@ -28,8 +28,8 @@ export interface HostOptions {
 /** The host's side of the machine's ports, by their names. Undefined for a name that nobody has a use for. */
 export type HostPorts = (name: string) => PortHost | undefined;
 
-/** One machine's host. */
-export interface MachineHost extends Host {
+/** One machine's host, but for its memory. */
+export interface MachineHost extends Omit<Host, 'openBalloon'> {
   readonly directory: string;
   /**
    * What the disks opened so far are, after a flush.

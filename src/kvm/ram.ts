@@ -176,6 +176,24 @@ export class Ram {
     return memoryBase(copies, close);
   }
 
+  /**
+   * Gives the host back what these views of RAM hold, in whole pages: of memory that is shared, the memory itself; of private
+   * copies of a base's pages, the copies. Nobody may use them meanwhile, nor freeze.
+   */
+  async release(views: readonly Uint8Array[]): Promise<void> {
+    await Promise.all(
+      this.regions.map(async ({ memory }) => {
+        const runs: number[] = [];
+        for (const { buffer, byteOffset, length } of views) {
+          const first = Math.ceil(byteOffset / PAGE_BYTES);
+          const end = Math.floor((byteOffset + length) / PAGE_BYTES);
+          if (buffer === memory.buffer && first < end) runs.push(first, end - first);
+        }
+        if (runs.length > 0) await memory.release(Uint32Array.from(runs));
+      }),
+    );
+  }
+
   /** Pages that may hold something other than zeroes. */
   dataPages(): PageRun[] {
     return this.regions.flatMap((region) => this.#dataPagesOf(region));

@@ -1,5 +1,6 @@
 /** Puts a machine together: the VM, its devices, and the wires between. For boot, restore and fork alike. */
-import type { Host, PortHost } from '../devices/host.js';
+
+import type { BalloonControl, Host, PortHost } from '../devices/host.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { virtioConsole } from '../devices/virtio/console.js';
 import { TsvmError } from '../errors.js';
@@ -35,7 +36,23 @@ export async function assemble(
   const devices = [];
   cleanup.defer(() => host.close());
   const channel = config.channel === true ? new MachineChannel(config) : undefined;
-  const deviceHost: Host = { ...host, openPort: (name) => portOf(channel, name) };
+  let balloon: BalloonControl | undefined;
+  const deviceHost: Host = {
+    ...host,
+    openPort: (name) => portOf(channel, name),
+    openBalloon() {
+      if (balloon !== undefined)
+        throw new TsvmError('TSVM_CONFIG', 'balloon: a machine has no more than one', {
+          hint: 'give --balloon once',
+        });
+      return {
+        attach: (control) => {
+          balloon = control;
+        },
+        release: (views) => vm.ram.release(views),
+      };
+    },
+  };
   for (const request of [...consoleRequests(config), ...(config.devices ?? [])]) {
     const device = await request.open(deviceHost);
     cleanup.defer(() => device.close?.());
@@ -49,7 +66,7 @@ export async function assemble(
   const platform = new Platform({ config, memory, wiring, devices, terminal, events });
   cleanup.defer(() => platform.pause());
   wiring.connect();
-  return { ...pieces, memory, platform, channel };
+  return { ...pieces, memory, platform, channel, balloon };
 }
 
 /** The first device, so that the guest's init finds the channel at /dev/vport0p*. */

@@ -1,5 +1,6 @@
 /** One machine on KVM: its vCPUs' comings and goings, its events, its end. */
 import assert from 'node:assert';
+import type { BalloonControl } from '../devices/host.js';
 import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';
 import type { MachineVsock } from '../host/vsock-endpoint.js';
@@ -40,6 +41,7 @@ export interface Parts {
   readonly memory: GuestMemory;
   readonly platform: Platform;
   readonly channel: MachineChannel | undefined;
+  readonly balloon: BalloonControl | undefined;
   readonly host: MachineHost;
   readonly cmdline: string;
   /** The snapshot that it was restored from, whose memory file lies under its memory. */
@@ -163,6 +165,10 @@ export class KvmMachine implements Machine {
 
   get channel(): MachineChannel | undefined {
     return this.#parts?.channel;
+  }
+
+  get balloon(): BalloonControl | undefined {
+    return this.#parts?.balloon;
   }
 
   get vsock(): MachineVsock | undefined {

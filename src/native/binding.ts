@@ -60,6 +60,11 @@ export interface NativeMemory {
    * the memfd, and copies of pages that were mapped privately (/proc/self/pagemap).
    */
   dataPages(): Uint32Array;
+  /**
+   * Punches holes into the memfd, unless it is frozen, and drops private copies of pages: pairs of first page and count. On
+   * another thread; `freeze` must not come before it is done.
+   */
+  release(pages: Uint32Array): Promise<void>;
   close(): void;
 }
 

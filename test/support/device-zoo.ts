@@ -1,6 +1,6 @@
 /** One of every registered device, on hosts that are not there, for tests that run against all of them. */
 
-import type { ConsoleInput, Host, VsockControl, VsockPeer } from '../../src/devices/host.js';
+import type { BalloonControl, ConsoleInput, Host, VsockControl, VsockPeer } from '../../src/devices/host.js';
 import { deviceKinds } from '../../src/devices/registry.js';
 import type { VirtioDevice } from '../../src/virtio/device.js';
 import { MemoryDisk } from './memory-disk.js';
@@ -20,6 +20,7 @@ const ARGUMENTS: Readonly<Record<string, string>> = {
   console: 'virtio',
   net: 'user',
   vsock: 'vm.sock,cid=9',
+  balloon: '',
 };
 
 const IDLE_PEER: VsockPeer = {
@@ -38,6 +39,7 @@ export async function makeSpecimen(kind: string): Promise<Specimen> {
   if (row === undefined || text === undefined) throw new Error(`no specimen of device kind '${kind}'`);
   let console: ConsoleInput | undefined;
   let vsock: VsockControl | undefined;
+  let balloon: BalloonControl | undefined;
   const cable = new TestCable();
   const host: Host = {
     fillRandom: (target) => target.fill(0x5a),
@@ -50,6 +52,13 @@ export async function makeSpecimen(kind: string): Promise<Specimen> {
       },
     }),
     openNet: async () => cable,
+    openBalloon: () => ({
+      attach: (control) => {
+        balloon = control;
+      },
+      // A guest may well give its rings away, and is none the wiser for what tests look at then.
+      release: async () => {},
+    }),
     openPort: () => ({ onOutput: () => true, onDrain: () => {}, onOpen: () => {}, connect: () => {} }),
     openVsock: async () => ({
       attach: (control) => {
@@ -62,8 +71,10 @@ export async function makeSpecimen(kind: string): Promise<Specimen> {
   const device = await row.fromCli(text).open(host);
   const stir = (): void => {
     console?.input(Uint8Array.of(0x78));
-    vsock?.renumber(9);
     vsock?.connect(52, IDLE_PEER);
+    vsock?.renumber(9);
+    balloon?.setTarget(1 << 20);
+    balloon?.stats().catch(() => {});
     cable.deliver(new Uint8Array(60));
   };
   return { device, stir };

@@ -44,6 +44,7 @@ interface RunOptions {
   disk: string[];
   net: string[];
   rng?: boolean;
+  balloon?: boolean;
   vsock?: string;
   env: string[];
   workdir?: string;
@@ -72,6 +73,7 @@ export function runCommand(): Command {
     .option('--disk <path,ro[,id=name]>', 'a disk, only read; repeatable', collect, [])
     .option(NET_FLAG, NET_HELP, collect, [])
     .option('--rng', deviceKinds['rng']?.summary ?? 'entropy')
+    .option('--balloon', deviceKinds['balloon']?.summary ?? 'memory that is given back')
     .option('--vsock <path[,cid=n]>', deviceKinds['vsock']?.summary ?? 'sockets to the guest')
     .option(
       '-e, --env <name[=value]>',
@@ -145,6 +147,7 @@ async function machineConfig(options: RunOptions): Promise<MachineConfig> {
       ...options.disk.map((text) => deviceRequest('blk', text)),
       ...options.net.map((text) => deviceRequest('net', text)),
       ...(options.rng === true ? [deviceRequest('rng', '')] : []),
+      ...(options.balloon === true ? [deviceRequest('balloon', '')] : []),
       // Path and CID are this machine's, not the template's.
       ...(options.vsock === undefined ? [] : [vsock()]),
     ],

@@ -13,6 +13,7 @@
  * @spec virtio-1.3 5.10.6.3  Buffer space management            #yes
  * @spec virtio-1.3 5.10.6.7  Device events                      #yes
  */
+import { type Clock, systemClock } from '../../util/clock.js';
 import { checkState, checkStateVersion } from '../../util/state.js';
 import type { Chain } from '../../virtio/chain.js';
 import type {
@@ -50,7 +51,7 @@ import {
 } from '../vsock-packet.js';
 import { ConnectionTable } from '../vsock-table.js';
 import { TransportReset } from '../vsock-transport-reset.js';
-import { type Clock, systemClock, Waiting } from '../vsock-waiting.js';
+import { Waiting } from '../vsock-waiting.js';
 
 const DEVICE_ID = 19;
 /** Linux fills a receive queue with buffers of 4 KiB or a little less. */

@@ -18,6 +18,7 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from '../../../src/devices/virtio/blk.js';
+import { bareHost } from '../../support/bare-host.js';
 import { MemoryDisk, type MemoryDiskOptions, settle } from '../../support/memory-disk.js';
 import {
   type AddOptions,
@@ -412,23 +413,12 @@ test('Blk.close() waits for I/O, flushes and closes the backend (hostile 40)', a
 });
 
 function host(disk: MemoryDisk, opened: unknown[] = []): Host {
-  return {
-    fillRandom: () => {},
+  return bareHost({
     openDisk: async (path, options) => {
       opened.push([path, options]);
       return disk;
     },
-    openConsole: () => {
-      throw new Error('not here');
-    },
-    openVsock: () => Promise.reject(new Error('not here')),
-    openNet: () => {
-      throw new Error('no network here');
-    },
-    openPort: () => {
-      throw new Error('not here');
-    },
-  };
+  });
 }
 
 test('blkKind.fromCli() takes PATH[,ro][,id=NAME]', async () => {

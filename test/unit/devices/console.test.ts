@@ -1,6 +1,7 @@
 import { expect, test } from 'vitest';
 import { Console, consoleKind } from '../../../src/devices/virtio/console.js';
 import { REG } from '../../../src/virtio/transport/mmio.js';
+import { bareHost } from '../../support/bare-host.js';
 import { Rig } from '../../support/mock-driver.js';
 
 function setUp() {
@@ -113,26 +114,19 @@ test('consoleKind.fromCli() connects to the host’s console', async () => {
     output: '',
     input: undefined as undefined | { input(bytes: Uint8Array): number },
   };
-  const device = await consoleKind.fromCli('virtio').open({
-    fillRandom: () => {},
-    openDisk: () => Promise.reject(new Error('not here')),
-    openConsole: () => ({
-      onOutput: (bytes) => {
-        host.output += Buffer.from(bytes).toString();
-      },
-      onDrain: () => {},
-      connect: (input) => {
-        host.input = input;
-      },
+  const device = await consoleKind.fromCli('virtio').open(
+    bareHost({
+      openConsole: () => ({
+        onOutput: (bytes) => {
+          host.output += Buffer.from(bytes).toString();
+        },
+        onDrain: () => {},
+        connect: (input) => {
+          host.input = input;
+        },
+      }),
     }),
-    openVsock: () => Promise.reject(new Error('not here')),
-    openNet: () => {
-      throw new Error('no network here');
-    },
-    openPort: () => {
-      throw new Error('not here');
-    },
-  });
+  );
   const rig = new Rig(device);
   rig.driver
     .start()

@@ -4,6 +4,7 @@ import { DUE } from '../../../src/devices/console-control.js';
 import { INPUT_QUEUE_BYTES } from '../../../src/devices/console-port.js';
 import type { PortControl } from '../../../src/devices/host.js';
 import { Console, consoleKind, virtioConsole } from '../../../src/devices/virtio/console.js';
+import { bareHost } from '../../support/bare-host.js';
 import { BAD_CHAINS } from '../../support/hostile-chains.js';
 import { DRIVER_OK, type MockQueue, NEEDS_RESET, Rig } from '../../support/mock-driver.js';
 
@@ -520,26 +521,19 @@ test('virtioConsole() asks the host for its ports by name, and connects them', a
   const asked: string[] = [];
   const controls: PortControl[] = [];
   const host = new Recorder();
-  const device = await virtioConsole({ console: false, ports: ['a', 'b'] }).open({
-    fillRandom: () => {},
-    openDisk: () => Promise.reject(new Error('not here')),
-    openConsole: () => {
-      throw new Error('not here');
-    },
-    openVsock: () => Promise.reject(new Error('not here')),
-    openNet: () => {
-      throw new Error('no network here');
-    },
-    openPort: (name) => {
-      asked.push(name);
-      return {
-        onOutput: (bytes) => host.onOutput(bytes),
-        onDrain: () => {},
-        onOpen: (open) => host.onOpen(open),
-        connect: (control) => void controls.push(control),
-      };
-    },
-  });
+  const device = await virtioConsole({ console: false, ports: ['a', 'b'] }).open(
+    bareHost({
+      openPort: (name) => {
+        asked.push(name);
+        return {
+          onOutput: (bytes) => host.onOutput(bytes),
+          onDrain: () => {},
+          onOpen: (open) => host.onOpen(open),
+          connect: (control) => void controls.push(control),
+        };
+      },
+    }),
+  );
   expect(asked).toEqual(['a', 'b']);
   const rig = new Rig(device);
   new ControlDriver(rig).setUp([1, 2]);

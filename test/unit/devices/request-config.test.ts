@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import type { DeviceRequest } from '../../../src/devices/device-kind.js';
 import { deviceKinds } from '../../../src/devices/registry.js';
+import { balloon } from '../../../src/devices/virtio/balloon.js';
 import { blk } from '../../../src/devices/virtio/blk.js';
 import { virtioConsole } from '../../../src/devices/virtio/console.js';
 import { net } from '../../../src/devices/virtio/net.js';
@@ -15,6 +16,7 @@ const REQUESTS: Readonly<Record<string, readonly DeviceRequest[]>> = {
     blk({ path: '/dev/sdx', readOnly: true }),
     blk({ path: 'x', id: 'root-1' }),
   ],
+  balloon: [balloon()],
   rng: [rng()],
   console: [virtioConsole()],
   vsock: [vsock(), vsock({ path: '/tmp/vm.sock' }), vsock({ cid: 0xffff_fffe })],

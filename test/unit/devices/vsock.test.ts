@@ -7,39 +7,12 @@ import { MAX_CONNECTIONS } from '../../../src/devices/vsock-table.js';
 import { PATIENCE_MS } from '../../../src/devices/vsock-transport-reset.js';
 import { ANSWER_MS } from '../../../src/devices/vsock-waiting.js';
 import { TsvmError } from '../../../src/errors.js';
+import { FakeClock } from '../../support/fake-clock.js';
 import { Rig, withoutEventIdx } from '../../support/mock-driver.js';
 import { GUEST_CID, type GuestPacket, OP, RecordingPeer, VsockDriver } from '../../support/vsock-driver.js';
 
 const ECHO_PORT = 7;
 const BOTH = 3;
-
-class FakeClock {
-  ms = 0;
-  readonly #tasks = new Set<{ at: number; run: () => void }>();
-
-  nowMs(): number {
-    return this.ms;
-  }
-
-  after(ms: number, run: () => void): () => void {
-    const task = { at: this.ms + ms, run };
-    this.#tasks.add(task);
-    return () => this.#tasks.delete(task);
-  }
-
-  advance(ms: number): void {
-    this.ms += ms;
-    for (const task of this.#tasks) {
-      if (task.at > this.ms) continue;
-      this.#tasks.delete(task);
-      task.run();
-    }
-  }
-
-  get armed(): boolean {
-    return this.#tasks.size > 0;
-  }
-}
 
 /** A device whose host serves ECHO_PORT, and accepts unless told otherwise. */
 function setUp(options: { accept?: boolean; eventIdx?: boolean } = {}) {

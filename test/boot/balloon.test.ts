@@ -1,0 +1,125 @@
+/** Memory that a guest gives back, measured by what the host has afterwards. */
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { balloon, type Machine, type MachineBalloon, restoreMachine } from '../../src/index.js';
+import { MIB } from '../../src/util/units.js';
+import { ConsoleLog, Session, temporaryDirectory } from '../support/guest.js';
+
+const FILL_MIB = 5;
+/** Of what it freed, the guest's kernel keeps some. */
+const BACK_MIB = 3;
+const FILL = `dd if=/dev/zero of=/tmp/fill bs=1M count=${FILL_MIB} 2>/dev/null`;
+
+const root = temporaryDirectory();
+
+/** Guest memory that this process holds, of all its machines, in MiB: pages of its own and shared. */
+function residentMib(): number {
+  let kib = 0;
+  let ours = false;
+  for (const line of readFileSync('/proc/self/smaps', 'latin1').split('\n')) {
+    if (/^[0-9a-f]+-[0-9a-f]+ /.test(line)) ours = /memfd:tsvm-ram|\/memory/.test(line);
+    else if (ours && line.startsWith('Rss:')) kib += Number.parseInt(line.slice(4), 10);
+  }
+  return kib / 1024;
+}
+
+function balloonOf({ balloon: found }: Pick<Machine, 'balloon'>): MachineBalloon {
+  if (found === undefined) throw new Error('no balloon');
+  return found;
+}
+
+async function until(what: string, check: () => boolean | Promise<boolean>): Promise<void> {
+  const deadline = performance.now() + 60_000;
+  while (!(await check())) {
+    if (performance.now() > deadline) throw new Error(`never: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 100));
+  }
+}
+
+/** Waits until the host has at least BACK_MIB less than it has now. */
+async function givenBack(act: () => Promise<unknown>): Promise<void> {
+  const before = residentMib();
+  await act();
+  await until('memory comes back', () => residentMib() < before - BACK_MIB);
+}
+
+describe('a guest with a balloon', () => {
+  let session: Session;
+
+  beforeAll(async () => {
+    session = await Session.boot({ devices: [balloon()] });
+    await session.run('mkdir -p /tmp && mount -t tmpfs tmp /tmp');
+  });
+
+  afterAll(async () => {
+    await session?.machine.stop();
+  });
+
+  test('what it frees goes back to the host', async () => {
+    expect((await session.run(FILL)).status).toBe(0);
+    await givenBack(() => session.run('rm /tmp/fill'));
+    expect(
+      (await session.run(`${FILL}; cmp -n ${FILL_MIB * MIB} /tmp/fill /dev/zero; rm /tmp/fill`)).status,
+    ).toBe(0);
+  });
+
+  test('stats() are the guest’s', async () => {
+    const { totalBytes = 0, freeBytes = 0, availableBytes = 0 } = await balloonOf(session.machine).stats();
+    expect(totalBytes).toBeGreaterThan(40 * MIB);
+    expect(totalBytes).toBeLessThan(64 * MIB);
+    expect(freeBytes).toBeGreaterThan(0);
+    expect(availableBytes).toBeGreaterThan(0);
+  });
+
+  test('setTarget() takes memory from it, and gives it back', async () => {
+    const its = balloonOf(session.machine);
+    const before = await its.stats();
+    its.setTarget(2 * MIB);
+    await until('it is inflated', () => its.actualBytes === 2 * MIB);
+    const after = await its.stats();
+    expect((before.freeBytes ?? 0) - (after.freeBytes ?? 0)).toBeGreaterThan(MIB);
+    its.setTarget(0);
+    await until('it is deflated', () => its.actualBytes === 0);
+    expect(await session.run(`${FILL}; rm /tmp/fill`)).toMatchObject({ status: 0 });
+  });
+
+  test('a fork gives its own copies back, and its parent keeps what it has', async () => {
+    await session.run('head -c 100000 /dev/urandom > /tmp/keep; md5sum /tmp/keep > /tmp/sum');
+    const [fork] = await session.machine.fork(1);
+    if (fork === undefined) throw new Error('no fork');
+    await using machine = fork;
+    const log = new ConsoleLog(machine);
+    machine.console.write(Buffer.from(`${FILL}; echo fil""led\n`));
+    await log.waitFor(/filled/);
+    await givenBack(async () => {
+      machine.console.write(Buffer.from('rm /tmp/fill; md5sum -c /tmp/sum\n'));
+      await log.waitFor(/keep: OK/);
+    });
+    expect((await session.run('md5sum -c /tmp/sum')).status).toBe(0);
+  });
+
+  test('a restored machine does, and what it saves is whole', async () => {
+    const first = join(root, 'first');
+    const second = join(root, 'second');
+    await session.machine.snapshot(first);
+    {
+      await using machine = await restoreMachine(first);
+      const log = new ConsoleLog(machine);
+      await machine.start();
+      machine.console.write(Buffer.from(`${FILL}; echo fil""led\n`));
+      await log.waitFor(/filled/);
+      await givenBack(async () => {
+        machine.console.write(Buffer.from('rm /tmp/fill; md5sum -c /tmp/sum\n'));
+        await log.waitFor(/keep: OK/);
+      });
+      await machine.snapshot(second, { differential: true });
+    }
+    await using machine = await restoreMachine(second);
+    const log = new ConsoleLog(machine);
+    await machine.start();
+    machine.console.write(Buffer.from(`md5sum -c /tmp/sum; ${FILL}; echo fil""led\n`));
+    await log.waitFor(/keep: OK/);
+    await log.waitFor(/filled/);
+  });
+});

@@ -1,0 +1,18 @@
+import type { Host } from '../../src/devices/host.js';
+
+/** A host that has `parts` and nothing else. */
+export function bareHost(parts: Partial<Host>): Host {
+  const none = (): never => {
+    throw new Error('this host has none');
+  };
+  return {
+    fillRandom: none,
+    openDisk: none,
+    openConsole: none,
+    openPort: none,
+    openVsock: none,
+    openNet: none,
+    openBalloon: none,
+    ...parts,
+  };
+}
