@@ -270,5 +270,6 @@ test('loadAddon() gives the same addon again', () => {
     'flock',
     'memfd',
     'openKvm',
+    'openTap',
   ]);
 });
