@@ -45,7 +45,8 @@ export type {
   MachineState,
   MachineTimeline,
 } from './machine/machine.js';
-export type { ExitMetrics } from './machine/metrics.js';
+export type { DeviceMetrics, ExitMetrics, MachineMetrics } from './machine/metrics.js';
+export { prometheusText } from './machine/prometheus.js';
 export {
   openSavedMachine,
   type RestoreOptions,

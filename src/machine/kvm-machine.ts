@@ -22,7 +22,7 @@ import type { MachineConfig } from './config.js';
 import { Events } from './events.js';
 import { failureSummary, registerReport } from './failure-report.js';
 import type { Machine, MachineEnd, MachineEvents, MachineState, MachineTimeline } from './machine.js';
-import { exitMetrics, kvmStats } from './metrics.js';
+import { deviceMetrics, exitMetrics, kvmStats, type MachineMetrics } from './metrics.js';
 import { PanicScanner } from './panic-scanner.js';
 import type { Platform } from './platform.js';
 import { emptyStore, type PreparedVm } from './prepared-vm.js';
@@ -309,6 +309,12 @@ export class KvmMachine implements Machine {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop();
+  }
+
+  metrics(): MachineMetrics {
+    const { exits, kvmStats: stats } = this.#finalMetrics ?? this.#metrics();
+    const devices = deviceMetrics(this.#parts?.platform.slots ?? []);
+    return { exits, ...(stats === undefined ? {} : { kvmStats: stats }), devices };
   }
 
   timeline(): MachineTimeline {

@@ -3,7 +3,7 @@ import type { BalloonControl as MachineBalloon } from '../devices/host.js';
 import type { MachineVsock } from '../host/vsock-endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
 import type { GuestChannel } from './channel.js';
-import type { ExitMetrics } from './metrics.js';
+import type { ExitMetrics, MachineMetrics } from './metrics.js';
 import type { MachineConsole } from './terminal.js';
 import type { TimelineEntry } from './timeline.js';
 
@@ -102,4 +102,6 @@ export interface Machine extends AsyncDisposable {
     listener: (payload: MachineEvents[Name]) => void,
   ): Disposable;
   timeline(): MachineTimeline;
+  /** What it has done so far, by vCPUs, devices and queues. `prometheusText` makes a page of it. */
+  metrics(): MachineMetrics;
 }

@@ -2,6 +2,10 @@
 import { exitReasonName } from '../kvm/constants.js';
 import { decodeStats } from '../kvm/stats.js';
 import type { NativeVcpu } from '../native/binding.js';
+import type { DurationSummary } from '../util/histogram.js';
+import type { DeviceCounters } from '../virtio/device.js';
+import type { QueueCounters } from '../virtio/queue.js';
+import type { VirtioMmio } from '../virtio/transport/mmio.js';
 
 /** Layout of NativeVcpu.counters. */
 const RUN_RETURNS = 0;
@@ -21,6 +25,48 @@ export interface ExitMetrics {
   /** Served by the vCPU thread itself. */
   readonly servedNatively: { readonly load: number; readonly clearBits: number; readonly stream: number };
   readonly byReason: Readonly<Record<string, number>>;
+}
+
+/** What a machine has done so far. Numbers only grow, but for some of KVM's. */
+export interface MachineMetrics {
+  readonly exits: ExitMetrics;
+  /** KVM's own counters that are not zero; absent where the kernel has none. */
+  readonly kvmStats?: Readonly<Record<string, number>>;
+  /** In the order of their places in the machine. */
+  readonly devices: readonly DeviceMetrics[];
+}
+
+export interface DeviceMetrics {
+  /** Its name and which of that name it is: `blk0`. */
+  readonly id: string;
+  readonly name: string;
+  /** Times that the guest broke a rule, and the device waited to be reset. */
+  readonly needsReset: number;
+  /** Register accesses that a driver may not make. */
+  readonly refusedWrites: number;
+  readonly queues: readonly Readonly<QueueCounters>[];
+  readonly counters: DeviceCounters;
+  readonly durations: Readonly<Record<string, DurationSummary>>;
+}
+
+export function deviceMetrics(slots: readonly { readonly transport: VirtioMmio }[]): DeviceMetrics[] {
+  const ordinals = new Map<string, number>();
+  return slots.map(({ transport: { device, counters } }) => {
+    const { name } = device;
+    const ordinal = ordinals.get(name) ?? 0;
+    ordinals.set(name, ordinal + 1);
+    return {
+      id: `${name}${ordinal}`,
+      name,
+      needsReset: counters.needsReset,
+      refusedWrites: counters.refusedWrites,
+      queues: counters.queues.map((queue) => ({ ...queue })),
+      counters: { ...device.counters },
+      durations: Object.fromEntries(
+        Object.entries(device.durations ?? {}).map(([what, histogram]) => [what, histogram.summary]),
+      ),
+    };
+  });
 }
 
 /** Adds up what the vCPU threads counted. */

@@ -5,6 +5,7 @@
  * requests mean. To write one, copy `devices/virtio/rng.ts`.
  */
 import type { GuestMemory } from '../memory/guest-memory.js';
+import type { DurationHistogram } from '../util/histogram.js';
 import type { Chain } from './chain.js';
 
 /** Plain, JSON-serialisable, versioned state of a device. */
@@ -69,6 +70,9 @@ export interface VirtioContext {
   needsReset(reason: string): void;
 }
 
+/** What a device did, by name; a name says its unit where it is not a plain count: `readBytes`. They only grow. */
+export type DeviceCounters = Readonly<Record<string, number>>;
+
 export interface VirtioDevice {
   readonly name: string;
   /** Virtio device ID (virtio 1.3, 5). */
@@ -78,6 +82,10 @@ export interface VirtioDevice {
   /** The greatest size of each queue; its length is the number of queues. Powers of two. */
   readonly queueSizes: readonly number[];
   readonly config?: ConfigSpace;
+  /** Changed in place, and read by whoever asks. */
+  readonly counters?: DeviceCounters;
+  /** How long what took, by name. */
+  readonly durations?: Readonly<Record<string, DurationHistogram>>;
   /** The driver is ready. Nothing may be popped before `notify`. */
   activate(context: VirtioContext): void;
   /** The driver made buffers available on this queue (or might have). */

@@ -51,7 +51,7 @@ const MAX_REQUEST_PAGES = 4096;
 /** A guest answers a question for statistics within milliseconds, where its kernel is interpreted within a second. */
 const ANSWER_MS = 5000;
 
-export interface BalloonCounters {
+export type BalloonCounters = {
   /** Bytes that were given to the host to drop, by inflation and by reports, over and over. */
   inflatedBytes: number;
   reportedBytes: number;
@@ -59,7 +59,7 @@ export interface BalloonCounters {
   badPages: number;
   /** Requests whose memory could not be dropped. */
   failures: number;
-}
+};
 
 interface Question {
   readonly resolve: (stats: BalloonStats) => void;

@@ -11,6 +11,7 @@
  * @spec virtio-1.3 5.2.3  VIRTIO_BLK_F_ZONED, _LIFETIME  #no
  */
 import { TsvmError } from '../../errors.js';
+import { DurationHistogram } from '../../util/histogram.js';
 import { checkState, checkStateVersion } from '../../util/state.js';
 import { MIB } from '../../util/units.js';
 import type { Chain, ChainReader } from '../../virtio/chain.js';
@@ -85,6 +86,18 @@ export interface BlkOptions {
   readonly defer?: (task: () => void) => void;
 }
 
+export type BlkCounters = {
+  reads: number;
+  readBytes: number;
+  writes: number;
+  writtenBytes: number;
+  flushes: number;
+  /** Write-zeroes requests, too. */
+  discards: number;
+  /** Requests that the backend failed. */
+  ioErrors: number;
+};
+
 /** What a request asks for, checked; or the status that answers it at once. */
 type Job =
   | { readonly run: () => Promise<number>; readonly written: number }
@@ -96,8 +109,16 @@ export class Blk implements VirtioDevice {
   readonly features: bigint;
   readonly queueSizes = [QUEUE_SIZE];
   readonly config: ConfigSpace;
-  /** Requests that the backend failed. */
-  ioErrors = 0;
+  readonly counters: BlkCounters = {
+    reads: 0,
+    readBytes: 0,
+    writes: 0,
+    writtenBytes: 0,
+    flushes: 0,
+    discards: 0,
+    ioErrors: 0,
+  };
+  readonly durations = { request: new DurationHistogram() };
   readonly #backend: BlockBackend;
   readonly #id: Uint8Array;
   readonly #defer: (task: () => void) => void;
@@ -170,17 +191,19 @@ export class Blk implements VirtioDevice {
       return;
     }
     const epoch = this.#epoch;
+    const startMs = performance.now();
     this.#inFlight++;
-    job.run().then(
-      (status) => this.#finish(queue, chain, status, job.written, epoch),
-      (error: unknown) => this.#finish(queue, chain, statusOf(error), job.written, epoch),
-    );
+    const finish = (status: number): void => {
+      this.durations.request.record(performance.now() - startMs);
+      this.#finish(queue, chain, status, job.written, epoch);
+    };
+    job.run().then(finish, (error: unknown) => finish(statusOf(error)));
   }
 
   /** The backend is done with a request. Whatever else finishes in this turn of the event loop shares its interrupt. */
   #finish(queue: Virtqueue, chain: Chain, status: number, written: number, epoch: number): void {
     this.#inFlight--;
-    if (status === VIRTIO_BLK_S_IOERR) this.ioErrors++;
+    if (status === VIRTIO_BLK_S_IOERR) this.counters.ioErrors++;
     if (epoch === this.#epoch) this.#complete(queue, chain, status, written);
     if (this.#inFlight === 0) {
       for (const resolve of this.#idle.splice(0)) resolve();
@@ -221,6 +244,8 @@ export class Blk implements VirtioDevice {
       case VIRTIO_BLK_T_IN: {
         if (!this.#inRange(sector, room)) return failed(VIRTIO_BLK_S_IOERR);
         const views = writer.take(room);
+        this.counters.reads++;
+        this.counters.readBytes += room;
         return {
           run: () =>
             this.#transfer((buffers, offset) => backend.readv(buffers, offset), views, sector * SECTOR_BYTES),
@@ -232,10 +257,13 @@ export class Blk implements VirtioDevice {
         // virtio 1.3, 5.2.6.2 MUST: a write to a read-only device fails with IOERR, whatever was negotiated.
         if (backend.readOnly || !this.#inRange(sector, length)) return failed(VIRTIO_BLK_S_IOERR);
         const views = reader.take(length);
+        this.counters.writes++;
+        this.counters.writtenBytes += length;
         return { run: () => this.#write(views, sector * SECTOR_BYTES), written: 0 };
       }
       case VIRTIO_BLK_T_FLUSH:
         if (backend.readOnly) return { status: VIRTIO_BLK_S_OK, written: 0 };
+        this.counters.flushes++;
         return { run: () => backend.flush().then(() => VIRTIO_BLK_S_OK), written: 0 };
       case VIRTIO_BLK_T_GET_ID: {
         // The string is not terminated if it has all 20 bytes (virtio 1.3, 5.2.6).
@@ -276,6 +304,7 @@ export class Blk implements VirtioDevice {
       if (sectors > MAX_RANGE_SECTORS || !this.#inRange(sector, length)) return failed(VIRTIO_BLK_S_IOERR);
       ranges.push({ offset: sector * SECTOR_BYTES, length, mayUnmap: (flags & RANGE_FLAG_UNMAP) !== 0 });
     }
+    this.counters.discards++;
     const epoch = this.#epoch;
     const flushAfter = !discarding && this.#writeThrough;
     return {

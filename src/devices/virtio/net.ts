@@ -72,7 +72,7 @@ const ETHERTYPE_OFFSET = 12;
 const VLAN_TAG_BYTES = 4;
 
 /** What became of frames. */
-export interface NetCounters {
+export type NetCounters = {
   sent: number;
   received: number;
   /** From the guest: shorter than an Ethernet header, longer than any frame, or with offloads that were not negotiated. */
@@ -81,7 +81,7 @@ export interface NetCounters {
   unsent: number;
   /** For the guest: while it had no driver, or larger than its buffers or its MTU. */
   dropped: number;
-}
+};
 
 export interface NetOptions {
   readonly backend: NetBackend;

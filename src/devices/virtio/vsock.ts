@@ -78,7 +78,7 @@ export interface VsockOptions {
 }
 
 /** What a guest did that it should not have. */
-export interface VsockCounters {
+export type VsockCounters = {
   /** Packets that were shorter than they said, from another CID, or for one that cannot be. */
   droppedPackets: number;
   /** Connections that ended because of a packet that broke the protocol, or the credit. */
@@ -87,7 +87,7 @@ export interface VsockCounters {
   refused: number;
   /** Receive and event buffers with no room for a header. */
   shortBuffers: number;
-}
+};
 
 export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
   readonly name = 'vsock';

@@ -174,7 +174,7 @@ test.each(['ENOSPC', 'EIO', 'EFBIG'])(
     expect((await run(VIRTIO_BLK_T_IN, 0, { writable: [512] })).status).toBe(VIRTIO_BLK_S_IOERR);
     disk.failure = undefined;
     expect((await run(VIRTIO_BLK_T_OUT, 0, { readable: [block(1)] })).status).toBe(VIRTIO_BLK_S_OK);
-    expect(device.ioErrors).toBe(2);
+    expect(device.counters.ioErrors).toBe(2);
     expect(rig.failures).toEqual([]);
   },
 );
