@@ -11,6 +11,7 @@
  * @spec virtio-1.3 5.2.3  VIRTIO_BLK_F_ZONED, _LIFETIME  #no
  */
 import { TsvmError } from '../../errors.js';
+import { type Clock, systemClock } from '../../util/clock.js';
 import { DurationHistogram } from '../../util/histogram.js';
 import { checkState, checkStateVersion } from '../../util/state.js';
 import { MIB } from '../../util/units.js';
@@ -22,9 +23,10 @@ import type {
   VirtioDevice,
   Virtqueue,
 } from '../../virtio/device.js';
+import { BLK_ARGUMENT, type BlkConfig, checkBlkConfig, checkId, ID_BYTES, parseBlk } from '../blk-config.js';
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
 import type { BlockBackend } from '../host.js';
-import { checkRequestConfig } from '../request-config.js';
+import { limitOf, newLimiter, type RateLimit, type RateLimiter } from '../rate-limit.js';
 
 const DEVICE_ID = 2;
 const QUEUE_SIZE = 256;
@@ -51,7 +53,6 @@ export const VIRTIO_BLK_S_UNSUPP = 2;
 
 const HEADER_BYTES = 16;
 const STATUS_BYTES = 1;
-const ID_BYTES = 20;
 /** struct virtio_blk_discard_write_zeroes: sector, sector count, flags. */
 const RANGE_BYTES = 16;
 const RANGE_FLAG_UNMAP = 1;
@@ -84,6 +85,8 @@ export interface BlkOptions {
   readonly id?: string;
   /** Runs a task soon, but after the I/O events that are already waiting. Default: setImmediate. */
   readonly defer?: (task: () => void) => void;
+  readonly limit?: RateLimit;
+  readonly clock?: Clock;
 }
 
 export type BlkCounters = {
@@ -123,6 +126,7 @@ export class Blk implements VirtioDevice {
   readonly #id: Uint8Array;
   readonly #defer: (task: () => void) => void;
   readonly #sectorCount: number;
+  readonly #limiter: RateLimiter | undefined;
   #context: VirtioContext | undefined;
   #draining = false;
   #inFlight = 0;
@@ -136,6 +140,7 @@ export class Blk implements VirtioDevice {
     this.#backend = backend;
     this.#id = new TextEncoder().encode(options.id ?? '').subarray(0, ID_BYTES);
     this.#defer = options.defer ?? ((task) => void setImmediate(task));
+    this.#limiter = newLimiter(options.limit, options.clock ?? systemClock, () => this.#pump());
     this.#sectorCount = Math.floor(backend.sizeBytes / SECTOR_BYTES);
     this.features =
       VIRTIO_BLK_F_SEG_MAX |
@@ -170,7 +175,7 @@ export class Blk implements VirtioDevice {
   #pump(): void {
     const queue = this.#context?.queues[0];
     if (queue === undefined) return;
-    while (!this.#draining && this.#inFlight < MAX_IN_FLIGHT) {
+    while (!this.#draining && this.#inFlight < MAX_IN_FLIGHT && this.#limiter?.open !== false) {
       const chain = queue.pop();
       if (chain === undefined) break;
       this.#start(queue, chain);
@@ -186,6 +191,7 @@ export class Blk implements VirtioDevice {
       return;
     }
     const job = this.#parse(chain);
+    this.#limiter?.charge(bytesOf(chain));
     if ('status' in job) {
       this.#complete(queue, chain, job.status, job.written);
       return;
@@ -356,6 +362,7 @@ export class Blk implements VirtioDevice {
 
   reset(): void | Promise<void> {
     this.#epoch++;
+    this.#limiter?.stop();
     this.#context = undefined;
     if (this.#inFlight > 0) return this.#untilIdle();
   }
@@ -389,6 +396,7 @@ export class Blk implements VirtioDevice {
   /** Waits for what is in flight, flushes and closes the backend. */
   async close(): Promise<void> {
     this.#epoch++;
+    this.#limiter?.stop();
     this.#context = undefined;
     await this.#untilIdle();
     try {
@@ -398,6 +406,9 @@ export class Blk implements VirtioDevice {
     }
   }
 }
+
+/** What a request counts for its limit: all that it moves, its header and status too. */
+const bytesOf = ({ reader, writer }: Chain): number => reader.length + writer.length;
 
 function failed(status: number): Job {
   return { status, written: 0 };
@@ -429,28 +440,14 @@ function* pieces(views: readonly Uint8Array[]): Generator<{ buffers: Uint8Array[
   if (length > 0) yield { buffers, length };
 }
 
-export interface BlkConfig {
-  /** A raw image, or a block device. */
-  readonly path: string;
-  readonly readOnly?: boolean;
-  /** The disk's serial number as the guest sees it. */
-  readonly id?: string;
-}
-
-const isId = (id: string): boolean => /^[\x21-\x7e]{1,20}$/.test(id);
-
 /** Asks for a virtio-blk over a raw disk image. */
 export function blk(config: BlkConfig): DeviceRequest {
+  checkId(config);
   const { path, readOnly = false, id } = config;
-  if (id !== undefined && !isId(id)) {
-    throw new TsvmError(
-      'TSVM_CONFIG',
-      `disk ${path}: the id '${id}' is not 1 to ${ID_BYTES} printable ASCII characters`,
-    );
-  }
+  const limit = limitOf(config);
   return {
     kind: 'blk',
-    config: { path, readOnly, ...(id === undefined ? {} : { id }) },
+    config: { path, readOnly, ...(id === undefined ? {} : { id }), ...limit },
     async open(host) {
       const backend = await host.openDisk(path, { readOnly });
       if (backend.sizeBytes < SECTOR_BYTES) {
@@ -459,7 +456,7 @@ export function blk(config: BlkConfig): DeviceRequest {
           hint: `make it larger, for example: truncate -s 1G ${path}`,
         });
       }
-      return new Blk({ backend, ...(id === undefined ? {} : { id }) });
+      return new Blk({ backend, limit, ...(id === undefined ? {} : { id }) });
     },
   };
 }
@@ -467,29 +464,7 @@ export function blk(config: BlkConfig): DeviceRequest {
 export const blkKind: DeviceKind = {
   summary: 'a disk (vda, vdb, ...) over a raw image file',
   guestKconfig: 'CONFIG_VIRTIO_BLK',
-  cliArgument: 'PATH[,ro][,id=NAME]',
-  fromCli(text) {
-    const [path = '', ...options] = text.split(',');
-    const usage = { hint: 'give --disk PATH[,ro][,id=NAME], for example: --disk root.img,ro' };
-    if (path === '') throw new TsvmError('TSVM_USAGE', '--disk needs a path', usage);
-    let readOnly = false;
-    let id: string | undefined;
-    for (const option of options) {
-      if (option === 'ro') readOnly = true;
-      else if (option.startsWith('id=')) id = option.slice('id='.length);
-      else throw new TsvmError('TSVM_USAGE', `--disk ${path}: unknown option '${option}'`, usage);
-    }
-    return blk({ path, readOnly, ...(id === undefined ? {} : { id }) });
-  },
-  fromConfig: (config) =>
-    blk(
-      checkRequestConfig<BlkConfig>('blk', config, {
-        path: ['a path', (path) => typeof path === 'string' && path !== '' && !path.includes('\0')],
-        readOnly: ['true or false', (readOnly) => readOnly === undefined || typeof readOnly === 'boolean'],
-        id: [
-          `1 to ${ID_BYTES} printable ASCII characters`,
-          (id) => id === undefined || (typeof id === 'string' && isId(id)),
-        ],
-      }),
-    ),
+  cliArgument: BLK_ARGUMENT,
+  fromCli: (text) => blk(parseBlk(text)),
+  fromConfig: (config) => blk(checkBlkConfig(config)),
 };

@@ -12,6 +12,7 @@
  * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_GUEST_ANNOUNCE  #no   it needs the control queue; see docs/devices/net.md
  * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_MQ, _RSS        #no   one JavaScript thread serves all queues anyway
  */
+import { type Clock, systemClock } from '../../util/clock.js';
 import { checkState, checkStateVersion } from '../../util/state.js';
 import type { Chain, ChainReader } from '../../virtio/chain.js';
 import type {
@@ -42,6 +43,7 @@ import {
   randomMac,
   toMac,
 } from '../net-options.js';
+import { limitOf, newLimiter, type RateLimit, type RateLimiter } from '../rate-limit.js';
 
 const DEVICE_ID = 1;
 const RECEIVE = 0;
@@ -88,6 +90,9 @@ export interface NetOptions {
   readonly mac: Uint8Array;
   /** Default: the backend's. */
   readonly mtu?: number;
+  /** Of each direction. */
+  readonly limit?: RateLimit;
+  readonly clock?: Clock;
 }
 
 export class Net implements VirtioDevice, NetClient {
@@ -104,6 +109,8 @@ export class Net implements VirtioDevice, NetClient {
   readonly #header = new Uint8Array(HEADER_BYTES);
   /** Buffers that the current frame takes. */
   readonly #chains: Chain[] = [];
+  readonly #sending: RateLimiter | undefined;
+  readonly #receiving: RateLimiter | undefined;
   #context: VirtioContext | undefined;
   #connected = false;
   /** A frame was refused, and the backend waits. */
@@ -113,6 +120,9 @@ export class Net implements VirtioDevice, NetClient {
 
   constructor(options: NetOptions) {
     this.#backend = options.backend;
+    const clock = options.clock ?? systemClock;
+    this.#sending = newLimiter(options.limit, clock, () => this.#transmit());
+    this.#receiving = newLimiter(options.limit, clock, () => this.#resumeBackend());
     const bytes = new Uint8Array(CONFIG_BYTES);
     this.config = { bytes };
     this.#configView = new DataView(bytes.buffer);
@@ -150,9 +160,10 @@ export class Net implements VirtioDevice, NetClient {
   #transmit(): void {
     const queue = this.#context?.queues[TRANSMIT];
     if (queue === undefined || this.#held) return;
-    while (this.#backend.writable) {
+    while (this.#backend.writable && this.#sending?.open !== false) {
       const chain = queue.pop();
       if (chain === undefined) break;
+      this.#sending?.charge(chain.reader.length);
       this.#send(chain.reader);
       queue.complete(chain, 0);
     }
@@ -183,7 +194,7 @@ export class Net implements VirtioDevice, NetClient {
 
   /** Puts a frame into as many of the guest's buffers as it takes, of which there may not be enough yet. */
   receive(frame: Uint8Array): boolean {
-    if (this.#held) return this.#refuse();
+    if (this.#held || this.#receiving?.open === false) return this.#refuse();
     const queue = this.#context?.queues[RECEIVE];
     if (queue === undefined || frame.length > this.#longestFrame(frame)) return this.#drop();
     const needed = HEADER_BYTES + frame.length;
@@ -207,6 +218,7 @@ export class Net implements VirtioDevice, NetClient {
       }
     }
     this.#fill(queue, frame);
+    this.#receiving?.charge(frame.length);
     this.counters.received++;
     return true;
   }
@@ -267,8 +279,14 @@ export class Net implements VirtioDevice, NetClient {
   }
 
   /** Frames that come until there is a driver again are dropped: nobody waits for a guest that reboots. */
+  #stopLimits(): void {
+    this.#sending?.stop();
+    this.#receiving?.stop();
+  }
+
   reset(): void {
     this.#context = undefined;
+    this.#stopLimits();
     this.#resumeBackend();
   }
 
@@ -306,6 +324,7 @@ export class Net implements VirtioDevice, NetClient {
 
   async close(): Promise<void> {
     this.#context = undefined;
+    this.#stopLimits();
     await this.#backend.close();
   }
 }
@@ -328,7 +347,12 @@ export function net(config: NetConfig): DeviceRequest {
     async open(host) {
       const backend = await host.openNet(placeOf(checked));
       const mac = checked.mac === undefined ? randomMac(host) : toMac(checked.mac);
-      return new Net({ backend, mac, ...(checked.mtu === undefined ? {} : { mtu: checked.mtu }) });
+      return new Net({
+        backend,
+        mac,
+        limit: limitOf(checked),
+        ...(checked.mtu === undefined ? {} : { mtu: checked.mtu }),
+      });
     },
   };
 }

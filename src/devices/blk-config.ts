@@ -1,0 +1,75 @@
+/** What is asked of a disk, in the words of the command line and of the library. */
+import { TsvmError } from '../errors.js';
+import { isRate, parseRate } from './rate-limit.js';
+import { checkRequestConfig } from './request-config.js';
+
+export interface BlkConfig {
+  /** A raw image, or a block device. */
+  readonly path: string;
+  readonly readOnly?: boolean;
+  /** The disk's serial number as the guest sees it. */
+  readonly id?: string;
+  /** At most so many bytes a second are read and written, together. Default: as fast as it goes. */
+  readonly bytesPerSecond?: number;
+  /** At most so many requests a second, flushes and discards among them. */
+  readonly opsPerSecond?: number;
+}
+
+/** virtio 1.3, 5.2.6: VIRTIO_BLK_T_GET_ID has room for 20 bytes. */
+export const ID_BYTES = 20;
+export const BLK_ARGUMENT = 'PATH[,ro][,id=NAME][,bps=RATE][,iops=RATE]';
+
+const isId = (id: string): boolean => /^[\x21-\x7e]{1,20}$/.test(id);
+
+/** @throws TsvmError `TSVM_USAGE`, naming the part that is wrong. */
+export function parseBlk(text: string): BlkConfig {
+  const [path = '', ...options] = text.split(',');
+  const wrong = (message: string, example = `${path || 'root.img'},ro`): TsvmError =>
+    new TsvmError('TSVM_USAGE', message, {
+      hint: `give --disk ${BLK_ARGUMENT}, for example: --disk ${example}`,
+    });
+  if (path === '') throw wrong('--disk needs a path');
+  const config: { -readonly [Key in keyof BlkConfig]: BlkConfig[Key] } = { path };
+  for (const option of options) {
+    const [key, value] = split(option);
+    if (option === 'ro') config.readOnly = true;
+    else if (key === 'id') config.id = value;
+    else if (key === 'bps' || key === 'iops') {
+      const rate = parseRate(value);
+      if (rate === undefined)
+        throw wrong(`--disk ${path}: ${key} '${value}' is not a number a second`, `${path},bps=10M,iops=500`);
+      config[key === 'bps' ? 'bytesPerSecond' : 'opsPerSecond'] = rate;
+    } else throw wrong(`--disk ${path}: unknown option '${option}'`);
+  }
+  return config;
+}
+
+function split(option: string): [key: string, value: string] {
+  const equals = option.indexOf('=');
+  return equals < 0 ? [option, ''] : [option.slice(0, equals), option.slice(equals + 1)];
+}
+
+/** @throws TsvmError `TSVM_CONFIG` */
+export function checkId({ path, id }: BlkConfig): void {
+  if (id === undefined || isId(id)) return;
+  throw new TsvmError(
+    'TSVM_CONFIG',
+    `disk ${path}: the id '${id}' is not 1 to ${ID_BYTES} printable ASCII characters`,
+  );
+}
+
+const RATE = ['a whole number a second', (value: unknown) => value === undefined || isRate(value)] as const;
+
+/** A copy of a configuration that comes as data. @throws TsvmError `TSVM_CONFIG`, naming the field. */
+export function checkBlkConfig(config: unknown): BlkConfig {
+  return checkRequestConfig<BlkConfig>('blk', config, {
+    path: ['a path', (path) => typeof path === 'string' && path !== '' && !path.includes('\0')],
+    readOnly: ['true or false', (readOnly) => readOnly === undefined || typeof readOnly === 'boolean'],
+    id: [
+      `1 to ${ID_BYTES} printable ASCII characters`,
+      (id) => id === undefined || (typeof id === 'string' && isId(id)),
+    ],
+    bytesPerSecond: RATE,
+    opsPerSecond: RATE,
+  });
+}

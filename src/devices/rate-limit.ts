@@ -1,0 +1,120 @@
+/**
+ * How fast a device may go: token buckets, of bytes and of operations, refilled all the time.
+ *
+ * What is let through may cost more than there is left: the debt is waited for afterwards. So no request is too large for its
+ * bucket, and nothing need be known of one before it is taken.
+ */
+import type { Clock } from '../util/clock.js';
+import { GIB, MIB } from '../util/units.js';
+
+export interface RateLimit {
+  readonly bytesPerSecond?: number;
+  /** Requests of a disk, frames of a network card. */
+  readonly opsPerSecond?: number;
+}
+
+/** A bucket holds what comes in so long: what a device that rested may do at once. */
+const BURST_SECONDS = 0.1;
+/** Less would be no device, and its timers would be late for more. */
+const MIN_PER_SECOND = 1;
+const MAX_PER_SECOND = 1024 * GIB;
+
+class Bucket {
+  readonly #perMs: number;
+  readonly #capacity: number;
+  #tokens: number;
+  #atMs: number;
+
+  constructor(perSecond: number, nowMs: number) {
+    this.#perMs = perSecond / 1000;
+    this.#capacity = Math.max(1, perSecond * BURST_SECONDS);
+    this.#tokens = this.#capacity;
+    this.#atMs = nowMs;
+  }
+
+  /** Until there is something in it; 0 if there is. */
+  waitMs(nowMs: number): number {
+    this.#tokens = Math.min(this.#capacity, this.#tokens + (nowMs - this.#atMs) * this.#perMs);
+    this.#atMs = nowMs;
+    return this.#tokens > 0 ? 0 : Math.max(1, -this.#tokens / this.#perMs);
+  }
+
+  take(count: number): void {
+    this.#tokens -= count;
+  }
+}
+
+export class RateLimiter {
+  readonly #clock: Clock;
+  readonly #resume: () => void;
+  readonly #bytes: Bucket | undefined;
+  readonly #ops: Bucket | undefined;
+  #callOff: (() => void) | undefined;
+
+  /** @param resume called when `open` is true again, after it was found false. */
+  constructor({ bytesPerSecond, opsPerSecond }: RateLimit, clock: Clock, resume: () => void) {
+    this.#clock = clock;
+    this.#resume = resume;
+    const now = clock.nowMs();
+    this.#bytes = bytesPerSecond === undefined ? undefined : new Bucket(bytesPerSecond, now);
+    this.#ops = opsPerSecond === undefined ? undefined : new Bucket(opsPerSecond, now);
+  }
+
+  /** The next operation may begin. */
+  get open(): boolean {
+    const now = this.#clock.nowMs();
+    const waitMs = Math.max(this.#bytes?.waitMs(now) ?? 0, this.#ops?.waitMs(now) ?? 0);
+    if (waitMs === 0) return true;
+    this.#callOff ??= this.#clock.after(waitMs, () => {
+      this.#callOff = undefined;
+      this.#resume();
+    });
+    return false;
+  }
+
+  /** One operation of so many bytes has begun. */
+  charge(bytes: number): void {
+    this.#bytes?.take(bytes);
+    this.#ops?.take(1);
+  }
+
+  /** `resume` is not called any more, until `open` is asked again. */
+  stop(): void {
+    this.#callOff?.();
+    this.#callOff = undefined;
+  }
+}
+
+/** Undefined if it is no limit. */
+export function newLimiter(
+  limit: RateLimit | undefined,
+  clock: Clock,
+  resume: () => void,
+): RateLimiter | undefined {
+  const { bytesPerSecond, opsPerSecond } = limit ?? {};
+  if (bytesPerSecond === undefined && opsPerSecond === undefined) return undefined;
+  return new RateLimiter({ ...limit }, clock, resume);
+}
+
+/** The limit alone, of a configuration that has other fields too. */
+export function limitOf({ bytesPerSecond, opsPerSecond }: RateLimit): RateLimit {
+  return {
+    ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
+    ...(opsPerSecond === undefined ? {} : { opsPerSecond }),
+  };
+}
+
+export function isRate(value: unknown): value is number {
+  return (
+    Number.isInteger(value) && (value as number) >= MIN_PER_SECOND && (value as number) <= MAX_PER_SECOND
+  );
+}
+
+const UNITS: Readonly<Record<string, number>> = { '': 1, K: 1024, M: MIB, G: GIB };
+
+/** `10M`, as on the command line; undefined if it is none. */
+export function parseRate(text: string): number | undefined {
+  const [, digits = '', unit = ''] = /^(\d{1,15})([KMG]?)$/.exec(text) ?? [];
+  const rate = digits === '' ? undefined : Number(digits) * (UNITS[unit] ?? 1);
+  return isRate(rate) ? rate : undefined;
+}
