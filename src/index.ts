@@ -23,12 +23,15 @@
 export type { BusDevice, FastRegister } from './bus/bus-device.js';
 export type { Irq } from './bus/irq.js';
 export type { BalloonStats } from './devices/balloon-stats.js';
+export type { BlkConfig } from './devices/blk-config.js';
 export type { BalloonControl as MachineBalloon } from './devices/host.js';
 export type { NetBackend, NetClient, NetHub, PortForward } from './devices/net-backend.js';
 export type { NetConfig } from './devices/net-options.js';
 export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/registry.js';
 export { balloon } from './devices/virtio/balloon.js';
+export { blk } from './devices/virtio/blk.js';
 export { net, netAt } from './devices/virtio/net.js';
+export { rng } from './devices/virtio/rng.js';
 export { vsock } from './devices/virtio/vsock.js';
 export type { VsockConfig } from './devices/vsock-config.js';
 export { GuestError, TsvmError, type TsvmErrorCode } from './errors.js';
