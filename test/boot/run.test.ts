@@ -1,7 +1,7 @@
 /** `tsvm run` as a user has it: one template for the whole file, a machine for each test. */
 import type { ChildProcess } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
@@ -280,8 +280,7 @@ describe('a template', () => {
   });
 
   test('is waited for no longer than --timeout, or until a signal', async () => {
-    const other = join(root, 'waited');
-    mkdirSync(other);
+    const other = mkdtempSync(join(root, 'waited-'));
     let booting: ChildProcess | undefined;
     const first = tsvmRun(sh('echo first'), {
       env: { TSVM_TEMPLATE_DIR: other },
@@ -308,7 +307,9 @@ describe('a template', () => {
     expect(results[1]).toMatchObject({ status: 130 });
     // Whoever boots it may be killed as well: nothing is left running, and nobody waits for the dead.
     booting!.kill('SIGKILL');
-    expect(await first).toMatchObject({ signal: 'SIGKILL' });
+    const killed = await first;
+    expect(killed.stderr).toBe('tsvm: booting a template for this configuration, once\n');
+    expect(killed).toMatchObject({ signal: 'SIGKILL' });
     expect(keys(other).filter((key) => existsSync(join(other, key, 'machine.json')))).toEqual([]);
     expect(await processesWith(other)).toEqual([]);
   });

@@ -95,9 +95,15 @@ class Shell implements AsyncDisposable {
   }
 }
 
-/** What a loop in the guest, which writes it over and over, has counted to. */
+/** Counts in the guest, in the background, and writes the number to `file` over and over. */
+function count(shell: Shell, file: string): void {
+  shell.type(`(while :; do n=$((n + 1)); echo $n. > ${file}; done) &`);
+}
+
+/** How far it has come. In one read(), which `read` is not, and with the full stop: half a number says nothing. */
 async function counted(shell: Shell, file: string): Promise<number> {
-  return Number(await shell.run(`n=; while [ -z "$n" ]; do read n < ${file}; done; echo $n`));
+  const read = `n=; until [ "$n" != "\${n%.}" ]; do n=$(cat ${file}); done; echo \${n%.}`;
+  return Number(await shell.run(read));
 }
 
 describe('a guest from a template', () => {
@@ -113,7 +119,7 @@ describe('a guest from a template', () => {
     const path = folder();
     {
       await using shell = await fresh();
-      shell.type('(while :; do n=$((n + 1)); echo $n > /tmp/n; done) &');
+      count(shell, '/tmp/n');
       await shell.run('x=kept; mkdir /tmp/d; echo text > /tmp/d/f; cd /tmp/d');
       await shell.machine.snapshot(path);
       expect(await shell.run('echo $x; cat f; pwd')).toBe('kept\ntext\n/tmp/d\n');
@@ -317,7 +323,7 @@ describe.skipIf(interpreted && !inRig)('a guest of two vCPUs', () => {
     await mark;
     await using shell = await Shell.in(machine);
     expect(await shell.run('nproc')).toBe('2\n');
-    for (const n of [1, 2]) shell.type(`(while :; do n=$((n + 1)); echo $n > /tmp/n${n}; done) &`);
+    for (const n of [1, 2]) count(shell, `/tmp/n${n}`);
     await shell.run('sleep 1');
     await machine.snapshot(path);
     const [forked] = await machine.fork(1);
