@@ -9,42 +9,30 @@
 #include <string>
 
 #include "arguments.h"
+#include "errno_worker.h"
 #include "errors.h"
 
 namespace {
 
-class FallocateWorker : public Napi::AsyncWorker {
+class FallocateWorker : public ErrnoWorker {
  public:
   FallocateWorker(Napi::Env env, int fd, int mode, off_t offset, off_t length)
-      : AsyncWorker(env, "fallocate"),
-        deferred_(Napi::Promise::Deferred::New(env)),
-        fd_(fd),
-        mode_(mode),
-        offset_(offset),
-        length_(length) {}
-  Napi::Promise promise() const { return deferred_.Promise(); }
+      : ErrnoWorker(env, "fallocate"), fd_(fd), mode_(mode), offset_(offset), length_(length) {}
 
  protected:
   void Execute() override {
+    int failed = 0;
     do {
-      error_ = ::fallocate(fd_, mode_, offset_, length_) < 0 ? errno : 0;
-    } while (error_ == EINTR);
-  }
-  void OnOK() override {
-    if (error_ == 0) {
-      deferred_.Resolve(Env().Undefined());
-    } else {
-      deferred_.Reject(ErrnoError(Env(), error_, "fallocate").Value());
-    }
+      failed = ::fallocate(fd_, mode_, offset_, length_);
+    } while (failed < 0 && errno == EINTR);
+    if (failed < 0) Fail(errno, "fallocate");
   }
 
  private:
-  Napi::Promise::Deferred deferred_;
   int fd_;
   int mode_;
   off_t offset_;
   off_t length_;
-  int error_ = 0;
 };
 
 }  // namespace
@@ -57,10 +45,8 @@ Napi::Value Flock(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value Fallocate(const Napi::CallbackInfo& info) {
-  auto* worker = new FallocateWorker(info.Env(), Integer<int>(info[0]), Integer<int>(info[1]), Integer<off_t>(info[2]),
-                                     Integer<off_t>(info[3]));
-  worker->Queue();
-  return worker->promise();
+  return ErrnoWorker::Run(new FallocateWorker(info.Env(), Integer<int>(info[0]), Integer<int>(info[1]),
+                                              Integer<off_t>(info[2]), Integer<off_t>(info[3])));
 }
 
 Napi::Value Memfd(const Napi::CallbackInfo& info) {

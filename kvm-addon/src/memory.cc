@@ -11,6 +11,7 @@
 
 #include "addon_data.h"
 #include "arguments.h"
+#include "errno_worker.h"
 #include "errors.h"
 #include "event_fd.h"
 #include "uncounted_buffer.h"
@@ -108,16 +109,11 @@ void* Map(Napi::Env env, void* at, size_t size, int flags, int fd, off_t offset)
 }
 
 // SAFETY: holds what it works on. TypeScript waits for it before it freezes the memory.
-class ReleaseWorker : public Napi::AsyncWorker {
+class ReleaseWorker : public ErrnoWorker {
  public:
   ReleaseWorker(Napi::Env env, std::shared_ptr<Fd> fd, std::shared_ptr<Mapping> mapping,
                 std::vector<std::pair<size_t, size_t>> runs)
-      : AsyncWorker(env, "release"),
-        deferred_(Napi::Promise::Deferred::New(env)),
-        fd_(std::move(fd)),
-        mapping_(std::move(mapping)),
-        runs_(std::move(runs)) {}
-  Napi::Promise promise() const { return deferred_.Promise(); }
+      : ErrnoWorker(env, "release"), fd_(std::move(fd)), mapping_(std::move(mapping)), runs_(std::move(runs)) {}
 
  protected:
   void Execute() override {
@@ -131,27 +127,12 @@ class ReleaseWorker : public Napi::AsyncWorker {
       if (::madvise(mapping_->data() + offset, length, MADV_DONTNEED) < 0) Fail(errno, "madvise");
     }
   }
-  void OnOK() override {
-    if (error_ == 0) {
-      deferred_.Resolve(Env().Undefined());
-    } else {
-      deferred_.Reject(ErrnoError(Env(), error_, syscall_).Value());
-    }
-  }
 
  private:
-  void Fail(int error, const char* syscall) {
-    error_ = error;
-    syscall_ = syscall;
-  }
-
-  Napi::Promise::Deferred deferred_;
   // Empty if the memfd is to stay as it is.
   std::shared_ptr<Fd> fd_;
   std::shared_ptr<Mapping> mapping_;
   std::vector<std::pair<size_t, size_t>> runs_;
-  int error_ = 0;
-  const char* syscall_ = "";
 };
 
 }  // namespace
@@ -263,9 +244,7 @@ Napi::Value Memory::Release(const Napi::CallbackInfo& info) {
     }
     runs.emplace_back(first, count);
   }
-  auto* worker = new ReleaseWorker(env, frozen_ ? nullptr : fd_, mapping_, std::move(runs));
-  worker->Queue();
-  return worker->promise();
+  return ErrnoWorker::Run(new ReleaseWorker(env, frozen_ ? nullptr : fd_, mapping_, std::move(runs)));
 }
 
 void Memory::Close(const Napi::CallbackInfo&) {
