@@ -48,3 +48,12 @@ export function needsGuest(host: BenchHost): string | undefined {
   if (!host.kvm) return 'needs /dev/kvm';
   return host.guest === undefined ? 'needs the default guest: tsvm guest build' : undefined;
 }
+
+/** For those that boot it with QEMU as well. */
+export function needsQemuBeside(host: BenchHost): string | undefined {
+  return (
+    needsGuest(host) ??
+    (host.profile === 'pvm' ? 'no other monitor boots Linux on this KVM' : undefined) ??
+    (host.qemu ? undefined : 'needs qemu-system-x86_64')
+  );
+}

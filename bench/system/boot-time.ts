@@ -8,7 +8,7 @@
 import { join } from 'node:path';
 import { ACPI_POWER_PORT, BOOT_MARKS_PORT } from '../../src/memory/layout.js';
 import { MIB } from '../../src/util/units.js';
-import { type Benchmark, type Measurement, needsGuest } from '../lib/benchmark.js';
+import { type Benchmark, type Measurement, needsQemuBeside } from '../lib/benchmark.js';
 import { GUEST_MEMORY_BYTES } from '../lib/guest.js';
 import { exitAtPort, initramfsWith, qemuArguments, qemuStatus, SLEEP_S5, timeProcess } from '../lib/qemu.js';
 import { readPhases, TSVM } from '../lib/tsvm-command.js';
@@ -19,10 +19,7 @@ export const bootTime: Benchmark = {
   name: 'boot-time',
   summary: 'process start to init, beside QEMU microvm',
   defaultRuns: () => 7,
-  unfit: (host) =>
-    needsGuest(host) ??
-    (host.profile === 'pvm' ? 'no other monitor boots Linux on this KVM' : undefined) ??
-    (host.qemu ? undefined : 'needs qemu-system-x86_64'),
+  unfit: needsQemuBeside,
   async run({ host, runs, scratch, log }) {
     const timelinePath = join(scratch, 'timeline.json');
     const initrd = initramfsWith(host, scratch, ['true']);

@@ -9,7 +9,7 @@ import { connect } from 'node:net';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MIB } from '../../src/util/units.js';
-import { type BenchContext, type Benchmark, type Measurement, needsGuest } from '../lib/benchmark.js';
+import { type BenchContext, type Benchmark, type Measurement, needsQemuBeside } from '../lib/benchmark.js';
 import { bootGuest, guestConfig } from '../lib/guest.js';
 import { initramfsWith, qemuArguments } from '../lib/qemu.js';
 import { TSVM } from '../lib/tsvm-command.js';
@@ -23,10 +23,7 @@ export const incoming: Benchmark = {
   name: 'incoming',
   summary: 'tsvm restore to the guest’s first output, beside QEMU microvm with -incoming',
   defaultRuns: () => 10,
-  unfit: (host) =>
-    needsGuest(host) ??
-    (host.profile === 'pvm' ? 'no other monitor boots Linux on this KVM' : undefined) ??
-    (host.qemu ? undefined : 'needs qemu-system-x86_64'),
+  unfit: needsQemuBeside,
   async run(context) {
     const { runs, log } = context;
     const directory = await saveOurs(context);
