@@ -42,8 +42,7 @@ export interface RestoreOptions {
  * @throws TsvmError `TSVM_SNAPSHOT` if it is damaged or does not fit this host; `TSVM_DISK` if a disk has changed since.
  */
 export async function restoreMachine(directory: string, options: RestoreOptions = {}): Promise<Machine> {
-  const timeline = new Timeline();
-  timeline.mark('create');
+  const timeline = startedTimeline();
   await using saved = await open(directory);
   timeline.mark('snapshot-read');
   return await saved.restore(options, timeline);
@@ -135,9 +134,8 @@ class OpenSavedMachine implements SavedMachine {
     return prepared;
   }
 
-  async restore(options: RestoreOptions = {}, timeline: Timeline = new Timeline()): Promise<Machine> {
+  async restore(options: RestoreOptions = {}, timeline = startedTimeline()): Promise<Machine> {
     this.#refuseClosed();
-    timeline.mark('create');
     const cleanup = new Cleanup();
     try {
       return await this.#restore(options, timeline, cleanup);
@@ -187,6 +185,12 @@ class OpenSavedMachine implements SavedMachine {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+function startedTimeline(): Timeline {
+  const timeline = new Timeline();
+  timeline.mark('create');
+  return timeline;
 }
 
 /** A base of several machines: closed with the last of them, and of whoever hands it out. */
