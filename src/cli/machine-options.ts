@@ -1,12 +1,11 @@
 /** The options by which a machine is described on the command line, and the machine that they describe. */
 import type { Command } from 'commander';
-import { type DeviceRequest, deviceKinds } from '../devices/registry.js';
-import { TsvmError } from '../errors.js';
 import { findGuest } from '../host/guest-store.js';
 import { MAX_CPUS, type MachineConfig } from '../machine/config.js';
+import { addDeviceOptions, type DeviceOptions, deviceRequests } from './device-options.js';
 import { parseChoice, parseCount, parseSize } from './values.js';
 
-export interface MachineOptions {
+export interface MachineOptions extends DeviceOptions {
   kernel?: string;
   initrd?: string;
   unpackInitrd: boolean;
@@ -14,11 +13,6 @@ export interface MachineOptions {
   cmdline?: string;
   memory?: string;
   cpus?: string;
-  disk: string[];
-  net: string[];
-  rng?: boolean;
-  balloon?: boolean;
-  vsock?: string;
   console: string;
   firmware?: string;
   entry: string;
@@ -26,14 +20,9 @@ export interface MachineOptions {
   profile: string;
 }
 
-/** The network card's option, of several commands. */
-export const NET_FLAG = '--net <where>';
-export const NET_HELP = `${deviceKinds['net']?.summary}; repeatable: ${deviceKinds['net']?.cliArgument}`;
-
 /** Adds them. */
 export function addMachineOptions(command: Command): Command {
-  const collect = (value: string, previous: string[]): string[] => [...previous, value];
-  return command
+  command
     .option('--kernel <file>', 'a bzImage or an ELF vmlinux')
     .option('--initrd <file>', 'initramfs; "none" for none')
     .option('--no-unpack-initrd', 'leave a compressed initramfs to the guest to unpack')
@@ -43,17 +32,8 @@ export function addMachineOptions(command: Command): Command {
       'replace the kernel command line (what the host and devices need is still added)',
     )
     .option('--memory <size>', 'RAM: 256M, 2G (default 128M)')
-    .option('--cpus <n>', `vCPUs, 1 to ${MAX_CPUS} (default 1)`)
-    .option(
-      '--disk <path[,ro][,id=name]>',
-      `${deviceKinds['blk']?.summary ?? 'a disk'}; repeatable`,
-      collect,
-      [],
-    )
-    .option(NET_FLAG, NET_HELP, collect, [])
-    .option('--rng', deviceKinds['rng']?.summary ?? 'entropy')
-    .option('--balloon', deviceKinds['balloon']?.summary ?? 'memory that is given back')
-    .option('--vsock <path[,cid=n]>', deviceKinds['vsock']?.summary ?? 'sockets to the guest')
+    .option('--cpus <n>', `vCPUs, 1 to ${MAX_CPUS} (default 1)`);
+  return addDeviceOptions(command)
     .option('--console <kind>', 'serial, virtio or none', 'serial')
     .option('--firmware <file>', 'start from a ROM: "builtin", or a file such as SeaBIOS')
     .option(
@@ -75,11 +55,6 @@ export async function machineConfig(
 ): Promise<{ config: MachineConfig; usesOurInit: boolean }> {
   const foreignFirmware = options.firmware !== undefined && options.firmware !== 'builtin';
   const guest = options.kernel === undefined && !foreignFirmware ? await findGuest() : undefined;
-  const devices: DeviceRequest[] = options.disk.map((text) => request('blk', text));
-  devices.push(...options.net.map((text) => request('net', text)));
-  if (options.rng === true) devices.push(request('rng', ''));
-  if (options.balloon === true) devices.push(request('balloon', ''));
-  if (options.vsock !== undefined) devices.push(request('vsock', options.vsock));
   const usesOurInit = guest !== undefined && options.initrd === undefined;
   const initrd = options.initrd === 'none' ? undefined : (options.initrd ?? guest?.initramfs);
   const kernel = options.kernel ?? (options.entry === 'bzimage' ? guest?.bzImage : guest?.kernel);
@@ -99,7 +74,7 @@ export async function machineConfig(
     cmdline,
     ...(options.memory === undefined ? {} : { memoryBytes: parseSize('--memory', options.memory) }),
     ...(options.cpus === undefined ? {} : { cpus: parseCount('--cpus', options.cpus, 1, MAX_CPUS) }),
-    devices,
+    devices: deviceRequests(options),
     console: consoleKind,
     ...(usesOurInit || command.length > 0
       ? {
@@ -128,10 +103,4 @@ const DEFAULT_CMDLINE = 'reboot=k panic=-1 i8042.noaux i8042.nomux i8042.dumbkbd
 function consoleParameter(options: MachineOptions, kind: 'serial' | 'virtio' | 'none'): string | undefined {
   if (options.cmdline !== undefined) return undefined;
   return { serial: 'console=ttyS0', virtio: 'console=hvc0', none: undefined }[kind];
-}
-
-function request(kind: string, text: string): DeviceRequest {
-  const row = deviceKinds[kind];
-  if (row === undefined) throw new TsvmError('TSVM_USAGE', `there is no device kind '${kind}'`);
-  return row.fromCli(text);
 }

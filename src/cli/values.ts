@@ -1,17 +1,12 @@
 /** Values on the command line: sizes, durations, counts. */
 import { TsvmError } from '../errors.js';
-import { GIB, KIB, MIB } from '../util/units.js';
+import { parseBytes } from '../util/units.js';
 
-const SIZE_UNITS: Readonly<Record<string, number>> = { '': 1, k: KIB, m: MIB, g: GIB, t: 1024 * GIB };
-
-/** `256M`, `1G`, `512MiB`, `1.5g`; a bare number is bytes. */
+/** As {@link parseBytes}. */
 export function parseSize(flag: string, text: string): number {
-  const match = /^(\d+(?:\.\d+)?)\s*([kmgt]?)(?:i?b)?$/i.exec(text.trim());
-  const unit = match === null ? undefined : SIZE_UNITS[(match[2] ?? '').toLowerCase()];
-  if (match === null || unit === undefined) throw badValue(flag, text, 'a size', '256M or 1G');
-  const bytes = Number(match[1]) * unit;
-  if (!Number.isSafeInteger(Math.round(bytes))) throw badValue(flag, text, 'a size', '256M or 1G');
-  return Math.round(bytes);
+  const bytes = parseBytes(text);
+  if (bytes === undefined) throw badValue(flag, text, 'a size', '256M or 1G');
+  return bytes;
 }
 
 /** `60s`, `500ms`, `2m`; a bare number is seconds. Milliseconds. */

@@ -1,5 +1,6 @@
 /** What is asked of a disk, in the words of the command line and of the library. */
 import { TsvmError } from '../errors.js';
+import { keyAndValue } from './option-text.js';
 import { isRate, parseRate } from './rate-limit.js';
 import { checkRequestConfig } from './request-config.js';
 
@@ -31,7 +32,7 @@ export function parseBlk(text: string): BlkConfig {
   if (path === '') throw wrong('--disk needs a path');
   const config: { -readonly [Key in keyof BlkConfig]: BlkConfig[Key] } = { path };
   for (const option of options) {
-    const [key, value] = split(option);
+    const [key, value] = keyAndValue(option);
     if (option === 'ro') config.readOnly = true;
     else if (key === 'id') config.id = value;
     else if (key === 'bps' || key === 'iops') {
@@ -42,11 +43,6 @@ export function parseBlk(text: string): BlkConfig {
     } else throw wrong(`--disk ${path}: unknown option '${option}'`);
   }
   return config;
-}
-
-function split(option: string): [key: string, value: string] {
-  const equals = option.indexOf('=');
-  return equals < 0 ? [option, ''] : [option.slice(0, equals), option.slice(equals + 1)];
 }
 
 /** @throws TsvmError `TSVM_CONFIG` */

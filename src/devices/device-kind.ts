@@ -26,7 +26,11 @@ export interface DeviceKind {
   readonly summary: string;
   /** The guest kernel's option that its driver needs. */
   readonly guestKconfig: string;
-  /** The argument's form on the command line, empty for a plain switch. */
+  /** Its option on the command line, without the dashes; undefined if it has none to itself. */
+  readonly cliFlag?: string;
+  /** A machine may have several. */
+  readonly cliRepeatable?: boolean;
+  /** The option's argument, empty for a plain switch. */
   readonly cliArgument: string;
   /** @throws TsvmError `TSVM_USAGE` */
   fromCli(text: string): DeviceRequest;

@@ -2,6 +2,7 @@
 import { TsvmError } from '../errors.js';
 import type { Host } from './host.js';
 import { MAC_BYTES, MAX_MTU, MIN_MTU, type NetPlace, type PortForward } from './net-backend.js';
+import { keyAndValue } from './option-text.js';
 import { isRate, parseRate } from './rate-limit.js';
 import { checkRequestConfig } from './request-config.js';
 
@@ -55,9 +56,7 @@ export function parseNet(text: string): NetConfig {
   const config: { -readonly [Key in keyof NetConfig]: NetConfig[Key] } = { backend };
   const forwards: PortForward[] = [];
   for (const option of options) {
-    const equals = option.indexOf('=');
-    const key = equals < 0 ? option : option.slice(0, equals);
-    const value = equals < 0 ? '' : option.slice(equals + 1);
+    const [key, value] = keyAndValue(option);
     if (key === 'mac') {
       if (!isMacText(value)) throw usage(`'${value}' is not the MAC address of one card`, 'mac');
       config.mac = value.toLowerCase();

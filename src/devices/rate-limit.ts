@@ -5,11 +5,11 @@
  * bucket, and nothing need be known of one before it is taken.
  */
 import type { Clock } from '../util/clock.js';
-import { GIB, MIB } from '../util/units.js';
+import { GIB, parseBytes } from '../util/units.js';
 
 export interface RateLimit {
   readonly bytesPerSecond?: number;
-  /** Requests of a disk, frames of a network card. */
+  /** Requests of a disk. */
   readonly opsPerSecond?: number;
 }
 
@@ -91,9 +91,9 @@ export function newLimiter(
   clock: Clock,
   resume: () => void,
 ): RateLimiter | undefined {
-  const { bytesPerSecond, opsPerSecond } = limit ?? {};
-  if (bytesPerSecond === undefined && opsPerSecond === undefined) return undefined;
-  return new RateLimiter({ ...limit }, clock, resume);
+  if (limit === undefined) return undefined;
+  if (limit.bytesPerSecond === undefined && limit.opsPerSecond === undefined) return undefined;
+  return new RateLimiter(limit, clock, resume);
 }
 
 /** The limit alone, of a configuration that has other fields too. */
@@ -110,11 +110,8 @@ export function isRate(value: unknown): value is number {
   );
 }
 
-const UNITS: Readonly<Record<string, number>> = { '': 1, K: 1024, M: MIB, G: GIB };
-
 /** `10M`, as on the command line; undefined if it is none. */
 export function parseRate(text: string): number | undefined {
-  const [, digits = '', unit = ''] = /^(\d{1,15})([KMG]?)$/.exec(text) ?? [];
-  const rate = digits === '' ? undefined : Number(digits) * (UNITS[unit] ?? 1);
+  const rate = parseBytes(text);
   return isRate(rate) ? rate : undefined;
 }

@@ -58,6 +58,7 @@ export async function readInputFile(
     throw new TsvmError(code, `cannot read ${what} ${path}: ${describeFileError(cause)}`, { hint, cause });
   }
 }
+
 /** In one go: readFile() takes 512 KiB at a time, and twice the time. A file that shrinks meanwhile is what is left of it. */
 async function readWhole(file: FileHandle, sizeBytes: number): Promise<Uint8Array> {
   const bytes = Buffer.allocUnsafeSlow(sizeBytes);

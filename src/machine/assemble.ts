@@ -1,5 +1,4 @@
 /** Puts a machine together: the VM, its devices, and the wires between. For boot, restore and fork alike. */
-
 import type { BalloonControl, Host, PortHost } from '../devices/host.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { virtioConsole } from '../devices/virtio/console.js';

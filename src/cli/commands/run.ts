@@ -1,7 +1,6 @@
 /** `tsvm run`: a command in a machine of its own, from a template. */
 import { randomBytes } from 'node:crypto';
 import { Command } from 'commander';
-import { deviceKinds } from '../../devices/registry.js';
 import { vsock } from '../../devices/virtio/vsock.js';
 import { parseVsock, type VsockConfig } from '../../devices/vsock-config.js';
 import { TsvmError } from '../../errors.js';
@@ -13,9 +12,9 @@ import { bootToReady, machineFromTemplate } from '../../template/template.js';
 import { formatBytes } from '../../util/units.js';
 import { showBootProgress } from '../boot-progress.js';
 import { attachConsole } from '../console.js';
+import { addDeviceOptions, type DeviceOptions, deviceRequests } from '../device-options.js';
 import { EXIT_CODES, exitCodeOf } from '../exit-codes.js';
 import { explainEnd, writeTimeline } from '../machine-end.js';
-import { NET_FLAG, NET_HELP } from '../machine-options.js';
 import { connectStreams } from '../run-streams.js';
 import { parseCount, parseDuration, parseSize } from '../values.js';
 
@@ -30,21 +29,19 @@ Examples:
 Exit status: the command's own (127 not found, 126 not executable, 128 + N after signal N); 2 bad usage or input;
 ${EXIT_CODES.guestPanic} guest kernel panic; ${EXIT_CODES.tripleFault} triple fault; ${EXIT_CODES.timeout} timeout; ${EXIT_CODES.hostFailure} host or KVM failure.
 
-SIGINT and SIGTERM go to the command; a second one ends the machine. What the guest writes is gone when it ends.`;
+SIGINT and SIGTERM go to the command; a second one ends the machine. What the guest writes is gone when it ends.
+Disks of a machine from a template are only read: --disk root.img,ro.`;
 
 /** Those that go to the command, by their numbers in Linux. */
 const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12 } as const;
 const ENTROPY_BYTES = 32;
 
-interface RunOptions {
+interface RunOptions extends DeviceOptions {
   kernel?: string;
   initrd?: string;
   memory?: string;
   cpus?: string;
   disk: string[];
-  net: string[];
-  rng?: boolean;
-  balloon?: boolean;
   vsock?: string;
   env: string[];
   workdir?: string;
@@ -57,7 +54,7 @@ interface RunOptions {
 
 export function runCommand(): Command {
   const collect = (value: string, previous: string[]): string[] => [...previous, value];
-  return new Command('run')
+  const command = new Command('run')
     .summary('run a command in a machine of its own, restored from a template')
     .description(
       'Run a command in a fresh machine. The first time, a machine is booted to where its init waits and saved as a template; every later machine of the same configuration is restored from it.',
@@ -69,12 +66,8 @@ export function runCommand(): Command {
     )
     .option('--initrd <file>', 'initramfs with tsvm’s init in it')
     .option('--memory <size>', 'RAM: 256M, 2G (default 128M)')
-    .option('--cpus <n>', `vCPUs, 1 to ${MAX_CPUS} (default 1)`)
-    .option('--disk <path,ro[,id=name]>', 'a disk, only read; repeatable', collect, [])
-    .option(NET_FLAG, NET_HELP, collect, [])
-    .option('--rng', deviceKinds['rng']?.summary ?? 'entropy')
-    .option('--balloon', deviceKinds['balloon']?.summary ?? 'memory that is given back')
-    .option('--vsock <path[,cid=n]>', deviceKinds['vsock']?.summary ?? 'sockets to the guest')
+    .option('--cpus <n>', `vCPUs, 1 to ${MAX_CPUS} (default 1)`);
+  return addDeviceOptions(command)
     .option(
       '-e, --env <name[=value]>',
       'an environment variable; without a value, this process’s',
@@ -144,21 +137,12 @@ async function machineConfig(options: RunOptions): Promise<MachineConfig> {
     ...(options.memory === undefined ? {} : { memoryBytes: parseSize('--memory', options.memory) }),
     ...(options.cpus === undefined ? {} : { cpus: parseCount('--cpus', options.cpus, 1, MAX_CPUS) }),
     devices: [
-      ...options.disk.map((text) => deviceRequest('blk', text)),
-      ...options.net.map((text) => deviceRequest('net', text)),
-      ...(options.rng === true ? [deviceRequest('rng', '')] : []),
-      ...(options.balloon === true ? [deviceRequest('balloon', '')] : []),
+      ...deviceRequests({ ...options, vsock: undefined }),
       // Path and CID are this machine's, not the template's.
       ...(options.vsock === undefined ? [] : [vsock()]),
     ],
     channel: true,
   };
-}
-
-function deviceRequest(kind: string, text: string) {
-  const row = deviceKinds[kind];
-  if (row === undefined) throw new TsvmError('TSVM_USAGE', `there is no device kind '${kind}'`);
-  return row.fromCli(text);
 }
 
 function environment(assignments: readonly string[]): Record<string, string> {

@@ -24,7 +24,7 @@ import type {
 import { type BalloonStats, readStats } from '../balloon-stats.js';
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
 import type { BalloonControl, BalloonHost } from '../host.js';
-import { checkRequestConfig } from '../request-config.js';
+import { plainKind } from '../plain-kind.js';
 
 const DEVICE_ID = 5;
 const QUEUE_SIZE = 128;
@@ -350,16 +350,11 @@ export function balloon(): DeviceRequest {
   };
 }
 
-export const balloonKind: DeviceKind = {
-  summary: 'memory that the guest does not use goes back to the host',
-  guestKconfig: 'CONFIG_VIRTIO_BALLOON',
-  cliArgument: '',
-  fromCli(text) {
-    if (text !== '') throw new TsvmError('TSVM_USAGE', `--balloon takes no argument, not '${text}'`);
-    return balloon();
+export const balloonKind: DeviceKind = plainKind(
+  'balloon',
+  {
+    summary: 'memory that the guest does not use goes back to the host',
+    guestKconfig: 'CONFIG_VIRTIO_BALLOON',
   },
-  fromConfig(config) {
-    checkRequestConfig('balloon', config, {});
-    return balloon();
-  },
-};
+  balloon,
+);

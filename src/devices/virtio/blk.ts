@@ -126,6 +126,7 @@ export class Blk implements VirtioDevice {
   readonly #id: Uint8Array;
   readonly #defer: (task: () => void) => void;
   readonly #sectorCount: number;
+  readonly #clock: Clock;
   readonly #limiter: RateLimiter | undefined;
   #context: VirtioContext | undefined;
   #draining = false;
@@ -140,7 +141,8 @@ export class Blk implements VirtioDevice {
     this.#backend = backend;
     this.#id = new TextEncoder().encode(options.id ?? '').subarray(0, ID_BYTES);
     this.#defer = options.defer ?? ((task) => void setImmediate(task));
-    this.#limiter = newLimiter(options.limit, options.clock ?? systemClock, () => this.#pump());
+    this.#clock = options.clock ?? systemClock;
+    this.#limiter = newLimiter(options.limit, this.#clock, () => this.#pump());
     this.#sectorCount = Math.floor(backend.sizeBytes / SECTOR_BYTES);
     this.features =
       VIRTIO_BLK_F_SEG_MAX |
@@ -197,10 +199,10 @@ export class Blk implements VirtioDevice {
       return;
     }
     const epoch = this.#epoch;
-    const startMs = performance.now();
+    const startMs = this.#clock.nowMs();
     this.#inFlight++;
     const finish = (status: number): void => {
-      this.durations.request.record(performance.now() - startMs);
+      this.durations.request.record(this.#clock.nowMs() - startMs);
       this.#finish(queue, chain, status, job.written, epoch);
     };
     job.run().then(finish, (error: unknown) => finish(statusOf(error)));
@@ -464,6 +466,8 @@ export function blk(config: BlkConfig): DeviceRequest {
 export const blkKind: DeviceKind = {
   summary: 'a disk (vda, vdb, ...) over a raw image file',
   guestKconfig: 'CONFIG_VIRTIO_BLK',
+  cliFlag: 'disk',
+  cliRepeatable: true,
   cliArgument: BLK_ARGUMENT,
   fromCli: (text) => blk(parseBlk(text)),
   fromConfig: (config) => blk(checkBlkConfig(config)),

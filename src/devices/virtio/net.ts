@@ -278,12 +278,12 @@ export class Net implements VirtioDevice, NetClient {
     this.#context?.configChanged();
   }
 
-  /** Frames that come until there is a driver again are dropped: nobody waits for a guest that reboots. */
   #stopLimits(): void {
     this.#sending?.stop();
     this.#receiving?.stop();
   }
 
+  /** Frames that come until there is a driver again are dropped: nobody waits for a guest that reboots. */
   reset(): void {
     this.#context = undefined;
     this.#stopLimits();
@@ -380,6 +380,8 @@ export function netAt(hub: NetHub, config: Pick<NetConfig, 'mac' | 'mtu'> = {}):
 export const netKind: DeviceKind = {
   summary: 'a network card (eth0, ...): user (passt, no privileges) or tap',
   guestKconfig: 'CONFIG_VIRTIO_NET',
+  cliFlag: 'net',
+  cliRepeatable: true,
   cliArgument: NET_ARGUMENT,
   fromCli: (text) => net(parseNet(text)),
   fromConfig: (config) => net(checkNetConfig(config)),

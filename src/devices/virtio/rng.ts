@@ -3,13 +3,11 @@
  *
  * @spec virtio-1.3 5.4  Entropy device  #yes
  */
-
-import { TsvmError } from '../../errors.js';
 import { checkStateVersion } from '../../util/state.js';
 import type { DeviceState, VirtioDevice, Virtqueue } from '../../virtio/device.js';
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
 import type { Host } from '../host.js';
-import { checkRequestConfig } from '../request-config.js';
+import { plainKind } from '../plain-kind.js';
 
 const DEVICE_ID = 4;
 const QUEUE_SIZE = 64;
@@ -54,16 +52,8 @@ export function rng(): DeviceRequest {
   return { kind: 'rng', config: {}, open: async (host) => new Rng(host) };
 }
 
-export const rngKind: DeviceKind = {
-  summary: "random bytes for the guest's entropy pool",
-  guestKconfig: 'CONFIG_HW_RANDOM_VIRTIO',
-  cliArgument: '',
-  fromCli(text) {
-    if (text !== '') throw new TsvmError('TSVM_USAGE', `--rng takes no argument, not '${text}'`);
-    return rng();
-  },
-  fromConfig(config) {
-    checkRequestConfig('rng', config, {});
-    return rng();
-  },
-};
+export const rngKind: DeviceKind = plainKind(
+  'rng',
+  { summary: "random bytes for the guest's entropy pool", guestKconfig: 'CONFIG_HW_RANDOM_VIRTIO' },
+  rng,
+);

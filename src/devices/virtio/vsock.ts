@@ -434,6 +434,7 @@ export const vsockKind: DeviceKind = {
   summary:
     'sockets to the guest (AF_VSOCK there): Unix sockets at PATH, and PATH_PORT for those that it connects to',
   guestKconfig: 'CONFIG_VIRTIO_VSOCKETS',
+  cliFlag: 'vsock',
   cliArgument: 'PATH[,cid=N]',
   fromCli: (text) => vsock(parseVsock(text)),
   fromConfig: (config) => vsock(checkVsockConfig(config)),

@@ -147,8 +147,9 @@ test.each([
   ['0', undefined],
   ['', undefined],
   ['-1', undefined],
-  ['1.5M', undefined],
-  ['10MB', undefined],
+  ['1.5M', 1.5 * 2 ** 20],
+  ['10MiB', 10 * 2 ** 20],
+  ['10X', undefined],
   ['9999999999G', undefined],
 ])('parseRate(%j)', (text, rate) => {
   expect(parseRate(text)).toBe(rate);

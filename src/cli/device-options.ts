@@ -1,0 +1,29 @@
+/** The options by which devices are asked for: one for each kind that has a flag. */
+import type { Command } from 'commander';
+import { type DeviceRequest, deviceKinds } from '../devices/registry.js';
+
+/** What commander makes of them: a list, a text or a switch for each flag. */
+export type DeviceOptions = Readonly<Record<string, unknown>>;
+
+/** Adds them. */
+export function addDeviceOptions(command: Command): Command {
+  const collect = (value: string, previous: string[]): string[] => [...previous, value];
+  for (const { cliFlag, cliArgument, cliRepeatable, summary } of Object.values(deviceKinds)) {
+    if (cliFlag === undefined) continue;
+    if (cliArgument === '') command.option(`--${cliFlag}`, summary);
+    else if (cliRepeatable === true)
+      command.option(`--${cliFlag} <spec>`, `${summary}; repeatable: ${cliArgument}`, collect, []);
+    else command.option(`--${cliFlag} <spec>`, `${summary}: ${cliArgument}`);
+  }
+  return command;
+}
+
+/** @throws TsvmError `TSVM_USAGE`, naming the part that is wrong. */
+export function deviceRequests(options: DeviceOptions): DeviceRequest[] {
+  return Object.values(deviceKinds).flatMap(({ cliFlag, fromCli }) => {
+    const value = cliFlag === undefined ? undefined : options[cliFlag];
+    if (value === undefined) return [];
+    if (value === true) return [fromCli('')];
+    return [value].flat().map((text) => fromCli(String(text)));
+  });
+}
