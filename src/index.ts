@@ -24,7 +24,7 @@ export type { BusDevice, FastRegister } from './bus/bus-device.js';
 export type { Irq } from './bus/irq.js';
 export type { BalloonStats } from './devices/balloon-stats.js';
 export type { BlkConfig } from './devices/blk-config.js';
-export type { BalloonControl as MachineBalloon } from './devices/host.js';
+export type { BalloonControl as MachineBalloon, DiskControl as MachineDisk } from './devices/host.js';
 export type { NetBackend, NetClient, NetHub, PortForward } from './devices/net-backend.js';
 export type { NetConfig } from './devices/net-options.js';
 export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/registry.js';

@@ -8,6 +8,13 @@ export interface BlkConfig {
   /** A raw image, or a block device. */
   readonly path: string;
   readonly readOnly?: boolean;
+  /**
+   * A file that takes what is written, so that `path` stays as it is and may be the base of many. It is made if it is not there,
+   * and of use only with the base that it was made of.
+   */
+  readonly overlay?: string;
+  /** Queues, 1 to 16; a guest with several vCPUs uses as many as it has of these. Default 1. */
+  readonly queues?: number;
   /** The disk's serial number as the guest sees it. */
   readonly id?: string;
   /** At most so many bytes a second are read and written, together. Default: as fast as it goes. */
@@ -18,8 +25,12 @@ export interface BlkConfig {
 
 /** virtio 1.3, 5.2.6: VIRTIO_BLK_T_GET_ID has room for 20 bytes. */
 export const ID_BYTES = 20;
-export const BLK_ARGUMENT = 'PATH[,ro][,id=NAME][,bps=RATE][,iops=RATE]';
+export const BLK_ARGUMENT = 'PATH[,ro][,overlay=FILE][,id=NAME][,queues=N][,bps=RATE][,iops=RATE]';
 
+const MAX_QUEUES = 16;
+const isQueues = (queues: unknown): queues is number =>
+  Number.isInteger(queues) && (queues as number) >= 1 && (queues as number) <= MAX_QUEUES;
+const isPath = (path: unknown): boolean => typeof path === 'string' && path !== '' && !path.includes('\0');
 const isId = (id: string): boolean => /^[\x21-\x7e]{1,20}$/.test(id);
 
 /** @throws TsvmError `TSVM_USAGE`, naming the part that is wrong. */
@@ -35,7 +46,14 @@ export function parseBlk(text: string): BlkConfig {
     const [key, value] = keyAndValue(option);
     if (option === 'ro') config.readOnly = true;
     else if (key === 'id') config.id = value;
-    else if (key === 'bps' || key === 'iops') {
+    else if (key === 'overlay') {
+      if (value === '') throw wrong(`--disk ${path}: overlay needs a path`, `${path},overlay=mine.overlay`);
+      config.overlay = value;
+    } else if (key === 'queues') {
+      if (!/^\d+$/.test(value) || !isQueues(Number(value)))
+        throw wrong(`--disk ${path}: queues '${value}' is not from 1 to ${MAX_QUEUES}`, `${path},queues=4`);
+      config.queues = Number(value);
+    } else if (key === 'bps' || key === 'iops') {
       const rate = parseRate(value);
       if (rate === undefined)
         throw wrong(`--disk ${path}: ${key} '${value}' is not a number a second`, `${path},bps=10M,iops=500`);
@@ -59,7 +77,9 @@ const RATE = ['a whole number a second', (value: unknown) => value === undefined
 /** A copy of a configuration that comes as data. @throws TsvmError `TSVM_CONFIG`, naming the field. */
 export function checkBlkConfig(config: unknown): BlkConfig {
   return checkRequestConfig<BlkConfig>('blk', config, {
-    path: ['a path', (path) => typeof path === 'string' && path !== '' && !path.includes('\0')],
+    path: ['a path', isPath],
+    overlay: ['a path', (overlay) => overlay === undefined || isPath(overlay)],
+    queues: [`from 1 to ${MAX_QUEUES}`, (queues) => queues === undefined || isQueues(queues)],
     readOnly: ['true or false', (readOnly) => readOnly === undefined || typeof readOnly === 'boolean'],
     id: [
       `1 to ${ID_BYTES} printable ASCII characters`,

@@ -19,7 +19,29 @@ export interface BlockBackend {
   discard?(offset: number, length: number): Promise<void>;
   /** The range reads as zeroes. `mayUnmap`: storage may be given back. */
   writeZeroes?(offset: number, length: number, mayUnmap: boolean): Promise<void>;
+  /** Makes it larger: `sizeBytes` is `bytes` when this resolves. */
+  grow?(bytes: number): Promise<void>;
   close(): Promise<void>;
+}
+
+export interface DiskOptions {
+  readonly readOnly: boolean;
+  /** A file that takes what is written; it is made if it is not there. */
+  readonly overlay?: string | undefined;
+}
+
+/** A disk of a machine. */
+export interface DiskControl {
+  /** Its serial number; empty if it has none. */
+  readonly id: string;
+  readonly readOnly: boolean;
+  readonly sizeBytes: number;
+  /**
+   * Makes the disk larger, and tells the guest. `bytes`: a multiple of 512.
+   *
+   * @throws TsvmError `TSVM_DISK` if it cannot: it is read-only, has an overlay, or there are forks of it; `TSVM_CONFIG` if that is not larger.
+   */
+  grow(bytes: number): Promise<void>;
 }
 
 /** The device's side of a console: where the host puts what was typed. */
@@ -147,7 +169,7 @@ export interface Host {
   /** Fills `target` with bytes from the host's random number generator. */
   fillRandom(target: Uint8Array): void;
   /** @throws TsvmError `TSVM_DISK` or `TSVM_FILE` when it cannot be opened or is in use. */
-  openDisk(path: string, options: { readonly readOnly: boolean }): Promise<BlockBackend>;
+  openDisk(path: string, options: DiskOptions): Promise<BlockBackend>;
   /** The machine's terminal. */
   openConsole(): ConsolePort;
   /** The host's side of a port of this name. @throws TsvmError `TSVM_CONFIG` when nobody has a use for it. */

@@ -3,8 +3,14 @@
 /** What is copied at a time: the unit of a guest's file system and of host memory. */
 export const CLUSTER_BYTES = 4096;
 
-/** A page of the bitmap is 4 KiB, for 128 MiB of disk. */
-const PAGE_CLUSTERS = 32_768;
+/** A page of the bitmap, for 128 MiB of disk. */
+export const PAGE_BYTES = 4096;
+const PAGE_CLUSTERS = PAGE_BYTES * 8;
+
+/** How many pages the bitmap of a whole disk has. */
+export function pagesOf(diskBytes: number): number {
+  return Math.ceil(diskBytes / (PAGE_CLUSTERS * CLUSTER_BYTES));
+}
 
 export class ClusterSet {
   readonly #pages = new Map<number, Uint32Array>();
@@ -27,18 +33,33 @@ export class ClusterSet {
     return true;
   }
 
-  /** Adds every cluster that `range` touches. */
-  addAll(range: ByteRange): void {
+  /** A page of the bitmap: bit `b` of word `w` is cluster `32w + b` of the page. */
+  page(index: number): Uint32Array {
+    let page = this.#pages.get(index);
+    if (page === undefined) {
+      page = new Uint32Array(PAGE_BYTES / 4);
+      this.#pages.set(index, page);
+    }
+    return page;
+  }
+
+  setPage(index: number, words: Uint32Array): void {
+    this.#pages.set(index, words);
+  }
+
+  /** Adds every cluster that `range` touches. Returns the pages where one was missing. */
+  addAll(range: ByteRange): Set<number> {
+    const changed = new Set<number>();
     for (let cluster = firstCluster(range); cluster < endCluster(range); cluster++) {
       const bit = cluster % PAGE_CLUSTERS;
       const index = (cluster - bit) / PAGE_CLUSTERS;
-      let page = this.#pages.get(index);
-      if (page === undefined) {
-        page = new Uint32Array(PAGE_CLUSTERS / 32);
-        this.#pages.set(index, page);
-      }
-      page[bit >>> 5] = (page[bit >>> 5] ?? 0) | (1 << (bit & 31));
+      const page = this.page(index);
+      const word = page[bit >>> 5] ?? 0;
+      if ((word & (1 << (bit & 31))) !== 0) continue;
+      page[bit >>> 5] = word | (1 << (bit & 31));
+      changed.add(index);
     }
+    return changed;
   }
 }
 

@@ -16,17 +16,18 @@
  */
 import assert from 'node:assert';
 import type { BlockBackend } from '../devices/host.js';
+import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
 import { type ByteRange, clusterRuns } from './cluster-set.js';
 import { openDiskFile } from './disk-file.js';
 import type { Layer } from './disk-layer.js';
 import { ForkPoint, SharedDisk } from './fork-point.js';
+import { MemoryStore } from './memory-store.js';
 import { OverlayDisk } from './overlay-disk.js';
 import type { ScratchMaker } from './scratch-file.js';
 import { totalBytes } from './transfer.js';
 
 export class CowDisk implements Required<BlockBackend> {
-  readonly sizeBytes: number;
   readonly readOnly: boolean;
   readonly #maker: ScratchMaker;
   readonly #disk: Layer;
@@ -39,11 +40,14 @@ export class CowDisk implements Required<BlockBackend> {
 
   /** Closes `disk` when it and all its forks are closed. */
   constructor(maker: ScratchMaker, disk: Layer) {
-    this.sizeBytes = disk.sizeBytes;
     this.readOnly = disk.readOnly;
     this.#maker = maker;
     this.#disk = disk;
     this.#shared = new SharedDisk(disk);
+  }
+
+  get sizeBytes(): number {
+    return this.#disk.sizeBytes;
   }
 
   /** Whether the contents are not, or were once not, those of a file: then no file can stand for them. */
@@ -59,7 +63,10 @@ export class CowDisk implements Required<BlockBackend> {
     assert(!this.#closed, 'fork of a closed disk');
     assert(this.#writing === 0, 'fork of a disk that is being written');
     const base = this.#forkPoint();
-    return new CowDisk(this.#maker, new OverlayDisk(this.#maker, base, { readOnly: this.readOnly }));
+    return new CowDisk(
+      this.#maker,
+      new OverlayDisk(new MemoryStore(this.#maker, base.sizeBytes), base, { readOnly: this.readOnly }),
+    );
   }
 
   #forkPoint(): ForkPoint {
@@ -104,6 +111,13 @@ export class CowDisk implements Required<BlockBackend> {
     return this.#keep(this.#latest, range, () => this.#disk.writeZeroes(offset, length, mayUnmap));
   }
 
+  async grow(bytes: number): Promise<void> {
+    if (this.#disk.grow === undefined) throw new TsvmError('TSVM_DISK', 'a disk with an overlay cannot grow');
+    if (this.#latest !== undefined)
+      throw new TsvmError('TSVM_DISK', 'a disk cannot grow while there are forks of it');
+    await this.#disk.grow(bytes);
+  }
+
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
@@ -135,5 +149,8 @@ export class CowDisk implements Required<BlockBackend> {
 /** Opens a disk read-only, with a throw-away layer in memory over it that takes the writes. */
 export async function openOverlayDisk(addon: NativeAddon, path: string): Promise<CowDisk> {
   const file = await openDiskFile(addon, path, { readOnly: true });
-  return new CowDisk(addon, new OverlayDisk(addon, file, { readOnly: false }));
+  return new CowDisk(
+    addon,
+    new OverlayDisk(new MemoryStore(addon, file.sizeBytes), file, { readOnly: false }),
+  );
 }

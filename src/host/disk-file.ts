@@ -74,7 +74,7 @@ async function diskBytes(addon: NativeAddon, file: FileHandle, path: string): Pr
 
 export class DiskFile implements Layer {
   readonly differsFromFile = false;
-  readonly sizeBytes: number;
+  #sizeBytes: number;
   readonly readOnly: boolean;
   readonly #addon: NativeAddon;
   readonly #file: FileHandle;
@@ -82,8 +82,12 @@ export class DiskFile implements Layer {
   constructor(addon: NativeAddon, file: FileHandle, sizeBytes: number, readOnly: boolean) {
     this.#addon = addon;
     this.#file = file;
-    this.sizeBytes = sizeBytes;
+    this.#sizeBytes = sizeBytes;
     this.readOnly = readOnly;
+  }
+
+  get sizeBytes(): number {
+    return this.#sizeBytes;
   }
 
   /** As fstat(2) has them now. */
@@ -137,6 +141,15 @@ export class DiskFile implements Layer {
       if (written === 0) throw new Error('short write');
       done += written;
     }
+  }
+
+  /** A file is made longer; a block device must be so already. */
+  async grow(bytes: number): Promise<void> {
+    const stat = await this.#file.stat();
+    if (!stat.isFile() && this.#addon.blockDeviceBytes(this.#file.fd) < bytes)
+      throw new TsvmError('TSVM_DISK', `the block device is smaller than ${bytes} bytes`);
+    if (stat.isFile() && stat.size < bytes) await this.#file.truncate(bytes);
+    this.#sizeBytes = bytes;
   }
 
   async close(): Promise<void> {

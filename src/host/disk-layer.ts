@@ -1,11 +1,14 @@
 /** What disks are stacked from. */
 import type { BlockBackend } from '../devices/host.js';
 
+/** What can be read and written like a file. */
+export interface Bytes extends Pick<BlockBackend, 'readv' | 'writev' | 'close'> {}
+
 /** A disk to be read. */
 export interface DiskBase extends Pick<BlockBackend, 'sizeBytes' | 'readv' | 'close'> {
   /** Whether there are, or were, contents that are not the file's: then the file cannot stand for the disk. */
   readonly differsFromFile: boolean;
 }
 
-/** A disk that can do everything. */
-export type Layer = Required<BlockBackend> & DiskBase;
+/** A disk that can do everything; but not each can grow. */
+export type Layer = Required<Omit<BlockBackend, 'grow'>> & Pick<BlockBackend, 'grow'> & DiskBase;

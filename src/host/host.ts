@@ -7,10 +7,8 @@ import type { NetBackend, NetPlace } from '../devices/net-backend.js';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
 import { Cleanup } from '../util/cleanup.js';
-import { CowDisk } from './cow-disk.js';
 import type { DiskFacts } from './disk-facts.js';
-import { type DiskFile, openDiskFile } from './disk-file.js';
-import { OverlayDisk } from './overlay-disk.js';
+import { type DiskPlace, factsOf, type OpenDisk, openDisk } from './open-disk.js';
 import { openPasst } from './passt.js';
 import { openTap } from './tap.js';
 import { type MachineVsock, VsockEndpoint } from './vsock-endpoint.js';
@@ -48,22 +46,11 @@ export interface MachineHost extends Omit<Host, 'openBalloon'> {
   close(): Promise<void>;
 }
 
-interface OpenDisk {
-  readonly path: string;
-  readonly file: DiskFile;
-  readonly disk: CowDisk;
-}
-
 /** @param console the machine's terminal, for a device that asks for it. */
 export function createHost(addon: NativeAddon, console: ConsolePort, options: HostOptions = {}): MachineHost {
   const directory = resolve(options.directory ?? '.');
-  const overlay = options.disks === 'overlay';
   const source: DiskSource = {
-    async open(path, { readOnly }) {
-      const file = await openDiskFile(addon, path, { readOnly: readOnly || overlay });
-      const layer = overlay && !readOnly ? new OverlayDisk(addon, file, { readOnly }) : file;
-      return { path, file, disk: new CowDisk(addon, layer) };
-    },
+    open: (place) => openDisk(addon, { ...place, throwAway: options.disks === 'overlay' }),
     async close() {},
   };
   const vsock = { path: options.vsockPath, inherited: false };
@@ -74,15 +61,14 @@ export function createHost(addon: NativeAddon, console: ConsolePort, options: Ho
 
 /** Where a host's disks come from. */
 interface DiskSource {
-  /** @param path absolute */
-  open(path: string, options: { readonly readOnly: boolean }): Promise<OpenDisk>;
+  open(place: Omit<DiskPlace, 'throwAway'>): Promise<OpenDisk>;
   close(): Promise<void>;
 }
 
 /** Hands out `waiting`, in its order. */
 function inheritedDisks(waiting: OpenDisk[]): DiskSource {
   return {
-    async open(path, { readOnly }) {
+    async open({ path, readOnly }) {
       const next = waiting.shift();
       assert(
         next?.path === path && next.disk.readOnly === readOnly,
@@ -121,8 +107,12 @@ function machineHost({ console, directory, source, ports, openNet, vsock }: Host
       throw new TsvmError('TSVM_CONFIG', `port ${name}: nobody on the host's side has a use for it`);
     },
     openNet,
-    async openDisk(path, options) {
-      const open = await source.open(resolve(directory, path), options);
+    async openDisk(path, { readOnly, overlay }) {
+      const open = await source.open({
+        path: resolve(directory, path),
+        readOnly,
+        overlay: overlay && resolve(directory, overlay),
+      });
       opened.push(open);
       return open.disk;
     },
@@ -138,7 +128,7 @@ function machineHost({ console, directory, source, ports, openNet, vsock }: Host
     },
     vsock: () => endpoint,
     async disks() {
-      return await Promise.all(opened.map(factsOf));
+      return (await Promise.all(opened.map(factsOf))).flat();
     },
     fork(forkConsole, forkPorts) {
       const disks = opened.map((open) => ({ ...open, disk: open.disk.fork() }));
@@ -153,22 +143,5 @@ function machineHost({ console, directory, source, ports, openNet, vsock }: Host
       });
     },
     close: () => source.close(),
-  };
-}
-
-async function factsOf({ path, file, disk }: OpenDisk): Promise<DiskFacts> {
-  if (disk.differsFromFile) {
-    throw new TsvmError('TSVM_DISK', `disk ${path}: what this machine wrote is in memory, not in the file`, {
-      hint: 'snapshots of a fork, or of a restored machine, need its disks read-only or not written to',
-    });
-  }
-  if (!disk.readOnly) await disk.flush();
-  const stat = await file.stat();
-  return {
-    path,
-    readOnly: disk.readOnly,
-    sizeBytes: file.sizeBytes,
-    mtimeNs: String(stat.mtimeNs),
-    inode: String(stat.ino),
   };
 }

@@ -1,16 +1,15 @@
-/** A throw-away layer in memory over a disk that does not change. */
+/** A layer that takes the writes, over a disk that does not change. */
 import assert from 'node:assert';
 import {
   type ByteRange,
   CLUSTER_BYTES,
-  ClusterSet,
   clusterRuns,
   innerClusters,
   RangeLock,
   wholeClusters,
 } from './cluster-set.js';
+import type { ClusterStore } from './cluster-store.js';
 import type { DiskBase, Layer } from './disk-layer.js';
-import { ScratchFile, type ScratchMaker } from './scratch-file.js';
 import { BufferCursor, totalBytes } from './transfer.js';
 
 const ZEROES = new Uint8Array(CLUSTER_BYTES);
@@ -19,32 +18,30 @@ export class OverlayDisk implements Layer {
   readonly sizeBytes: number;
   readonly readOnly: boolean;
   readonly #base: DiskBase;
-  readonly #scratch: ScratchFile;
-  /** The clusters whose contents are in the scratch file. They never go back to the base. */
-  readonly #own = new ClusterSet();
+  readonly #store: ClusterStore;
   /** Over clusters that are becoming our own. */
   readonly #lock = new RangeLock();
 
-  /** Closes `base` when it is closed. */
-  constructor(maker: ScratchMaker, base: DiskBase, options: { readonly readOnly: boolean }) {
+  /** Closes both when it is closed. */
+  constructor(store: ClusterStore, base: DiskBase, options: { readonly readOnly: boolean }) {
     this.sizeBytes = base.sizeBytes;
     this.readOnly = options.readOnly;
     this.#base = base;
-    this.#scratch = new ScratchFile(maker, base.sizeBytes);
+    this.#store = store;
   }
 
   get differsFromFile(): boolean {
-    return !this.#own.isEmpty || this.#base.differsFromFile;
+    return (!this.#store.own.isEmpty && !this.#store.isDurable) || this.#base.differsFromFile;
   }
 
   async readv(buffers: readonly Uint8Array[], offset: number): Promise<number> {
-    if (this.#own.isEmpty) return await this.#base.readv(buffers, offset);
+    if (this.#store.own.isEmpty) return await this.#base.readv(buffers, offset);
     const cursor = new BufferCursor(buffers);
     const range = { offset, end: offset + totalBytes(buffers) };
     let done = 0;
-    for (const run of clusterRuns(range, (cluster) => this.#own.has(cluster))) {
+    for (const run of clusterRuns(range, (cluster) => this.#store.own.has(cluster))) {
       const length = run.end - run.offset;
-      const moved = await (run.source ? this.#scratch : this.#base).readv(cursor.take(length), run.offset);
+      const moved = await (run.source ? this.#store : this.#base).readv(cursor.take(length), run.offset);
       done += moved;
       if (moved < length) break;
     }
@@ -54,18 +51,18 @@ export class OverlayDisk implements Layer {
   async writev(buffers: readonly Uint8Array[], offset: number): Promise<number> {
     assert(!this.readOnly);
     const range = { offset, end: offset + totalBytes(buffers) };
-    if (this.#own.hasAll(range)) return await this.#scratch.writev(buffers, offset);
+    if (this.#store.own.hasAll(range)) return await this.#store.writev(buffers, offset);
     const clusters = wholeClusters(range, this.sizeBytes);
     return await this.#lock.run(clusters, async () => {
       const before = await this.#fill({ offset: clusters.offset, end: offset });
       const after = await this.#fill({ offset: range.end, end: clusters.end });
-      const written = await this.#scratch.writev(
+      const written = await this.#store.writev(
         [...before, ...buffers, ...after],
         offset - totalBytes(before),
       );
       if (written < totalBytes(before) + totalBytes(buffers) + totalBytes(after)) return 0;
       // Not before now: until here, reads got what the base has.
-      this.#own.addAll(clusters);
+      this.#store.keep(clusters);
       return range.end - offset;
     });
   }
@@ -73,14 +70,15 @@ export class OverlayDisk implements Layer {
   /** What a write must add at its edge, part of a cluster, so that it makes the whole cluster our own. */
   async #fill(edge: ByteRange): Promise<Uint8Array[]> {
     const length = edge.end - edge.offset;
-    if (length === 0 || this.#own.hasAll(edge)) return [];
+    if (length === 0 || this.#store.own.hasAll(edge)) return [];
     const bytes = new Uint8Array(length);
     if ((await this.#base.readv([bytes], edge.offset)) < length) throw new Error('short read');
     return [bytes];
   }
 
-  /** There is no storage that anything could be flushed to. */
-  async flush(): Promise<void> {}
+  flush(): Promise<void> {
+    return this.#store.flush();
+  }
 
   /** Parts of clusters stay as they are. */
   async discard(offset: number, length: number): Promise<void> {
@@ -88,8 +86,8 @@ export class OverlayDisk implements Layer {
     const clusters = innerClusters({ offset, end: offset + length }, this.sizeBytes);
     if (clusters.offset >= clusters.end) return;
     await this.#lock.run(clusters, async () => {
-      await this.#scratch.punch(clusters.offset, clusters.end - clusters.offset);
-      this.#own.addAll(clusters);
+      await this.#store.punch(clusters.offset, clusters.end - clusters.offset);
+      this.#store.keep(clusters);
     });
   }
 
@@ -115,7 +113,7 @@ export class OverlayDisk implements Layer {
 
   async close(): Promise<void> {
     try {
-      await this.#scratch.close();
+      await this.#store.close();
     } finally {
       await this.#base.close();
     }

@@ -1,6 +1,7 @@
 /** Puts a machine together: the VM, its devices, and the wires between. For boot, restore and fork alike. */
 import type { BalloonControl, Host, PortHost } from '../devices/host.js';
 import type { DeviceRequest } from '../devices/registry.js';
+import { Blk } from '../devices/virtio/blk.js';
 import { virtioConsole } from '../devices/virtio/console.js';
 import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';
@@ -65,7 +66,8 @@ export async function assemble(
   const platform = new Platform({ config, memory, wiring, devices, terminal, events });
   cleanup.defer(() => platform.pause());
   wiring.connect();
-  return { ...pieces, memory, platform, channel, balloon };
+  const disks = devices.filter((device) => device instanceof Blk);
+  return { ...pieces, memory, platform, channel, balloon, disks };
 }
 
 /** The first device, so that the guest's init finds the channel at /dev/vport0p*. */

@@ -1,6 +1,6 @@
 /** One machine on KVM: its vCPUs' comings and goings, its events, its end. */
 import assert from 'node:assert';
-import type { BalloonControl } from '../devices/host.js';
+import type { BalloonControl, DiskControl } from '../devices/host.js';
 import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';
 import type { MachineVsock } from '../host/vsock-endpoint.js';
@@ -42,6 +42,7 @@ export interface Parts {
   readonly platform: Platform;
   readonly channel: MachineChannel | undefined;
   readonly balloon: BalloonControl | undefined;
+  readonly disks: readonly DiskControl[];
   readonly host: MachineHost;
   readonly cmdline: string;
   /** The snapshot that it was restored from, whose memory file lies under its memory. */
@@ -165,6 +166,10 @@ export class KvmMachine implements Machine {
 
   get channel(): MachineChannel | undefined {
     return this.#parts?.channel;
+  }
+
+  get disks(): readonly DiskControl[] {
+    return this.#parts?.disks ?? [];
   }
 
   get balloon(): BalloonControl | undefined {

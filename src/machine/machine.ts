@@ -1,5 +1,5 @@
 /** A virtual machine as an object: what can be asked of it, what it tells, how it ends. */
-import type { BalloonControl as MachineBalloon } from '../devices/host.js';
+import type { BalloonControl as MachineBalloon, DiskControl as MachineDisk } from '../devices/host.js';
 import type { MachineVsock } from '../host/vsock-endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
 import type { GuestChannel } from './channel.js';
@@ -67,6 +67,8 @@ export interface Machine extends AsyncDisposable {
   readonly console: MachineConsole;
   /** Absent unless the configuration has `channel: true`. */
   readonly channel: GuestChannel | undefined;
+  /** In the order in which they were asked for: the guest's vda, vdb, ... */
+  readonly disks: readonly MachineDisk[];
   /** Absent unless the machine has the device `balloon()`. */
   readonly balloon: MachineBalloon | undefined;
   /** Absent unless the machine has the device `vsock()`. */

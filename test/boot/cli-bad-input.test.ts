@@ -271,6 +271,16 @@ describe('a disk that', () => {
     ['is empty', disk(file('disk-empty', '')), /shorter than a sector: 0 bytes/],
     ['has no path', disk(',ro'), /--disk needs a path/],
     ['has an unknown option', disk(`${image},rw`), /unknown option 'rw'/, /PATH/],
+    ['has no queue', disk(`${image},queues=0`), /queues '0' is not from 1 to 16/, /queues=4/],
+    ['has no overlay', disk(`${image},overlay=`), /overlay needs a path/, /overlay=mine/],
+    ['has a disk for an overlay', disk(`${image},overlay=${good}`), /is not an overlay/, /not there yet/],
+    [
+      'has an overlay nowhere',
+      disk(`${image},overlay=/no/such`),
+      /cannot make the overlay .*no such/,
+      /path/,
+    ],
+    ['has a rate of nothing', disk(`${image},bps=0`), /bps '0' is not a number/, /bps=10M/],
     ['is there twice', [...disk(image), '--disk', image], /in use by another machine/, /,ro/],
     [
       'is the fourteenth',

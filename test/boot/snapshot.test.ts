@@ -1,11 +1,12 @@
 /** Linux guests that are saved, restored and forked while they work: clocks, timers, processes, disks. */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { copyFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import {
+  blk,
   createMachine,
   deviceKinds,
   type GuestChannel,
@@ -310,6 +311,40 @@ describe('a guest with a disk', () => {
     for (let i = 1; i <= flushed + 2; i++) expect(later).toContain(` f${i}\n`);
     await expect(restoreMachine(path)).rejects.toMatchObject({ code: 'TSVM_DISK' });
   });
+});
+
+test('a guest keeps what it writes in an overlay, sees a disk grow, and finds both when it is restored', async () => {
+  const [base, overlay, other] = ['base', 'overlay', 'other'].map((name) => join(root, name)) as [
+    string,
+    string,
+    string,
+  ];
+  for (const path of [base, other]) writeFileSync(path, Buffer.alloc(4 * MIB, 'x'));
+  const path = folder();
+  {
+    const devices = [blk({ path: base, overlay, queues: 2 }), blk({ path: other })];
+    const machine = await createMachine({ ...(await guestConfig()), channel: true, devices });
+    const mark = markOf(machine, 'ready');
+    await machine.start();
+    await mark;
+    await using shell = await Shell.in(machine);
+    await shell.run('echo kept | dd of=/dev/vda bs=512 seek=9 conv=notrunc,fsync 2>&-');
+    await expect(machine.disks[0]!.grow(8 * MIB)).rejects.toMatchObject({ code: 'TSVM_DISK' });
+    await machine.disks[1]!.grow(8 * MIB);
+    await shell.run('until [ "$(cat /sys/block/vdb/size)" = 16384 ]; do sleep 0.1; done');
+    await shell.run('echo grown | dd of=/dev/vdb bs=512 seek=16383 conv=notrunc,fsync 2>&-');
+    await machine.snapshot(path);
+  }
+  expect(readFileSync(base).every((byte) => byte === 'x'.charCodeAt(0))).toBe(true);
+  expect(readFileSync(other).subarray(-512, -506).toString()).toBe('grown\n');
+  await using shell = await Shell.restored(path);
+  await shell.run('echo 3 > /proc/sys/vm/drop_caches');
+  expect(await shell.run('dd if=/dev/vda bs=512 skip=8 count=2 2>&- | tail -c 513 | head -c 6')).toBe(
+    'xkept\n',
+  );
+  expect(await shell.run('dd if=/dev/vdb bs=512 skip=16383 2>&- | head -c 6')).toBe('grown\n');
+  await shell.run('echo lost | dd of=/dev/vda bs=512 seek=9 conv=notrunc,fsync 2>&-');
+  expect(readFileSync(overlay).includes('lost')).toBe(false);
 });
 
 // Two interpreted kernels on two cores say nothing but how busy the host is.

@@ -17,6 +17,7 @@ import type { ConsolePort } from '../../src/devices/host.js';
 import { CowDisk, openOverlayDisk } from '../../src/host/cow-disk.js';
 import { openDiskFile } from '../../src/host/disk-file.js';
 import { createHost } from '../../src/host/host.js';
+import { openDisk } from '../../src/host/open-disk.js';
 import { loadAddon } from '../../src/native/binding.js';
 import { batches, DiskTorture, TORTURE_BYTES } from '../support/disk-torture.js';
 
@@ -94,12 +95,20 @@ test('a fork takes memory for what it writes, and gives back what it discards', 
   await disk.close();
 });
 
-test('CowDisk and its forks agree with a model, over the addon', async () => {
+test.each<[string, () => Promise<CowDisk>]>([
+  ['a file', async () => new CowDisk(addon, await openDiskFile(addon, image, RW))],
+  [
+    'an overlay',
+    async () =>
+      (await openDisk(addon, { path: image, overlay: `${image}.mine`, ...RW, throwAway: false })).disk,
+  ],
+])('CowDisk and its forks agree with a model, over %s', async (_, open) => {
   await fc.assert(
     fc.asyncProperty(batches, async (plan) => {
       writeFileSync(image, '');
       truncateSync(image, TORTURE_BYTES);
-      const torture = new DiskTorture(new CowDisk(addon, await openDiskFile(addon, image, RW)));
+      rmSync(`${image}.mine`, { force: true });
+      const torture = new DiskTorture(await open());
       try {
         await torture.run(plan);
       } finally {

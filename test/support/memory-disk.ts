@@ -4,13 +4,14 @@ import type { BlockBackend } from '../../src/devices/host.js';
 export interface MemoryDiskOptions {
   readonly sizeBytes?: number;
   readonly readOnly?: boolean;
-  /** Leave out discard and write-zeroes. */
+  /** Leave out discard, write-zeroes and growing. */
   readonly plain?: boolean;
 }
 
 export class MemoryDisk implements BlockBackend {
-  readonly bytes: Uint8Array;
+  bytes: Uint8Array;
   readonly readOnly: boolean;
+  readonly grow?: NonNullable<BlockBackend['grow']>;
   readonly discard?: NonNullable<BlockBackend['discard']>;
   readonly writeZeroes?: NonNullable<BlockBackend['writeZeroes']>;
   /** Calls so far, as text. */
@@ -28,6 +29,12 @@ export class MemoryDisk implements BlockBackend {
     this.bytes = new Uint8Array(options.sizeBytes ?? 64 * 1024);
     this.readOnly = options.readOnly ?? false;
     if (options.plain !== true) {
+      this.grow = (sizeBytes) =>
+        this.#do(`grow ${sizeBytes}`, () => {
+          const bytes = new Uint8Array(sizeBytes);
+          bytes.set(this.bytes);
+          this.bytes = bytes;
+        });
       this.discard = (offset, length) => this.#do(`discard ${offset}+${length}`, () => {});
       this.writeZeroes = (offset, length, mayUnmap) =>
         this.#do(

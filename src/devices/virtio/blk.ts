@@ -6,7 +6,6 @@
  *
  * @spec virtio-1.3 5.2    Block device                   #yes
  * @spec virtio-1.3 5.2.3  VIRTIO_BLK_F_CONFIG_WCE        #no   the driver's own choice of FLUSH is enough
- * @spec virtio-1.3 5.2.3  VIRTIO_BLK_F_MQ                #no   one JavaScript thread serves all queues anyway
  * @spec virtio-1.3 5.2.3  VIRTIO_BLK_F_SECURE_ERASE      #no
  * @spec virtio-1.3 5.2.3  VIRTIO_BLK_F_ZONED, _LIFETIME  #no
  */
@@ -25,7 +24,7 @@ import type {
 } from '../../virtio/device.js';
 import { BLK_ARGUMENT, type BlkConfig, checkBlkConfig, checkId, ID_BYTES, parseBlk } from '../blk-config.js';
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
-import type { BlockBackend } from '../host.js';
+import type { BlockBackend, DiskControl } from '../host.js';
 import { limitOf, newLimiter, type RateLimit, type RateLimiter } from '../rate-limit.js';
 
 const DEVICE_ID = 2;
@@ -36,6 +35,7 @@ export const VIRTIO_BLK_F_SEG_MAX = 1n << 2n;
 export const VIRTIO_BLK_F_RO = 1n << 5n;
 export const VIRTIO_BLK_F_BLK_SIZE = 1n << 6n;
 export const VIRTIO_BLK_F_FLUSH = 1n << 9n;
+export const VIRTIO_BLK_F_MQ = 1n << 12n;
 export const VIRTIO_BLK_F_DISCARD = 1n << 13n;
 export const VIRTIO_BLK_F_WRITE_ZEROES = 1n << 14n;
 
@@ -62,6 +62,7 @@ const CONFIG_BYTES = 60;
 const CONFIG_CAPACITY = 0;
 const CONFIG_SEG_MAX = 12;
 const CONFIG_BLK_SIZE = 20;
+const CONFIG_NUM_QUEUES = 34;
 const CONFIG_MAX_DISCARD_SECTORS = 36;
 const CONFIG_MAX_DISCARD_SEG = 40;
 const CONFIG_DISCARD_ALIGNMENT = 44;
@@ -69,7 +70,7 @@ const CONFIG_MAX_WRITE_ZEROES_SECTORS = 48;
 const CONFIG_MAX_WRITE_ZEROES_SEG = 52;
 const CONFIG_WRITE_ZEROES_MAY_UNMAP = 56;
 
-/** Requests that the backend has at a time. More would only wait in libuv, where other machines' requests wait too. */
+/** Requests that the backend has at a time, of all queues. More would only wait in libuv, where other machines' requests wait too. */
 const MAX_IN_FLIGHT = 32;
 /** A greater transfer goes to the backend in pieces, so that no guest holds one of libuv's threads for long. */
 const MAX_IO_BYTES = 4 * MIB;
@@ -83,6 +84,8 @@ export interface BlkOptions {
   readonly backend: BlockBackend;
   /** What the guest reads as the disk's serial number; at most 20 bytes of ASCII. */
   readonly id?: string;
+  /** Default: one. */
+  readonly queues?: number;
   /** Runs a task soon, but after the I/O events that are already waiting. Default: setImmediate. */
   readonly defer?: (task: () => void) => void;
   readonly limit?: RateLimit;
@@ -106,11 +109,12 @@ type Job =
   | { readonly run: () => Promise<number>; readonly written: number }
   | { readonly status: number; readonly written: number };
 
-export class Blk implements VirtioDevice {
+export class Blk implements VirtioDevice, DiskControl {
   readonly name = 'blk';
   readonly deviceId = DEVICE_ID;
   readonly features: bigint;
-  readonly queueSizes = [QUEUE_SIZE];
+  readonly id: string;
+  readonly queueSizes: readonly number[];
   readonly config: ConfigSpace;
   readonly counters: BlkCounters = {
     reads: 0,
@@ -123,12 +127,15 @@ export class Blk implements VirtioDevice {
   };
   readonly durations = { request: new DurationHistogram() };
   readonly #backend: BlockBackend;
-  readonly #id: Uint8Array;
+  readonly #serial: Uint8Array;
   readonly #defer: (task: () => void) => void;
-  readonly #sectorCount: number;
+  readonly #configView: DataView;
+  #sectorCount: number;
   readonly #clock: Clock;
   readonly #limiter: RateLimiter | undefined;
   #context: VirtioContext | undefined;
+  /** Whose turn it is. */
+  #turn = 0;
   #draining = false;
   #inFlight = 0;
   #idle: (() => void)[] = [];
@@ -137,9 +144,11 @@ export class Blk implements VirtioDevice {
   #epoch = 0;
 
   constructor(options: BlkOptions) {
-    const { backend } = options;
+    const { backend, id = '', queues = 1 } = options;
     this.#backend = backend;
-    this.#id = new TextEncoder().encode(options.id ?? '').subarray(0, ID_BYTES);
+    this.id = id;
+    this.#serial = new TextEncoder().encode(id).subarray(0, ID_BYTES);
+    this.queueSizes = new Array<number>(queues).fill(QUEUE_SIZE);
     this.#defer = options.defer ?? ((task) => void setImmediate(task));
     this.#clock = options.clock ?? systemClock;
     this.#limiter = newLimiter(options.limit, this.#clock, () => this.#pump());
@@ -148,6 +157,7 @@ export class Blk implements VirtioDevice {
       VIRTIO_BLK_F_SEG_MAX |
       VIRTIO_BLK_F_BLK_SIZE |
       VIRTIO_BLK_F_FLUSH |
+      (queues > 1 ? VIRTIO_BLK_F_MQ : 0n) |
       (backend.readOnly ? VIRTIO_BLK_F_RO : 0n) |
       (backend.discard !== undefined && !backend.readOnly ? VIRTIO_BLK_F_DISCARD : 0n) |
       (backend.writeZeroes !== undefined && !backend.readOnly ? VIRTIO_BLK_F_WRITE_ZEROES : 0n);
@@ -156,6 +166,7 @@ export class Blk implements VirtioDevice {
     view.setBigUint64(CONFIG_CAPACITY, BigInt(this.#sectorCount), true);
     view.setUint32(CONFIG_SEG_MAX, QUEUE_SIZE - 2, true); // header and status take a descriptor each
     view.setUint32(CONFIG_BLK_SIZE, SECTOR_BYTES, true);
+    view.setUint16(CONFIG_NUM_QUEUES, queues, true);
     view.setUint32(CONFIG_MAX_DISCARD_SECTORS, MAX_RANGE_SECTORS, true);
     view.setUint32(CONFIG_MAX_DISCARD_SEG, MAX_RANGES, true);
     view.setUint32(CONFIG_DISCARD_ALIGNMENT, 1, true);
@@ -163,6 +174,29 @@ export class Blk implements VirtioDevice {
     view.setUint32(CONFIG_MAX_WRITE_ZEROES_SEG, MAX_RANGES, true);
     view.setUint8(CONFIG_WRITE_ZEROES_MAY_UNMAP, 1);
     this.config = { bytes };
+    this.#configView = view;
+  }
+
+  get readOnly(): boolean {
+    return this.#backend.readOnly;
+  }
+
+  get sizeBytes(): number {
+    return this.#sectorCount * SECTOR_BYTES;
+  }
+
+  async grow(bytes: number): Promise<void> {
+    if (!Number.isSafeInteger(bytes) || bytes % SECTOR_BYTES !== 0 || bytes <= this.sizeBytes)
+      throw new TsvmError(
+        'TSVM_CONFIG',
+        `disk: ${bytes} bytes are not more than its ${this.sizeBytes}, in sectors of 512`,
+      );
+    if (this.readOnly || this.#backend.grow === undefined)
+      throw new TsvmError('TSVM_DISK', 'a disk that is only read cannot grow');
+    await this.#backend.grow(bytes);
+    this.#sectorCount = bytes / SECTOR_BYTES;
+    this.#configView.setBigUint64(CONFIG_CAPACITY, BigInt(this.#sectorCount), true);
+    this.#context?.configChanged();
   }
 
   activate(context: VirtioContext): void {
@@ -175,14 +209,21 @@ export class Blk implements VirtioDevice {
 
   /** Takes requests as long as the backend may have more of them. */
   #pump(): void {
-    const queue = this.#context?.queues[0];
-    if (queue === undefined) return;
-    while (!this.#draining && this.#inFlight < MAX_IN_FLIGHT && this.#limiter?.open !== false) {
-      const chain = queue.pop();
-      if (chain === undefined) break;
-      this.#start(queue, chain);
+    const queues = this.#context?.queues ?? [];
+    // Each in its turn, so that none starves, until none has anything.
+    for (let empty = 0; empty < queues.length; ) {
+      if (this.#draining || this.#inFlight >= MAX_IN_FLIGHT || this.#limiter?.open === false) break;
+      this.#turn = (this.#turn + 1) % queues.length;
+      const queue = queues[this.#turn];
+      const chain = queue?.pop();
+      if (queue === undefined || chain === undefined) {
+        empty++;
+      } else {
+        empty = 0;
+        this.#start(queue, chain);
+      }
     }
-    queue.signal();
+    for (const queue of queues) queue?.signal();
   }
 
   #start(queue: Virtqueue, chain: Chain): void {
@@ -276,8 +317,8 @@ export class Blk implements VirtioDevice {
       case VIRTIO_BLK_T_GET_ID: {
         // The string is not terminated if it has all 20 bytes (virtio 1.3, 5.2.6).
         const count = Math.min(room, ID_BYTES);
-        writer.write(this.#id.subarray(0, count));
-        writer.fill(count - Math.min(this.#id.length, count), 0);
+        writer.write(this.#serial.subarray(0, count));
+        writer.fill(count - Math.min(this.#serial.length, count), 0);
         return { status: VIRTIO_BLK_S_OK, written: count };
       }
       case VIRTIO_BLK_T_DISCARD:
@@ -445,20 +486,32 @@ function* pieces(views: readonly Uint8Array[]): Generator<{ buffers: Uint8Array[
 /** Asks for a virtio-blk over a raw disk image. */
 export function blk(config: BlkConfig): DeviceRequest {
   checkId(config);
-  const { path, readOnly = false, id } = config;
+  const { path, readOnly = false, id, overlay, queues } = config;
   const limit = limitOf(config);
   return {
     kind: 'blk',
-    config: { path, readOnly, ...(id === undefined ? {} : { id }), ...limit },
+    config: {
+      path,
+      readOnly,
+      ...(id === undefined ? {} : { id }),
+      ...(overlay === undefined ? {} : { overlay }),
+      ...(queues === undefined ? {} : { queues }),
+      ...limit,
+    },
     async open(host) {
-      const backend = await host.openDisk(path, { readOnly });
+      const backend = await host.openDisk(path, { readOnly, overlay });
       if (backend.sizeBytes < SECTOR_BYTES) {
         await backend.close();
         throw new TsvmError('TSVM_DISK', `disk ${path}: ${backend.sizeBytes} bytes is less than a sector`, {
           hint: `make it larger, for example: truncate -s 1G ${path}`,
         });
       }
-      return new Blk({ backend, limit, ...(id === undefined ? {} : { id }) });
+      return new Blk({
+        backend,
+        limit,
+        ...(id === undefined ? {} : { id }),
+        ...(queues === undefined ? {} : { queues }),
+      });
     },
   };
 }

@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
 import type { Host } from '../../../src/devices/host.js';
 import {
   Blk,
@@ -18,6 +18,7 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from '../../../src/devices/virtio/blk.js';
+import { REG } from '../../../src/virtio/transport/mmio.js';
 import { bareHost } from '../../support/bare-host.js';
 import { MemoryDisk, type MemoryDiskOptions, settle } from '../../support/memory-disk.js';
 import {
@@ -440,4 +441,70 @@ test('blk() refuses a disk shorter than a sector, and closes it', async () => {
   const disk = new MemoryDisk({ sizeBytes: 511 });
   await expect(blk({ path: 'tiny.img' }).open(host(disk))).rejects.toMatchObject({ code: 'TSVM_DISK' });
   expect(disk.closed).toBe(true);
+});
+
+describe('Blk with several queues (5.2.4, VIRTIO_BLK_F_MQ)', () => {
+  const several = (disk: MemoryDisk) => {
+    const rig = new Rig(new Blk({ backend: disk, queues: 3 }));
+    const driver = rig.driver.start();
+    return { driver, queues: [0, 1, 2].map((index) => driver.queue(index)) };
+  };
+
+  test('tells how many, and serves each', async () => {
+    const disk = new MemoryDisk();
+    const { driver, queues } = several(disk);
+    expect(driver.config(34, 2)).toBe(3);
+    const requests = queues.map((queue, index) =>
+      queue.add([header(VIRTIO_BLK_T_OUT, index), block(index + 1)], [1]),
+    );
+    for (const queue of queues) queue.kick();
+    await settle();
+    for (const [index, queue] of queues.entries()) {
+      expect(queue.used()).toEqual([{ head: requests[index]?.head, length: 1 }]);
+      expect(disk.bytes[index * 512]).toBe(index + 1);
+    }
+  });
+
+  test('takes from each in turn what the backend may have at a time', async () => {
+    const disk = new MemoryDisk();
+    disk.held = true;
+    const { queues } = several(disk);
+    for (const queue of queues)
+      for (let i = 0; i < 40; i++) queue.add([header(VIRTIO_BLK_T_IN, 0)], [512, 1]);
+    for (const queue of queues) queue.kick();
+    await settle();
+    expect(disk.waiting).toBe(32);
+    await disk.release();
+    await disk.release();
+    const served = queues.map((queue) => queue.used().length);
+    expect(Math.min(...served)).toBeGreaterThan(15);
+  });
+});
+
+describe('Blk.grow()', () => {
+  test('tells the driver, and serves what was added', async () => {
+    const { disk, device, rig, run } = setUp();
+    const before = rig.driver.read(REG.ConfigGeneration);
+    expect(await run(VIRTIO_BLK_T_IN, SECTORS, { writable: [512] })).toMatchObject({
+      status: VIRTIO_BLK_S_IOERR,
+    });
+    await device.grow(2 * SECTORS * 512);
+    expect(rig.driver.read(REG.ConfigGeneration)).not.toBe(before);
+    expect(rig.driver.config(0, 8)).toBe(2 * SECTORS);
+    expect(device.sizeBytes).toBe(disk.sizeBytes);
+    expect(await run(VIRTIO_BLK_T_IN, SECTORS, { writable: [512] })).toMatchObject({
+      status: VIRTIO_BLK_S_OK,
+    });
+  });
+
+  test.each([
+    ['TSVM_CONFIG', 'the same size', SECTORS * 512, {}],
+    ['TSVM_CONFIG', 'less', 512, {}],
+    ['TSVM_CONFIG', 'half a sector more', SECTORS * 512 + 256, {}],
+    ['TSVM_DISK', 'a disk that is only read', SECTORS * 1024, { readOnly: true }],
+  ])('%s for %s', async (code, _, bytes, options) => {
+    const { device } = setUp(options);
+    await expect(device.grow(bytes)).rejects.toMatchObject({ code });
+    expect(device.sizeBytes).toBe(SECTORS * 512);
+  });
 });

@@ -15,6 +15,8 @@ const REQUESTS: Readonly<Record<string, readonly DeviceRequest[]>> = {
     blk({ path: 'a b,c.img' }),
     blk({ path: '/dev/sdx', readOnly: true }),
     blk({ path: 'x', id: 'root-1' }),
+    blk({ path: 'x', overlay: 'y', queues: 16 }),
+    blk({ path: 'x', bytesPerSecond: 1000, opsPerSecond: 5 }),
   ],
   balloon: [balloon()],
   rng: [rng()],

@@ -1,6 +1,7 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { CowDisk } from '../../../src/host/cow-disk.js';
 import type { Layer } from '../../../src/host/disk-layer.js';
+import { MemoryStore } from '../../../src/host/memory-store.js';
 import { OverlayDisk } from '../../../src/host/overlay-disk.js';
 import { MemoryDisk, settle } from '../../support/memory-disk.js';
 import { ScratchAddon } from '../../support/scratch-addon.js';
@@ -395,9 +396,13 @@ describe('CowDisk and failures', () => {
 });
 
 test('OverlayDisk flushes nothing, and closes its base', async () => {
-  const overlay = new OverlayDisk(addon, Object.assign(base, { differsFromFile: false }), {
-    readOnly: false,
-  });
+  const overlay = new OverlayDisk(
+    new MemoryStore(addon, SIZE),
+    Object.assign(base, { differsFromFile: false }),
+    {
+      readOnly: false,
+    },
+  );
   await overlay.writev([sector(3)], 0);
   base.log.length = 0;
   await overlay.flush();
