@@ -3,6 +3,7 @@ import { spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { commandSegment } from '../../src/boot/cpio.js';
+import { ACPI_POWER_PORT } from '../../src/memory/layout.js';
 import { MIB } from '../../src/util/units.js';
 import type { BenchHost } from './benchmark.js';
 import { GUEST_MEMORY_BYTES, guestOf } from './guest.js';
@@ -49,11 +50,16 @@ export const exitAtPort = (port: number): string[] => [
 /** What QEMU exits with when `value` is written to isa-debug-exit. */
 export const qemuStatus = (value: number): number => ((value << 1) | 1) & 0xff;
 
-/** The guest's initramfs, with a command in it. */
-export function initramfsWith(host: BenchHost, directory: string, argv: readonly string[]): string {
+/** The guest's initramfs, or another, with a command in it. */
+export function initramfsWith(
+  host: BenchHost,
+  directory: string,
+  argv: readonly string[],
+  base = guestOf(host).initramfs,
+): string {
   const path = join(directory, 'initramfs-command.cpio');
   const command = commandSegment({ options: ['tty=0', 'env=TERM=linux'], argv });
-  writeFileSync(path, Buffer.concat([readFileSync(guestOf(host).initramfs), command]));
+  writeFileSync(path, Buffer.concat([readFileSync(base), command]));
   return path;
 }
 
@@ -82,4 +88,26 @@ export function timeProcess(
         );
     });
   });
+}
+
+/** Runs `io` in a microvm with `disk`. Returns the seconds that the guest's clock says it took. */
+export async function runIoInQemu(run: {
+  readonly host: BenchHost;
+  readonly scratch: string;
+  /** Has /io. */
+  readonly initrd: string;
+  readonly argv: readonly string[];
+  readonly disk: string;
+}): Promise<number> {
+  const { host, scratch, initrd, argv, disk } = run;
+  const args = qemuArguments(host, initramfsWith(host, scratch, argv, initrd), [
+    ...['-drive', `if=none,id=disk,format=raw,file=${disk}`, '-device', 'virtio-blk-device,drive=disk'],
+    ...exitAtPort(ACPI_POWER_PORT),
+  ]);
+  const child = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  let output = '';
+  for await (const bytes of child.stdout) output += (bytes as Buffer).toString('latin1');
+  const nanoseconds = /<end (\d+)>/.exec(output)?.[1];
+  if (nanoseconds === undefined) throw new Error(`${argv.join(' ')} in QEMU failed:\n${output}`);
+  return Number(nanoseconds) / 1e9;
 }

@@ -1,28 +1,47 @@
-/** Reads through virtio-blk, past the guest's page cache, one request at a time; the host's file is in its page cache. */
+/**
+ * Reads and writes through virtio-blk, past the guest's page cache; the host's file is in its page cache. Beside QEMU's
+ * microvm where that boots: the same kernel, program and file, in turn.
+ */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { deviceKinds } from '../../src/index.js';
+import { blk } from '../../src/index.js';
 import { MIB } from '../../src/util/units.js';
-import { type BenchContext, type Benchmark, type Measurement, needsGuest } from '../lib/benchmark.js';
+import {
+  type BenchContext,
+  type Benchmark,
+  type Measurement,
+  needsGuest,
+  needsQemuBeside,
+} from '../lib/benchmark.js';
 import { guestConfig, initramfsWithIo, runIo } from '../lib/guest.js';
+import { runIoInQemu } from '../lib/qemu.js';
 
 const DISK_BYTES = 64 * MIB;
 
 interface Pattern {
-  readonly name: 'sequential' | 'random';
+  readonly way: 'read' | 'write';
+  readonly order: 'sequential' | 'random';
   readonly blockBytes: number;
-  /** Requests: fewer where each costs the interpreter tens of thousands of instructions. */
-  count(interpreted: boolean): number;
+  /** Requests at a time. */
+  readonly depth: number;
+  readonly count: number;
 }
 
 const PATTERNS: readonly Pattern[] = [
-  { name: 'sequential', blockBytes: MIB, count: (interpreted) => (interpreted ? 8 : 64) },
-  { name: 'random', blockBytes: 4096, count: (interpreted) => (interpreted ? 64 : 2000) },
+  { way: 'read', order: 'random', blockBytes: 4096, depth: 1, count: 2000 },
+  { way: 'read', order: 'random', blockBytes: 4096, depth: 32, count: 8000 },
+  { way: 'write', order: 'random', blockBytes: 4096, depth: 1, count: 2000 },
+  { way: 'write', order: 'random', blockBytes: 4096, depth: 32, count: 8000 },
+  { way: 'read', order: 'sequential', blockBytes: MIB, depth: 1, count: 128 },
+  { way: 'write', order: 'sequential', blockBytes: MIB, depth: 1, count: 128 },
 ];
+
+/** Where each request costs the interpreter tens of thousands of instructions. */
+const INTERPRETED_SHARE = 1 / 32;
 
 export const diskThroughput: Benchmark = {
   name: 'disk-throughput',
-  summary: 'sequential 1 MiB and random 4 KiB reads through virtio-blk',
+  summary: '4 KiB random and 1 MiB sequential reads and writes through virtio-blk, beside QEMU microvm',
   defaultRuns: (host) => (host.profile === 'pvm' ? 2 : 5),
   unfit: needsGuest,
   async run(context) {
@@ -39,28 +58,42 @@ async function measure(
   pattern: Pattern,
   disk: string,
 ): Promise<Measurement[]> {
-  const { name, blockBytes } = pattern;
-  const count = pattern.count(host.profile === 'pvm');
-  const device = deviceKinds['blk']?.fromCli(`${disk},ro`);
-  const config = guestConfig(host, ['/io', 'read', '/dev/vda', name, String(blockBytes), String(count)], {
-    initrd: initramfsWithIo(host, scratch),
-    devices: device === undefined ? [] : [device],
-  });
-  const rate: number[] = [];
-  const latency: number[] = [];
-  const exits: number[] = [];
+  const { way, order, blockBytes, depth } = pattern;
+  const count = Math.ceil(pattern.count * (host.profile === 'pvm' ? INTERPRETED_SHARE : 1));
+  const argv = ['/io', way, '/dev/vda', order, `${blockBytes}`, `${count}`, `${depth}`];
+  const initrd = initramfsWithIo(host, scratch);
+  const config = guestConfig(host, argv, { initrd, devices: [blk({ path: disk })] });
+  const beside = needsQemuBeside(host) === undefined;
   const mib = (count * blockBytes) / MIB;
+  const size = blockBytes === MIB ? '1 MiB' : '4 KiB';
+  const what = `${order} ${way}s of ${size}, ${depth === 1 ? 'one' : depth} at a time`;
+  const samples = {
+    rate: [] as number[],
+    exits: [] as number[],
+    qemu: [] as number[],
+    ratio: [] as number[],
+  };
   for (let i = 0; i < runs; i++) {
     const run = await runIo(config);
-    rate.push(mib / run.seconds);
-    latency.push((run.seconds / count) * 1e6);
-    exits.push(run.exitsToJavaScript / mib);
-    log(`${name}, run ${i + 1} of ${runs}: ${rate.at(-1)?.toFixed(1)} MiB/s`);
+    samples.rate.push(mib / run.seconds);
+    samples.exits.push(run.exitsToJavaScript / mib);
+    let text = `${(mib / run.seconds).toFixed(1)} MiB/s`;
+    if (beside) {
+      const qemuSeconds = await runIoInQemu({ host, scratch, initrd, argv, disk });
+      samples.qemu.push(mib / qemuSeconds);
+      samples.ratio.push(qemuSeconds / run.seconds);
+      text += `, QEMU ${(mib / qemuSeconds).toFixed(1)} MiB/s`;
+    }
+    log(`${what}, run ${i + 1} of ${runs}: ${text}`);
   }
-  const what = `${name} reads of ${blockBytes === MIB ? '1 MiB' : '4 KiB'}`;
   return [
-    { metric: what, unit: 'MiB/s', samples: rate },
-    { metric: `${what}, each`, unit: 'µs', samples: latency },
-    { metric: `${what}, exits to JavaScript`, unit: 'per MiB', samples: exits },
+    { metric: what, unit: 'MiB/s', samples: samples.rate },
+    { metric: `${what}, exits to JavaScript`, unit: 'per MiB', samples: samples.exits },
+    ...(beside
+      ? [
+          { metric: `${what}, QEMU microvm`, unit: 'MiB/s', samples: samples.qemu },
+          { metric: `${what}, tsvm / QEMU`, unit: 'ratio', samples: samples.ratio, target: { atLeast: 1 } },
+        ]
+      : []),
   ];
 }
