@@ -41,8 +41,9 @@ function expectRefusal(result: CliResult, status: number, error: RegExp, hint: R
 
 type Row = readonly [name: string, args: readonly string[], error: RegExp, hint?: RegExp];
 
+/** Several at a time: what a row opens is its own. */
 function refuses(rows: readonly Row[], status = USAGE, options: CliOptions = {}): void {
-  test.for(rows)('%s', async ([, args, error, hint]) => {
+  test.concurrent.for(rows)('%s', async ([, args, error, hint]) => {
     expectRefusal(await tsvm(['boot', '--timeline', timeline, ...args], options), status, error, hint);
   });
 }
@@ -261,7 +262,10 @@ describe('a vsock that', () => {
 
 describe('a disk that', () => {
   const disk = (text: string) => ['--kernel', good, '--memory', '4M', '--disk', text];
-  const image = file('disk', new Uint8Array(1 << 20));
+  const imageOf = (name: string): string => file(`disk-${name}`, new Uint8Array(1 << 20));
+  const image = imageOf('unopened');
+  const twice = imageOf('twice');
+  const shared = imageOf('shared');
   refuses([
     ['does not exist', disk(path('none')), /cannot open disk .*none: no such file/, /check the path/],
     ['is a directory', disk(directory), /cannot open disk .*: it is a directory/],
@@ -273,18 +277,23 @@ describe('a disk that', () => {
     ['has an unknown option', disk(`${image},rw`), /unknown option 'rw'/, /PATH/],
     ['has no queue', disk(`${image},queues=0`), /queues '0' is not from 1 to 16/, /queues=4/],
     ['has no overlay', disk(`${image},overlay=`), /overlay needs a path/, /overlay=mine/],
-    ['has a disk for an overlay', disk(`${image},overlay=${good}`), /is not an overlay/, /not there yet/],
+    [
+      'has a disk for an overlay',
+      disk(`${imageOf('covered')},overlay=${imageOf('wrong')}`),
+      /is not an overlay/,
+      /not there yet/,
+    ],
     [
       'has an overlay nowhere',
-      disk(`${image},overlay=/no/such`),
+      disk(`${imageOf('bare')},overlay=/no/such`),
       /cannot make the overlay .*no such/,
       /path/,
     ],
     ['has a rate of nothing', disk(`${image},bps=0`), /bps '0' is not a number/, /bps=10M/],
-    ['is there twice', [...disk(image), '--disk', image], /in use by another machine/, /,ro/],
+    ['is there twice', [...disk(twice), '--disk', twice], /in use by another machine/, /,ro/],
     [
       'is the fourteenth',
-      Array.from({ length: 14 }, () => disk(`${image},ro`)).flat(),
+      Array.from({ length: 14 }, () => disk(`${shared},ro`)).flat(),
       /more than 13 virtio/,
     ],
   ]);
