@@ -101,6 +101,8 @@ export async function runIoInQemu(run: {
 }): Promise<number> {
   const { host, scratch, initrd, argv, disk } = run;
   const args = qemuArguments(host, initramfsWith(host, scratch, argv, initrd), [
+    // With devices, the guest must be told where they are.
+    ...['-machine', 'auto-kernel-cmdline=on'],
     ...['-drive', `if=none,id=disk,format=raw,file=${disk}`, '-device', 'virtio-blk-device,drive=disk'],
     ...exitAtPort(ACPI_POWER_PORT),
   ]);

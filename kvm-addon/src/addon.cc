@@ -2,6 +2,7 @@
 #include <napi.h>
 
 #include "addon_data.h"
+#include "disk_io.h"
 #include "event_fd.h"
 #include "host_files.h"
 #include "kvm.h"
@@ -21,11 +22,13 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   data->memory = Napi::Persistent(Memory::Define(env));
   data->event_fd = Napi::Persistent(EventFd::Define(env));
   data->tap = Napi::Persistent(Tap::Define(env));
+  data->disk_io = Napi::Persistent(DiskIo::Define(env));
 
   exports.Set("openKvm", Napi::Function::New<Kvm::Open>(env, "openKvm"));
   exports.Set("createMemory", Napi::Function::New<Memory::Create>(env, "createMemory"));
   exports.Set("createEventFd", Napi::Function::New<EventFd::Create>(env, "createEventFd"));
   exports.Set("openTap", Napi::Function::New<Tap::Open>(env, "openTap"));
+  exports.Set("openDiskIo", Napi::Function::New<DiskIo::Open>(env, "openDiskIo"));
   exports.Set("flock", Napi::Function::New<Flock>(env, "flock"));
   exports.Set("fallocate", Napi::Function::New<Fallocate>(env, "fallocate"));
   exports.Set("memfd", Napi::Function::New<Memfd>(env, "memfd"));

@@ -15,6 +15,7 @@ struct AddonData {
   Napi::FunctionReference memory;
   Napi::FunctionReference event_fd;
   Napi::FunctionReference tap;
+  Napi::FunctionReference disk_io;
 
   static AddonData& Of(Napi::Env env) { return *env.GetInstanceData<AddonData>(); }
 };

@@ -3,6 +3,7 @@ import type { BigIntStats } from 'node:fs';
 import { constants, type FileHandle, open } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
+import { DiskIo } from './disk-io.js';
 import type { Layer } from './disk-layer.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from './fallocate.js';
 import { describeFileError } from './files.js';
@@ -78,10 +79,12 @@ export class DiskFile implements Layer {
   readonly readOnly: boolean;
   readonly #addon: NativeAddon;
   readonly #file: FileHandle;
+  readonly #io: DiskIo;
 
   constructor(addon: NativeAddon, file: FileHandle, sizeBytes: number, readOnly: boolean) {
     this.#addon = addon;
     this.#file = file;
+    this.#io = new DiskIo(addon, file.fd);
     this.#sizeBytes = sizeBytes;
     this.readOnly = readOnly;
   }
@@ -96,29 +99,21 @@ export class DiskFile implements Layer {
   }
 
   async readv(buffers: readonly Uint8Array[], offset: number): Promise<number> {
-    return await wholeTransfer(
-      buffers,
-      offset,
-      async (rest, at) => (await this.#file.readv(rest, at)).bytesRead,
-    );
+    return await wholeTransfer(buffers, offset, (rest, at) => this.#io.readv(rest, at));
   }
 
   async writev(buffers: readonly Uint8Array[], offset: number): Promise<number> {
-    return await wholeTransfer(
-      buffers,
-      offset,
-      async (rest, at) => (await this.#file.writev(rest, at)).bytesWritten,
-    );
+    return await wholeTransfer(buffers, offset, (rest, at) => this.#io.writev(rest, at));
   }
 
   /** fdatasync(2): data, and the metadata that is needed to read it back. */
   async flush(): Promise<void> {
-    await this.#file.datasync();
+    await this.#io.datasync();
   }
 
   async discard(offset: number, length: number): Promise<void> {
     try {
-      await this.#addon.fallocate(this.#file.fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
+      await this.#io.fallocate(FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, length);
     } catch (error) {
       if (!isUnsupported(error)) throw error;
       // A discard is a hint: a file system without holes keeps the data.
@@ -130,7 +125,7 @@ export class DiskFile implements Layer {
       ? FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
       : FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE;
     try {
-      await this.#addon.fallocate(this.#file.fd, mode, offset, length);
+      await this.#io.fallocate(mode, offset, length);
       return;
     } catch (error) {
       if (!isUnsupported(error)) throw error;
@@ -157,6 +152,7 @@ export class DiskFile implements Layer {
       // The guest may have turned off without a flush; what it wrote is not lost to a crash of the host soon after.
       if (!this.readOnly) await this.flush();
     } finally {
+      this.#io.close();
       await this.#file.close();
     }
   }

@@ -219,12 +219,30 @@ export interface NativeVcpu {
   close(): void;
 }
 
+/** System calls on an open file, on threads of its own. Each ends with a call of `onDone`, in which several may share. */
+export interface NativeDiskIo {
+  /** What is in the page cache, on this thread: the bytes read, or -EAGAIN, -EOPNOTSUPP where that cannot be, or another errno negated. */
+  tryRead(buffers: readonly Uint8Array[], offset: number): number;
+  /** @param buffers must stay alive, and where they are, until it is done. */
+  submit(id: number, call: 'read' | 'write', buffers: readonly Uint8Array[], offset: number): void;
+  submit(id: number, call: 'sync'): void;
+  submit(id: number, call: 'allocate', mode: number, offset: number, length: number): void;
+  /** Waits for what has begun; nothing is told any more. The file stays open. */
+  close(): void;
+}
+
 export interface NativeAddon {
   openKvm(path: string): NativeKvm;
   createMemory(sizeBytes: number, name: string): NativeMemory;
   createEventFd(): NativeEventFd;
   /** SIOCGIFMTU, then TUNSETIFF: ENODEV if there is no such interface, EBUSY if somebody has it, EINVAL if it is no TAP. */
   openTap(name: string): NativeTap;
+  /**
+   * At most `threads` (255) at a time, which are made when they are needed and end soon after.
+   *
+   * @param onDone takes pairs: an id, and what its call returned or its errno negated.
+   */
+  openDiskIo(fd: number, threads: number, onDone: (results: Float64Array) => void): NativeDiskIo;
   /** flock(2) with LOCK_NB on an open file: 'shared' or 'exclusive'. False if somebody else holds it. */
   flock(fd: number, mode: 'shared' | 'exclusive'): boolean;
   /** fallocate(2). Modes: FALLOC_FL_KEEP_SIZE 1, FALLOC_FL_PUNCH_HOLE 2, FALLOC_FL_ZERO_RANGE 16. Off the JavaScript thread. */

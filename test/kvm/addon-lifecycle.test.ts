@@ -269,6 +269,7 @@ test('loadAddon() gives the same addon again', () => {
     'fallocate',
     'flock',
     'memfd',
+    'openDiskIo',
     'openKvm',
     'openTap',
   ]);

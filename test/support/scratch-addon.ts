@@ -1,13 +1,27 @@
 /** The addon's part of disks, without the addon: unlinked temporary files for memfds. */
-import { mkdtempSync, openSync, readdirSync, readlinkSync, rmSync, unlinkSync, write } from 'node:fs';
-import { tmpdir } from 'node:os';
+import {
+  fdatasync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  readlinkSync,
+  readv,
+  rmSync,
+  unlinkSync,
+  write,
+  writev,
+} from 'node:fs';
+import { constants, tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { promisify } from 'node:util';
-import type { NativeAddon } from '../../src/native/binding.js';
+import type { NativeAddon, NativeDiskIo } from '../../src/native/binding.js';
 
 const writeFd = promisify(write);
 
-export type DiskAddon = Pick<NativeAddon, 'memfd' | 'fallocate' | 'flock' | 'blockDeviceBytes'>;
+export type DiskAddon = Pick<
+  NativeAddon,
+  'memfd' | 'fallocate' | 'flock' | 'blockDeviceBytes' | 'openDiskIo'
+>;
 
 export class ScratchAddon implements DiskAddon {
   /** For disk images too. */
@@ -26,6 +40,22 @@ export class ScratchAddon implements DiskAddon {
 
   async fallocate(fd: number, _mode: number, offset: number, length: number): Promise<void> {
     await writeFd(fd, new Uint8Array(length), 0, length, offset);
+  }
+
+  openDiskIo(fd: number, _threads: number, onDone: (results: Float64Array) => void): NativeDiskIo {
+    const done = (id: number) => (error: NodeJS.ErrnoException | null, count?: number) =>
+      onDone(Float64Array.of(id, error === null ? (count ?? 0) : (error.errno ?? -5)));
+    return {
+      tryRead: () => -constants.errno.EOPNOTSUPP,
+      submit: (id: number, call: string, ...rest: unknown[]) => {
+        const [first, offset, length] = rest as [never, number, number];
+        if (call === 'read') readv(fd, first, offset, done(id));
+        else if (call === 'write') writev(fd, first, offset, done(id));
+        else if (call === 'sync') fdatasync(fd, done(id));
+        else write(fd, new Uint8Array(length), 0, length, offset, done(id));
+      },
+      close: () => {},
+    };
   }
 
   flock(): boolean {

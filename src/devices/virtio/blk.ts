@@ -70,9 +70,9 @@ const CONFIG_MAX_WRITE_ZEROES_SECTORS = 48;
 const CONFIG_MAX_WRITE_ZEROES_SEG = 52;
 const CONFIG_WRITE_ZEROES_MAY_UNMAP = 56;
 
-/** Requests that the backend has at a time, of all queues. More would only wait in libuv, where other machines' requests wait too. */
+/** Requests that the backend has at a time, of all queues. More would only wait there. */
 const MAX_IN_FLIGHT = 32;
-/** A greater transfer goes to the backend in pieces, so that no guest holds one of libuv's threads for long. */
+/** A greater transfer goes to the backend in pieces, so that no guest holds one of the disk's threads for long. */
 const MAX_IO_BYTES = 4 * MIB;
 /** Buffers in one call of the backend: IOV_MAX. */
 const MAX_IO_BUFFERS = 1024;
