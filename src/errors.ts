@@ -27,6 +27,7 @@ export type TsvmErrorCode =
   | 'TSVM_TEMPLATE'
   | 'TSVM_VSOCK'
   | 'TSVM_BALLOON'
+  | 'TSVM_SHARE'
   | 'TSVM_GUEST_BUILD';
 
 /** A failure that the operator can act on: what happened, to what, and what to do about it. */

@@ -24,12 +24,25 @@ export type { BusDevice, FastRegister } from './bus/bus-device.js';
 export type { Irq } from './bus/irq.js';
 export type { BalloonStats } from './devices/balloon-stats.js';
 export type { BlkConfig } from './devices/blk-config.js';
+export {
+  type AttributeChanges,
+  type DirectoryEntry,
+  type FileAttributes,
+  type FileEntry,
+  type FileOwner,
+  type FileSystem,
+  type FileSystemFacts,
+  fileError,
+} from './devices/fuse/file-system.js';
+export { MemoryFileSystem } from './devices/fuse/memory-file-system.js';
 export type { BalloonControl as MachineBalloon, DiskControl as MachineDisk } from './devices/host.js';
 export type { NetBackend, NetClient, NetHub, PortForward } from './devices/net-backend.js';
 export type { NetConfig } from './devices/net-options.js';
 export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/registry.js';
+export type { ShareConfig } from './devices/share-config.js';
 export { balloon } from './devices/virtio/balloon.js';
 export { blk } from './devices/virtio/blk.js';
+export { type Share, share } from './devices/virtio/fs.js';
 export { net, netAt } from './devices/virtio/net.js';
 export { rng } from './devices/virtio/rng.js';
 export { vsock } from './devices/virtio/vsock.js';

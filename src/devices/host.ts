@@ -1,5 +1,6 @@
 /** What devices need of the host, as they see it. src/host implements it; tests do too. */
 import type { BalloonStats } from './balloon-stats.js';
+import type { FileSystem } from './fuse/file-system.js';
 import type { NetBackend, NetPlace } from './net-backend.js';
 
 /**
@@ -182,6 +183,8 @@ export interface Host {
   openVsock(path: string | undefined): Promise<VsockHost>;
   /** @throws TsvmError `TSVM_NET` or `TSVM_HOST` when there is no such network, or it is in use. */
   openNet(place: NetPlace): Promise<NetBackend>;
+  /** A folder of the host's. @throws TsvmError `TSVM_SHARE` when it cannot be had. */
+  openShare(path: string): Promise<FileSystem>;
   /** @throws TsvmError `TSVM_CONFIG` when the machine has a balloon already. */
   openBalloon(): BalloonHost;
 }

@@ -3,6 +3,7 @@ import type { DeviceKind } from './device-kind.js';
 import { balloonKind } from './virtio/balloon.js';
 import { blkKind } from './virtio/blk.js';
 import { consoleKind } from './virtio/console.js';
+import { fsKind } from './virtio/fs.js';
 import { netKind } from './virtio/net.js';
 import { rngKind } from './virtio/rng.js';
 import { vsockKind } from './virtio/vsock.js';
@@ -15,5 +16,6 @@ export const deviceKinds: Readonly<Record<string, DeviceKind>> = {
   console: consoleKind,
   vsock: vsockKind,
   net: netKind,
+  fs: fsKind,
   balloon: balloonKind,
 };

@@ -10,6 +10,7 @@ import { Cleanup } from '../util/cleanup.js';
 import type { DiskFacts } from './disk-facts.js';
 import { type DiskPlace, factsOf, type OpenDisk, openDisk } from './open-disk.js';
 import { openPasst } from './passt.js';
+import { openSharedFolder, type SharedFolder } from './shared-folder.js';
 import { openTap } from './tap.js';
 import { type MachineVsock, VsockEndpoint } from './vsock-endpoint.js';
 
@@ -56,7 +57,8 @@ export function createHost(addon: NativeAddon, console: ConsolePort, options: Ho
   const vsock = { path: options.vsockPath, inherited: false };
   const openNet = async (place: NetPlace): Promise<NetBackend> =>
     place.kind === 'tap' ? openTap(addon, place.name) : await openPasst(place);
-  return machineHost({ console, directory, source, ports: options.ports, openNet, vsock });
+  const openShare = (path: string): Promise<SharedFolder> => openSharedFolder(addon, path);
+  return machineHost({ console, directory, source, ports: options.ports, openNet, openShare, vsock });
 }
 
 /** Where a host's disks come from. */
@@ -92,9 +94,18 @@ interface HostParts {
   /** `inherited`: another machine, of which this one is a fork, listens at the path. */
   readonly vsock: { readonly path: string | undefined; readonly inherited: boolean };
   readonly openNet: Host['openNet'];
+  readonly openShare: Host['openShare'];
 }
 
-function machineHost({ console, directory, source, ports, openNet, vsock }: HostParts): MachineHost {
+function machineHost({
+  console,
+  directory,
+  source,
+  ports,
+  openNet,
+  openShare,
+  vsock,
+}: HostParts): MachineHost {
   const opened: OpenDisk[] = [];
   let endpoint: VsockEndpoint | undefined;
   return {
@@ -107,6 +118,7 @@ function machineHost({ console, directory, source, ports, openNet, vsock }: Host
       throw new TsvmError('TSVM_CONFIG', `port ${name}: nobody on the host's side has a use for it`);
     },
     openNet,
+    openShare: (path) => openShare(resolve(directory, path)),
     async openDisk(path, { readOnly, overlay }) {
       const open = await source.open({
         path: resolve(directory, path),
@@ -138,6 +150,7 @@ function machineHost({ console, directory, source, ports, openNet, vsock }: Host
         source: inheritedDisks(disks),
         ports: forkPorts,
         vsock: { path: endpoint?.path, inherited: true },
+        openShare,
         // The host's ports stay with the machine that has them.
         openNet: (place) => openNet(place.kind === 'user' ? { ...place, forwards: [] } : place),
       });

@@ -12,6 +12,7 @@ export function bareHost(parts: Partial<Host>): Host {
     openPort: none,
     openVsock: none,
     openNet: none,
+    openShare: none,
     openBalloon: none,
     ...parts,
   };

@@ -1,5 +1,6 @@
 /** One of every registered device, on hosts that are not there, for tests that run against all of them. */
 
+import { MemoryFileSystem } from '../../src/devices/fuse/memory-file-system.js';
 import type { BalloonControl, ConsoleInput, Host, VsockControl, VsockPeer } from '../../src/devices/host.js';
 import { deviceKinds } from '../../src/devices/registry.js';
 import type { VirtioDevice } from '../../src/virtio/device.js';
@@ -21,6 +22,7 @@ const ARGUMENTS: Readonly<Record<string, string>> = {
   net: 'user',
   vsock: 'vm.sock,cid=9',
   balloon: '',
+  fs: '/zoo:zoo',
 };
 
 const IDLE_PEER: VsockPeer = {
@@ -52,6 +54,7 @@ export async function makeSpecimen(kind: string): Promise<Specimen> {
       },
     }),
     openNet: async () => cable,
+    openShare: async () => new MemoryFileSystem({ 'a/b': 'c' }),
     openBalloon: () => ({
       attach: (control) => {
         balloon = control;

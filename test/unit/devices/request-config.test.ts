@@ -4,6 +4,7 @@ import { deviceKinds } from '../../../src/devices/registry.js';
 import { balloon } from '../../../src/devices/virtio/balloon.js';
 import { blk } from '../../../src/devices/virtio/blk.js';
 import { virtioConsole } from '../../../src/devices/virtio/console.js';
+import { share } from '../../../src/devices/virtio/fs.js';
 import { net } from '../../../src/devices/virtio/net.js';
 import { rng } from '../../../src/devices/virtio/rng.js';
 import { vsock } from '../../../src/devices/virtio/vsock.js';
@@ -19,6 +20,7 @@ const REQUESTS: Readonly<Record<string, readonly DeviceRequest[]>> = {
     blk({ path: 'x', bytesPerSecond: 1000, opsPerSecond: 5 }),
   ],
   balloon: [balloon()],
+  fs: [share({ path: 'a b', tag: 'src' }), share({ path: '/', tag: 'root', readOnly: true })],
   rng: [rng()],
   console: [virtioConsole()],
   vsock: [vsock(), vsock({ path: '/tmp/vm.sock' }), vsock({ cid: 0xffff_fffe })],

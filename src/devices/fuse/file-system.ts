@@ -1,0 +1,115 @@
+/** A file system as a guest's share is served from it: the host's folder, or one that a library's user writes. */
+
+/** As stat(2) has them. */
+export interface FileAttributes {
+  readonly ino: bigint;
+  readonly sizeBytes: number;
+  /** Of 512 bytes. */
+  readonly blocks: number;
+  /** Type and permissions. */
+  readonly mode: number;
+  readonly nlink: number;
+  readonly uid: number;
+  readonly gid: number;
+  readonly rdev: number;
+  readonly blockBytes: number;
+  /** Nanoseconds since 1970. */
+  readonly atimeNs: bigint;
+  readonly mtimeNs: bigint;
+  readonly ctimeNs: bigint;
+}
+
+/** What chmod(2), chown(2), truncate(2) and utimensat(2) change. */
+export interface AttributeChanges {
+  readonly mode?: number;
+  readonly uid?: number;
+  readonly gid?: number;
+  readonly sizeBytes?: number;
+  readonly atimeNs?: bigint | 'now';
+  readonly mtimeNs?: bigint | 'now';
+}
+
+/** Who makes something: the user of the process in the guest. */
+export interface FileOwner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+export interface FileEntry<Node> {
+  readonly node: Node;
+  readonly attributes: FileAttributes;
+}
+
+export interface DirectoryEntry {
+  readonly name: string;
+  readonly ino: bigint;
+  /** S_IFMT of its mode. */
+  readonly type: number;
+}
+
+/** As statfs(2) has them. */
+export interface FileSystemFacts {
+  readonly blockBytes: number;
+  readonly blocks: number;
+  readonly freeBlocks: number;
+  readonly availableBlocks: number;
+  readonly files: number;
+  readonly freeFiles: number;
+}
+
+/**
+ * Everything is asynchronous, and several calls may be under way at once. What fails rejects with an error that has an errno's
+ * name as its `code`, as Node's have (`ENOENT`); without one, the guest sees EIO.
+ *
+ * `Node` is a file, folder or link, known to the guest by some name or by none any more; the same object each time that the same
+ * one is looked up, as long as it was not forgotten. `File` is one that is open. Names are never empty, `.`, `..`, longer than 255
+ * bytes, or with `/` or NUL in them. Where a method is missing, the guest sees ENOSYS, and does without.
+ */
+export interface FileSystem<Node extends object = object, File extends object = object> {
+  readonly root: Node;
+  lookup(parent: Node, name: string): Promise<FileEntry<Node>>;
+  /** The guest has no use for it any more. It may be looked up again. */
+  forget?(node: Node): void;
+  getattr(node: Node, file: File | undefined): Promise<FileAttributes>;
+  /** All of the changes, in the order of {@link AttributeChanges}. */
+  setattr?(node: Node, changes: AttributeChanges, file: File | undefined): Promise<FileAttributes>;
+  readlink?(node: Node): Promise<string>;
+  /** A regular file. */
+  mknod?(parent: Node, name: string, mode: number, owner: FileOwner): Promise<FileEntry<Node>>;
+  mkdir?(parent: Node, name: string, mode: number, owner: FileOwner): Promise<FileEntry<Node>>;
+  symlink?(parent: Node, name: string, target: string, owner: FileOwner): Promise<FileEntry<Node>>;
+  link?(node: Node, parent: Node, name: string): Promise<FileEntry<Node>>;
+  unlink?(parent: Node, name: string): Promise<void>;
+  rmdir?(parent: Node, name: string): Promise<void>;
+  rename?(parent: Node, name: string, newParent: Node, newName: string): Promise<void>;
+  /** @param flags open(2)'s: O_RDONLY, O_WRONLY or O_RDWR, with O_TRUNC, O_APPEND, O_SYNC, O_DSYNC */
+  open(node: Node, flags: number): Promise<File>;
+  /** Opens it if it is there, unless `flags` has O_EXCL. */
+  create?(
+    parent: Node,
+    name: string,
+    flags: number,
+    mode: number,
+    owner: FileOwner,
+  ): Promise<FileEntry<Node> & { readonly file: File }>;
+  /** Resolves to the bytes read; less than asked for is the end. */
+  read(file: File, buffers: readonly Uint8Array[], offset: number): Promise<number>;
+  write?(file: File, buffers: readonly Uint8Array[], offset: number): Promise<number>;
+  fsync?(file: File, dataOnly: boolean): Promise<void>;
+  /** fallocate(2). */
+  allocate?(file: File, mode: number, offset: number, length: number): Promise<void>;
+  release(file: File): Promise<void>;
+  /** Without `.` and `..`. */
+  readdir(node: Node): Promise<readonly DirectoryEntry[]>;
+  statfs?(): Promise<FileSystemFacts>;
+  /** What {@link recall} needs to find it again, JSON-serialisable; undefined if it cannot be found. */
+  describe?(node: Node): unknown;
+  /** The node of a description, which may be damaged, or somebody's trap. Rejects with ESTALE if it is not there any more. */
+  recall?(description: unknown): Promise<Node>;
+  close?(): Promise<void>;
+}
+
+/** An error that the guest sees as this errno. */
+export function fileError(code: string): Error {
+  return Object.assign(new Error(code), { code });
+}

@@ -1,0 +1,100 @@
+/** What the guest has open: files, and the listings of folders that it reads. */
+import { checkState } from '../../util/state.js';
+import { type DirectoryEntry, type FileSystem, fileError } from './file-system.js';
+import type { NodeTable } from './node-table.js';
+import { O_EXCL, O_TRUNC } from './protocol.js';
+
+/** As many as a guest's processes may have by Linux' usual limits, some times over. */
+const MAX_HANDLES = 1 << 14;
+const ONCE = O_EXCL | O_TRUNC;
+
+interface Handle {
+  readonly nodeId: number;
+  readonly flags: number;
+  /** Undefined: of a folder, or not used since it was restored. */
+  file: object | undefined;
+  /** Of a folder, from the last time it was read from its beginning. */
+  entries: readonly DirectoryEntry[] | undefined;
+}
+
+export type SavedHandle = readonly [id: number, nodeId: number, flags: number];
+
+export class HandleTable {
+  readonly #fileSystem: FileSystem;
+  readonly #nodes: NodeTable;
+  readonly #handles = new Map<number, Handle>();
+  #nextId = 1;
+
+  constructor(fileSystem: FileSystem, nodes: NodeTable) {
+    this.#fileSystem = fileSystem;
+    this.#nodes = nodes;
+  }
+
+  /** Throws ENFILE when there are too many. To be called before anything is opened. */
+  checkRoom(): void {
+    if (this.#handles.size >= MAX_HANDLES) throw fileError('ENFILE');
+  }
+
+  /** @param file undefined for a folder */
+  add(nodeId: number, flags: number, file: object | undefined): number {
+    const id = this.#nextId++;
+    // When it is opened again it must not be emptied.
+    this.#handles.set(id, { nodeId, flags: flags & ~ONCE, file, entries: undefined });
+    return id;
+  }
+
+  /** Rejects with EBADF for one that the guest has not open. */
+  async file(id: number): Promise<object> {
+    const handle = this.#handles.get(id);
+    if (handle === undefined) throw fileError('EBADF');
+    if (handle.file !== undefined) return handle.file;
+    const file = await this.#fileSystem.open(this.#nodes.get(handle.nodeId), handle.flags);
+    if (handle.file === undefined && this.#handles.get(id) === handle) handle.file = file;
+    else await this.#fileSystem.release(file);
+    if (handle.file === undefined) throw fileError('EBADF');
+    return handle.file;
+  }
+
+  /** The listing that the guest reads; `anew` when it begins. */
+  async entries(id: number, anew: boolean): Promise<readonly DirectoryEntry[]> {
+    const handle = this.#handles.get(id);
+    if (handle === undefined) throw fileError('EBADF');
+    if (anew || handle.entries === undefined)
+      handle.entries = await this.#fileSystem.readdir(this.#nodes.get(handle.nodeId));
+    return handle.entries;
+  }
+
+  async release(id: number): Promise<void> {
+    const handle = this.#handles.get(id);
+    this.#handles.delete(id);
+    if (handle?.file !== undefined) await this.#fileSystem.release(handle.file);
+  }
+
+  get isEmpty(): boolean {
+    return this.#handles.size === 0;
+  }
+
+  async clear(): Promise<void> {
+    for (const id of [...this.#handles.keys()]) await this.release(id).catch(() => {});
+  }
+
+  save(): { nextHandle: number; handles: SavedHandle[] } {
+    const handles = [...this.#handles].map(([id, { nodeId, flags }]): SavedHandle => [id, nodeId, flags]);
+    return { nextHandle: this.#nextId, handles };
+  }
+
+  restore({ nextHandle, handles }: { nextHandle?: unknown; handles?: unknown }): void {
+    checkState(Number.isSafeInteger(nextHandle) && (nextHandle as number) > 0, 'fs: the next handle');
+    checkState(Array.isArray(handles) && handles.length <= MAX_HANDLES, 'fs: handles');
+    for (const saved of handles as readonly unknown[]) {
+      checkState(
+        Array.isArray(saved) && saved.length === 3 && saved.every(Number.isSafeInteger),
+        'fs: a handle',
+      );
+      const [id, nodeId, flags] = saved as [number, number, number];
+      checkState(id > 0 && id < (nextHandle as number) && flags >= 0, 'fs: a handle');
+      this.#handles.set(id, { nodeId, flags, file: undefined, entries: undefined });
+    }
+    this.#nextId = nextHandle as number;
+  }
+}

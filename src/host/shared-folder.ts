@@ -1,0 +1,326 @@
+/**
+ * A folder of the host as a file system for a guest, which never gets out of it.
+ *
+ * What the guest knows is held by descriptors opened with O_PATH, and every system call names one descriptor's object
+ * (`/proc/self/fd/N`) or one name in one descriptor's folder (`/proc/self/fd/N/name`). A name has no slash and is not `..`, and the
+ * last component is never followed; so there is no path that a link, or somebody who moves folders meanwhile, could lead
+ * elsewhere.
+ *
+ * Descriptors are few, and files many: those that were not used for long are closed, and opened again by name. What is then found
+ * must be the same by device and inode.
+ */
+import { constants } from 'node:fs';
+import {
+  chmod,
+  chown,
+  type FileHandle,
+  lchown,
+  link,
+  lutimes,
+  mkdir,
+  open,
+  readdir,
+  readlink,
+  rename,
+  rmdir,
+  statfs,
+  symlink,
+  truncate,
+  unlink,
+  utimes,
+} from 'node:fs/promises';
+import {
+  type AttributeChanges,
+  type DirectoryEntry,
+  type FileAttributes,
+  type FileEntry,
+  type FileOwner,
+  type FileSystem,
+  type FileSystemFacts,
+  fileError,
+} from '../devices/fuse/file-system.js';
+import { TsvmError } from '../errors.js';
+import type { NativeAddon } from '../native/binding.js';
+import { describeFileError } from './files.js';
+import { type FolderNode, type FolderNodes, newFolderNodes, O_PATH } from './folder-nodes.js';
+
+const { O_NOFOLLOW, O_NONBLOCK, O_CREAT, O_EXCL, O_DIRECTORY } = constants;
+const PERMISSIONS = 0o777;
+const STICKY = 0o1000;
+
+/** @throws TsvmError `TSVM_SHARE`, naming the path. */
+export async function openSharedFolder(
+  addon: Pick<NativeAddon, 'fallocate'>,
+  path: string,
+): Promise<SharedFolder> {
+  const failed = (what: string, hint: string, cause?: unknown): TsvmError =>
+    new TsvmError('TSVM_SHARE', `share ${path}: ${what}`, { hint, cause });
+  let root: FileHandle;
+  try {
+    root = await open(path, O_PATH | O_DIRECTORY);
+  } catch (cause) {
+    throw failed(
+      describeFileError(cause),
+      'give the path of a folder, and the name the guest mounts it by',
+      cause,
+    );
+  }
+  try {
+    await readdir(`/proc/self/fd/${root.fd}`);
+  } catch (cause) {
+    await root.close();
+    throw failed(describeFileError(cause), 'check its permissions, and that /proc is mounted', cause);
+  }
+  return new SharedFolder(addon, await newFolderNodes(root));
+}
+
+export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>> {
+  readonly #addon: Pick<NativeAddon, 'fallocate'>;
+  readonly #nodes: FolderNodes;
+  /** Root gives what is made to the guest's user; anybody else has it. */
+  readonly #givesAway = process.geteuid?.() === 0;
+
+  constructor(addon: Pick<NativeAddon, 'fallocate'>, nodes: FolderNodes) {
+    this.#addon = addon;
+    this.#nodes = nodes;
+  }
+
+  get root(): FolderNode {
+    return this.#nodes.root;
+  }
+
+  lookup(parent: FolderNode, name: string): Promise<FileEntry<FolderNode>> {
+    return this.#nodes.lookup(parent, name);
+  }
+
+  forget(node: FolderNode): void {
+    this.#nodes.forget(node);
+  }
+
+  async getattr(node: FolderNode): Promise<FileAttributes> {
+    return await this.#nodes.attributes(node);
+  }
+
+  async setattr(
+    node: FolderNode,
+    changes: AttributeChanges,
+    file: FileHandle | undefined,
+  ): Promise<FileAttributes> {
+    const { mode, uid, gid, sizeBytes, atimeNs, mtimeNs } = changes;
+    await this.#nodes.use(node, async (path) => {
+      if (uid !== undefined || gid !== undefined) {
+        const owner = [uid ?? -1, gid ?? -1] as const;
+        if (node.isLink) await this.#nodes.useName(node, (named) => lchown(named, ...owner));
+        else await chown(path, ...owner);
+      }
+      if (mode !== undefined) await this.#chmod(node, path, mode);
+      if (sizeBytes !== undefined) {
+        if (!node.isFile) throw fileError('EINVAL');
+        // By the open file where there is one: it may be written to though its permissions are gone.
+        await (file?.truncate(sizeBytes) ?? truncate(path, sizeBytes));
+      }
+      if (atimeNs !== undefined || mtimeNs !== undefined) {
+        const now = await this.#nodes.attributes(node);
+        const times = [seconds(atimeNs ?? now.atimeNs), seconds(mtimeNs ?? now.mtimeNs)] as const;
+        if (node.isLink) await this.#nodes.useName(node, (named) => lutimes(named, ...times));
+        else await utimes(path, ...times);
+      }
+    });
+    return await this.#nodes.attributes(node);
+  }
+
+  /** Never setuid or setgid: what the guest makes must give nobody on the host more than they have. */
+  async #chmod(node: FolderNode, path: string, mode: number): Promise<void> {
+    if (node.isLink) throw fileError('EOPNOTSUPP');
+    await chmod(path, mode & (node.isFolder ? PERMISSIONS | STICKY : PERMISSIONS));
+  }
+
+  async readlink(node: FolderNode): Promise<string> {
+    if (!node.isLink) throw fileError('EINVAL');
+    return await this.#nodes.useName(node, (path) => readlink(path));
+  }
+
+  async mknod(
+    parent: FolderNode,
+    name: string,
+    mode: number,
+    owner: FileOwner,
+  ): Promise<FileEntry<FolderNode>> {
+    const { file, node } = await this.create(parent, name, O_EXCL, mode, owner);
+    await file.close();
+    return { node, attributes: await this.getattr(node) };
+  }
+
+  async mkdir(
+    parent: FolderNode,
+    name: string,
+    mode: number,
+    owner: FileOwner,
+  ): Promise<FileEntry<FolderNode>> {
+    await this.#nodes.use(parent, (path) => mkdir(`${path}/${name}`, { mode: mode & PERMISSIONS }));
+    const { node } = await this.lookup(parent, name);
+    await this.#nodes.use(node, async (path) => {
+      if (this.#givesAway) await chown(path, owner.uid, owner.gid);
+      // mkdir(2) left out what this process's umask has; the guest's kernel has applied its own.
+      await this.#chmod(node, path, mode);
+    });
+    return { node, attributes: await this.getattr(node) };
+  }
+
+  async symlink(
+    parent: FolderNode,
+    name: string,
+    target: string,
+    owner: FileOwner,
+  ): Promise<FileEntry<FolderNode>> {
+    await this.#nodes.use(parent, async (path) => {
+      await symlink(target, `${path}/${name}`);
+      if (this.#givesAway) await lchown(`${path}/${name}`, owner.uid, owner.gid);
+    });
+    return await this.lookup(parent, name);
+  }
+
+  async link(node: FolderNode, parent: FolderNode, name: string): Promise<FileEntry<FolderNode>> {
+    await this.#nodes.useName(node, (from) =>
+      this.#nodes.use(parent, (path) => link(from, `${path}/${name}`)),
+    );
+    return await this.lookup(parent, name);
+  }
+
+  async unlink(parent: FolderNode, name: string): Promise<void> {
+    await this.#nodes.pin(parent, name);
+    await this.#nodes.use(parent, (path) => unlink(`${path}/${name}`));
+  }
+
+  async rmdir(parent: FolderNode, name: string): Promise<void> {
+    await this.#nodes.pin(parent, name);
+    await this.#nodes.use(parent, (path) => rmdir(`${path}/${name}`));
+  }
+
+  async rename(parent: FolderNode, name: string, newParent: FolderNode, newName: string): Promise<void> {
+    await this.#nodes.pin(newParent, newName);
+    await this.#nodes.use(parent, (from) =>
+      this.#nodes.use(newParent, (to) => rename(`${from}/${name}`, `${to}/${newName}`)),
+    );
+    // From now on it is found there.
+    await this.lookup(newParent, newName).catch(() => {});
+  }
+
+  async open(node: FolderNode, flags: number): Promise<FileHandle> {
+    // What a pipe or a device of the host's does when it is opened is not the guest's business.
+    if (!node.isFile) throw fileError(node.isFolder ? 'EISDIR' : 'ENXIO');
+    return await this.#nodes.use(node, (path) => open(path, flags));
+  }
+
+  async create(
+    parent: FolderNode,
+    name: string,
+    flags: number,
+    mode: number,
+    owner: FileOwner,
+  ): Promise<FileEntry<FolderNode> & { readonly file: FileHandle }> {
+    const permissions = mode & PERMISSIONS;
+    const file = await this.#nodes.use(parent, async (path) => {
+      const how = flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_NONBLOCK;
+      return await open(`${path}/${name}`, how, permissions).catch((error: NodeJS.ErrnoException) => {
+        if (error.code !== 'EEXIST' || (flags & O_EXCL) !== 0) throw error;
+      });
+    });
+    if (file === undefined) {
+      const { node } = await this.lookup(parent, name);
+      const there = await this.open(node, flags & ~O_EXCL);
+      return { node, attributes: await this.getattr(node), file: there };
+    }
+    try {
+      if (this.#givesAway) await file.chown(owner.uid, owner.gid);
+      await file.chmod(permissions);
+      return { ...(await this.lookup(parent, name)), file };
+    } catch (error) {
+      await file.close();
+      throw error;
+    }
+  }
+
+  async read(file: FileHandle, buffers: readonly Uint8Array[], offset: number): Promise<number> {
+    return (await file.readv(buffers, offset)).bytesRead;
+  }
+
+  async write(file: FileHandle, buffers: readonly Uint8Array[], offset: number): Promise<number> {
+    return (await file.writev(buffers, offset)).bytesWritten;
+  }
+
+  async fsync(file: FileHandle, dataOnly: boolean): Promise<void> {
+    await (dataOnly ? file.datasync() : file.sync());
+  }
+
+  async allocate(file: FileHandle, mode: number, offset: number, length: number): Promise<void> {
+    await this.#addon.fallocate(file.fd, mode, offset, length);
+  }
+
+  async release(file: FileHandle): Promise<void> {
+    await file.close();
+  }
+
+  async readdir(node: FolderNode): Promise<readonly DirectoryEntry[]> {
+    const entries = await this.#nodes.use(node, (path) =>
+      readdir(path, { withFileTypes: true, encoding: 'buffer' }),
+    );
+    const listed: DirectoryEntry[] = [];
+    for (const entry of entries) {
+      const name = entry.name.toString();
+      // A name that is not UTF-8 cannot be said to the guest.
+      if (Buffer.from(name).equals(entry.name)) listed.push({ name, ino: UNKNOWN_INO, type: typeOf(entry) });
+    }
+    return listed;
+  }
+
+  async statfs(): Promise<FileSystemFacts> {
+    const facts = await this.#nodes.use(this.root, (path) => statfs(path));
+    return {
+      blockBytes: facts.bsize,
+      blocks: facts.blocks,
+      freeBlocks: facts.bfree,
+      availableBlocks: facts.bavail,
+      files: facts.files,
+      freeFiles: facts.ffree,
+    };
+  }
+
+  describe(node: FolderNode): unknown {
+    return this.#nodes.describe(node);
+  }
+
+  recall(description: unknown): Promise<FolderNode> {
+    return this.#nodes.recall(description);
+  }
+
+  async close(): Promise<void> {
+    await this.#nodes.close();
+  }
+}
+
+/** FUSE_UNKNOWN_INO: what a listing says where it would take a call for each name to know. */
+const UNKNOWN_INO = 0xffff_ffffn;
+
+function typeOf(entry: {
+  isFile(): boolean;
+  isDirectory(): boolean;
+  isSymbolicLink(): boolean;
+  isFIFO(): boolean;
+  isSocket(): boolean;
+  isCharacterDevice(): boolean;
+  isBlockDevice(): boolean;
+}): number {
+  if (entry.isFile()) return constants.S_IFREG;
+  if (entry.isDirectory()) return constants.S_IFDIR;
+  if (entry.isSymbolicLink()) return constants.S_IFLNK;
+  if (entry.isFIFO()) return constants.S_IFIFO;
+  if (entry.isSocket()) return constants.S_IFSOCK;
+  if (entry.isCharacterDevice()) return constants.S_IFCHR;
+  return entry.isBlockDevice() ? constants.S_IFBLK : 0;
+}
+
+/** What utimes() takes: seconds, as a fraction. */
+function seconds(time: bigint | 'now'): number {
+  return time === 'now' ? Date.now() / 1000 : Number(time) / 1e9;
+}
