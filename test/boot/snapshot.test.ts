@@ -9,7 +9,6 @@ import {
   blk,
   createMachine,
   deviceKinds,
-  type GuestChannel,
   type Machine,
   machineFromTemplate,
   restoreMachine,
@@ -24,77 +23,11 @@ import {
   markOf,
   temporaryDirectory,
 } from '../support/guest.js';
+import { Shell } from '../support/shell.js';
 
 const root = temporaryDirectory();
 let folders = 0;
 const folder = (): string => join(root, `saved${++folders}`);
-
-/** How long a guest may take to answer. */
-const WAIT_MS = 100_000;
-
-/** A shell in the guest that takes lines over the channel; it lives on in copies of the machine. */
-class Shell implements AsyncDisposable {
-  readonly machine: Machine;
-  readonly channel: GuestChannel;
-  readonly log: ConsoleLog;
-  output = '';
-  #line = 0;
-
-  /** @param machine whose shell runs already, or is about to be started by {@link Shell.in} */
-  constructor(machine: Machine) {
-    this.machine = machine;
-    this.log = new ConsoleLog(machine);
-    this.channel = machine.channel!;
-    this.channel.stdout.on('data', (bytes: Buffer) => {
-      this.output += bytes.toString('latin1');
-    });
-  }
-
-  /** In a machine whose init waits for a command. */
-  static async in(machine: Machine): Promise<Shell> {
-    const shell = new Shell(machine);
-    shell.channel.send({ argv: ['sh', '-c', 'exec 2>&1; exec sh'] });
-    if (machine.state === 'ready') await machine.start();
-    await shell.run('mkdir -p /tmp');
-    return shell;
-  }
-
-  /** In a restored machine whose shell runs. */
-  static async restored(path: string, options: Parameters<typeof restoreMachine>[1] = {}): Promise<Shell> {
-    const shell = new Shell(await restoreMachine(path, options));
-    await shell.machine.start();
-    return shell;
-  }
-
-  type(line: string): void {
-    this.channel.stdin.write(`${line}\n`);
-  }
-
-  async waitFor(pattern: RegExp, from = 0): Promise<RegExpExecArray> {
-    for (const deadline = performance.now() + WAIT_MS; performance.now() < deadline; await sleep(5)) {
-      const match = pattern.exec(this.output.slice(from));
-      if (match !== null) return match;
-      if (this.log.end !== undefined) break;
-    }
-    const end = JSON.stringify(this.log.end);
-    throw new Error(
-      `no ${pattern} (end: ${end}). The shell:\n${this.output}\nThe console:\n${this.log.text}`,
-    );
-  }
-
-  /** What a line printed. */
-  async run(line: string): Promise<string> {
-    const from = this.output.length;
-    const id = `${++this.#line}-${folders}`;
-    this.type(`${line}; echo "<done ${id}>"`);
-    const match = await this.waitFor(new RegExp(`<done ${id}>\n`), from);
-    return this.output.slice(from, from + match.index);
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    await this.machine.stop();
-  }
-}
 
 /** Counts in the guest, in the background, and writes the number to `file` over and over. */
 function count(shell: Shell, file: string): void {
