@@ -17,6 +17,7 @@ Examples:
   tsvm boot --net user,hostfwd=tcp:127.0.0.1:8080-:80
   tsvm boot --kernel /boot/vmlinuz --initrd initrd.img --append 'quiet'
   tsvm boot --timeout 60s --timeline boot.json -- true
+  tsvm boot --share src:src,ro                   in the guest: mount -t virtiofs src /mnt
   tsvm boot --vsock /tmp/vm.sock                 CONNECT <port> to /tmp/vm.sock; port P of the host is /tmp/vm.sock_P
   tsvm boot --save here                          Ctrl-A s saves the machine; tsvm restore here goes on
 

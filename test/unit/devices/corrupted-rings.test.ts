@@ -5,6 +5,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { KINDS, makeSpecimen } from '../../support/device-zoo.js';
+import { budget } from '../../support/fuzz.js';
 import { settle } from '../../support/memory-disk.js';
 import { type MockQueue, NEEDS_RESET, Rig } from '../../support/mock-driver.js';
 
@@ -48,12 +49,31 @@ const u32 = fc.oneof(
 );
 const u16 = u32.map((value) => value & 0xffff);
 
-/** What drivers send: block request headers, and any other bytes. */
+/** A FUSE request: its length, opcode and node, and arguments that are a name, or numbers. */
+const fuse = fc
+  .tuple(
+    fc.constantFrom(1, 2, 3, 4, 8, 9, 12, 14, 15, 16, 18, 26, 27, 28, 35, 38, 42, 44, 99),
+    fc.nat(4),
+    fc.oneof(
+      fc.constantFrom('a', 'b', '..', '').map((name) => Buffer.from(`${name}\0`)),
+      fc.uint8Array({ maxLength: 88 }),
+    ),
+  )
+  .map(([opcode, node, args]) => {
+    const header = Buffer.alloc(40);
+    header.writeUInt32LE(40 + args.length, 0);
+    header.writeUInt32LE(opcode, 4);
+    header.writeUInt32LE(node, 16);
+    return new Uint8Array(Buffer.concat([header, args]));
+  });
+
+/** What drivers send: block and file requests, and any other bytes. */
 const readable = fc.array(
   fc.oneof(
     fc
       .tuple(fc.constantFrom(0, 1, 4, 8, 11, 13, 99), fc.integer({ min: 0, max: 130 }))
       .map(([type, sector]) => Uint8Array.of(type, 0, 0, 0, 0, 0, 0, 0, sector, 0, 0, 0, 0, 0, 0, 0)),
+    fuse,
     fc.constant(new Uint8Array(512)),
     fc.uint8Array({ maxLength: 40 }),
   ),
@@ -210,7 +230,7 @@ describe.each(KINDS)('%s', (kind) => {
         const answering = kind === 'vsock' ? queues[1] : queues.at(-1);
         expect(answering?.used()).toHaveLength(1);
       }),
-      { seed: SEED, numRuns: RUNS },
+      budget(RUNS, SEED),
     );
   });
 });

@@ -5,6 +5,7 @@ import { INPUT_QUEUE_BYTES } from '../../../src/devices/console-port.js';
 import type { PortControl } from '../../../src/devices/host.js';
 import { Console, consoleKind, virtioConsole } from '../../../src/devices/virtio/console.js';
 import { bareHost } from '../../support/bare-host.js';
+import { budget } from '../../support/fuzz.js';
 import { BAD_CHAINS } from '../../support/hostile-chains.js';
 import { DRIVER_OK, type MockQueue, NEEDS_RESET, Rig } from '../../support/mock-driver.js';
 
@@ -623,6 +624,6 @@ test('Console with ports survives any sequence of messages, buffers and calls, a
       for (const port of [0, 1]) expect(sent[port]?.startsWith(taken[port] ?? '')).toBe(true);
       expect(rig.failures).toEqual([]);
     }),
-    { seed: 20261124, numRuns: 300 },
+    budget(300, 20261124),
   );
 }, 30_000);

@@ -3,6 +3,7 @@ import fc from 'fast-check';
 import { expect, test } from 'vitest';
 import { HEADER_BYTES, VIRTIO_NET_F_MRG_RXBUF } from '../../../src/devices/virtio/net.js';
 import { VIRTIO_F_VERSION_1 } from '../../../src/virtio/features.js';
+import { budget } from '../../support/fuzz.js';
 import type { MockQueue } from '../../support/mock-driver.js';
 import { bench, buffersOf, frame, HEADER } from '../../support/net-bench.js';
 
@@ -95,6 +96,6 @@ test('Net sends and receives every frame whole and in order, over any buffers', 
       }
       expect(received.length + net.counters.dropped + cable.waiting.length).toBe(delivered.length);
     }),
-    { seed: 20261125, numRuns: 150 },
+    budget(150, 20261125),
   );
 });

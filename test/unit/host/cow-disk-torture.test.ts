@@ -9,6 +9,7 @@ import { openDiskFile } from '../../../src/host/disk-file.js';
 import type { Layer } from '../../../src/host/disk-layer.js';
 import type { NativeAddon } from '../../../src/native/binding.js';
 import { batches, DiskTorture, TORTURE_BYTES } from '../../support/disk-torture.js';
+import { budget } from '../../support/fuzz.js';
 import { ScratchAddon } from '../../support/scratch-addon.js';
 
 const SEED = 20261124;
@@ -72,7 +73,7 @@ test.each([
         }
         expect(addon.openFiles()).toEqual([]);
       }),
-      { seed: SEED, numRuns: slow ? 15 : 60 },
+      budget(slow ? 15 : 60, SEED),
     );
   } finally {
     addon.remove();

@@ -7,6 +7,7 @@ import { type OpenDisk, openDisk } from '../../../src/host/open-disk.js';
 import { OverlayDisk } from '../../../src/host/overlay-disk.js';
 import { OverlayFile, openOverlayFile } from '../../../src/host/overlay-file.js';
 import type { NativeAddon } from '../../../src/native/binding.js';
+import { budget } from '../../support/fuzz.js';
 import { MemoryDisk } from '../../support/memory-disk.js';
 import { ScratchAddon } from '../../support/scratch-addon.js';
 
@@ -239,6 +240,6 @@ test('OverlayFile after a crash has what was flushed, and of the rest the old or
         }
       },
     ),
-    { numRuns: 300 },
+    budget(300, 20261125),
   );
 });
