@@ -1,7 +1,7 @@
 /** What is asked of a disk, in the words of the command line and of the library. */
 import { TsvmError } from '../errors.js';
 import { keyAndValue } from './option-text.js';
-import { isRate, parseRate } from './rate-limit.js';
+import { parseRate, RATE } from './rate-limit.js';
 import { checkRequestConfig } from './request-config.js';
 
 export interface BlkConfig {
@@ -71,8 +71,6 @@ export function checkId({ path, id }: BlkConfig): void {
     `disk ${path}: the id '${id}' is not 1 to ${ID_BYTES} printable ASCII characters`,
   );
 }
-
-const RATE = ['a whole number a second', (value: unknown) => value === undefined || isRate(value)] as const;
 
 /** A copy of a configuration that comes as data. @throws TsvmError `TSVM_CONFIG`, naming the field. */
 export function checkBlkConfig(config: unknown): BlkConfig {

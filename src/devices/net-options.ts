@@ -3,7 +3,7 @@ import { TsvmError } from '../errors.js';
 import type { Host } from './host.js';
 import { MAC_BYTES, MAX_MTU, MIN_MTU, type NetPlace, type PortForward } from './net-backend.js';
 import { keyAndValue } from './option-text.js';
-import { isRate, parseRate } from './rate-limit.js';
+import { parseRate, RATE } from './rate-limit.js';
 import { checkRequestConfig } from './request-config.js';
 
 export interface NetConfig {
@@ -21,10 +21,12 @@ export interface NetConfig {
   readonly mtu?: number;
   /** At most so many bytes a second go out, and as many come in. Default: as fast as it goes. */
   readonly bytesPerSecond?: number;
+  /** The same for frames. */
+  readonly opsPerSecond?: number;
 }
 
 export const NET_ARGUMENT =
-  'user[,hostfwd=tcp:ADDR:PORT-:GUESTPORT][,loopback=yes] | tap,name=TAP, both [,mac=MAC][,mtu=N][,bps=RATE]';
+  'user[,hostfwd=tcp:ADDR:PORT-:GUESTPORT][,loopback=yes] | tap,name=TAP, both [,mac=MAC][,mtu=N][,bps=RATE][,pps=RATE]';
 
 /** passt binds each by itself. */
 const MAX_FORWARDS = 64;
@@ -38,7 +40,7 @@ const EXAMPLE = {
   loopback: '--net user,loopback=yes',
   mac: '--net user,mac=02:00:00:00:00:01',
   mtu: '--net user,mtu=1500',
-  bps: '--net user,bps=10M',
+  bps: '--net user,bps=10M,pps=1000',
 } as const;
 
 function usage(message: string, example: keyof typeof EXAMPLE): TsvmError {
@@ -64,10 +66,10 @@ export function parseNet(text: string): NetConfig {
       if (!/^\d{1,6}$/.test(value) || !isMtu(Number(value)))
         throw usage(`mtu '${value}' is not from ${MIN_MTU} to ${MAX_MTU}`, 'mtu');
       config.mtu = Number(value);
-    } else if (key === 'bps') {
+    } else if (key === 'bps' || key === 'pps') {
       const rate = parseRate(value);
-      if (rate === undefined) throw usage(`bps '${value}' is not a number of bytes a second`, 'bps');
-      config.bytesPerSecond = rate;
+      if (rate === undefined) throw usage(`${key} '${value}' is not a number a second`, 'bps');
+      config[key === 'bps' ? 'bytesPerSecond' : 'opsPerSecond'] = rate;
     } else if (key === 'name' && backend === 'tap') {
       if (!isInterfaceName(value)) throw usage(`'${value}' is not the name of an interface`, 'name');
       config.name = value;
@@ -120,7 +122,8 @@ export function checkNetConfig(config: unknown): NetConfig {
     ],
     mac: ['the MAC address of one card', (value) => value === undefined || isMacText(value)],
     mtu: [`from ${MIN_MTU} to ${MAX_MTU}`, (value) => value === undefined || isMtu(value)],
-    bytesPerSecond: ['a whole number of bytes', (value) => value === undefined || isRate(value)],
+    bytesPerSecond: RATE,
+    opsPerSecond: RATE,
   });
 }
 

@@ -6,10 +6,11 @@
  */
 import type { Clock } from '../util/clock.js';
 import { GIB, parseBytes } from '../util/units.js';
+import type { RequestField } from './request-config.js';
 
 export interface RateLimit {
   readonly bytesPerSecond?: number;
-  /** Requests of a disk. */
+  /** Requests of a disk, frames of a network card. */
   readonly opsPerSecond?: number;
 }
 
@@ -104,11 +105,17 @@ export function limitOf({ bytesPerSecond, opsPerSecond }: RateLimit): RateLimit 
   };
 }
 
-export function isRate(value: unknown): value is number {
+function isRate(value: unknown): value is number {
   return (
     Number.isInteger(value) && (value as number) >= MIN_PER_SECOND && (value as number) <= MAX_PER_SECOND
   );
 }
+
+/** A limit in a configuration that comes as data. */
+export const RATE: RequestField = [
+  'a whole number a second',
+  (value) => value === undefined || isRate(value),
+];
 
 /** `10M`, as on the command line; undefined if it is none. */
 export function parseRate(text: string): number | undefined {

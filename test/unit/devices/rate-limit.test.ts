@@ -2,7 +2,7 @@ import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
 import { newLimiter, parseRate, RateLimiter } from '../../../src/devices/rate-limit.js';
 import { Blk, blkKind } from '../../../src/devices/virtio/blk.js';
-import { Net } from '../../../src/devices/virtio/net.js';
+import { Net, netKind } from '../../../src/devices/virtio/net.js';
 import type { TsvmError } from '../../../src/errors.js';
 import { FakeClock } from '../../support/fake-clock.js';
 import { MemoryDisk, settle } from '../../support/memory-disk.js';
@@ -169,4 +169,12 @@ test('blkKind.fromCli() reads limits, and names a wrong one', () => {
     expect((error as TsvmError).message).toBe("--disk a.img: bps 'fast' is not a number a second");
     expect((error as TsvmError).hint).toContain('for example: --disk a.img,bps=10M,iops=500');
   }
+});
+
+test('netKind.fromCli() takes bps and pps', () => {
+  expect(netKind.fromCli('user,bps=1M,pps=50').config).toMatchObject({
+    bytesPerSecond: 2 ** 20,
+    opsPerSecond: 50,
+  });
+  expect(() => netKind.fromCli('user,pps=0')).toThrow("--net: pps '0' is not a number a second");
 });

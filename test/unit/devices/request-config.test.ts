@@ -34,6 +34,7 @@ const REQUESTS: Readonly<Record<string, readonly DeviceRequest[]>> = {
       mtu: 1500,
     }),
     net({ backend: 'tap', name: 'tap0' }),
+    net({ backend: 'user', bytesPerSecond: 1 << 20, opsPerSecond: 100 }),
   ],
 };
 
