@@ -1,6 +1,6 @@
 /** The options by which a machine is described on the command line, and the machine that they describe. */
 import type { Command } from 'commander';
-import { findGuest } from '../host/guest-store.js';
+import { findGuest, type Guest } from '../host/guest-store.js';
 import { MAX_CPUS, type MachineConfig } from '../machine/config.js';
 import { addDeviceOptions, type DeviceOptions, deviceRequests } from './device-options.js';
 import { parseChoice, parseCount, parseSize } from './values.js';
@@ -60,7 +60,7 @@ export async function machineConfig(
   const kernel = options.kernel ?? (options.entry === 'bzimage' ? guest?.bzImage : guest?.kernel);
   const consoleKind = parseChoice('--console', options.console, ['serial', 'virtio', 'none']);
   const cmdline = [
-    options.cmdline ?? guest?.cmdline ?? DEFAULT_CMDLINE,
+    options.cmdline ?? guestCmdline(guest, options.append) ?? DEFAULT_CMDLINE,
     consoleParameter(options, consoleKind),
     options.append,
   ]
@@ -95,6 +95,11 @@ export async function machineConfig(
     profile: options.profile,
   };
   return { config, usesOurInit };
+}
+
+/** What the guest says of its initramfs is not true of another root. */
+function guestCmdline(guest: Guest | undefined, append = ''): string | undefined {
+  return /(^| )root=/.test(append) ? guest?.cmdline.replace(/ ?\brootfstype=ramfs\b/, '') : guest?.cmdline;
 }
 
 /** For kernels that are not ours. A panic and a reboot end the machine at once. */

@@ -64,9 +64,7 @@ describe('tsvm boot -- COMMAND', () => {
     copyFileSync(guest.rootfs, disk);
     const script =
       'cat /etc/hostname; grep -c "^/dev/root\\|^/dev/vda / ext4" /proc/mounts; echo kept > /root/file';
-    // The guest's own line without rootfstype=, which names the file system of the initramfs.
-    const cmdline = 'quiet console=ttyS0 root=/dev/vda';
-    const result = await boot(['--disk', disk, '--cmdline', cmdline, '--', 'sh', '-c', script]);
+    const result = await boot(['--disk', disk, '--append', 'root=/dev/vda', '--', 'sh', '-c', script]);
     expect(result).toMatchObject({ status: 0, stderr: '' });
     expect(result.stdout.toString()).toBe('tsvm\n1\n');
     const file = await run('debugfs', ['-R', 'cat /root/file', disk]);
