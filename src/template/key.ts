@@ -22,9 +22,13 @@ async function fileIdentity(path: string | undefined): Promise<unknown> {
 export async function templateKey(config: MachineConfig): Promise<string> {
   const { kernel, initrd, devices = [], command: _command, channel: _channel, ...rest } = config;
   const disks = devices
-    .filter(({ kind }) => kind !== 'vsock')
-    .map(({ config: device }) => device?.['path'])
+    .filter(({ kind }) => kind === 'blk')
+    .flatMap(({ config: device }) => [device?.['path'], device?.['overlay']])
     .filter((path) => typeof path === 'string');
+  // What is in a folder may change: nothing of it is in a template.
+  const folders = devices
+    .filter(({ kind }) => kind === 'fs')
+    .map(({ config: device }) => resolve(String(device?.['path'])));
   const profile = detectProfile(readHostFacts());
   const facts = {
     format: SNAPSHOT_FORMAT,
@@ -32,6 +36,7 @@ export async function templateKey(config: MachineConfig): Promise<string> {
     profile: [profile.name, profile.kernelParameters],
     cpu: readCpu(),
     files: await Promise.all([kernel, initrd, ...disks].map(fileIdentity)),
+    folders,
     devices: devices.map((device) => [device.kind, device.config]),
     config: Object.entries(rest).sort(([a], [b]) => (a < b ? -1 : 1)),
   };

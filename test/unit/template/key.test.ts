@@ -1,8 +1,9 @@
 /** By what a template is found again: everything that decides what is in it, and nothing else. */
-import { utimesSync, writeFileSync } from 'node:fs';
+import { mkdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { expect, test } from 'vitest';
 import { deviceKinds } from '../../../src/devices/registry.js';
+import { share } from '../../../src/devices/virtio/fs.js';
 import type { MachineConfig } from '../../../src/machine/config.js';
 import { templateKey } from '../../../src/template/key.js';
 import { temporaryDirectory } from '../../support/guest.js';
@@ -66,4 +67,15 @@ test.each([
   const before = await templateKey(config);
   utimesSync(path, 5, 5);
   expect(await templateKey(config)).not.toBe(before);
+});
+
+test('templateKey() is the same whatever is in a shared folder, and another for another folder', async () => {
+  const shared = (path: string): MachineConfig => ({ ...config, devices: [share({ path, tag: 'x' })] });
+  const folder = join(directory, 'shared');
+  mkdirSync(folder);
+  const key = await templateKey(shared(folder));
+  writeFileSync(join(folder, 'new'), '');
+  utimesSync(folder, 1, 1);
+  expect(await templateKey(shared(folder))).toBe(key);
+  expect(await templateKey(shared(relative('.', folder)))).not.toBe(await templateKey(shared(directory)));
 });
