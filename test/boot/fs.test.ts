@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { createMachine, MemoryFileSystem, share } from '../../src/index.js';
+import { createMachine, type DeviceRequest, MemoryFileSystem, share } from '../../src/index.js';
 import { guestConfig, markOf, temporaryDirectory } from '../support/guest.js';
 import { Shell } from '../support/shell.js';
 
@@ -27,17 +27,21 @@ beforeAll(() => {
   symlinkSync('../secret', join(work, 'up'));
 });
 
-test('a guest works in a folder of the host, with what it may read and run, and does not get out', async () => {
-  const devices = [
-    share({ path: work, tag: 'work' }),
-    share({ path: tools, tag: 'tools', readOnly: true }),
-    share({ fileSystem: new MemoryFileSystem({ 'etc/motd': 'from memory\n' }), tag: 'memory' }),
-  ];
+/** A shell in a guest with these shares. */
+async function guestWith(...devices: DeviceRequest[]): Promise<Shell> {
   const machine = await createMachine({ ...(await guestConfig()), channel: true, devices });
   const mark = markOf(machine, 'ready');
   await machine.start();
   await mark;
-  await using shell = await Shell.in(machine);
+  return await Shell.in(machine);
+}
+
+test('a guest works in a folder of the host, with what it may read and run, and does not get out', async () => {
+  await using shell = await guestWith(
+    share({ path: work, tag: 'work' }),
+    share({ path: tools, tag: 'tools', readOnly: true }),
+    share({ fileSystem: new MemoryFileSystem({ 'etc/motd': 'from memory\n' }), tag: 'memory' }),
+  );
   await shell.run(
     'mkdir /w /t /m; mount -t virtiofs work /w; mount -t virtiofs tools /t; mount -t virtiofs memory /m',
   );
@@ -70,23 +74,18 @@ test('a guest works in a folder of the host, with what it may read and run, and 
   expect(readdirSync(work).sort()).toEqual(['from-host', 'up']);
   expect(readFileSync(secret, 'utf8')).toBe('secret');
   await shell.run('cd /; umount /w; umount /t; umount /m');
-  await expect(machine.snapshot(join(root, 'saved'))).rejects.toThrow(/fs/);
+  await expect(shell.machine.snapshot(join(root, 'saved'))).rejects.toThrow(/fs/);
 });
 
 test('a restored guest, and a fork, go on with the files that they have open', async () => {
   const path = join(root, 'snapshot');
   {
-    const devices = [share({ path: work, tag: 'work' })];
-    const machine = await createMachine({ ...(await guestConfig()), channel: true, devices });
-    const mark = markOf(machine, 'ready');
-    await machine.start();
-    await mark;
-    await using shell = await Shell.in(machine);
+    await using shell = await guestWith(share({ path: work, tag: 'work' }));
     await shell.run(
       'mkdir /w; mount -t virtiofs work /w; cd /w; mkdir logs; exec 3>logs/out; echo before >&3; sync',
     );
-    await machine.snapshot(path);
-    const [forked] = await machine.fork(1);
+    await shell.machine.snapshot(path);
+    const [forked] = await shell.machine.fork(1);
     await using fork = new Shell(forked!);
     await fork.run('echo fork >&3; echo made > by-fork');
     expect(readFileSync(join(work, 'logs/out'), 'utf8')).toBe('before\nfork\n');

@@ -6,26 +6,33 @@
  * @see https://docs.kernel.org/filesystems/fuse.html and include/uapi/linux/fuse.h
  */
 import type { Chain, ChainReader, ChainWriter } from '../../virtio/chain.js';
-import {
-  type AttributeChanges,
-  type FileAttributes,
-  type FileEntry,
-  type FileSystem,
-  fileError,
-} from './file-system.js';
+import { type AttributeChanges, type FileEntry, type FileSystem, fileError } from './file-system.js';
 import { HandleTable } from './handle-table.js';
+import {
+  align8,
+  attributesOut,
+  checkName,
+  entryOut,
+  errnoOf,
+  fileOffset,
+  type Header,
+  MAX_NAME_BYTES,
+  MAX_TARGET_BYTES,
+  nameOf,
+  opened,
+  putHeader,
+  room,
+  texts,
+  u32,
+  u64,
+  u64Exact,
+  writeU64,
+} from './messages.js';
 import { NodeTable } from './node-table.js';
 import * as P from './protocol.js';
 
 const { FUSE } = P;
 
-/** How long the guest may believe what it was told. Changes on the host are seen after that. */
-const VALID_SECONDS = 1;
-const MAX_NAME_BYTES = 255;
-/** PATH_MAX, with its NUL. */
-const MAX_TARGET_BYTES = 4096;
-/** Everything before the data of a write: no request has more. */
-const MAX_ARGUMENT_BYTES = P.IN_HEADER_BYTES + 2 * (MAX_TARGET_BYTES + MAX_NAME_BYTES + 64);
 /** The largest read and write, in pages of 4 KiB: 1 MiB. */
 const MAX_PAGES = 256;
 const MAX_BACKGROUND = 32;
@@ -40,16 +47,6 @@ const WANTED =
   P.FUSE_ASYNC_DIO |
   P.FUSE_PARALLEL_DIROPS |
   P.FUSE_MAX_PAGES;
-
-/** struct fuse_in_header. */
-interface Header {
-  readonly opcode: number;
-  readonly uniqueLow: number;
-  readonly uniqueHigh: number;
-  readonly nodeId: number;
-  readonly uid: number;
-  readonly gid: number;
-}
 
 const CHANGING: ReadonlySet<number> = new Set([
   FUSE.SETATTR,
@@ -411,145 +408,8 @@ export class FuseSession {
   }
 }
 
-const align8 = (bytes: number): number => Math.ceil(bytes / 8) * 8;
-
 /** A method that a file system may lack. */
 function have<Method>(method: Method | undefined): Method {
   if (method === undefined) throw fileError('ENOSYS');
   return method;
-}
-
-function room(part: ChainReader | ChainWriter, bytes: number): void {
-  if (part.remaining < bytes) throw fileError('EINVAL');
-}
-
-/** The first field of a structure that has so many bytes. */
-function u32(reader: ChainReader, structBytes: number): number {
-  room(reader, structBytes);
-  return reader.readU32();
-}
-
-/** Inexact beyond 2^53: no ID, size or offset is. */
-function u64(reader: ChainReader): number {
-  room(reader, 8);
-  const low = reader.readU32();
-  return reader.readU32() * 0x1_0000_0000 + low;
-}
-
-function u64Exact(reader: ChainReader): bigint {
-  const low = reader.readU32();
-  return (BigInt(reader.readU32()) << 32n) | BigInt(low);
-}
-
-function writeU64(writer: ChainWriter, value: bigint): void {
-  writer.writeU32(Number(value & 0xffff_ffffn));
-  writer.writeU32(Number((value >> 32n) & 0xffff_ffffn));
-}
-
-function fileOffset(value: number): number {
-  if (!Number.isSafeInteger(value)) throw fileError('EFBIG');
-  return value;
-}
-
-/** What is left of a request, as texts that end with NUL. */
-function texts(reader: ChainReader, ...maxBytes: readonly number[]): [string, string] {
-  if (reader.length > MAX_ARGUMENT_BYTES) throw fileError('EINVAL');
-  const bytes = new Uint8Array(reader.remaining);
-  reader.read(bytes);
-  const found: string[] = [];
-  let start = 0;
-  for (const max of maxBytes) {
-    const end = bytes.indexOf(0, start);
-    if (end < 0) throw fileError('EINVAL');
-    if (end - start > max) throw fileError('ENAMETOOLONG');
-    found.push(decode(bytes.subarray(start, end)));
-    start = end + 1;
-  }
-  return found as [string, string];
-}
-
-function decode(bytes: Uint8Array): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    throw fileError('EILSEQ');
-  }
-}
-
-function nameOf(reader: ChainReader): string {
-  return checkName(texts(reader, MAX_NAME_BYTES)[0]);
-}
-
-function checkName(name: string): string {
-  if (name === '' || name === '.' || name === '..' || name.includes('/')) throw fileError('EINVAL');
-  return name;
-}
-
-function opened(writer: ChainWriter, handle: number): number {
-  room(writer, 16);
-  writer.writeU64(handle);
-  writer.fill(8, 0);
-  return 16;
-}
-
-function entryOut(writer: ChainWriter, id: number, attributes: FileAttributes): void {
-  writer.writeU64(id);
-  writer.fill(8, 0);
-  writer.writeU64(VALID_SECONDS);
-  writer.writeU64(VALID_SECONDS);
-  writer.fill(8, 0);
-  attr(writer, attributes);
-}
-
-function attributesOut(writer: ChainWriter, attributes: FileAttributes): number {
-  room(writer, 16 + P.ATTR_BYTES);
-  writer.writeU64(VALID_SECONDS);
-  writer.fill(8, 0);
-  attr(writer, attributes);
-  return 16 + P.ATTR_BYTES;
-}
-
-function attr(writer: ChainWriter, attributes: FileAttributes): void {
-  const times = [attributes.atimeNs, attributes.mtimeNs, attributes.ctimeNs];
-  const seconds = times.map(
-    (ns) => (ns - (((ns % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n)) / 1_000_000_000n,
-  );
-  writeU64(writer, attributes.ino);
-  writer.writeU64(attributes.sizeBytes);
-  writer.writeU64(attributes.blocks);
-  for (const value of seconds) writeU64(writer, value);
-  for (const [i, ns] of times.entries())
-    writer.writeU32(Number(ns - (seconds[i] as bigint) * 1_000_000_000n));
-  writer.writeU32(attributes.mode);
-  writer.writeU32(attributes.nlink);
-  writer.writeU32(attributes.uid);
-  writer.writeU32(attributes.gid);
-  writer.writeU32(attributes.rdev);
-  writer.writeU32(attributes.blockBytes);
-  writer.writeU32(0);
-}
-
-function putHeader(
-  views: readonly Uint8Array[],
-  length: number,
-  error: number,
-  { uniqueLow, uniqueHigh }: Header,
-): void {
-  const bytes = new Uint8Array(P.OUT_HEADER_BYTES);
-  const view = new DataView(bytes.buffer);
-  view.setUint32(0, length, true);
-  view.setInt32(4, error, true);
-  view.setUint32(8, uniqueLow, true);
-  view.setUint32(12, uniqueHigh, true);
-  let at = 0;
-  for (const target of views) {
-    target.set(bytes.subarray(at, at + target.length));
-    at += target.length;
-  }
-}
-
-/** What the guest is told of a failure. */
-function errnoOf(error: unknown): number {
-  const code = (error as { code?: unknown } | undefined)?.code;
-  return (typeof code === 'string' && P.ERRNO[code]) || P.EIO;
 }

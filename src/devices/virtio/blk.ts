@@ -25,6 +25,7 @@ import type {
 import { BLK_ARGUMENT, type BlkConfig, checkBlkConfig, checkId, ID_BYTES, parseBlk } from '../blk-config.js';
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
 import type { BlockBackend, DiskControl } from '../host.js';
+import { InFlight } from '../in-flight.js';
 import { limitOf, newLimiter, type RateLimit, type RateLimiter } from '../rate-limit.js';
 
 const DEVICE_ID = 2;
@@ -137,8 +138,7 @@ export class Blk implements VirtioDevice, DiskControl {
   /** Whose turn it is. */
   #turn = 0;
   #draining = false;
-  #inFlight = 0;
-  #idle: (() => void)[] = [];
+  readonly #inFlight = new InFlight();
   #flushScheduled = false;
   /** Counts resets: what was begun before one must not touch guest memory after it. */
   #epoch = 0;
@@ -212,7 +212,7 @@ export class Blk implements VirtioDevice, DiskControl {
     const queues = this.#context?.queues ?? [];
     // Each in its turn, so that none starves, until none has anything.
     for (let empty = 0; empty < queues.length; ) {
-      if (this.#draining || this.#inFlight >= MAX_IN_FLIGHT || this.#limiter?.open === false) break;
+      if (this.#draining || this.#inFlight.count >= MAX_IN_FLIGHT || this.#limiter?.open === false) break;
       this.#turn = (this.#turn + 1) % queues.length;
       const queue = queues[this.#turn];
       const chain = queue?.pop();
@@ -241,7 +241,7 @@ export class Blk implements VirtioDevice, DiskControl {
     }
     const epoch = this.#epoch;
     const startMs = this.#clock.nowMs();
-    this.#inFlight++;
+    this.#inFlight.begin();
     const finish = (status: number): void => {
       this.durations.request.record(this.#clock.nowMs() - startMs);
       this.#finish(queue, chain, status, job.written, epoch);
@@ -251,11 +251,10 @@ export class Blk implements VirtioDevice, DiskControl {
 
   /** The backend is done with a request. Whatever else finishes in this turn of the event loop shares its interrupt. */
   #finish(queue: Virtqueue, chain: Chain, status: number, written: number, epoch: number): void {
-    this.#inFlight--;
     if (status === VIRTIO_BLK_S_IOERR) this.counters.ioErrors++;
     if (epoch === this.#epoch) this.#complete(queue, chain, status, written);
-    if (this.#inFlight === 0) {
-      for (const resolve of this.#idle.splice(0)) resolve();
+    this.#inFlight.end();
+    if (this.#inFlight.count === 0) {
       this.#pump();
     } else if (!this.#flushScheduled) {
       this.#flushScheduled = true;
@@ -407,20 +406,16 @@ export class Blk implements VirtioDevice, DiskControl {
     this.#epoch++;
     this.#limiter?.stop();
     this.#context = undefined;
-    if (this.#inFlight > 0) return this.#untilIdle();
+    if (this.#inFlight.count > 0) return this.#inFlight.none();
   }
 
   async drain(): Promise<void> {
     this.#draining = true;
-    await this.#untilIdle();
+    await this.#inFlight.none();
   }
 
   resume(): void {
     this.#draining = false;
-  }
-
-  async #untilIdle(): Promise<void> {
-    if (this.#inFlight > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
   save(): DeviceState {
@@ -441,7 +436,7 @@ export class Blk implements VirtioDevice, DiskControl {
     this.#epoch++;
     this.#limiter?.stop();
     this.#context = undefined;
-    await this.#untilIdle();
+    await this.#inFlight.none();
     try {
       if (!this.#backend.readOnly) await this.#backend.flush();
     } finally {

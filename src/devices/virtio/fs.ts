@@ -20,6 +20,7 @@ import type {
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
 import type { FileSystem } from '../fuse/file-system.js';
 import { FuseSession } from '../fuse/session.js';
+import { InFlight } from '../in-flight.js';
 import {
   checkShareConfig,
   isTag,
@@ -62,8 +63,7 @@ export class Fs implements VirtioDevice {
   readonly #session: FuseSession;
   #context: VirtioContext | undefined;
   #draining = false;
-  #inFlight = 0;
-  #idle: (() => void)[] = [];
+  readonly #inFlight = new InFlight();
   /** Counts resets: what was begun before one must not touch guest memory after it. */
   #epoch = 0;
 
@@ -86,7 +86,7 @@ export class Fs implements VirtioDevice {
 
   #pump(): void {
     for (const queue of this.#context?.queues ?? []) {
-      while (queue !== undefined && !this.#draining && this.#inFlight < MAX_IN_FLIGHT) {
+      while (queue !== undefined && !this.#draining && this.#inFlight.count < MAX_IN_FLIGHT) {
         const chain = queue.pop();
         if (chain === undefined) break;
         this.#start(queue, chain);
@@ -100,12 +100,11 @@ export class Fs implements VirtioDevice {
     else this.counters.requests++;
     const epoch = this.#epoch;
     const startMs = performance.now();
-    this.#inFlight++;
+    this.#inFlight.begin();
     const finish = (written: number): void => {
       this.durations.request.record(performance.now() - startMs);
-      this.#inFlight--;
       if (epoch === this.#epoch) queue.complete(chain, written);
-      if (this.#inFlight === 0) for (const resolve of this.#idle.splice(0)) resolve();
+      this.#inFlight.end();
       this.#pump();
     };
     // A session answers what goes wrong. What it cannot has no room for an answer.
@@ -115,25 +114,21 @@ export class Fs implements VirtioDevice {
   reset(): void | Promise<void> {
     this.#epoch++;
     this.#context = undefined;
-    if (this.#inFlight > 0 || !this.#session.isEmpty) return this.#forgetAll();
+    if (this.#inFlight.count > 0 || !this.#session.isEmpty) return this.#forgetAll();
   }
 
   async #forgetAll(): Promise<void> {
-    await this.#untilIdle();
+    await this.#inFlight.none();
     await this.#session.clear();
   }
 
   async drain(): Promise<void> {
     this.#draining = true;
-    await this.#untilIdle();
+    await this.#inFlight.none();
   }
 
   resume(): void {
     this.#draining = false;
-  }
-
-  async #untilIdle(): Promise<void> {
-    if (this.#inFlight > 0) await new Promise<void>((resolve) => this.#idle.push(resolve));
   }
 
   save(): DeviceState {
