@@ -7,15 +7,19 @@ export type DeviceOptions = Readonly<Record<string, unknown>>;
 
 /** Adds them. */
 export function addDeviceOptions(command: Command): Command {
-  const collect = (value: string, previous: string[]): string[] => [...previous, value];
   for (const { cliFlag, cliArgument, cliRepeatable, summary } of Object.values(deviceKinds)) {
     if (cliFlag === undefined) continue;
     if (cliArgument === '') command.option(`--${cliFlag}`, summary);
     else if (cliRepeatable === true)
-      command.option(`--${cliFlag} <spec>`, `${summary}; repeatable: ${cliArgument}`, collect, []);
+      command.option(`--${cliFlag} <spec>`, `${summary}; repeatable: ${cliArgument}`, collect);
     else command.option(`--${cliFlag} <spec>`, `${summary}: ${cliArgument}`);
   }
   return command;
+}
+
+/** For options that may be given several times. */
+export function collect(value: string, previous: readonly string[] = []): string[] {
+  return [...previous, value];
 }
 
 /** @throws TsvmError `TSVM_USAGE`, naming the part that is wrong. */

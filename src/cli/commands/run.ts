@@ -12,7 +12,7 @@ import { bootToReady, machineFromTemplate } from '../../template/template.js';
 import { formatBytes } from '../../util/units.js';
 import { showBootProgress } from '../boot-progress.js';
 import { attachConsole } from '../console.js';
-import { addDeviceOptions, type DeviceOptions, deviceRequests } from '../device-options.js';
+import { addDeviceOptions, collect, type DeviceOptions, deviceRequests } from '../device-options.js';
 import { EXIT_CODES, exitCodeOf } from '../exit-codes.js';
 import { explainEnd, writeTimeline } from '../machine-end.js';
 import { connectStreams } from '../run-streams.js';
@@ -41,9 +41,9 @@ interface RunOptions extends DeviceOptions {
   initrd?: string;
   memory?: string;
   cpus?: string;
-  disk: string[];
+  disk?: string[];
   vsock?: string;
-  env: string[];
+  env?: string[];
   workdir?: string;
   hostname?: string;
   tty: boolean;
@@ -53,7 +53,6 @@ interface RunOptions extends DeviceOptions {
 }
 
 export function runCommand(): Command {
-  const collect = (value: string, previous: string[]): string[] => [...previous, value];
   const command = new Command('run')
     .summary('run a command in a machine of its own, restored from a template')
     .description(
@@ -68,12 +67,7 @@ export function runCommand(): Command {
     .option('--memory <size>', 'RAM: 256M, 2G (default 128M)')
     .option('--cpus <n>', `vCPUs, 1 to ${MAX_CPUS} (default 1)`);
   return addDeviceOptions(command)
-    .option(
-      '-e, --env <name[=value]>',
-      'an environment variable; without a value, this process’s',
-      collect,
-      [],
-    )
+    .option('-e, --env <name[=value]>', 'an environment variable; without a value, this process’s', collect)
     .option('-w, --workdir <path>', 'the command’s working directory in the guest')
     .option('--hostname <name>', 'the guest’s host name')
     .option('--no-tty', 'give the command pipes also on a terminal')
@@ -94,7 +88,7 @@ async function run(argv: readonly string[], options: RunOptions): Promise<number
   const command: GuestCommand = {
     argv,
     tty,
-    env: environment(options.env),
+    env: environment(options.env ?? []),
     ...(options.workdir === undefined ? {} : { cwd: options.workdir }),
     ...(tty ? { rows: process.stdout.rows, columns: process.stdout.columns } : {}),
   };
@@ -120,7 +114,7 @@ async function serveSockets(machine: Machine, { path, cid }: VsockConfig): Promi
 
 async function machineConfig(options: RunOptions): Promise<MachineConfig> {
   const guest = options.kernel === undefined || options.initrd === undefined ? await findGuest() : undefined;
-  for (const disk of options.disk) {
+  for (const disk of options.disk ?? []) {
     if (!disk.split(',').includes('ro') && options.template) {
       throw new TsvmError('TSVM_USAGE', `--disk ${disk}: a machine from a template only reads its disks`, {
         hint: `add ,ro: --disk ${disk},ro; or boot: --no-template`,

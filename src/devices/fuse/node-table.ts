@@ -31,7 +31,11 @@ export class NodeTable {
   async recall(): Promise<void> {
     for (const [id, known] of this.#known) {
       if (known.node !== undefined) continue;
-      known.node = await this.#fileSystem.recall?.(known.description).catch(() => undefined);
+      try {
+        known.node = await this.#fileSystem.recall?.(known.description);
+      } catch {
+        continue;
+      }
       if (known.node !== undefined && this.#known.get(id) === known) this.#ids.set(known.node, id);
     }
   }

@@ -353,10 +353,13 @@ export class FuseSession {
       const bytes = align8((plus ? P.ENTRY_OUT_BYTES : 0) + P.DIRENT_BYTES + name.length);
       if (done + bytes > size) break;
       if (plus) {
-        // What has gone meanwhile, or there is no room for, the guest looks up by itself.
-        const found = await this.#fileSystem.lookup(folder, entry.name).catch(() => undefined);
-        if (found === undefined) writer.fill(P.ENTRY_OUT_BYTES, 0);
-        else entryOut(writer, this.#nodes.add(found.node), found.attributes);
+        try {
+          const { node, attributes } = await this.#fileSystem.lookup(folder, entry.name);
+          entryOut(writer, this.#nodes.add(node), attributes);
+        } catch {
+          // What has gone meanwhile, or is one too many to know, the guest looks up by itself.
+          writer.fill(P.ENTRY_OUT_BYTES, 0);
+        }
       }
       writeU64(writer, entry.ino);
       writer.writeU64(at + 1);
