@@ -44,7 +44,8 @@ import type { NativeAddon } from '../native/binding.js';
 import { describeFileError } from './files.js';
 import { type FolderNode, type FolderNodes, newFolderNodes, O_PATH } from './folder-nodes.js';
 
-const { O_NOFOLLOW, O_NONBLOCK, O_CREAT, O_EXCL, O_DIRECTORY } = constants;
+const { O_NOFOLLOW, O_NONBLOCK, O_CREAT, O_EXCL } = constants;
+const FOLDER_HINT = 'give the path of a folder, and the name the guest mounts it by';
 const PERMISSIONS = 0o777;
 const STICKY = 0o1000;
 
@@ -57,18 +58,17 @@ export async function openSharedFolder(
     new TsvmError('TSVM_SHARE', `share ${path}: ${what}`, { hint, cause });
   let root: FileHandle;
   try {
-    root = await open(path, O_PATH | O_DIRECTORY);
+    root = await open(path, O_PATH);
   } catch (cause) {
-    throw failed(
-      describeFileError(cause),
-      'give the path of a folder, and the name the guest mounts it by',
-      cause,
-    );
+    throw failed(describeFileError(cause), FOLDER_HINT, cause);
   }
   try {
+    if (!(await root.stat()).isDirectory()) throw fileError('ENOTDIR');
     await readdir(`/proc/self/fd/${root.fd}`);
   } catch (cause) {
     await root.close();
+    if ((cause as { code?: unknown }).code === 'ENOTDIR')
+      throw failed('it is not a folder', FOLDER_HINT, cause);
     throw failed(describeFileError(cause), 'check its permissions, and that /proc is mounted', cause);
   }
   return new SharedFolder(addon, await newFolderNodes(root));

@@ -263,6 +263,17 @@ describe('a vsock that', () => {
   ]);
 });
 
+describe('a share that', () => {
+  const share = (text: string) => ['--kernel', good, '--memory', '4M', '--share', text];
+  refuses([
+    ['has no path', share(':tag'), /--share needs a path/, /PATH:TAG/],
+    ['has no tag', share('/tmp'), /--share \/tmp: the tag '' is not 1 to 36/, /--share \/tmp:src/],
+    ['has an unknown option', share('/tmp:tag,rw'), /unknown option 'rw'/, /PATH:TAG\[,ro\]/],
+    ['is not there', share(`${path('none')}:tag`), /share .*none: no such file/, /folder/],
+    ['is a file', share(`${good}:tag`), /share .*good: it is not a folder/, /folder/],
+  ]);
+});
+
 describe('a disk that', () => {
   const disk = (text: string) => ['--kernel', good, '--memory', '4M', '--disk', text];
   const imageOf = (name: string): string => file(`disk-${name}`, new Uint8Array(1 << 20));

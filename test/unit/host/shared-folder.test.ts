@@ -280,7 +280,7 @@ describe('a restored guest', () => {
 
 test.each([
   ['is not there', 'none', /no such file/],
-  ['is a file', 'a', /not a directory/],
+  ['is a file', 'a', /it is not a folder/],
 ])('a folder that %s is named', async (_, name, message) => {
   await expect(openSharedFolder({ fallocate: async () => {} }, join(shared, name))).rejects.toMatchObject({
     code: 'TSVM_SHARE',
