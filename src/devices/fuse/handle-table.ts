@@ -4,8 +4,10 @@ import { type DirectoryEntry, type FileSystem, fileError } from './file-system.j
 import type { NodeTable } from './node-table.js';
 import { O_EXCL, O_TRUNC } from './protocol.js';
 
-/** As many as a guest's processes may have by Linux' usual limits, some times over. */
-const MAX_HANDLES = 1 << 14;
+/** Each is a descriptor of this process, which other machines need, too. */
+const MAX_HANDLES = 1 << 12;
+/** Names in all listings together. Beyond them the oldest is read again if the guest goes on with it. */
+const MAX_LISTED = 1 << 20;
 const ONCE = O_EXCL | O_TRUNC;
 
 interface Handle {
@@ -24,6 +26,7 @@ export class HandleTable {
   readonly #nodes: NodeTable;
   readonly #handles = new Map<number, Handle>();
   #nextId = 1;
+  #listed = 0;
 
   constructor(fileSystem: FileSystem, nodes: NodeTable) {
     this.#fileSystem = fileSystem;
@@ -59,14 +62,32 @@ export class HandleTable {
   async entries(id: number, anew: boolean): Promise<readonly DirectoryEntry[]> {
     const handle = this.#handles.get(id);
     if (handle === undefined) throw fileError('EBADF');
-    if (anew || handle.entries === undefined)
-      handle.entries = await this.#fileSystem.readdir(this.#nodes.get(handle.nodeId));
-    return handle.entries;
+    if (!anew && handle.entries !== undefined) return handle.entries;
+    const entries = await this.#fileSystem.readdir(this.#nodes.get(handle.nodeId));
+    this.#drop(handle);
+    // Unless it was closed meanwhile.
+    if (this.#handles.get(id) === handle) this.#keep(handle, entries);
+    return entries;
+  }
+
+  #keep(handle: Handle, entries: readonly DirectoryEntry[]): void {
+    for (const other of this.#handles.values()) {
+      if (this.#listed + entries.length <= MAX_LISTED) break;
+      this.#drop(other);
+    }
+    handle.entries = entries;
+    this.#listed += entries.length;
+  }
+
+  #drop(handle: Handle): void {
+    this.#listed -= handle.entries?.length ?? 0;
+    handle.entries = undefined;
   }
 
   async release(id: number): Promise<void> {
     const handle = this.#handles.get(id);
     this.#handles.delete(id);
+    if (handle !== undefined) this.#drop(handle);
     if (handle?.file !== undefined) await this.#fileSystem.release(handle.file);
   }
 

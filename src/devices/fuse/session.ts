@@ -35,6 +35,7 @@ const { FUSE } = P;
 
 /** The largest read and write, in pages of 4 KiB: 1 MiB. */
 const MAX_PAGES = 256;
+const MAX_TRANSFER_BYTES = MAX_PAGES * 4096;
 const MAX_BACKGROUND = 32;
 
 const WANTED =
@@ -241,7 +242,7 @@ export class FuseSession {
     writer.writeU32(agreed >>> 0);
     writer.writeU16(MAX_BACKGROUND);
     writer.writeU16((MAX_BACKGROUND * 3) / 4);
-    writer.writeU32(MAX_PAGES * 4096);
+    writer.writeU32(MAX_TRANSFER_BYTES);
     writer.writeU32(1); // nanoseconds
     writer.writeU16(MAX_PAGES);
     writer.fill(34, 0);
@@ -318,7 +319,7 @@ export class FuseSession {
     room(reader, 40);
     const file = await this.#handles.file(u64(reader));
     const offset = fileOffset(u64(reader));
-    const size = Math.min(reader.readU32(), writer.remaining);
+    const size = Math.min(reader.readU32(), writer.remaining, MAX_TRANSFER_BYTES);
     return size === 0 ? 0 : await this.#fileSystem.read(file, writer.take(size), offset);
   }
 
@@ -330,7 +331,7 @@ export class FuseSession {
     const offset = fileOffset(u64(reader));
     const size = reader.readU32();
     reader.skip(20);
-    if (size > reader.remaining) throw fileError('EINVAL');
+    if (size > reader.remaining || size > MAX_TRANSFER_BYTES) throw fileError('EINVAL');
     const written = size === 0 ? 0 : await have(fs.write).call(fs, file, reader.take(size), offset);
     writer.writeU32(written);
     writer.writeU32(0);
@@ -341,7 +342,7 @@ export class FuseSession {
     room(reader, 40);
     const handle = u64(reader);
     const offset = u64(reader);
-    const size = Math.min(reader.readU32(), writer.remaining);
+    const size = Math.min(reader.readU32(), writer.remaining, MAX_TRANSFER_BYTES);
     const entries = await this.#handles.entries(handle, offset === 0);
     const plus = opcode === FUSE.READDIRPLUS;
     const folder = this.#nodes.get(nodeId);

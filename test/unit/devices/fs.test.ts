@@ -193,6 +193,44 @@ describe('a guest', () => {
   });
 });
 
+test('a guest has so many files open and no more', async () => {
+  const guest = client();
+  const { id } = await guest.lookup(ROOT, 'a');
+  const handles = Array.from({ length: 4096 }, (_, i) => [i + 1, id, 0]);
+  const full = client();
+  full.device.restore({ version: 1, nextId: 3, nodes: [], nextHandle: 5000, handles } as never);
+  expect(await full.open(1)).toMatchObject({ errno: ERRNO['ENFILE'] });
+  expect(await full.call(FUSE.OPENDIR, ROOT, bytes(0, 0))).toMatchObject({ errno: ERRNO['ENFILE'] });
+  await full.call(FUSE.RELEASE, 0, bytes(7n, 0, 0, 0n));
+  expect(await full.call(FUSE.OPENDIR, ROOT, bytes(0, 0))).toMatchObject({ errno: 0 });
+});
+
+test('listings take so much memory and no more, and are read again', async () => {
+  const many = Array.from({ length: 300_000 }, (_, i) => ({ name: `${i}`, ino: 1n, type: 0o100000 }));
+  let reads = 0;
+  const fileSystem = new MemoryFileSystem();
+  fileSystem.readdir = async () => {
+    reads++;
+    return many;
+  };
+  const guest = new FuseClient({ fileSystem });
+  const handles: bigint[] = [];
+  for (let i = 0; i < 5; i++) {
+    const { data } = await guest.call(FUSE.OPENDIR, ROOT, bytes(0, 0));
+    handles.push(data.readBigUInt64LE(0));
+  }
+  const read = async (handle: bigint, offset: bigint): Promise<string> => {
+    const { data } = await guest.call(FUSE.READDIR, ROOT, bytes(handle, offset, 32, 0, 0n, 0, 0), 32);
+    return data.toString('utf8', 24, 24 + data.readUInt32LE(16));
+  };
+  for (const handle of handles) expect(await read(handle, 0n)).toBe('0');
+  expect(reads).toBe(5);
+  for (const handle of handles.slice(2)) expect(await read(handle, 9n)).toBe('9');
+  expect(reads).toBe(5);
+  expect(await read(handles[0] as bigint, 9n)).toBe('9');
+  expect(reads).toBe(6);
+});
+
 test('Fs holds back requests while it is drained, and goes on', async () => {
   const guest = client();
   await guest.device.drain();
