@@ -124,9 +124,10 @@ describe('tsvm boot', () => {
     await many(5);
     const before = holdings();
     await many(inRig ? 15 : 50);
-    // One machine more or less, wherever in its life it is caught.
+    // A machine or two more or less, wherever in their lives they are caught: threads that close VMs come and go. A leak
+    // would be one for each boot.
     expect(Math.abs(holdings().fds - before.fds)).toBeLessThan(25);
-    expect(Math.abs(holdings().threads - before.threads)).toBeLessThan(4);
+    expect(Math.abs(holdings().threads - before.threads)).toBeLessThan(10);
     expect(residentBytes(child)).toBeLessThan(MAX_RESIDENT_BYTES);
     child.kill('SIGTERM');
     expect(await child.exited).toBe(143);
