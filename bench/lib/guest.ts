@@ -1,7 +1,7 @@
 /** The default guest as the benchmarks boot it: quiet, one CPU, the serial console, `true` as its command. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { S_IFREG, writeCpio } from '../../src/boot/cpio.js';
+import { writeCpio } from '../../src/boot/cpio.js';
 import {
   createMachine,
   type Guest,
@@ -9,6 +9,7 @@ import {
   type MachineConfig,
   type MachineTimeline,
 } from '../../src/index.js';
+import { S_IFREG } from '../../src/util/file-mode.js';
 import { MIB } from '../../src/util/units.js';
 import type { BenchHost } from './benchmark.js';
 

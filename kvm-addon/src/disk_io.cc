@@ -147,7 +147,8 @@ struct DiskIo::Threads : std::enable_shared_from_this<DiskIo::Threads> {
 
 Napi::Function DiskIo::Define(Napi::Env env) {
   return DefineClass(env, "NativeDiskIo",
-                     {InstanceMethod<&DiskIo::TryRead>("tryRead"), InstanceMethod<&DiskIo::Submit>("submit"), InstanceMethod<&DiskIo::Close>("close")});
+                     {InstanceMethod<&DiskIo::TryRead>("tryRead"), InstanceMethod<&DiskIo::Submit>("submit"),
+                      InstanceMethod<&DiskIo::Close>("close")});
 }
 
 Napi::Value DiskIo::Open(const Napi::CallbackInfo& info) {

@@ -1,17 +1,12 @@
 /**
  * Writes "newc" cpio archives, the format of an initramfs (Documentation/driver-api/early-userspace/buffer-format.rst).
  */
+import { S_IFDIR, S_IFMT, S_IFREG } from '../util/file-mode.js';
 
 const MAGIC = '070701';
 const HEADER_BYTES = 110;
 const TRAILER = 'TRAILER!!!';
 const ALIGN = 4;
-
-const S_IFMT = 0o170000;
-export const S_IFDIR = 0o040000;
-export const S_IFREG = 0o100000;
-export const S_IFLNK = 0o120000;
-export const S_IFCHR = 0o020000;
 
 /** A file of the archive; all belong to root and are dated 0, so that equal input makes an equal archive. */
 export interface CpioEntry {

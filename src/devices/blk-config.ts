@@ -2,7 +2,7 @@
 import { TsvmError } from '../errors.js';
 import { keyAndValue } from './option-text.js';
 import { parseRate, RATE } from './rate-limit.js';
-import { checkRequestConfig } from './request-config.js';
+import { checkRequestConfig, isPath } from './request-config.js';
 
 export interface BlkConfig {
   /** A raw image, or a block device. */
@@ -30,7 +30,6 @@ export const BLK_ARGUMENT = 'PATH[,ro][,overlay=FILE][,id=NAME][,queues=N][,bps=
 const MAX_QUEUES = 16;
 const isQueues = (queues: unknown): queues is number =>
   Number.isInteger(queues) && (queues as number) >= 1 && (queues as number) <= MAX_QUEUES;
-const isPath = (path: unknown): boolean => typeof path === 'string' && path !== '' && !path.includes('\0');
 const isId = (id: string): boolean => /^[\x21-\x7e]{1,20}$/.test(id);
 
 /** @throws TsvmError `TSVM_USAGE`, naming the part that is wrong. */

@@ -32,3 +32,8 @@ export function checkRequestConfig<Config>(
   }
   return checked as Config;
 }
+
+/** What the host can take for a path. */
+export function isPath(value: unknown): boolean {
+  return typeof value === 'string' && value !== '' && !value.includes('\0');
+}

@@ -1,6 +1,6 @@
 /** What is asked of a shared folder, in the words of the command line and of the library. */
 import { TsvmError } from '../errors.js';
-import { checkRequestConfig } from './request-config.js';
+import { checkRequestConfig, isPath } from './request-config.js';
 
 export interface ShareConfig {
   /** A folder of the host's. */
@@ -40,7 +40,7 @@ export function isTag(tag: unknown): tag is string {
 /** A copy of a configuration that comes as data. @throws TsvmError `TSVM_CONFIG`, naming the field. */
 export function checkShareConfig(config: unknown): ShareConfig {
   return checkRequestConfig<ShareConfig>('fs', config, {
-    path: ['a path', (path) => typeof path === 'string' && path !== '' && !path.includes('\0')],
+    path: ['a path', isPath],
     tag: [`1 to ${TAG_BYTES} printable ASCII characters`, isTag],
     readOnly: ['true or false', (readOnly) => readOnly === undefined || typeof readOnly === 'boolean'],
   });

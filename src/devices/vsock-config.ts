@@ -1,6 +1,6 @@
 /** What is said of a vsock by a library's user, on the command line, and in a snapshot. */
 import { TsvmError } from '../errors.js';
-import { checkRequestConfig } from './request-config.js';
+import { checkRequestConfig, isPath } from './request-config.js';
 import { HOST_CID, NO_CID } from './vsock-packet.js';
 
 export const DEFAULT_CID = 3;
@@ -52,8 +52,4 @@ export function checkVsockConfig(config: unknown): VsockConfig {
     path: ['a path', (path) => path === undefined || isPath(path)],
     cid: [CID_RANGE, (cid) => cid === undefined || isGuestCid(cid)],
   });
-}
-
-function isPath(path: unknown): boolean {
-  return typeof path === 'string' && path !== '' && !path.includes('\0');
 }

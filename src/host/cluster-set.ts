@@ -4,8 +4,8 @@
 export const CLUSTER_BYTES = 4096;
 
 /** A page of the bitmap, for 128 MiB of disk. */
-export const PAGE_BYTES = 4096;
-const PAGE_CLUSTERS = PAGE_BYTES * 8;
+export const BITMAP_PAGE_BYTES = 4096;
+const PAGE_CLUSTERS = BITMAP_PAGE_BYTES * 8;
 
 /** How many pages the bitmap of a whole disk has. */
 export function pagesOf(diskBytes: number): number {
@@ -37,7 +37,7 @@ export class ClusterSet {
   page(index: number): Uint32Array {
     let page = this.#pages.get(index);
     if (page === undefined) {
-      page = new Uint32Array(PAGE_BYTES / 4);
+      page = new Uint32Array(BITMAP_PAGE_BYTES / 4);
       this.#pages.set(index, page);
     }
     return page;

@@ -17,9 +17,7 @@
 import assert from 'node:assert';
 import type { BlockBackend } from '../devices/host.js';
 import { TsvmError } from '../errors.js';
-import type { NativeAddon } from '../native/binding.js';
 import { type ByteRange, clusterRuns } from './cluster-set.js';
-import { openDiskFile } from './disk-file.js';
 import type { Layer } from './disk-layer.js';
 import { ForkPoint, SharedDisk } from './fork-point.js';
 import { MemoryStore } from './memory-store.js';
@@ -144,13 +142,4 @@ export class CowDisk implements Required<BlockBackend> {
       this.#writing--;
     }
   }
-}
-
-/** Opens a disk read-only, with a throw-away layer in memory over it that takes the writes. */
-export async function openOverlayDisk(addon: NativeAddon, path: string): Promise<CowDisk> {
-  const file = await openDiskFile(addon, path, { readOnly: true });
-  return new CowDisk(
-    addon,
-    new OverlayDisk(new MemoryStore(addon, file.sizeBytes), file, { readOnly: false }),
-  );
 }

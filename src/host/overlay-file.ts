@@ -17,7 +17,7 @@ import * as z from 'zod/mini';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
 import { alignUp } from '../util/units.js';
-import { type ByteRange, CLUSTER_BYTES, ClusterSet, PAGE_BYTES, pagesOf } from './cluster-set.js';
+import { BITMAP_PAGE_BYTES, type ByteRange, CLUSTER_BYTES, ClusterSet, pagesOf } from './cluster-set.js';
 import type { ClusterStore } from './cluster-store.js';
 import { type DiskFile, openDiskFile } from './disk-file.js';
 import { describeFileError } from './files.js';
@@ -124,7 +124,7 @@ function jsonOf(text: string): unknown {
 }
 
 function dataOffset(diskBytes: number): number {
-  return alignUp(HEADER_BYTES + pagesOf(diskBytes) * PAGE_BYTES, CLUSTER_BYTES);
+  return alignUp(HEADER_BYTES + pagesOf(diskBytes) * BITMAP_PAGE_BYTES, CLUSTER_BYTES);
 }
 
 export class OverlayFile implements ClusterStore {
@@ -145,10 +145,10 @@ export class OverlayFile implements ClusterStore {
   }
 
   async load(): Promise<void> {
-    const words = new Uint32Array(PAGE_BYTES / 4);
+    const words = new Uint32Array(BITMAP_PAGE_BYTES / 4);
     const bytes = new Uint8Array(words.buffer);
     for (let page = 0; page < pagesOf(this.#diskBytes); page++) {
-      await this.file.readv([bytes], HEADER_BYTES + page * PAGE_BYTES);
+      await this.file.readv([bytes], HEADER_BYTES + page * BITMAP_PAGE_BYTES);
       if (words.some((word) => word !== 0)) this.own.setPage(page, words.slice());
     }
   }
@@ -192,8 +192,11 @@ export class OverlayFile implements ClusterStore {
   }
 
   async #writePage(page: number, words: Uint32Array): Promise<void> {
-    const written = await this.file.writev([new Uint8Array(words.buffer)], HEADER_BYTES + page * PAGE_BYTES);
-    if (written < PAGE_BYTES) throw new Error('short write');
+    const written = await this.file.writev(
+      [new Uint8Array(words.buffer)],
+      HEADER_BYTES + page * BITMAP_PAGE_BYTES,
+    );
+    if (written < BITMAP_PAGE_BYTES) throw new Error('short write');
   }
 
   async close(): Promise<void> {

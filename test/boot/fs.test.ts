@@ -11,8 +11,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { createMachine, type DeviceRequest, MemoryFileSystem, share } from '../../src/index.js';
-import { guestConfig, markOf, temporaryDirectory } from '../support/guest.js';
+import { MemoryFileSystem, share } from '../../src/index.js';
+import { temporaryDirectory } from '../support/guest.js';
 import { Shell } from '../support/shell.js';
 
 const root = temporaryDirectory();
@@ -27,21 +27,14 @@ beforeAll(() => {
   symlinkSync('../secret', join(work, 'up'));
 });
 
-/** A shell in a guest with these shares. */
-async function guestWith(...devices: DeviceRequest[]): Promise<Shell> {
-  const machine = await createMachine({ ...(await guestConfig()), channel: true, devices });
-  const mark = markOf(machine, 'ready');
-  await machine.start();
-  await mark;
-  return await Shell.in(machine);
-}
-
 test('a guest works in a folder of the host, with what it may read and run, and does not get out', async () => {
-  await using shell = await guestWith(
-    share({ path: work, tag: 'work' }),
-    share({ path: tools, tag: 'tools', readOnly: true }),
-    share({ fileSystem: new MemoryFileSystem({ 'etc/motd': 'from memory\n' }), tag: 'memory' }),
-  );
+  await using shell = await Shell.booted({
+    devices: [
+      share({ path: work, tag: 'work' }),
+      share({ path: tools, tag: 'tools', readOnly: true }),
+      share({ fileSystem: new MemoryFileSystem({ 'etc/motd': 'from memory\n' }), tag: 'memory' }),
+    ],
+  });
   await shell.run(
     'mkdir /w /t /m; mount -t virtiofs work /w; mount -t virtiofs tools /t; mount -t virtiofs memory /m',
   );
@@ -80,7 +73,7 @@ test('a guest works in a folder of the host, with what it may read and run, and 
 test('a restored guest, and a fork, go on with the files that they have open', async () => {
   const path = join(root, 'snapshot');
   {
-    await using shell = await guestWith(share({ path: work, tag: 'work' }));
+    await using shell = await Shell.booted({ devices: [share({ path: work, tag: 'work' })] });
     await shell.run(
       'mkdir /w; mount -t virtiofs work /w; cd /w; mkdir logs; exec 3>logs/out; echo before >&3; sync',
     );

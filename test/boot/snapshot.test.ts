@@ -256,11 +256,8 @@ test('a guest keeps what it writes in an overlay, sees a disk grow, and finds bo
   const path = folder();
   {
     const devices = [blk({ path: base, overlay, queues: 2 }), blk({ path: other })];
-    const machine = await createMachine({ ...(await guestConfig()), channel: true, devices });
-    const mark = markOf(machine, 'ready');
-    await machine.start();
-    await mark;
-    await using shell = await Shell.in(machine);
+    await using shell = await Shell.booted({ devices });
+    const { machine } = shell;
     await shell.run('echo kept | dd of=/dev/vda bs=512 seek=9 conv=notrunc,fsync 2>&-');
     await expect(machine.disks[0]!.grow(8 * MIB)).rejects.toMatchObject({ code: 'TSVM_DISK' });
     await machine.disks[1]!.grow(8 * MIB);
@@ -284,12 +281,8 @@ test('a guest keeps what it writes in an overlay, sees a disk grow, and finds bo
 describe.skipIf(interpreted && !inRig)('a guest of two vCPUs', () => {
   test('is saved, restored and forked with both at work', async () => {
     const path = folder();
-    const config = { ...(await guestConfig()), channel: true, cpus: 2 };
-    const machine = await createMachine(config);
-    const mark = markOf(machine, 'ready');
-    await machine.start();
-    await mark;
-    await using shell = await Shell.in(machine);
+    await using shell = await Shell.booted({ cpus: 2 });
+    const { machine } = shell;
     expect(await shell.run('nproc')).toBe('2\n');
     for (const n of [1, 2]) count(shell, `/tmp/n${n}`);
     await shell.run('sleep 1');

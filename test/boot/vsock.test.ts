@@ -7,8 +7,9 @@ import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { S_IFREG, writeCpio } from '../../src/boot/cpio.js';
+import { writeCpio } from '../../src/boot/cpio.js';
 import { findGuest, type MachineVsock, restoreMachine, vsock } from '../../src/index.js';
+import { S_IFREG } from '../../src/util/file-mode.js';
 import { ConsoleLog, interpreted, Session, temporaryDirectory } from '../support/guest.js';
 
 const root = temporaryDirectory();

@@ -14,7 +14,7 @@ import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import type { ConsolePort } from '../../src/devices/host.js';
-import { CowDisk, openOverlayDisk } from '../../src/host/cow-disk.js';
+import { CowDisk } from '../../src/host/cow-disk.js';
 import { openDiskFile } from '../../src/host/disk-file.js';
 import { createHost } from '../../src/host/host.js';
 import { openDisk } from '../../src/host/open-disk.js';
@@ -37,6 +37,9 @@ beforeEach(() => {
 
 afterEach(() => rmSync(directory, { recursive: true }));
 
+const openThrowAway = async (): Promise<CowDisk> =>
+  (await openDisk(addon, { path: image, ...RW, throwAway: true })).disk;
+
 /** Bytes of memory behind each of the disks' memfds. */
 function scratchBytes(): number[] {
   return readdirSync('/proc/self/fd').flatMap((fd) => {
@@ -55,14 +58,14 @@ test('a file stays locked until the last fork is closed', async () => {
   const fork = await host.fork(CONSOLE).openDisk(image, RW);
   await disk.close();
   await expect(createHost(addon, CONSOLE).openDisk(image, RW)).rejects.toMatchObject(IN_USE);
-  await expect(openOverlayDisk(addon, image)).rejects.toMatchObject(IN_USE);
+  await expect(openThrowAway()).rejects.toMatchObject(IN_USE);
   await fork.close();
   const again = await createHost(addon, CONSOLE).openDisk(image, RW);
   await again.close();
 });
 
 test('any number of overlays may lie over a file, which nobody may write meanwhile', async () => {
-  const overlays = await Promise.all(Array.from({ length: 3 }, () => openOverlayDisk(addon, image)));
+  const overlays = await Promise.all(Array.from({ length: 3 }, () => openThrowAway()));
   for (const [i, overlay] of overlays.entries()) await overlay.writev([new Uint8Array(512).fill(10 + i)], 0);
   await expect(createHost(addon, CONSOLE).openDisk(image, RW)).rejects.toMatchObject(IN_USE);
   for (const [i, overlay] of overlays.entries()) {

@@ -1,8 +1,14 @@
 /** A shell in a guest, over the channel, for tests that save, restore and fork. */
 import { randomUUID } from 'node:crypto';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type GuestChannel, type Machine, restoreMachine } from '../../src/index.js';
-import { ConsoleLog } from './guest.js';
+import {
+  createMachine,
+  type GuestChannel,
+  type Machine,
+  type MachineConfig,
+  restoreMachine,
+} from '../../src/index.js';
+import { ConsoleLog, guestConfig, markOf } from './guest.js';
 
 /** How long a guest may take to answer. */
 const WAIT_MS = 100_000;
@@ -25,6 +31,15 @@ export class Shell implements AsyncDisposable {
     this.channel.stdout.on('data', (bytes: Buffer) => {
       this.output += bytes.toString('latin1');
     });
+  }
+
+  /** In a fresh machine that was booted to where its init waits. */
+  static async booted(more: MachineConfig = {}): Promise<Shell> {
+    const machine = await createMachine({ ...(await guestConfig()), channel: true, ...more });
+    const mark = markOf(machine, 'ready');
+    await machine.start();
+    await mark;
+    return await Shell.in(machine);
   }
 
   /** In a machine whose init waits for a command. */

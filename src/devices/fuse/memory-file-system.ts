@@ -1,4 +1,5 @@
 /** A file system in this process's memory: the example of one in TypeScript, and what the device is tested with. */
+import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../../util/file-mode.js';
 import {
   type AttributeChanges,
   type DirectoryEntry,
@@ -8,7 +9,7 @@ import {
   type FileSystem,
   fileError,
 } from './file-system.js';
-import { O_EXCL, O_TRUNC, S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from './protocol.js';
+import { O_EXCL, O_TRUNC } from './protocol.js';
 
 const BLOCK_BYTES = 4096;
 const DEFAULT_MAX_BYTES = 64 * 1024 * 1024;
@@ -72,9 +73,9 @@ export class MemoryFileSystem implements FileSystem<MemoryNode, MemoryFile> {
       folder = next;
     }
     const node = this.#newNode(S_IFREG | 0o755, ROOT_OWNER);
-    this.#resize(node, 0);
-    node.data = typeof content === 'string' ? new TextEncoder().encode(content) : content.slice();
-    this.#bytes += node.data.length;
+    const data = typeof content === 'string' ? new TextEncoder().encode(content) : content;
+    this.#resize(node, data.length);
+    node.data.set(data);
     folder.entries.set(last, node);
   }
 

@@ -69,11 +69,6 @@ export const FUSE_ASYNC_DIO = 1 << 15;
 export const FUSE_PARALLEL_DIROPS = 1 << 18;
 export const FUSE_MAX_PAGES = 1 << 22;
 
-export const S_IFMT = 0o170000;
-export const S_IFREG = 0o100000;
-export const S_IFDIR = 0o040000;
-export const S_IFLNK = 0o120000;
-
 // open(2), as x86-64 has them.
 export const O_ACCMODE = 0o3;
 export const O_EXCL = 0o200;

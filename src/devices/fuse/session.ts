@@ -5,6 +5,7 @@
  *
  * @see https://docs.kernel.org/filesystems/fuse.html and include/uapi/linux/fuse.h
  */
+import { S_IFMT, S_IFREG } from '../../util/file-mode.js';
 import type { Chain, ChainReader, ChainWriter } from '../../virtio/chain.js';
 import { type AttributeChanges, type FileEntry, type FileSystem, fileError } from './file-system.js';
 import { HandleTable } from './handle-table.js';
@@ -147,7 +148,7 @@ export class FuseSession {
         const mode = u32(reader, 16);
         reader.skip(12);
         // A device, a pipe or a socket of the guest's would be one of the host's.
-        if ((mode & P.S_IFMT) !== P.S_IFREG && (mode & P.S_IFMT) !== 0) throw fileError('EPERM');
+        if ((mode & S_IFMT) !== S_IFREG && (mode & S_IFMT) !== 0) throw fileError('EPERM');
         return this.#entry(
           writer,
           await have(fs.mknod).call(fs, node(), nameOf(reader), mode & 0o7777, header),

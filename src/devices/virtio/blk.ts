@@ -137,8 +137,7 @@ export class Blk implements VirtioDevice, DiskControl {
   #context: VirtioContext | undefined;
   /** Whose turn it is. */
   #turn = 0;
-  #draining = false;
-  readonly #inFlight = new InFlight();
+  readonly #inFlight = new InFlight(MAX_IN_FLIGHT);
   #flushScheduled = false;
   /** Counts resets: what was begun before one must not touch guest memory after it. */
   #epoch = 0;
@@ -212,7 +211,7 @@ export class Blk implements VirtioDevice, DiskControl {
     const queues = this.#context?.queues ?? [];
     // Each in its turn, so that none starves, until none has anything.
     for (let empty = 0; empty < queues.length; ) {
-      if (this.#draining || this.#inFlight.count >= MAX_IN_FLIGHT || this.#limiter?.open === false) break;
+      if (!this.#inFlight.hasRoom || this.#limiter?.open === false) break;
       this.#turn = (this.#turn + 1) % queues.length;
       const queue = queues[this.#turn];
       const chain = queue?.pop();
@@ -254,7 +253,7 @@ export class Blk implements VirtioDevice, DiskControl {
     if (status === VIRTIO_BLK_S_IOERR) this.counters.ioErrors++;
     if (epoch === this.#epoch) this.#complete(queue, chain, status, written);
     this.#inFlight.end();
-    if (this.#inFlight.count === 0) {
+    if (this.#inFlight.isEmpty) {
       this.#pump();
     } else if (!this.#flushScheduled) {
       this.#flushScheduled = true;
@@ -406,16 +405,15 @@ export class Blk implements VirtioDevice, DiskControl {
     this.#epoch++;
     this.#limiter?.stop();
     this.#context = undefined;
-    if (this.#inFlight.count > 0) return this.#inFlight.none();
+    if (!this.#inFlight.isEmpty) return this.#inFlight.none();
   }
 
-  async drain(): Promise<void> {
-    this.#draining = true;
-    await this.#inFlight.none();
+  drain(): Promise<void> {
+    return this.#inFlight.drain();
   }
 
   resume(): void {
-    this.#draining = false;
+    this.#inFlight.resume();
   }
 
   save(): DeviceState {
@@ -481,18 +479,12 @@ function* pieces(views: readonly Uint8Array[]): Generator<{ buffers: Uint8Array[
 /** Asks for a virtio-blk over a raw disk image. */
 export function blk(config: BlkConfig): DeviceRequest {
   checkId(config);
-  const { path, readOnly = false, id, overlay, queues } = config;
-  const limit = limitOf(config);
+  const checked = checkBlkConfig(config);
+  const { path, readOnly = false, id, overlay, queues } = checked;
+  const limit = limitOf(checked);
   return {
     kind: 'blk',
-    config: {
-      path,
-      readOnly,
-      ...(id === undefined ? {} : { id }),
-      ...(overlay === undefined ? {} : { overlay }),
-      ...(queues === undefined ? {} : { queues }),
-      ...limit,
-    },
+    config: { ...checked, readOnly },
     async open(host) {
       const backend = await host.openDisk(path, { readOnly, overlay });
       if (backend.sizeBytes < SECTOR_BYTES) {

@@ -62,8 +62,7 @@ export class Fs implements VirtioDevice {
   readonly #fileSystem: FileSystem;
   readonly #session: FuseSession;
   #context: VirtioContext | undefined;
-  #draining = false;
-  readonly #inFlight = new InFlight();
+  readonly #inFlight = new InFlight(MAX_IN_FLIGHT);
   /** Counts resets: what was begun before one must not touch guest memory after it. */
   #epoch = 0;
 
@@ -86,7 +85,7 @@ export class Fs implements VirtioDevice {
 
   #pump(): void {
     for (const queue of this.#context?.queues ?? []) {
-      while (queue !== undefined && !this.#draining && this.#inFlight.count < MAX_IN_FLIGHT) {
+      while (queue !== undefined && this.#inFlight.hasRoom) {
         const chain = queue.pop();
         if (chain === undefined) break;
         this.#start(queue, chain);
@@ -114,7 +113,7 @@ export class Fs implements VirtioDevice {
   reset(): void | Promise<void> {
     this.#epoch++;
     this.#context = undefined;
-    if (this.#inFlight.count > 0 || !this.#session.isEmpty) return this.#forgetAll();
+    if (!this.#inFlight.isEmpty || !this.#session.isEmpty) return this.#forgetAll();
   }
 
   async #forgetAll(): Promise<void> {
@@ -122,13 +121,12 @@ export class Fs implements VirtioDevice {
     await this.#session.clear();
   }
 
-  async drain(): Promise<void> {
-    this.#draining = true;
-    await this.#inFlight.none();
+  drain(): Promise<void> {
+    return this.#inFlight.drain();
   }
 
   resume(): void {
-    this.#draining = false;
+    this.#inFlight.resume();
   }
 
   save(): DeviceState {
@@ -167,7 +165,7 @@ export function share(config: Share): DeviceRequest {
     const { fileSystem } = config;
     return { kind: 'fs', open: async () => new Fs({ fileSystem, tag, readOnly }) };
   }
-  const { path } = config;
+  const { path } = checkShareConfig(config);
   return {
     kind: 'fs',
     config: { path, tag, readOnly },

@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
-import { commandSegment, S_IFCHR, S_IFDIR, S_IFREG, writeCpio } from '../../../src/boot/cpio.js';
+import { commandSegment, writeCpio } from '../../../src/boot/cpio.js';
+import { S_IFCHR, S_IFDIR, S_IFREG } from '../../../src/util/file-mode.js';
 
 const hasCpio = spawnSync('cpio', ['--version']).status === 0;
 

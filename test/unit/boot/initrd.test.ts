@@ -1,11 +1,12 @@
 import { gzipSync } from 'node:zlib';
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
-import { S_IFREG, writeCpio } from '../../../src/boot/cpio.js';
+import { writeCpio } from '../../../src/boot/cpio.js';
 import { initrdBytes, writeInitrd } from '../../../src/boot/initrd.js';
 import { unpackInitrd } from '../../../src/boot/unpack-initrd.js';
 import { TsvmError } from '../../../src/errors.js';
 import { runXz } from '../../../src/host/program-filter.js';
+import { S_IFREG } from '../../../src/util/file-mode.js';
 import { ram } from './images.js';
 
 const MIB = 2 ** 20;

@@ -1,6 +1,6 @@
 /** Properties of virtio-vsock: any sequence of packets, buffers and calls; and no byte lost, repeated or out of order. */
 import fc from 'fast-check';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import type { VsockConnection } from '../../../src/devices/host.js';
 import { Vsock } from '../../../src/devices/virtio/vsock.js';
 import { BUF_ALLOC_BYTES, Credit } from '../../../src/devices/vsock-credit.js';
@@ -9,6 +9,7 @@ import { Rig } from '../../support/mock-driver.js';
 import { BUFFER_BYTES, GUEST_CID, OP, RecordingPeer, VsockDriver } from '../../support/vsock-driver.js';
 
 const SEED = 20261125;
+vi.setConfig({ testTimeout: patience(60_000) });
 
 function setUp() {
   const peers: RecordingPeer[] = [];
@@ -69,164 +70,154 @@ const action = fc.oneof(
   fc.record({ kind: fc.constant('renumber' as const) }),
 );
 
-test(
-  'Vsock survives any sequence of packets and calls, returns every chain, and forgets nobody',
-  async () => {
-    await fc.assert(
-      fc.asyncProperty(fc.array(action, { maxLength: 80 }), async (actions) => {
-        const { device, peers, driver } = setUp();
-        const consumed = new Map<RecordingPeer, number>();
-        let given = 0;
-        let sent = 0;
-        for (const one of actions) {
-          if (one.kind === 'packet') {
-            const { kind: _, length, lie, ...packet } = one;
-            driver.send({ ...packet, payload: Buffer.alloc(length), ...(lie === null ? {} : { len: lie }) });
-            sent++;
-          } else if (one.kind === 'bytes') {
-            driver.sendBytes(one.bytes);
-            driver.tx.kick();
-            sent++;
-          } else if (one.kind === 'room' && given < 100) {
-            driver.give(1, one.length);
-            given++;
-          } else if (one.kind === 'dial') {
-            const peer = new RecordingPeer();
-            peer.connection = device.connect(one.port, peer);
-            if (peer.connection !== undefined) peers.push(peer);
-          } else if (one.kind === 'peer') {
-            const peer = peers[one.index % Math.max(peers.length, 1)];
-            if (peer === undefined) continue;
-            if (one.call === 'send') peer.send(Buffer.alloc(one.length));
-            if (one.call === 'end') peer.connection?.end();
-            if (one.call === 'close') peer.connection?.close();
-            if (one.call === 'accept') peer.connection?.accept();
-            if (one.call === 'consume') {
-              const done = consumed.get(peer) ?? 0;
-              const count = Math.min(one.length, peer.received.length - done);
-              peer.connection?.consumed(count);
-              consumed.set(peer, done + count);
-            }
-          } else if (one.kind === 'pause') {
-            const { slot } = driver.rig;
-            await slot.pause();
-            JSON.stringify(slot.save());
-            slot.resume();
-          } else if (one.kind === 'renumber') {
-            device.renumber(GUEST_CID);
+test('Vsock survives any sequence of packets and calls, returns every chain, and forgets nobody', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(action, { maxLength: 80 }), async (actions) => {
+      const { device, peers, driver } = setUp();
+      const consumed = new Map<RecordingPeer, number>();
+      let given = 0;
+      let sent = 0;
+      for (const one of actions) {
+        if (one.kind === 'packet') {
+          const { kind: _, length, lie, ...packet } = one;
+          driver.send({ ...packet, payload: Buffer.alloc(length), ...(lie === null ? {} : { len: lie }) });
+          sent++;
+        } else if (one.kind === 'bytes') {
+          driver.sendBytes(one.bytes);
+          driver.tx.kick();
+          sent++;
+        } else if (one.kind === 'room' && given < 100) {
+          driver.give(1, one.length);
+          given++;
+        } else if (one.kind === 'dial') {
+          const peer = new RecordingPeer();
+          peer.connection = device.connect(one.port, peer);
+          if (peer.connection !== undefined) peers.push(peer);
+        } else if (one.kind === 'peer') {
+          const peer = peers[one.index % Math.max(peers.length, 1)];
+          if (peer === undefined) continue;
+          if (one.call === 'send') peer.send(Buffer.alloc(one.length));
+          if (one.call === 'end') peer.connection?.end();
+          if (one.call === 'close') peer.connection?.close();
+          if (one.call === 'accept') peer.connection?.accept();
+          if (one.call === 'consume') {
+            const done = consumed.get(peer) ?? 0;
+            const count = Math.min(one.length, peer.received.length - done);
+            peer.connection?.consumed(count);
+            consumed.set(peer, done + count);
           }
-          driver.rig.runDeferred();
-          for (const peer of peers) {
-            expect(peer.received.length - (consumed.get(peer) ?? 0)).toBeLessThanOrEqual(BUF_ALLOC_BYTES);
-            expect(peer.log.filter((entry) => !['open', 'end'].includes(entry)).length).toBeLessThanOrEqual(
-              1,
-            );
-          }
+        } else if (one.kind === 'pause') {
+          const { slot } = driver.rig;
+          await slot.pause();
+          JSON.stringify(slot.save());
+          slot.resume();
+        } else if (one.kind === 'renumber') {
+          device.renumber(GUEST_CID);
         }
-        expect(driver.tx.used()).toHaveLength(sent);
-        expect(driver.rig.failures).toEqual([]);
-        await driver.rig.driver.reset();
-        for (const peer of peers) peer.connection?.close();
-        expect(device.connectionCount).toBe(0);
-      }),
-      budget(400, SEED),
-    );
-  },
-  patience(60_000),
-);
+        driver.rig.runDeferred();
+        for (const peer of peers) {
+          expect(peer.received.length - (consumed.get(peer) ?? 0)).toBeLessThanOrEqual(BUF_ALLOC_BYTES);
+          expect(peer.log.filter((entry) => !['open', 'end'].includes(entry)).length).toBeLessThanOrEqual(1);
+        }
+      }
+      expect(driver.tx.used()).toHaveLength(sent);
+      expect(driver.rig.failures).toEqual([]);
+      await driver.rig.driver.reset();
+      for (const peer of peers) peer.connection?.close();
+      expect(device.connectionCount).toBe(0);
+    }),
+    budget(400, SEED),
+  );
+});
 
 /** Bytes `from` to `from + count` of a stream that repeats itself at no power of two. */
 const STREAM = Buffer.from(Uint8Array.from({ length: 251 + 2 * 1024 * 1024 }, (_, i) => i % 251));
 const pattern = (from: number, count: number): Buffer => STREAM.subarray(from % 251, (from % 251) + count);
 
-test(
-  'Vsock moves bytes both ways in order, at any pace of either side',
-  () => {
-    const step = fc.record({
-      room: fc.nat(4),
-      bufferBytes: fc.constantFrom(45, 300, BUFFER_BYTES),
-      hostSends: fc.nat(9000),
-      hostReads: fc.nat(40_000),
-      guestSends: fc.nat(30_000),
-      guestReads: fc.nat(9000),
-      guestSpeaks: fc.boolean(),
-    });
-    fc.assert(
-      fc.property(
-        fc.array(step, { minLength: 1, maxLength: 60 }),
-        fc.integer({ min: 2000, max: 70_000 }),
-        (steps, guestBuffer) => {
-          const { driver, peers } = setUp();
-          const address = { guestPort: 9, hostPort: 1 };
-          driver.give(1).send({ op: OP.REQUEST, ...address, bufAlloc: guestBuffer, fwdCnt: 0 });
-          const peer = peers[0] as RecordingPeer;
-          let [room, hostSent, guestSent, guestGot, guestRead, hostRead, hostFwd] = [0, 0, 0, 0, 0, 0, 0];
-          const credit = () => ({ ...address, bufAlloc: guestBuffer, fwdCnt: guestRead });
-          const collect = (): void => {
-            for (const packet of driver.take()) {
-              room--;
-              expect([OP.RESPONSE, OP.RW, OP.CREDIT_UPDATE, OP.CREDIT_REQUEST]).toContain(packet.op);
-              hostFwd = packet.fwdCnt;
-              if (packet.op === OP.CREDIT_REQUEST) driver.send({ op: OP.CREDIT_UPDATE, ...credit() });
-              expect(packet.payload.equals(pattern(guestGot, packet.payload.length))).toBe(true);
-              guestGot += packet.payload.length;
-              expect(guestGot - guestRead).toBeLessThanOrEqual(guestBuffer);
-            }
-          };
-          const guestSends = (wanted: number): void => {
-            const count = Math.min(wanted, BUF_ALLOC_BYTES - (guestSent - hostFwd));
-            if (count <= 0) return;
-            driver.send({ op: OP.RW, ...credit(), payload: pattern(guestSent, count) });
-            guestSent += count;
-          };
-          const hostReads = (wanted: number): void => {
-            const count = Math.min(wanted, peer.received.length - hostRead);
-            hostRead += count;
-            peer.connection?.consumed(count);
-          };
-          const give = (count: number, length: number): void => {
-            const more = Math.min(count, 64 - room);
-            if (more <= 0) return;
-            room += more;
-            driver.give(more, length);
-          };
-          collect();
-          room = 0;
-          for (const one of steps) {
-            give(one.room, one.bufferBytes);
-            peer.send(pattern(hostSent, one.hostSends));
-            hostSent += one.hostSends;
-            guestSends(one.guestSends);
-            collect();
-            hostReads(one.hostReads);
-            guestRead = Math.min(guestGot, guestRead + one.guestReads);
-            if (one.guestSpeaks) driver.send({ op: OP.CREDIT_UPDATE, ...credit() });
-            driver.rig.runDeferred();
-            collect();
+test('Vsock moves bytes both ways in order, at any pace of either side', () => {
+  const step = fc.record({
+    room: fc.nat(4),
+    bufferBytes: fc.constantFrom(45, 300, BUFFER_BYTES),
+    hostSends: fc.nat(9000),
+    hostReads: fc.nat(40_000),
+    guestSends: fc.nat(30_000),
+    guestReads: fc.nat(9000),
+    guestSpeaks: fc.boolean(),
+  });
+  fc.assert(
+    fc.property(
+      fc.array(step, { minLength: 1, maxLength: 60 }),
+      fc.integer({ min: 2000, max: 70_000 }),
+      (steps, guestBuffer) => {
+        const { driver, peers } = setUp();
+        const address = { guestPort: 9, hostPort: 1 };
+        driver.give(1).send({ op: OP.REQUEST, ...address, bufAlloc: guestBuffer, fwdCnt: 0 });
+        const peer = peers[0] as RecordingPeer;
+        let [room, hostSent, guestSent, guestGot, guestRead, hostRead, hostFwd] = [0, 0, 0, 0, 0, 0, 0];
+        const credit = () => ({ ...address, bufAlloc: guestBuffer, fwdCnt: guestRead });
+        const collect = (): void => {
+          for (const packet of driver.take()) {
+            room--;
+            expect([OP.RESPONSE, OP.RW, OP.CREDIT_UPDATE, OP.CREDIT_REQUEST]).toContain(packet.op);
+            hostFwd = packet.fwdCnt;
+            if (packet.op === OP.CREDIT_REQUEST) driver.send({ op: OP.CREDIT_UPDATE, ...credit() });
+            expect(packet.payload.equals(pattern(guestGot, packet.payload.length))).toBe(true);
+            guestGot += packet.payload.length;
+            expect(guestGot - guestRead).toBeLessThanOrEqual(guestBuffer);
           }
-          // Then both sides make haste, and everything arrives.
-          for (let i = 0; i < 100_000 && (guestGot < hostSent || peer.received.length < guestSent); i++) {
-            give(8, BUFFER_BYTES);
-            driver.rig.runDeferred();
-            collect();
-            guestRead = guestGot;
-            driver.send({ op: OP.CREDIT_UPDATE, ...credit() });
-          }
-          expect(guestGot).toBe(hostSent);
-          expect(Buffer.from(peer.received, 'latin1').equals(pattern(0, guestSent))).toBe(true);
-          // The guest is never left without news of room, once the host has read all.
-          hostReads(Number.POSITIVE_INFINITY);
-          give(2, BUFFER_BYTES);
+        };
+        const guestSends = (wanted: number): void => {
+          const count = Math.min(wanted, BUF_ALLOC_BYTES - (guestSent - hostFwd));
+          if (count <= 0) return;
+          driver.send({ op: OP.RW, ...credit(), payload: pattern(guestSent, count) });
+          guestSent += count;
+        };
+        const hostReads = (wanted: number): void => {
+          const count = Math.min(wanted, peer.received.length - hostRead);
+          hostRead += count;
+          peer.connection?.consumed(count);
+        };
+        const give = (count: number, length: number): void => {
+          const more = Math.min(count, 64 - room);
+          if (more <= 0) return;
+          room += more;
+          driver.give(more, length);
+        };
+        collect();
+        room = 0;
+        for (const one of steps) {
+          give(one.room, one.bufferBytes);
+          peer.send(pattern(hostSent, one.hostSends));
+          hostSent += one.hostSends;
+          guestSends(one.guestSends);
           collect();
-          expect(BUF_ALLOC_BYTES - (guestSent - hostFwd)).toBeGreaterThan(0);
-          expect(peer.log).toEqual([]);
-        },
-      ),
-      budget(120, SEED),
-    );
-  },
-  patience(60_000),
-);
+          hostReads(one.hostReads);
+          guestRead = Math.min(guestGot, guestRead + one.guestReads);
+          if (one.guestSpeaks) driver.send({ op: OP.CREDIT_UPDATE, ...credit() });
+          driver.rig.runDeferred();
+          collect();
+        }
+        // Then both sides make haste, and everything arrives.
+        for (let i = 0; i < 100_000 && (guestGot < hostSent || peer.received.length < guestSent); i++) {
+          give(8, BUFFER_BYTES);
+          driver.rig.runDeferred();
+          collect();
+          guestRead = guestGot;
+          driver.send({ op: OP.CREDIT_UPDATE, ...credit() });
+        }
+        expect(guestGot).toBe(hostSent);
+        expect(Buffer.from(peer.received, 'latin1').equals(pattern(0, guestSent))).toBe(true);
+        // The guest is never left without news of room, once the host has read all.
+        hostReads(Number.POSITIVE_INFINITY);
+        give(2, BUFFER_BYTES);
+        collect();
+        expect(BUF_ALLOC_BYTES - (guestSent - hostFwd)).toBeGreaterThan(0);
+        expect(peer.log).toEqual([]);
+      },
+    ),
+    budget(120, SEED),
+  );
+});
 
 test('Credit counts right while its counters wrap at 2^32', () => {
   const moves = fc.array(fc.integer({ min: 1, max: 0x3fff_ffff }), { minLength: 1, maxLength: 40 });
