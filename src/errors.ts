@@ -26,6 +26,7 @@ export type TsvmErrorCode =
   | 'TSVM_SNAPSHOT'
   | 'TSVM_TEMPLATE'
   | 'TSVM_VSOCK'
+  | 'TSVM_PORT'
   | 'TSVM_BALLOON'
   | 'TSVM_SHARE'
   | 'TSVM_GUEST_BUILD';

@@ -24,6 +24,7 @@ export type { BusDevice, FastRegister } from './bus/bus-device.js';
 export type { Irq } from './bus/irq.js';
 export type { BalloonStats } from './devices/balloon-stats.js';
 export type { BlkConfig } from './devices/blk-config.js';
+export type { SocketPort, VirtioConsoleConfig } from './devices/console-config.js';
 export {
   type AttributeChanges,
   type DirectoryEntry,
@@ -42,6 +43,7 @@ export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/regi
 export type { ShareConfig } from './devices/share-config.js';
 export { balloon } from './devices/virtio/balloon.js';
 export { blk } from './devices/virtio/blk.js';
+export { virtioConsole } from './devices/virtio/console.js';
 export { type Share, share } from './devices/virtio/fs.js';
 export { net, netAt } from './devices/virtio/net.js';
 export { rng } from './devices/virtio/rng.js';

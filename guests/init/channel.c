@@ -12,6 +12,7 @@ enum { CONTROL = 1, IN, OUT, ERR, PORTS };
 enum {
   MESSAGE_BYTES = 256 * 1024, /* of one message from the host: a command with its environment; untouched bss */
   CHANNEL_WAIT_MS = 5000,     /* for the ports to appear */
+  CONSOLE_WAIT_MS = 5000,     /* for a terminal, when a command needs one */
   FLOW_BYTES = 32 * 1024,     /* moved at a time: as much as the kernel puts into one buffer of a port */
   PAGE = 4096,
 };
@@ -277,6 +278,16 @@ static __attribute__((noreturn)) void supervise(const struct options *options) {
   }
 }
 
+/* A virtio-console with ports becomes a terminal in a worker of the kernel's, which may not have come to it when PID 1 starts. */
+static int late_console(void) {
+  for (int waited = 0; waited < CONSOLE_WAIT_MS; waited += 10) {
+    int fd = (int)SYS3(open, "/dev/console", O_RDWR | O_NOCTTY | O_CLOEXEC, 0);
+    if (fd >= 0) return fd;
+    sleep_ms(10);
+  }
+  return -1;
+}
+
 static __attribute__((noreturn)) void run_command(void) {
   struct options options = {.session = 1};
   long size;
@@ -286,6 +297,7 @@ static __attribute__((noreturn)) void run_command(void) {
   if (size && !end[-1]) parse_command(message + 4, end, &options);
   else SAY("a message from the host is damaged");
   if (!args[0]) args[0] = "/bin/sh";
+  if (options.tty && console < 0) console = late_console();
   if (options.tty && console < 0) {
     SAY("this machine has no terminal");
     options.tty = 0;
@@ -307,7 +319,7 @@ static __attribute__((noreturn)) void run_command(void) {
 void serve_channel(void) {
   unsigned char offer = 0;
   if (SYS4(pread64, port, &offer, 1, PORT_MARK) != 1 || offer != MACHINE_HAS_CHANNEL) return;
-  if (port < 3) { /* a machine without a console: the kernel gave us no descriptors 0 to 2 */
+  if (port < 3) { /* a machine without a console, or none yet: the kernel gave us no descriptors 0 to 2 */
     port = (int)SYS3(fcntl, port, F_DUPFD_CLOEXEC, 3);
     for (int n = 0; n < 3; n++) {
       SYS1(close, n);

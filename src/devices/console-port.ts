@@ -15,8 +15,8 @@ export interface PortEvents {
   onOutput?(bytes: Uint8Array): boolean | undefined;
   onDrain?(): void;
   onOpen?(open: boolean): void;
-  /** The guest has to be told that the host closed the port: all of the input is in its buffers. */
-  onInputEnd?(): void;
+  /** The guest has to be told that the host's side opened, or closed. */
+  onHostOpen?(): void;
 }
 
 export interface PortLimits {
@@ -40,6 +40,7 @@ export class Port implements PortControl {
   #transmitting = false;
   #held = false;
   #closed = false;
+  #hostPresent = true;
   #guestOpen = false;
 
   constructor(events: PortEvents, limits: PortLimits) {
@@ -49,7 +50,7 @@ export class Port implements PortControl {
 
   /** The host's side is open as far as the guest can tell: input that came before the end is still to be read. */
   get hostOpen(): boolean {
-    return !this.#closed || this.#pending.length > 0;
+    return (this.#hostPresent && !this.#closed) || this.#pending.length > 0;
   }
 
   get guestOpen(): boolean {
@@ -92,7 +93,15 @@ export class Port implements PortControl {
     if (this.#closed) return;
     this.#closed = true;
     this.#refusedOutput = false;
-    if (this.#pending.length === 0) this.#events.onInputEnd?.();
+    if (this.#pending.length === 0) this.#events.onHostOpen?.();
+    this.transmit();
+  }
+
+  setHostOpen(open: boolean): void {
+    if (open === this.#hostPresent) return;
+    this.#hostPresent = open;
+    this.#refusedOutput = !open;
+    if (open || this.#pending.length === 0) this.#events.onHostOpen?.();
     this.transmit();
   }
 
@@ -166,7 +175,7 @@ export class Port implements PortControl {
       queue.complete(chain, chain.writer.written);
     }
     queue.signal();
-    if (this.#closed && this.#pending.length === 0) this.#events.onInputEnd?.();
+    if (!this.hostOpen) this.#events.onHostOpen?.();
     if (this.#refusedInput && this.#pending.length <= INPUT_QUEUE_BYTES / 2) {
       this.#refusedInput = false;
       this.#events.onDrain?.();
@@ -174,19 +183,24 @@ export class Port implements PortControl {
   }
 
   save(): PortState {
-    return { pending: this.#pending.toArray(), closed: this.#closed, guestOpen: this.#guestOpen };
+    const { hostOpen } = this;
+    return { pending: this.#pending.toArray(), closed: this.#closed, hostOpen, guestOpen: this.#guestOpen };
   }
 
-  /** Tells the host if the guest had the port open. */
-  restore(state: unknown, what: string): void {
+  /** Tells the host if the guest had the port open. True: the guest is to be told that the host's side is not what it was. */
+  restore(state: unknown, what: string): boolean {
     checkState(typeof state === 'object' && state !== null, what);
-    const { pending, closed, guestOpen } = state as { readonly [Key in keyof PortState]: unknown };
+    const { pending, closed, hostOpen, guestOpen } = state as { readonly [Key in keyof PortState]: unknown };
     checkState(Array.isArray(pending) && pending.length <= INPUT_QUEUE_BYTES, `${what}: pending input`);
-    checkState(typeof closed === 'boolean' && typeof guestOpen === 'boolean', `${what}: open or closed`);
+    checkState(
+      [closed, hostOpen, guestOpen].every((value) => typeof value === 'boolean'),
+      `${what}: open or closed`,
+    );
     this.#pending.clear();
     this.#pending.push(Uint8Array.from(pending as number[]));
-    this.#closed = closed;
-    this.setGuestOpen(guestOpen);
+    this.#closed = closed === true;
+    this.setGuestOpen(guestOpen === true);
+    return hostOpen !== this.hostOpen;
   }
 }
 
@@ -194,5 +208,6 @@ export class Port implements PortControl {
 export interface PortState {
   readonly pending: readonly number[];
   readonly closed: boolean;
+  readonly hostOpen: boolean;
   readonly guestOpen: boolean;
 }

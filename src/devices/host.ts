@@ -73,6 +73,11 @@ export interface PortControl {
   close(): void;
   /** Output is welcome again after `onOutput` refused. */
   resumeOutput(): void;
+  /**
+   * Somebody is at the host's side of the port now, as there is at first, or nobody. What the guest writes
+   * waits meanwhile, and its programs can tell (virtio 1.3, 5.3.6.2, VIRTIO_CONSOLE_PORT_OPEN).
+   */
+  setHostOpen(open: boolean): void;
 }
 
 /** The host's side of a port: a stream of bytes each way between a program in the guest and the host. */
@@ -88,6 +93,8 @@ export interface PortHost {
   onOpen(open: boolean): void;
   /** Called once, by the device. */
   connect(control: PortControl): void;
+  /** The device goes. */
+  release?(): Promise<void>;
 }
 
 /** How a vsock connection ended: in order, by a reset, or for want of an answer. */
@@ -175,6 +182,12 @@ export interface Host {
   openConsole(): ConsolePort;
   /** The host's side of a port of this name. @throws TsvmError `TSVM_CONFIG` when nobody has a use for it. */
   openPort(name: string): PortHost;
+  /**
+   * The host's side of a port of this name that is a Unix socket at `path`, if it has one.
+   *
+   * @throws TsvmError `TSVM_PORT` when the path cannot be had.
+   */
+  openPortSocket(name: string, path: string | undefined): Promise<PortHost>;
   /**
    * The host's side of the machine's vsock. With a path, its ports are Unix sockets there.
    *

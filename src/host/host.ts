@@ -10,6 +10,7 @@ import { Cleanup } from '../util/cleanup.js';
 import type { DiskFacts } from './disk-facts.js';
 import { type DiskPlace, factsOf, type OpenDisk, openDisk } from './open-disk.js';
 import { openPasst } from './passt.js';
+import { PortSocket } from './port-socket.js';
 import { openSharedFolder, type SharedFolder } from './shared-folder.js';
 import { openTap } from './tap.js';
 import { type MachineVsock, VsockEndpoint } from './vsock-endpoint.js';
@@ -22,6 +23,8 @@ export interface HostOptions {
   readonly ports?: HostPorts;
   /** Where the vsock's Unix sockets are, instead of where the device's request says. */
   readonly vsockPath?: string;
+  /** By their names, where ports' Unix sockets are, instead of where the device's request says. */
+  readonly portPaths?: Readonly<Record<string, string>>;
 }
 
 /** The host's side of the machine's ports, by their names. Undefined for a name that nobody has a use for. */
@@ -50,15 +53,29 @@ export interface MachineHost extends Omit<Host, 'openBalloon'> {
 /** @param console the machine's terminal, for a device that asks for it. */
 export function createHost(addon: NativeAddon, console: ConsolePort, options: HostOptions = {}): MachineHost {
   const directory = resolve(options.directory ?? '.');
+  const portPaths = options.portPaths ?? {};
   const source: DiskSource = {
     open: (place) => openDisk(addon, { ...place, throwAway: options.disks === 'overlay' }),
     async close() {},
   };
   const vsock = { path: options.vsockPath, inherited: false };
+  const openPortSocket = (name: string, path: string | undefined): Promise<PortHost> => {
+    const at = Object.hasOwn(portPaths, name) ? portPaths[name] : path;
+    return PortSocket.open(at && resolve(directory, at));
+  };
   const openNet = async (place: NetPlace): Promise<NetBackend> =>
     place.kind === 'tap' ? openTap(addon, place.name) : await openPasst(place);
   const openShare = (path: string): Promise<SharedFolder> => openSharedFolder(addon, path);
-  return machineHost({ console, directory, source, ports: options.ports, openNet, openShare, vsock });
+  return machineHost({
+    console,
+    directory,
+    source,
+    ports: options.ports,
+    openPortSocket,
+    openNet,
+    openShare,
+    vsock,
+  });
 }
 
 /** Where a host's disks come from. */
@@ -93,6 +110,7 @@ interface HostParts {
   readonly ports: HostPorts | undefined;
   /** `inherited`: another machine, of which this one is a fork, listens at the path. */
   readonly vsock: { readonly path: string | undefined; readonly inherited: boolean };
+  readonly openPortSocket: Host['openPortSocket'];
   readonly openNet: Host['openNet'];
   readonly openShare: Host['openShare'];
 }
@@ -102,6 +120,7 @@ function machineHost({
   directory,
   source,
   ports,
+  openPortSocket,
   openNet,
   openShare,
   vsock,
@@ -117,6 +136,7 @@ function machineHost({
       if (port !== undefined) return port;
       throw new TsvmError('TSVM_CONFIG', `port ${name}: nobody on the host's side has a use for it`);
     },
+    openPortSocket,
     openNet,
     openShare: (path) => openShare(resolve(directory, path)),
     async openDisk(path, { readOnly, overlay }) {
@@ -150,6 +170,8 @@ function machineHost({
         source: inheritedDisks(disks),
         ports: forkPorts,
         vsock: { path: endpoint?.path, inherited: true },
+        // The parent listens at its paths.
+        openPortSocket: () => PortSocket.open(undefined),
         openShare,
         // The host's ports stay with the machine that has them.
         openNet: (place) => openNet(place.kind === 'user' ? { ...place, forwards: [] } : place),

@@ -4,15 +4,12 @@
  * A program on the host connects to PATH, sends `CONNECT <port>\n` and gets `OK <host port>\n` when the guest has taken up the
  * connection; else the socket is closed. What the guest connects to, CID 2 and port P, is the Unix socket PATH_P.
  */
-import { lstat, unlink } from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import type { VsockConnection, VsockPeer } from '../devices/host.js';
 import { MAX_CONNECTIONS } from '../devices/vsock-table.js';
-import { isErrnoError, TsvmError } from '../errors.js';
+import { closeServer, listenAt } from './unix-listener.js';
 import { VsockStream } from './vsock-stream.js';
 
-/** sun_path of Linux has 108 bytes, one for the NUL. */
-const MAX_PATH_BYTES = 107;
 /** `_4294967294`: what a port adds to it. */
 const SUFFIX_BYTES = 11;
 /** `CONNECT 4294967294\r\n`. Who sends more and no end of line does not know the protocol. */
@@ -39,22 +36,15 @@ export class UnixSockets {
 
   /** @throws TsvmError `TSVM_VSOCK` */
   async listen(): Promise<void> {
-    const path = this.path;
-    const bytes = Buffer.byteLength(path);
-    if (bytes > MAX_PATH_BYTES - SUFFIX_BYTES) {
-      throw new TsvmError('TSVM_VSOCK', `vsock ${path}: ${bytes} bytes are too long for a Unix socket`, {
-        hint: `with a port after it, ${MAX_PATH_BYTES - SUFFIX_BYTES} are the most: use a shorter path, such as /tmp/vm.sock`,
-      });
-    }
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) =>
       this.#onClient(socket),
     );
-    try {
-      await removeStale(path);
-      await listenAt(server, path);
-    } catch (error) {
-      throw refused(path, error);
-    }
+    await listenAt(server, {
+      path: this.path,
+      what: 'vsock',
+      code: 'TSVM_VSOCK',
+      suffixBytes: SUFFIX_BYTES,
+    });
     server.on('error', () => {}); // of accept: the client is told by the kernel
     this.#server = server;
   }
@@ -107,9 +97,7 @@ export class UnixSockets {
   async close(): Promise<void> {
     this.#closed = true;
     for (const socket of this.#sockets) socket.destroy();
-    const server = this.#server;
-    // Node removes the socket's file.
-    if (server?.listening === true) await new Promise<void>((resolve) => server.close(() => resolve()));
+    if (this.#server !== undefined) await closeServer(this.#server);
   }
 }
 
@@ -152,49 +140,4 @@ function join(socket: Socket, stream: VsockStream): void {
   });
   socket.once('close', () => void stream.destroy());
   stream.on('error', () => {}); // `close` follows
-}
-
-/** Removes the socket of somebody who no longer listens, as after SIGKILL. Of nobody else, and nothing else. */
-async function removeStale(path: string): Promise<void> {
-  const stat = await lstat(path).catch((error: unknown) => {
-    if (isErrnoError(error) && error.code === 'ENOENT') return undefined;
-    throw error;
-  });
-  if (stat?.isSocket() === true && !(await answers(path))) await unlink(path);
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = connect(path);
-    probe.once('connect', () => {
-      probe.destroy();
-      resolve(true);
-    });
-    probe.once('error', (error) => resolve(!isErrnoError(error) || error.code !== 'ECONNREFUSED'));
-  });
-}
-
-function listenAt(server: Server, path: string): Promise<void> {
-  return new Promise((resolve, reject) => {
-    server.once('error', reject);
-    server.listen(path, () => {
-      server.off('error', reject);
-      resolve();
-    });
-  });
-}
-
-function refused(path: string, cause: unknown): TsvmError {
-  const code = isErrnoError(cause) ? cause.code : '';
-  const [why, hint] =
-    code === 'EADDRINUSE'
-      ? [
-          'another machine or program listens there, or it is no socket',
-          'give this machine a path of its own',
-        ]
-      : [
-          cause instanceof Error ? cause.message : String(cause),
-          'give a path in a folder that can be written',
-        ];
-  return new TsvmError('TSVM_VSOCK', `vsock ${path}: ${why}`, { hint, cause });
 }

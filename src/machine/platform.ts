@@ -113,7 +113,7 @@ export class Platform {
       throw new TsvmError(
         'TSVM_CONFIG',
         `devices: more than ${VIRTIO_GSIS.length} virtio devices in one machine`,
-        { hint: 'leave out some of --disk, --net, --rng, --vsock and --console virtio' },
+        { hint: 'leave out some of the devices; one --ports serves many ports' },
       );
     }
     const addr = VIRTIO_MMIO_ADDR + index * VIRTIO_MMIO_STRIDE;

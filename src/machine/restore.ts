@@ -1,6 +1,8 @@
 /** Restores: a machine that goes on where a saved one stood. */
+
 import { resolve } from 'node:path';
 import type { BusDevice } from '../bus/bus-device.js';
+import { socketPortNames } from '../devices/console-config.js';
 import { deviceKinds } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
 import { checkDiskFacts } from '../host/disk-facts.js';
@@ -31,6 +33,8 @@ export interface RestoreOptions {
   readonly disks?: 'overlay' | 'direct';
   /** Where the vsock's Unix sockets are, if not where they were: each machine of a snapshot needs a path of its own. */
   readonly vsock?: string;
+  /** By the ports' names, where their Unix sockets are, if not where they were. */
+  readonly ports?: Readonly<Record<string, string>>;
 }
 
 /**
@@ -159,7 +163,10 @@ class OpenSavedMachine implements SavedMachine {
       disks: options.disks ?? 'overlay',
       directory: snapshot.config.directory,
       ...(options.vsock === undefined ? {} : { vsockPath: resolve(options.vsock) }),
+      ...(options.ports === undefined ? {} : { portPaths: absolute(options.ports) }),
     });
+    const missing = Object.keys(options.ports ?? {}).find((name) => !hasPort(this.#config, name));
+    if (missing !== undefined) throw refused(directory, `it has no port '${missing}'`);
     const parts = await assemble(machine, { config: this.#config, addon, kvm, vm, host });
     watchMemory(parts.platform, snapshot.config.memoryBytes, () => machine.memoryLost());
     if (options.vsock !== undefined && host.vsock() === undefined)
@@ -185,6 +192,15 @@ class OpenSavedMachine implements SavedMachine {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
+}
+
+/** Relative ones are relative to this process, not to the one that saved. */
+function absolute(paths: Readonly<Record<string, string>>): Record<string, string> {
+  return Object.fromEntries(Object.entries(paths).map(([name, path]) => [name, resolve(path)]));
+}
+
+function hasPort({ devices = [] }: MachineConfig, name: string): boolean {
+  return devices.some(({ kind, config }) => kind === 'console' && socketPortNames(config).includes(name));
 }
 
 function startedTimeline(): Timeline {

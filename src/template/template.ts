@@ -7,7 +7,7 @@ import { TsvmError } from '../errors.js';
 import type { MachineConfig } from '../machine/config.js';
 import { createMachine } from '../machine/create.js';
 import type { Machine } from '../machine/machine.js';
-import { restoreMachine } from '../machine/restore.js';
+import { type RestoreOptions, restoreMachine } from '../machine/restore.js';
 import { templateKey } from './key.js';
 import { TemplateStore } from './store.js';
 
@@ -20,6 +20,8 @@ export interface TemplateOptions {
   onWait?(): void;
   /** Ends that wait: the promise rejects with its reason. */
   readonly signal?: AbortSignal;
+  /** Where the ports' Unix sockets of this machine are, by the ports' names: the template has none. */
+  readonly ports?: Readonly<Record<string, string>>;
   onSaved?(saved: { readonly directory: string; readonly memoryBytes: number }): void;
 }
 
@@ -35,11 +37,12 @@ export async function machineFromTemplate(
 ): Promise<Machine> {
   const store = new TemplateStore(options.directory);
   const key = await templateKey(config);
-  const present = await restored(store, key);
+  const restoreOptions = options.ports === undefined ? {} : { ports: options.ports };
+  const present = await restored(store, key, restoreOptions);
   if (present !== undefined) return present;
   const { onWait, signal } = options;
   return await store.locked(key, { onWait, signal }, async () => {
-    const made = await restored(store, key); // by whoever had the lock
+    const made = await restored(store, key, restoreOptions); // by whoever had the lock
     if (made !== undefined) return made;
     const machine = await bootToReady(config, options.onBoot);
     try {
@@ -50,15 +53,19 @@ export async function machineFromTemplate(
       await machine.stop();
     }
     await store.prune({ keep: key });
-    return await restoreMachine(store.pathOf(key));
+    return await restoreMachine(store.pathOf(key), restoreOptions);
   });
 }
 
 /** Undefined if there is none, or one that cannot be used any more and is replaced. */
-async function restored(store: TemplateStore, key: string): Promise<Machine | undefined> {
+async function restored(
+  store: TemplateStore,
+  key: string,
+  options: RestoreOptions,
+): Promise<Machine | undefined> {
   if (!store.has(key)) return undefined;
   try {
-    const machine = await restoreMachine(store.pathOf(key));
+    const machine = await restoreMachine(store.pathOf(key), options);
     store.used(key);
     return machine;
   } catch (error) {

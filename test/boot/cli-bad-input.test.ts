@@ -246,6 +246,22 @@ describe('a flag or value that', () => {
   });
 });
 
+describe('ports that', () => {
+  const ports = (text: string) => ['--kernel', good, '--memory', '4M', '--ports', text];
+  refuses([
+    ['have no name', ports('=x'), /the name '' is not/, /--ports log=\/tmp\/log.sock/],
+    ['have no socket', ports('log'), /--ports log: it needs the path/, /NAME=SOCKET/],
+    ['are the same', ports('a=x,a=y'), /--ports a: it is there twice/, /NAME=SOCKET/],
+    [
+      'are a file',
+      ports(`log=${file('no-port', 'x')}`),
+      /port .*no-port: .*it is no socket/,
+      /path of its own/,
+    ],
+    ['are in no folder', ports(`log=${path('none/port')}`), /port .*none\/port: /, /folder/],
+  ]);
+});
+
 describe('a vsock that', () => {
   const vsock = (text: string) => ['--kernel', good, '--memory', '4M', '--vsock', text];
   refuses([

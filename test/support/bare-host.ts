@@ -10,6 +10,7 @@ export function bareHost(parts: Partial<Host>): Host {
     openDisk: none,
     openConsole: none,
     openPort: none,
+    openPortSocket: none,
     openVsock: none,
     openNet: none,
     openShare: none,

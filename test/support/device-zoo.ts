@@ -1,7 +1,14 @@
 /** One of every registered device, on hosts that are not there, for tests that run against all of them. */
 
 import { MemoryFileSystem } from '../../src/devices/fuse/memory-file-system.js';
-import type { BalloonControl, ConsoleInput, Host, VsockControl, VsockPeer } from '../../src/devices/host.js';
+import type {
+  BalloonControl,
+  ConsoleInput,
+  Host,
+  PortHost,
+  VsockControl,
+  VsockPeer,
+} from '../../src/devices/host.js';
 import { deviceKinds } from '../../src/devices/registry.js';
 import type { VirtioDevice } from '../../src/virtio/device.js';
 import { MemoryDisk } from './memory-disk.js';
@@ -14,11 +21,11 @@ export interface Specimen {
   stir(): void;
 }
 
-/** What the command line says for one of each. A kind that is missing here fails the tests. */
-const ARGUMENTS: Readonly<Record<string, string>> = {
+/** What the command line says for one of each, or a configuration. A kind that is missing here fails the tests. */
+const ARGUMENTS: Readonly<Record<string, string | object>> = {
   blk: 'disk.img,id=zoo',
   rng: '',
-  console: 'virtio',
+  console: {},
   net: 'user',
   vsock: 'vm.sock,cid=9',
   balloon: '',
@@ -33,12 +40,14 @@ const IDLE_PEER: VsockPeer = {
   onClose: () => {},
 };
 
+const IDLE_PORT: PortHost = { onOutput: () => true, onDrain: () => {}, onOpen: () => {}, connect: () => {} };
+
 export const KINDS = Object.keys(deviceKinds);
 
 export async function makeSpecimen(kind: string): Promise<Specimen> {
   const row = deviceKinds[kind];
-  const text = ARGUMENTS[kind];
-  if (row === undefined || text === undefined) throw new Error(`no specimen of device kind '${kind}'`);
+  const argument = ARGUMENTS[kind];
+  if (row === undefined || argument === undefined) throw new Error(`no specimen of device kind '${kind}'`);
   let console: ConsoleInput | undefined;
   let vsock: VsockControl | undefined;
   let balloon: BalloonControl | undefined;
@@ -62,7 +71,8 @@ export async function makeSpecimen(kind: string): Promise<Specimen> {
       // A guest may well give its rings away, and is none the wiser for what tests look at then.
       release: async () => {},
     }),
-    openPort: () => ({ onOutput: () => true, onDrain: () => {}, onOpen: () => {}, connect: () => {} }),
+    openPort: () => IDLE_PORT,
+    openPortSocket: async () => IDLE_PORT,
     openVsock: async () => ({
       attach: (control) => {
         vsock = control;
@@ -71,7 +81,8 @@ export async function makeSpecimen(kind: string): Promise<Specimen> {
       close: async () => {},
     }),
   };
-  const device = await row.fromCli(text).open(host);
+  const request = typeof argument === 'string' ? row.fromCli(argument) : row.fromConfig(argument);
+  const device = await request.open(host);
   const stir = (): void => {
     console?.input(Uint8Array.of(0x78));
     vsock?.connect(52, IDLE_PEER);

@@ -1,5 +1,6 @@
 /** `tsvm restore`: a saved machine goes on in the foreground. */
 import { Command } from 'commander';
+import { parsePorts, pathsByName } from '../../devices/console-config.js';
 import { restoreMachine } from '../../machine/restore.js';
 import { EndSignals } from '../end-signals.js';
 import { EXIT_CODES } from '../exit-codes.js';
@@ -18,6 +19,7 @@ Exit status: as of tsvm boot.`;
 interface RestoreCliOptions {
   disks: string;
   vsock?: string;
+  ports?: string;
   timeout?: string;
   timeline?: string;
   save?: string;
@@ -31,6 +33,7 @@ export function restoreCommand(): Command {
     .argument('<dir>', 'what `tsvm snapshot`, or Ctrl-A s, saved')
     .option('--disks <how>', 'overlay (what the guest writes is thrown away), or direct', 'overlay')
     .option('--vsock <path>', 'where its Unix sockets are now (default: where they were)')
+    .option('--ports <spec>', 'where its ports’ Unix sockets are now: NAME=SOCKET[,NAME=SOCKET ...]')
     .option('--timeout <duration>', `end the machine after 60s, 500ms, 2m; exit status ${EXIT_CODES.timeout}`)
     .option('--timeline <file>', 'write phases, exits and their cost as JSON')
     .option('--save <dir>', 'where Ctrl-A s, or SIGUSR1, saves the machine')
@@ -45,6 +48,7 @@ export function restoreCommand(): Command {
       await using machine = await restoreMachine(directory, {
         disks,
         ...(options.vsock === undefined ? {} : { vsock: options.vsock }),
+        ...(options.ports === undefined ? {} : { ports: pathsByName(parsePorts(options.ports)) }),
       });
       const { exitCode } = await runInForeground(machine, {
         ...options,

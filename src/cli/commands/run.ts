@@ -1,6 +1,9 @@
 /** `tsvm run`: a command in a machine of its own, from a template. */
 import { randomBytes } from 'node:crypto';
 import { Command } from 'commander';
+import { parsePorts, pathsByName, type SocketPort } from '../../devices/console-config.js';
+import type { DeviceRequest } from '../../devices/registry.js';
+import { virtioConsole } from '../../devices/virtio/console.js';
 import { vsock } from '../../devices/virtio/vsock.js';
 import { parseVsock, type VsockConfig } from '../../devices/vsock-config.js';
 import { TsvmError } from '../../errors.js';
@@ -43,6 +46,7 @@ interface RunOptions extends DeviceOptions {
   cpus?: string;
   disk?: string[];
   vsock?: string;
+  ports?: string;
   env?: string[];
   workdir?: string;
   hostname?: string;
@@ -94,7 +98,9 @@ async function run(argv: readonly string[], options: RunOptions): Promise<number
   };
   const stopper = new Stopper(timeoutMs);
   try {
-    const machine = options.template ? await fromTemplate(config, stopper) : await booted(config, stopper);
+    const machine = options.template
+      ? await fromTemplate(config, options, stopper)
+      : await booted(config, stopper);
     await using _ = machine;
     if (sockets !== undefined) await serveSockets(machine, sockets);
     return await serve(machine, command, tty, options, stopper);
@@ -131,12 +137,17 @@ async function machineConfig(options: RunOptions): Promise<MachineConfig> {
     ...(options.memory === undefined ? {} : { memoryBytes: parseSize('--memory', options.memory) }),
     ...(options.cpus === undefined ? {} : { cpus: parseCount('--cpus', options.cpus, 1, MAX_CPUS) }),
     devices: [
-      ...deviceRequests({ ...options, vsock: undefined }),
-      // Path and CID are this machine's, not the template's.
+      ...deviceRequests({ ...options, vsock: undefined, ports: undefined }),
+      // Paths and CID are this machine's, not the template's.
       ...(options.vsock === undefined ? [] : [vsock()]),
+      ...(options.ports === undefined ? [] : [portsRequest(parsePorts(options.ports), options.template)]),
     ],
     channel: true,
   };
+}
+
+function portsRequest(ports: readonly SocketPort[], withoutPaths: boolean): DeviceRequest {
+  return virtioConsole({ console: false, ports: withoutPaths ? ports.map(({ name }) => ({ name })) : ports });
 }
 
 function environment(assignments: readonly string[]): Record<string, string> {
@@ -152,10 +163,15 @@ function environment(assignments: readonly string[]): Record<string, string> {
   return env;
 }
 
-async function fromTemplate(config: MachineConfig, stopper: Stopper): Promise<Machine> {
+async function fromTemplate(
+  config: MachineConfig,
+  { ports }: RunOptions,
+  stopper: Stopper,
+): Promise<Machine> {
   let stopProgress = (): void => {};
   const machine = await machineFromTemplate(config, {
     signal: stopper.signal,
+    ...(ports === undefined ? {} : { ports: pathsByName(parsePorts(ports)) }),
     onBoot(template) {
       process.stderr.write('tsvm: booting a template for this configuration, once\n');
       stopProgress = showBootProgress(template);

@@ -8,7 +8,6 @@
  * @spec virtio-1.3 5.3.6.2 Multiport device operation  #partial  ports are neither added nor removed later
  */
 import assert from 'node:assert';
-import { TsvmError } from '../../errors.js';
 import { checkState, checkStateVersion } from '../../util/state.js';
 import type { Chain } from '../../virtio/chain.js';
 import type {
@@ -18,6 +17,12 @@ import type {
   VirtioDevice,
   Virtqueue,
 } from '../../virtio/device.js';
+import {
+  checkConsoleConfig,
+  MAX_NAMED_PORTS,
+  parsePorts,
+  type VirtioConsoleConfig,
+} from '../console-config.js';
 import {
   CONTROL_BYTES,
   ControlMessages,
@@ -30,7 +35,6 @@ import {
 import { Port, type PortEvents } from '../console-port.js';
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
 import type { ConsoleInput, ConsolePort, PortHost } from '../host.js';
-import { checkRequestConfig } from '../request-config.js';
 
 const DEVICE_ID = 3;
 const TERMINAL_QUEUE_SIZE = 64;
@@ -39,10 +43,6 @@ const PORT_RECEIVE_QUEUE_SIZE = 16;
 /** Linux puts a write of up to 32 KiB, or a splice of a pipe of 16 pages, into a buffer, and waits when the queue is full. */
 const PORT_TRANSMIT_QUEUE_SIZE = 16;
 const CONTROL_QUEUE_SIZE = 16;
-/** Five are in use; each costs the guest some tens of register writes. */
-const MAX_NAMED_PORTS = 30;
-/** What a control buffer of the least sensible driver has room for. Linux's have a page. */
-const MAX_NAME_CHARACTERS = 32;
 
 // Queue indices (virtio 1.3, 5.3.2): port 0, control, port 1, port 2, ...
 const RECEIVE = 0;
@@ -67,7 +67,7 @@ const PORT_LIMITS = { transmitBytes: 1024 * 1024 };
 
 export interface NamedPort {
   readonly name: string;
-  readonly host: Pick<PortHost, 'onOutput' | 'onDrain' | 'onOpen'>;
+  readonly host: Pick<PortHost, 'onOutput' | 'onDrain' | 'onOpen' | 'release'>;
 }
 
 export interface ConsoleOptions {
@@ -92,6 +92,7 @@ export class Console implements VirtioDevice, ConsoleInput {
   /** Control messages that were too short, about no port of ours, or of no known kind. */
   ignoredMessages = 0;
   readonly #hasTerminal: boolean;
+  readonly #named: readonly NamedPort[];
   readonly #configView: DataView;
   readonly #control: ControlMessages;
   #context: VirtioContext | undefined;
@@ -101,6 +102,7 @@ export class Console implements VirtioDevice, ConsoleInput {
   constructor(options: ConsoleOptions) {
     const named = options.ports ?? [];
     assert(named.length <= MAX_NAMED_PORTS, `console: ${named.length} ports`);
+    this.#named = named;
     this.#hasTerminal = options.onOutput !== undefined;
     this.ports = [
       new Port(terminalEvents(options), TERMINAL_LIMITS),
@@ -133,7 +135,7 @@ export class Console implements VirtioDevice, ConsoleInput {
       onOutput: (bytes) => host.onOutput(bytes),
       onDrain: () => host.onDrain(),
       onOpen: (open) => host.onOpen(open),
-      onInputEnd: () => this.#tell(id, DUE.OPEN),
+      onHostOpen: () => this.#tell(id, DUE.OPEN),
     };
   }
 
@@ -266,7 +268,7 @@ export class Console implements VirtioDevice, ConsoleInput {
 
   save(): DeviceState {
     return {
-      version: 2,
+      version: 3,
       columns: this.#configView.getUint16(CONFIG_COLS, true),
       rows: this.#configView.getUint16(CONFIG_ROWS, true),
       due: [...this.#control.due],
@@ -275,7 +277,7 @@ export class Console implements VirtioDevice, ConsoleInput {
   }
 
   restore(state: DeviceState): void {
-    checkStateVersion(this.name, state, 2);
+    checkStateVersion(this.name, state, 3);
     const { columns, rows, due, ports } = state as { readonly [key: string]: unknown };
     checkState(isU16(columns) && isU16(rows), 'console: size');
     checkState(Array.isArray(due) && due.length === this.ports.length, 'console: messages due');
@@ -287,7 +289,14 @@ export class Console implements VirtioDevice, ConsoleInput {
     this.#hold(true);
     this.#setSize(columns, rows);
     for (const [id, bits] of due.entries()) this.#owe(id, bits);
-    for (const [id, port] of this.ports.entries()) port.restore(ports[id], `console: port ${id}`);
+    for (const [id, port] of this.ports.entries()) {
+      if (port.restore(ports[id], `console: port ${id}`)) this.#owe(id, DUE.OPEN);
+    }
+  }
+
+  async close(): Promise<void> {
+    this.reset();
+    await Promise.all(this.#named.map(({ host }) => host.release?.()));
   }
 }
 
@@ -302,22 +311,27 @@ function isU16(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= 0xffff;
 }
 
-/** What {@link virtioConsole} takes. */
-export interface VirtioConsoleConfig {
-  /** At the machine's terminal. Default true. */
-  readonly console?: boolean;
-  /** Names of ports 1 and up, which the host is asked for. */
-  readonly ports?: readonly string[];
-}
-
 /** Asks for a virtio-console: at the machine's terminal, with ports, or both. */
 export function virtioConsole(config: VirtioConsoleConfig = {}): DeviceRequest {
+  const checked = checkConsoleConfig(config);
   return {
     kind: 'console',
-    config: { ...config },
+    config: { ...checked },
     async open(host) {
-      const terminal: ConsolePort | undefined = config.console === false ? undefined : host.openConsole();
-      const ports = (config.ports ?? []).map((name) => ({ name, host: host.openPort(name) }));
+      const terminal: ConsolePort | undefined = checked.console === false ? undefined : host.openConsole();
+      const ports: { name: string; host: PortHost }[] = [];
+      try {
+        for (const port of checked.ports ?? []) {
+          ports.push(
+            typeof port === 'string'
+              ? { name: port, host: host.openPort(port) }
+              : { name: port.name, host: await host.openPortSocket(port.name, port.path) },
+          );
+        }
+      } catch (error) {
+        await Promise.all(ports.map((port) => port.host.release?.()));
+        throw error;
+      }
       const device = new Console({
         ...(terminal && {
           onOutput: (bytes: Uint8Array) => terminal.onOutput(bytes),
@@ -333,30 +347,10 @@ export function virtioConsole(config: VirtioConsoleConfig = {}): DeviceRequest {
 }
 
 export const consoleKind: DeviceKind = {
-  summary: 'a terminal (hvc0) that moves whole buffers, not single bytes',
+  summary: 'named ports (/dev/vport*) of the guest, each a Unix socket of the host',
   guestKconfig: 'CONFIG_VIRTIO_CONSOLE',
-  cliArgument: 'virtio',
-  fromCli(text) {
-    if (text !== 'virtio' && text !== '') {
-      throw new TsvmError('TSVM_USAGE', `--console: there is no console '${text}'`, {
-        hint: 'one of serial, virtio, none',
-      });
-    }
-    return virtioConsole();
-  },
-  fromConfig: (config) =>
-    virtioConsole(
-      checkRequestConfig<VirtioConsoleConfig>('console', config, {
-        console: ['true or false', (value) => value === undefined || typeof value === 'boolean'],
-        ports: [`a list of up to ${MAX_NAMED_PORTS} names`, (value) => value === undefined || isNames(value)],
-      }),
-    ),
+  cliFlag: 'ports',
+  cliArgument: 'NAME=SOCKET[,NAME=SOCKET ...]',
+  fromCli: (text) => virtioConsole({ console: false, ports: parsePorts(text) }),
+  fromConfig: (config) => virtioConsole(checkConsoleConfig(config)),
 };
-
-function isNames(value: unknown): boolean {
-  return (
-    Array.isArray(value) &&
-    value.length <= MAX_NAMED_PORTS &&
-    value.every((name) => typeof name === 'string' && name !== '' && name.length <= MAX_NAME_CHARACTERS)
-  );
-}

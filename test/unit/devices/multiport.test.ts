@@ -432,6 +432,56 @@ test('Console.restore() sends what was due, and takes what was refused', async (
   expect([hosts[1].output, copy.hosts[1].output]).toEqual(['before', 'after']);
 });
 
+test('Port.setHostOpen() tells the guest, which waits while nobody is there', () => {
+  const { rig, control, hosts, first: port } = setUp();
+  port.input(Buffer.from('last words'));
+  port.setHostOpen(false);
+  port.setHostOpen(false);
+  expect(control.take()).toEqual([]);
+  rig.driver.queue(4).add([], [64]);
+  rig.driver.queue(4).kick();
+  expect(control.take()).toEqual([[1, OPEN, 0]]);
+  const transmit = rig.driver.queue(5);
+  transmit.add([Buffer.from('waits')], []);
+  transmit.kick();
+  expect([transmit.used(), hosts[0].output]).toEqual([[], '']);
+  port.setHostOpen(true);
+  expect(control.take()).toEqual([[1, OPEN, 1]]);
+  expect([transmit.used().length, hosts[0].output]).toEqual([1, 'waits']);
+});
+
+test('Console.restore() tells the guest of a host’s side that is not what it was', async () => {
+  const { rig } = setUp();
+  const state = await saved(rig);
+  const copy = makeDevice();
+  (copy.device.ports[2] as PortControl).setHostOpen(false);
+  const after = new Rig(copy.device, { regions: rig.memory.regions });
+  after.slot.restore(state);
+  expect(copy.device.save()).toMatchObject({ due: [0, 0, DUE.OPEN] });
+});
+
+test('consoleKind.fromCli() takes names and sockets', () => {
+  const request = consoleKind.fromCli('log=/tmp/log.sock,org.x.agent-0=/tmp/a=b');
+  const ports = [
+    { name: 'log', path: '/tmp/log.sock' },
+    { name: 'org.x.agent-0', path: '/tmp/a=b' },
+  ];
+  expect(request.config).toEqual({ console: false, ports });
+  expect(consoleKind.fromConfig(request.config).config).toEqual(request.config);
+  for (const [text, message] of [
+    ['', /the name ''/],
+    ['=x', /the name ''/],
+    ['a b=x', /the name 'a b'/],
+    [`${'x'.repeat(33)}=x`, /1 to 32/],
+    ['log', /log: it needs the path/],
+    ['log=', /log: it needs the path/],
+    ['log=a,log=b', /log: it is there twice/],
+    [Array.from({ length: 31 }, (_, i) => `p${i}=x`).join(), /31 are more than 30/],
+  ] as const) {
+    expect(() => consoleKind.fromCli(text), text).toThrow(message);
+  }
+});
+
 test('Console.restore() refuses states that no device saves (hostile 50)', async () => {
   const { rig } = setUp();
   const state = await saved(rig);
@@ -439,7 +489,7 @@ test('Console.restore() refuses states that no device saves (hostile 50)', async
   const [port] = device.ports;
   const bad: unknown[] = [
     { version: 1 },
-    { ...device, version: 3 },
+    { ...device, version: 2 },
     { ...device, rows: -1 },
     { ...device, columns: 65536 },
     { ...device, due: [0, 0] },
@@ -451,6 +501,7 @@ test('Console.restore() refuses states that no device saves (hostile 50)', async
     { ...device, ports: [port, port, { ...port, pending: new Array(INPUT_QUEUE_BYTES + 1).fill(0) }] },
     { ...device, ports: [port, port, { ...port, pending: 'text' }] },
     { ...device, ports: [port, port, { ...port, closed: 1 }] },
+    { ...device, ports: [port, port, { ...port, hostOpen: 1 }] },
     { ...device, ports: [port, port, { ...port, guestOpen: undefined }] },
   ];
   for (const one of bad) {
@@ -508,6 +559,10 @@ test('consoleKind.fromConfig() makes the request again, and checks it', async ()
     { ports: 'a' },
     { ports: [''] },
     { ports: [1] },
+    { ports: ['a', 'a'] },
+    { ports: [{ name: 'a', path: '' }] },
+    { ports: [{ path: 'x' }] },
+    { ports: [{ name: 'a', path: 'x', more: 1 }] },
     { console: 1 },
     { port: [] },
     null,

@@ -7,6 +7,8 @@ import { CHANNEL_PORTS, MachineChannel } from '../../../src/machine/channel.js';
 
 /** A device's port that takes `room` bytes and then no more until it is drained. */
 class FakePort implements PortControl {
+  setHostOpen(): void {}
+
   readonly host: PortHost;
   readonly taken: number[] = [];
   room = Number.POSITIVE_INFINITY;
