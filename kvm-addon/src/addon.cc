@@ -31,6 +31,11 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("openDiskIo", Napi::Function::New<DiskIo::Open>(env, "openDiskIo"));
   exports.Set("flock", Napi::Function::New<Flock>(env, "flock"));
   exports.Set("fallocate", Napi::Function::New<Fallocate>(env, "fallocate"));
+  exports.Set("rename", Napi::Function::New<Rename>(env, "rename"));
+  exports.Set("getxattr", Napi::Function::New<GetXattr>(env, "getxattr"));
+  exports.Set("listxattr", Napi::Function::New<ListXattr>(env, "listxattr"));
+  exports.Set("setxattr", Napi::Function::New<SetXattr>(env, "setxattr"));
+  exports.Set("removexattr", Napi::Function::New<RemoveXattr>(env, "removexattr"));
   exports.Set("memfd", Napi::Function::New<Memfd>(env, "memfd"));
   exports.Set("blockDeviceBytes", Napi::Function::New<BlockDeviceBytes>(env, "blockDeviceBytes"));
   return exports;

@@ -21,9 +21,11 @@ class ErrnoWorker : public Napi::AsyncWorker {
     error_ = error;
     syscall_ = syscall;
   }
+  // What the promise resolves to.
+  virtual Napi::Value Outcome() { return Env().Undefined(); }
   void OnOK() override {
     if (error_ == 0) {
-      deferred_.Resolve(Env().Undefined());
+      deferred_.Resolve(Outcome());
     } else {
       deferred_.Reject(ErrnoError(Env(), error_, syscall_).Value());
     }

@@ -4,9 +4,14 @@
 #include <linux/fs.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/xattr.h>
 
 #include <cerrno>
+#include <cstdio>
+#include <functional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "arguments.h"
 #include "errno_worker.h"
@@ -35,7 +40,76 @@ class FallocateWorker : public ErrnoWorker {
   off_t length_;
 };
 
+// A call about names, which fills its buffer with what it returns.
+class NameWorker : public ErrnoWorker {
+ public:
+  using Call = std::function<ssize_t(std::vector<uint8_t>&)>;
+
+  NameWorker(Napi::Env env, const char* name, size_t room, Call call)
+      : ErrnoWorker(env, name), name_(name), buffer_(room), call_(std::move(call)) {}
+
+ protected:
+  void Execute() override {
+    length_ = call_(buffer_);
+    if (length_ < 0) Fail(errno, name_);
+  }
+  Napi::Value Outcome() override {
+    if (buffer_.empty()) return Env().Undefined();
+    return CopyBytes(Env(), buffer_.data(), static_cast<size_t>(length_));
+  }
+
+ private:
+  const char* name_;
+  std::vector<uint8_t> buffer_;
+  Call call_;
+  ssize_t length_ = 0;
+};
+
+// XATTR_SIZE_MAX and XATTR_LIST_MAX of linux/limits.h.
+constexpr size_t kMaxXattrBytes = 65536;
+
+std::string Text(const Napi::Value& value) { return value.As<Napi::String>().Utf8Value(); }
+
 }  // namespace
+
+Napi::Value Rename(const Napi::CallbackInfo& info) {
+  return ErrnoWorker::Run(new NameWorker(
+      info.Env(), "renameat2", 0,
+      [from = Text(info[0]), to = Text(info[1]), flags = Integer<unsigned>(info[2])](std::vector<uint8_t>&) {
+        return ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags);
+      }));
+}
+
+Napi::Value GetXattr(const Napi::CallbackInfo& info) {
+  return ErrnoWorker::Run(new NameWorker(
+      info.Env(), "getxattr", kMaxXattrBytes, [path = Text(info[0]), name = Text(info[1])](std::vector<uint8_t>& value) {
+        return ::getxattr(path.c_str(), name.c_str(), value.data(), value.size());
+      }));
+}
+
+Napi::Value ListXattr(const Napi::CallbackInfo& info) {
+  return ErrnoWorker::Run(
+      new NameWorker(info.Env(), "listxattr", kMaxXattrBytes, [path = Text(info[0])](std::vector<uint8_t>& names) {
+        return ::listxattr(path.c_str(), reinterpret_cast<char*>(names.data()), names.size());
+      }));
+}
+
+Napi::Value SetXattr(const Napi::CallbackInfo& info) {
+  const auto bytes = Bytes(info[2]);
+  return ErrnoWorker::Run(new NameWorker(
+      info.Env(), "setxattr", 0,
+      [path = Text(info[0]), name = Text(info[1]), value = std::vector<uint8_t>(bytes.begin(), bytes.end()),
+       flags = Integer<int>(info[3])](std::vector<uint8_t>&) {
+        return ::setxattr(path.c_str(), name.c_str(), value.data(), value.size(), flags);
+      }));
+}
+
+Napi::Value RemoveXattr(const Napi::CallbackInfo& info) {
+  return ErrnoWorker::Run(
+      new NameWorker(info.Env(), "removexattr", 0, [path = Text(info[0]), name = Text(info[1])](std::vector<uint8_t>&) {
+        return ::removexattr(path.c_str(), name.c_str());
+      }));
+}
 
 Napi::Value Flock(const Napi::CallbackInfo& info) {
   const bool shared = info[1].As<Napi::String>().Utf8Value() == "shared";

@@ -31,6 +31,11 @@ export interface DiskOptions {
   readonly overlay?: string | undefined;
 }
 
+export interface ShareOptions {
+  /** Extended attributes of the user namespace. Default: the guest is told that there are none. */
+  readonly xattr?: boolean;
+}
+
 /** A disk of a machine. */
 export interface DiskControl {
   /** Its serial number; empty if it has none. */
@@ -197,7 +202,7 @@ export interface Host {
   /** @throws TsvmError `TSVM_NET` or `TSVM_HOST` when there is no such network, or it is in use. */
   openNet(place: NetPlace): Promise<NetBackend>;
   /** A folder of the host's. @throws TsvmError `TSVM_SHARE` when it cannot be had. */
-  openShare(path: string): Promise<FileSystem>;
+  openShare(path: string, options?: ShareOptions): Promise<FileSystem>;
   /** @throws TsvmError `TSVM_CONFIG` when the machine has a balloon already. */
   openBalloon(): BalloonHost;
 }

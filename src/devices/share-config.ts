@@ -9,9 +9,14 @@ export interface ShareConfig {
   readonly tag: string;
   /** The guest can change nothing. Default false. */
   readonly readOnly?: boolean;
+  /**
+   * The guest may use extended attributes of the user namespace (xattr(7)). Default false: then its kernel does not ask for one
+   * whenever it writes.
+   */
+  readonly xattr?: boolean;
 }
 
-export const SHARE_ARGUMENT = 'PATH:TAG[,ro]';
+export const SHARE_ARGUMENT = 'PATH:TAG[,ro][,xattr]';
 /** virtio 1.3, 5.11.4. */
 export const TAG_BYTES = 36;
 
@@ -27,9 +32,9 @@ export function parseShare(text: string): ShareConfig {
   if (path === '') throw wrong('--share needs a path');
   if (!isTag(tag))
     throw wrong(`--share ${path}: the tag '${tag}' is not 1 to ${TAG_BYTES} printable ASCII characters`);
-  for (const option of options)
-    if (option !== 'ro') throw wrong(`--share ${path}: unknown option '${option}'`);
-  return { path, tag, readOnly: options.length > 0 };
+  const unknown = options.find((option) => option !== 'ro' && option !== 'xattr');
+  if (unknown !== undefined) throw wrong(`--share ${path}: unknown option '${unknown}'`);
+  return { path, tag, readOnly: options.includes('ro'), xattr: options.includes('xattr') };
 }
 
 /** Nothing that a mount command or a kernel's command line would read as more than a name. */
@@ -42,6 +47,11 @@ export function checkShareConfig(config: unknown): ShareConfig {
   return checkRequestConfig<ShareConfig>('fs', config, {
     path: ['a path', isPath],
     tag: [`1 to ${TAG_BYTES} printable ASCII characters`, isTag],
-    readOnly: ['true or false', (readOnly) => readOnly === undefined || typeof readOnly === 'boolean'],
+    readOnly: ['true or false', isChoice],
+    xattr: ['true or false', isChoice],
   });
+}
+
+function isChoice(value: unknown): boolean {
+  return value === undefined || typeof value === 'boolean';
 }

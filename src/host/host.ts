@@ -2,7 +2,7 @@
 import assert from 'node:assert';
 import { randomFillSync } from 'node:crypto';
 import { resolve } from 'node:path';
-import type { ConsolePort, Host, PortHost } from '../devices/host.js';
+import type { ConsolePort, Host, PortHost, ShareOptions } from '../devices/host.js';
 import type { NetBackend, NetPlace } from '../devices/net-backend.js';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
@@ -65,7 +65,8 @@ export function createHost(addon: NativeAddon, console: ConsolePort, options: Ho
   };
   const openNet = async (place: NetPlace): Promise<NetBackend> =>
     place.kind === 'tap' ? openTap(addon, place.name) : await openPasst(place);
-  const openShare = (path: string): Promise<SharedFolder> => openSharedFolder(addon, path);
+  const openShare = (path: string, how?: ShareOptions): Promise<SharedFolder> =>
+    openSharedFolder(addon, path, how);
   return machineHost({
     console,
     directory,
@@ -138,7 +139,7 @@ function machineHost({
     },
     openPortSocket,
     openNet,
-    openShare: (path) => openShare(resolve(directory, path)),
+    openShare: (path, how) => openShare(resolve(directory, path), how),
     async openDisk(path, { readOnly, overlay }) {
       const open = await source.open({
         path: resolve(directory, path),

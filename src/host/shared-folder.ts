@@ -21,7 +21,6 @@ import {
   open,
   readdir,
   readlink,
-  rename,
   rmdir,
   statfs,
   symlink,
@@ -38,7 +37,10 @@ import {
   type FileSystem,
   type FileSystemFacts,
   fileError,
+  type RenameHow,
+  type SetXattrHow,
 } from '../devices/fuse/file-system.js';
+import type { ShareOptions } from '../devices/host.js';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
 import { describeFileError } from './files.js';
@@ -48,11 +50,22 @@ const { O_NOFOLLOW, O_NONBLOCK, O_CREAT, O_EXCL } = constants;
 const FOLDER_HINT = 'give the path of a folder, and the name the guest mounts it by';
 const PERMISSIONS = 0o777;
 const STICKY = 0o1000;
+const USER_XATTR = 'user.';
+/** Flags of renameat2(2), and of setxattr(2). */
+const RENAME_FLAGS: Readonly<Record<RenameHow, number>> = { replace: 0, keep: 1, exchange: 2 };
+const SET_XATTR_FLAGS: Readonly<Record<SetXattrHow, number>> = { set: 0, create: 1, replace: 2 };
+
+/** What of the addon it takes. */
+export type FolderCalls = Pick<
+  NativeAddon,
+  'fallocate' | 'rename' | 'getxattr' | 'setxattr' | 'listxattr' | 'removexattr'
+>;
 
 /** @throws TsvmError `TSVM_SHARE`, naming the path. */
 export async function openSharedFolder(
-  addon: Pick<NativeAddon, 'fallocate'>,
+  addon: FolderCalls,
   path: string,
+  options: ShareOptions = {},
 ): Promise<SharedFolder> {
   const failed = (what: string, hint: string, cause?: unknown): TsvmError =>
     new TsvmError('TSVM_SHARE', `share ${path}: ${what}`, { hint, cause });
@@ -71,18 +84,20 @@ export async function openSharedFolder(
       throw failed('it is not a folder', FOLDER_HINT, cause);
     throw failed(describeFileError(cause), 'check its permissions, and that /proc is mounted', cause);
   }
-  return new SharedFolder(addon, await newFolderNodes(root));
+  return new SharedFolder(addon, await newFolderNodes(root), options);
 }
 
 export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>> {
-  readonly #addon: Pick<NativeAddon, 'fallocate'>;
+  readonly #addon: FolderCalls;
   readonly #nodes: FolderNodes;
+  readonly #xattr: boolean;
   /** Root gives what is made to the guest's user; anybody else has it. */
   readonly #givesAway = process.geteuid?.() === 0;
 
-  constructor(addon: Pick<NativeAddon, 'fallocate'>, nodes: FolderNodes) {
+  constructor(addon: FolderCalls, nodes: FolderNodes, { xattr = false }: ShareOptions) {
     this.#addon = addon;
     this.#nodes = nodes;
+    this.#xattr = xattr;
   }
 
   get root(): FolderNode {
@@ -197,13 +212,54 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
     await this.#nodes.use(parent, (path) => rmdir(`${path}/${name}`));
   }
 
-  async rename(parent: FolderNode, name: string, newParent: FolderNode, newName: string): Promise<void> {
-    await this.#nodes.pin(newParent, newName);
+  async rename(
+    parent: FolderNode,
+    name: string,
+    newParent: FolderNode,
+    newName: string,
+    how: RenameHow,
+  ): Promise<void> {
+    if (how === 'replace') await this.#nodes.pin(newParent, newName);
     await this.#nodes.use(parent, (from) =>
-      this.#nodes.use(newParent, (to) => rename(`${from}/${name}`, `${to}/${newName}`)),
+      this.#nodes.use(newParent, (to) =>
+        this.#addon.rename(`${from}/${name}`, `${to}/${newName}`, RENAME_FLAGS[how]),
+      ),
     );
-    // From now on it is found there.
+    // From now on they are found there.
     await this.lookup(newParent, newName).catch(() => {});
+    if (how === 'exchange') await this.lookup(parent, name).catch(() => {});
+  }
+
+  async getxattr(node: FolderNode, name: string): Promise<Uint8Array> {
+    this.#checkXattr(node, name);
+    return await this.#nodes.use(node, (path) => this.#addon.getxattr(path, name));
+  }
+
+  async setxattr(node: FolderNode, name: string, value: Uint8Array, how: SetXattrHow): Promise<void> {
+    this.#checkXattr(node, name);
+    await this.#nodes.use(node, (path) => this.#addon.setxattr(path, name, value, SET_XATTR_FLAGS[how]));
+  }
+
+  async listxattr(node: FolderNode): Promise<readonly string[]> {
+    if (!this.#xattr) throw fileError('ENOSYS');
+    if (!node.isFile && !node.isFolder) return [];
+    const names = await this.#nodes.use(node, (path) => this.#addon.listxattr(path));
+    return Buffer.from(names)
+      .toString()
+      .split('\0')
+      .filter((name) => name.startsWith(USER_XATTR));
+  }
+
+  async removexattr(node: FolderNode, name: string): Promise<void> {
+    this.#checkXattr(node, name);
+    await this.#nodes.use(node, (path) => this.#addon.removexattr(path, name));
+  }
+
+  /** The other namespaces give rights on the host, or say what those of the host are. Links and devices have none. */
+  #checkXattr(node: FolderNode, name: string): void {
+    if (!this.#xattr) throw fileError('ENOSYS');
+    if (!name.startsWith(USER_XATTR)) throw fileError('EOPNOTSUPP');
+    if (!node.isFile && !node.isFolder) throw fileError('EPERM');
   }
 
   async open(node: FolderNode, flags: number): Promise<FileHandle> {

@@ -247,6 +247,14 @@ export interface NativeAddon {
   flock(fd: number, mode: 'shared' | 'exclusive'): boolean;
   /** fallocate(2). Modes: FALLOC_FL_KEEP_SIZE 1, FALLOC_FL_PUNCH_HOLE 2, FALLOC_FL_ZERO_RANGE 16. Off the JavaScript thread. */
   fallocate(fd: number, mode: number, offset: number, length: number): Promise<void>;
+  /** renameat2(2). Flags: RENAME_NOREPLACE 1, RENAME_EXCHANGE 2. Off the JavaScript thread, as what follows. */
+  rename(from: string, to: string, flags: number): Promise<void>;
+  /** The calls of xattr(7), which follow links. Flags: XATTR_CREATE 1, XATTR_REPLACE 2. */
+  getxattr(path: string, name: string): Promise<Uint8Array>;
+  /** Names that each end with NUL. */
+  listxattr(path: string): Promise<Uint8Array>;
+  setxattr(path: string, name: string, value: Uint8Array, flags: number): Promise<void>;
+  removexattr(path: string, name: string): Promise<void>;
   /** memfd_create(2): an empty file in memory, to be closed like any. `name` is for /proc. */
   memfd(name: string): number;
   /** BLKGETSIZE64 of a block device. */

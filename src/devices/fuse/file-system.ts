@@ -35,6 +35,12 @@ export interface FileOwner {
   readonly gid: number;
 }
 
+/** What rename(2) does when there is something of the new name already: its flags in words. */
+export type RenameHow = 'replace' | 'keep' | 'exchange';
+
+/** What setxattr(2) does when there is an attribute of this name already, or none. */
+export type SetXattrHow = 'set' | 'create' | 'replace';
+
 export interface FileEntry<Node> {
   readonly node: Node;
   readonly attributes: FileAttributes;
@@ -81,7 +87,13 @@ export interface FileSystem<Node extends object = object, File extends object = 
   link?(node: Node, parent: Node, name: string): Promise<FileEntry<Node>>;
   unlink?(parent: Node, name: string): Promise<void>;
   rmdir?(parent: Node, name: string): Promise<void>;
-  rename?(parent: Node, name: string, newParent: Node, newName: string): Promise<void>;
+  /** `keep` fails with EEXIST, `exchange` with ENOENT. Without those two, EINVAL. */
+  rename?(parent: Node, name: string, newParent: Node, newName: string, how: RenameHow): Promise<void>;
+  /** Extended attributes (xattr(7)), with the namespace in the name. ENODATA for none of this name. */
+  getxattr?(node: Node, name: string): Promise<Uint8Array>;
+  setxattr?(node: Node, name: string, value: Uint8Array, how: SetXattrHow): Promise<void>;
+  listxattr?(node: Node): Promise<readonly string[]>;
+  removexattr?(node: Node, name: string): Promise<void>;
   /** @param flags open(2)'s: O_RDONLY, O_WRONLY or O_RDWR, with O_TRUNC, O_APPEND, O_SYNC, O_DSYNC */
   open(node: Node, flags: number): Promise<File>;
   /** Opens it if it is there, unless `flags` has O_EXCL. */

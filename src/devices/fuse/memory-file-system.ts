@@ -8,6 +8,7 @@ import {
   type FileOwner,
   type FileSystem,
   fileError,
+  type RenameHow,
 } from './file-system.js';
 import { O_EXCL, O_TRUNC } from './protocol.js';
 
@@ -169,9 +170,22 @@ export class MemoryFileSystem implements FileSystem<MemoryNode, MemoryFile> {
     if (--node.nlink === 0) this.#bytes -= node.data.length;
   }
 
-  async rename(parent: MemoryNode, name: string, newParent: MemoryNode, newName: string): Promise<void> {
+  async rename(
+    parent: MemoryNode,
+    name: string,
+    newParent: MemoryNode,
+    newName: string,
+    how: RenameHow = 'replace',
+  ): Promise<void> {
     const node = child(parent, name);
     const old = newParent.entries.get(newName);
+    if (how === 'keep' && old !== undefined) throw fileError('EEXIST');
+    if (how === 'exchange') {
+      if (old === undefined) throw fileError('ENOENT');
+      parent.entries.set(name, old);
+      newParent.entries.set(newName, node);
+      return;
+    }
     if (old === node) return;
     if (old !== undefined) {
       if (old.type === S_IFDIR) await this.rmdir(newParent, newName);

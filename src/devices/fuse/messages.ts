@@ -8,6 +8,8 @@ const VALID_SECONDS = 1;
 export const MAX_NAME_BYTES = 255;
 /** PATH_MAX, with its NUL. */
 export const MAX_TARGET_BYTES = 4096;
+/** XATTR_SIZE_MAX of linux/limits.h. */
+const MAX_XATTR_BYTES = 65_536;
 /** Everything before the data of a write: no request has more. */
 const MAX_ARGUMENT_BYTES = P.IN_HEADER_BYTES + 2 * (MAX_TARGET_BYTES + MAX_NAME_BYTES + 64);
 /** struct fuse_in_header. */
@@ -69,6 +71,35 @@ export function texts(reader: ChainReader, ...maxBytes: readonly number[]): [str
     start = end + 1;
   }
   return found as [string, string];
+}
+
+/** A name that ends with NUL, and `valueBytes` of what follows it. */
+export function nameAndValue(reader: ChainReader, valueBytes: number): [name: string, value: Uint8Array] {
+  if (valueBytes > MAX_XATTR_BYTES || reader.remaining > MAX_NAME_BYTES + 1 + valueBytes)
+    throw fileError('E2BIG');
+  const bytes = new Uint8Array(reader.remaining);
+  reader.read(bytes);
+  const end = bytes.indexOf(0);
+  if (end < 0 || bytes.length - end - 1 !== valueBytes) throw fileError('EINVAL');
+  return [xattrName(decode(bytes.subarray(0, end))), bytes.subarray(end + 1)];
+}
+
+export function xattrName(name: string): string {
+  if (name === '') throw fileError('EINVAL');
+  return name;
+}
+
+/** What getxattr(2) and listxattr(2) return: the value, or how long it is if no room was offered. */
+export function sized(writer: ChainWriter, size: number, value: Uint8Array): number {
+  if (size === 0) {
+    room(writer, 8);
+    writer.writeU64(value.length); // and padding
+    return 8;
+  }
+  if (value.length > size) throw fileError('ERANGE');
+  room(writer, value.length);
+  writer.write(value);
+  return value.length;
 }
 
 function decode(bytes: Uint8Array): string {

@@ -32,6 +32,10 @@ export const FUSE = {
   STATFS: 17,
   RELEASE: 18,
   FSYNC: 20,
+  SETXATTR: 21,
+  GETXATTR: 22,
+  LISTXATTR: 23,
+  REMOVEXATTR: 24,
   FLUSH: 25,
   INIT: 26,
   OPENDIR: 27,
@@ -44,6 +48,7 @@ export const FUSE = {
   BATCH_FORGET: 42,
   FALLOCATE: 43,
   READDIRPLUS: 44,
+  RENAME2: 45,
 } as const;
 
 export const FATTR_MODE = 1 << 0;

@@ -7,7 +7,14 @@
  */
 import { S_IFMT, S_IFREG } from '../../util/file-mode.js';
 import type { Chain, ChainReader, ChainWriter } from '../../virtio/chain.js';
-import { type AttributeChanges, type FileEntry, type FileSystem, fileError } from './file-system.js';
+import {
+  type AttributeChanges,
+  type FileEntry,
+  type FileSystem,
+  fileError,
+  type RenameHow,
+  type SetXattrHow,
+} from './file-system.js';
 import { HandleTable } from './handle-table.js';
 import {
   align8,
@@ -19,15 +26,18 @@ import {
   type Header,
   MAX_NAME_BYTES,
   MAX_TARGET_BYTES,
+  nameAndValue,
   nameOf,
   opened,
   putHeader,
   room,
+  sized,
   texts,
   u32,
   u64,
   u64Exact,
   writeU64,
+  xattrName,
 } from './messages.js';
 import { NodeTable } from './node-table.js';
 import * as P from './protocol.js';
@@ -58,11 +68,18 @@ const CHANGING: ReadonlySet<number> = new Set([
   FUSE.UNLINK,
   FUSE.RMDIR,
   FUSE.RENAME,
+  FUSE.RENAME2,
+  FUSE.SETXATTR,
+  FUSE.REMOVEXATTR,
   FUSE.LINK,
   FUSE.WRITE,
   FUSE.CREATE,
   FUSE.FALLOCATE,
 ]);
+
+/** By the flags of renameat2(2), and of setxattr(2). */
+const RENAME_HOW: readonly (RenameHow | undefined)[] = ['replace', 'keep', 'exchange'];
+const SET_XATTR_HOW: readonly (SetXattrHow | undefined)[] = ['set', 'create', 'replace'];
 
 export class FuseSession {
   readonly #fileSystem: FileSystem;
@@ -168,12 +185,41 @@ export class FuseSession {
       case FUSE.RMDIR:
         await have(fs.rmdir).call(fs, node(), nameOf(reader));
         return 0;
-      case FUSE.RENAME: {
+      case FUSE.RENAME:
+      case FUSE.RENAME2: {
         const target = node(u64(reader));
+        let how = RENAME_HOW[0];
+        if (opcode === FUSE.RENAME2) {
+          how = RENAME_HOW[u32(reader, 8)];
+          reader.skip(4);
+        }
+        if (how === undefined) throw fileError('EINVAL');
         const [name, newName] = texts(reader, MAX_NAME_BYTES, MAX_NAME_BYTES);
-        await have(fs.rename).call(fs, node(), checkName(name), target, checkName(newName));
+        await have(fs.rename).call(fs, node(), checkName(name), target, checkName(newName), how);
         return 0;
       }
+      case FUSE.GETXATTR: {
+        const size = u32(reader, 8);
+        reader.skip(4);
+        const name = xattrName(texts(reader, MAX_NAME_BYTES)[0]);
+        return sized(writer, size, await have(fs.getxattr).call(fs, node(), name));
+      }
+      case FUSE.LISTXATTR: {
+        const size = u32(reader, 8);
+        const names = await have(fs.listxattr).call(fs, node());
+        return sized(writer, size, new TextEncoder().encode(names.map((name) => `${name}\0`).join('')));
+      }
+      case FUSE.SETXATTR: {
+        const valueBytes = u32(reader, 8);
+        const how = SET_XATTR_HOW[reader.readU32()];
+        if (how === undefined) throw fileError('EINVAL');
+        const [name, value] = nameAndValue(reader, valueBytes);
+        await have(fs.setxattr).call(fs, node(), name, value, how);
+        return 0;
+      }
+      case FUSE.REMOVEXATTR:
+        await have(fs.removexattr).call(fs, node(), xattrName(texts(reader, MAX_NAME_BYTES)[0]));
+        return 0;
       case FUSE.LINK: {
         const linked = node(u64(reader));
         return this.#entry(writer, await have(fs.link).call(fs, linked, node(), nameOf(reader)));

@@ -145,7 +145,7 @@ export class Fs implements VirtioDevice {
 }
 
 /** What {@link share} takes: a folder of the host's, or a file system in TypeScript. */
-export type Share = ShareConfig | (Omit<ShareConfig, 'path'> & { readonly fileSystem: FileSystem });
+export type Share = ShareConfig | (Omit<ShareConfig, 'path' | 'xattr'> & { readonly fileSystem: FileSystem });
 
 /**
  * Asks for a virtio-fs. One with a folder is saved by the names of what the guest uses; a machine with a file system of its own
@@ -165,11 +165,11 @@ export function share(config: Share): DeviceRequest {
     const { fileSystem } = config;
     return { kind: 'fs', open: async () => new Fs({ fileSystem, tag, readOnly }) };
   }
-  const { path } = checkShareConfig(config);
+  const { path, xattr = false } = checkShareConfig(config);
   return {
     kind: 'fs',
-    config: { path, tag, readOnly },
-    open: async (host) => new Fs({ fileSystem: await host.openShare(path), tag, readOnly }),
+    config: { path, tag, readOnly, xattr },
+    open: async (host) => new Fs({ fileSystem: await host.openShare(path, { xattr }), tag, readOnly }),
   };
 }
 

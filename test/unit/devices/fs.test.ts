@@ -1,4 +1,5 @@
 import { describe, expect, test } from 'vitest';
+import { type FileSystem, fileError } from '../../../src/devices/fuse/file-system.js';
 import { MemoryFileSystem } from '../../../src/devices/fuse/memory-file-system.js';
 import { ERRNO, FUSE, O_TRUNC } from '../../../src/devices/fuse/protocol.js';
 import { fsKind, share } from '../../../src/devices/virtio/fs.js';
@@ -7,6 +8,8 @@ import { settle } from '../../support/memory-disk.js';
 
 const ROOT = 1;
 const O_RDWR = 2;
+/** Of renameat2(2). */
+const [KEEP, EXCHANGE, WHITEOUT] = [1, 2, 4];
 
 const client = (readOnly = false): FuseClient =>
   new FuseClient({
@@ -47,6 +50,68 @@ describe('a guest', () => {
     expect((await guest.read(handle, 3, 1)).data.toString()).toBe('l');
     expect((await guest.read(handle, 9, 1)).data).toHaveLength(0);
     expect(await guest.lookup(ROOT, 'none')).toMatchObject({ errno: ERRNO['ENOENT'] });
+  });
+
+  test('moves without replacing, and exchanges', async () => {
+    const guest = client();
+    const move = (flags: number, from: string, to: string) =>
+      guest.call(FUSE.RENAME2, ROOT, bytes(1n, flags, 0, from, to));
+    expect(await move(KEEP, 'a', 'd')).toMatchObject({ errno: ERRNO['EEXIST'] });
+    expect(await move(EXCHANGE, 'a', 'none')).toMatchObject({ errno: ERRNO['ENOENT'] });
+    expect(await move(WHITEOUT, 'a', 'x')).toMatchObject({ errno: ERRNO['EINVAL'] });
+    expect(await move(EXCHANGE, 'a', 'd')).toMatchObject({ errno: 0 });
+    expect((await guest.lookup(ROOT, 'd')).size).toBe(5);
+    expect(await move(KEEP, 'd', 'new')).toMatchObject({ errno: 0 });
+    expect((await guest.list(ROOT)).sort()).toEqual(['a', 'new']);
+    expect(await client(true).call(FUSE.RENAME2, ROOT, bytes(1n, 0, 0, 'a', 'b'))).toMatchObject({
+      errno: ERRNO['EROFS'],
+    });
+  });
+
+  test('uses extended attributes, where a file system has them', async () => {
+    const kept = new Map<string, Uint8Array>();
+    const fileSystem: FileSystem = Object.assign(new MemoryFileSystem({ a: '' }), {
+      setxattr: async (_: object, name: string, value: Uint8Array, how: string) => {
+        if (how === 'create' && kept.has(name)) throw fileError('EEXIST');
+        kept.set(name, value);
+      },
+      getxattr: async (_: object, name: string) => {
+        const value = kept.get(name);
+        if (value === undefined) throw fileError('ENODATA');
+        return value;
+      },
+      listxattr: async () => [...kept.keys()],
+      removexattr: async (_: object, name: string) => void kept.delete(name),
+    });
+    const guest = new FuseClient({ fileSystem });
+    const set = (size: number, flags: number, rest: Uint8Array) =>
+      guest.call(FUSE.SETXATTR, ROOT, bytes(size, flags, rest));
+    expect(await set(3, 0, bytes('user.a', Buffer.from('abc')))).toMatchObject({ errno: 0 });
+    expect(await set(3, 1, bytes('user.a', Buffer.from('abc')))).toMatchObject({ errno: ERRNO['EEXIST'] });
+    expect(await set(0, 0, bytes('user.b'))).toMatchObject({ errno: 0 });
+    // Lengths that do not fit, flags that there are not, no name, and more than Linux has.
+    for (const bad of [
+      bytes('user.a', Buffer.from('ab')),
+      bytes('', Buffer.from('abc')),
+      Buffer.from('user.a'),
+    ])
+      expect(await set(3, 0, bad)).toMatchObject({ errno: ERRNO['EINVAL'] });
+    expect(await set(3, 3, bytes('user.a', Buffer.from('abc')))).toMatchObject({ errno: ERRNO['EINVAL'] });
+    expect(await set(70_000, 0, bytes('user.a', new Uint8Array(70_000)))).toMatchObject({
+      errno: ERRNO['E2BIG'],
+    });
+    const get = (size: number, name: string) => guest.call(FUSE.GETXATTR, ROOT, bytes(size, 0, name));
+    expect((await get(0, 'user.a')).data.readUInt32LE(0)).toBe(3);
+    expect((await get(100, 'user.a')).data.toString()).toBe('abc');
+    expect(await get(2, 'user.a')).toMatchObject({ errno: ERRNO['ERANGE'] });
+    expect(await get(2, 'user.none')).toMatchObject({ errno: ERRNO['ENODATA'] });
+    const list = await guest.call(FUSE.LISTXATTR, ROOT, bytes(100, 0));
+    expect(list.data.toString()).toBe('user.a\0user.b\0');
+    expect(await guest.call(FUSE.REMOVEXATTR, ROOT, bytes('user.a'))).toMatchObject({ errno: 0 });
+    expect([...kept.keys()]).toEqual(['user.b']);
+    expect(await client().call(FUSE.GETXATTR, ROOT, bytes(9, 0, 'user.a'))).toMatchObject({
+      errno: ERRNO['ENOSYS'],
+    });
   });
 
   test('writes, makes, moves and removes', async () => {
@@ -259,6 +324,8 @@ test.each([
 });
 
 test('fsKind.fromCli() takes PATH:TAG[,ro]', () => {
-  expect(fsKind.fromCli('/a:b:c,ro').config).toEqual({ path: '/a:b', tag: 'c', readOnly: true });
-  expect(fsKind.fromCli('x:y').config).toEqual({ path: 'x', tag: 'y', readOnly: false });
+  const plain = { path: 'x', tag: 'y', readOnly: false, xattr: false };
+  expect(fsKind.fromCli('/a:b:c,ro').config).toEqual({ ...plain, path: '/a:b', tag: 'c', readOnly: true });
+  expect(fsKind.fromCli('x:y').config).toEqual(plain);
+  expect(fsKind.fromCli('x:y,xattr').config).toEqual({ ...plain, xattr: true });
 });

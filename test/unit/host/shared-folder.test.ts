@@ -22,7 +22,7 @@ import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import { ERRNO, FUSE } from '../../../src/devices/fuse/protocol.js';
 import type { FolderNode } from '../../../src/host/folder-nodes.js';
-import { openSharedFolder, type SharedFolder } from '../../../src/host/shared-folder.js';
+import { type FolderCalls, openSharedFolder, type SharedFolder } from '../../../src/host/shared-folder.js';
 import { bytes, entryOf, FuseClient } from '../../support/fuse-client.js';
 import { openFiles } from '../../support/scratch-addon.js';
 
@@ -36,7 +36,19 @@ let shared: string;
 let folder: SharedFolder;
 let guest: FuseClient;
 
-const open = (): Promise<SharedFolder> => openSharedFolder({ fallocate: async () => {} }, shared);
+/** Without the addon there is plain rename, and there are no extended attributes; test/kvm/host-shared-folder.test.ts has the rest. */
+const missing = async (): Promise<never> => {
+  throw new Error('no addon');
+};
+const CALLS: FolderCalls = {
+  fallocate: async () => {},
+  rename: async (from, to, flags) => (flags === 0 ? renameSync(from, to) : missing()),
+  getxattr: missing,
+  listxattr: missing,
+  setxattr: missing,
+  removexattr: missing,
+};
+const open = (): Promise<SharedFolder> => openSharedFolder(CALLS, shared);
 
 beforeEach(async () => {
   outside = realpathSync(mkdtempSync(join(tmpdir(), 'tsvm-share-')));
@@ -282,7 +294,7 @@ test.each([
   ['is not there', 'none', /no such file/],
   ['is a file', 'a', /it is not a folder/],
 ])('a folder that %s is named', async (_, name, message) => {
-  await expect(openSharedFolder({ fallocate: async () => {} }, join(shared, name))).rejects.toMatchObject({
+  await expect(openSharedFolder(CALLS, join(shared, name))).rejects.toMatchObject({
     code: 'TSVM_SHARE',
     message: expect.stringMatching(message),
     hint: expect.any(String),
