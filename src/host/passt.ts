@@ -27,19 +27,20 @@ const MAX_COMPLAINT_CHARACTERS = 4096;
 /** What it says on good days too, where there is no system log, or a superuser. */
 const NOISE = /^(Failed to send \d+ bytes to syslog|Don't run as root.*)?$/;
 
-/** Who has the gateway's address? Whatever comes back says that passt is there, with its ports bound. */
-const PROBE = Buffer.from(
-  [
-    '0000002a', // length
-    'ffffffffffff 020000000001 0806', // to all, from nobody, ARP
-    '0001 0800 06 04 0001', // Ethernet, IPv4, who has
-    '020000000001 0a00020f', // asks nobody, at 10.0.2.15
-    '000000000000 0a000202', // for 10.0.2.2
-  ]
-    .join('')
-    .replaceAll(' ', ''),
-  'hex',
-);
+/** Whoever asks before there is a guest. */
+const NOBODY = Uint8Array.of(2, 0, 0, 0, 0, 1);
+
+/** To all from `mac`, which is at 10.0.2.15: who has `address`? With its length before it, as passt takes frames. */
+function arpRequest(mac: Uint8Array, address: string): Buffer {
+  const inet = (text: string): number[] => text.split('.').map(Number);
+  const ethernet = [...BROADCAST, ...mac, 0x08, 0x06];
+  const whoHas = [0, 1, 8, 0, 6, 4, 0, 1]; // Ethernet, IPv4
+  const frame = [...ethernet, ...whoHas, ...mac, ...inet(USER_NET.guestAddress), ...NO_MAC, ...inet(address)];
+  return Buffer.from([0, 0, 0, frame.length, ...frame]);
+}
+
+const BROADCAST = new Uint8Array(6).fill(0xff);
+const NO_MAC = new Uint8Array(6);
 
 /**
  * Starts passt.
@@ -127,7 +128,8 @@ class PasstBackend implements NetBackend {
     const answer = new Promise<void>((resolve) => {
       this.#answered = resolve;
     });
-    this.#socket.write(PROBE);
+    // Whatever comes back says that passt is there, with its ports bound.
+    this.#socket.write(arpRequest(NOBODY, USER_NET.gatewayAddress));
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<string>((resolve) => {
       timer = setTimeout(() => resolve(`it did not answer within ${READY_MS / 1000} s`), READY_MS);
@@ -148,8 +150,10 @@ class PasstBackend implements NetBackend {
     return this.#batcher.writable;
   }
 
-  connect(_mac: Uint8Array, client: NetClient): void {
+  connect(mac: Uint8Array, client: NetClient): void {
     this.#client = client;
+    // An announcement: passt sends to whom it heard last, and a guest that serves a forwarded port may never speak first.
+    if (!this.#socket.destroyed) this.#socket.write(arpRequest(mac, USER_NET.guestAddress));
     client.onLink(!this.#socket.destroyed);
     this.#socket.resume();
   }

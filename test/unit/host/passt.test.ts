@@ -142,6 +142,21 @@ describe(problem === undefined ? 'passt' : `passt (SKIPPED: ${problem})`, {
     expect(passtChildren()).toEqual([]);
   });
 
+  test('sends what comes to a forwarded port to a guest that has said nothing yet', async () => {
+    const server = createServer().listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    server.close();
+    await once(server, 'close');
+    await open({ forwards: [{ protocol: 'tcp', address: '127.0.0.1', port, guestPort: 22 }] });
+    const socket = connect(port, '127.0.0.1');
+    socket.on('error', () => {});
+    const isTcp = (frame: Buffer): boolean => frame.readUInt16BE(12) === 0x0800 && frame[23] === 6;
+    const frame = await guest.until(() => guest.got.find(isTcp));
+    expect(frame.subarray(0, 6)).toEqual(Buffer.from(MAC));
+    socket.destroy();
+  });
+
   test('answers for the gateway', async () => {
     send(await open(), arp('0a000202'));
     const reply = await guest.until(() => guest.got.find(isArpReply));
