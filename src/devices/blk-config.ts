@@ -1,10 +1,11 @@
 /** What is asked of a disk, in the words of the command line and of the library. */
 import { TsvmError } from '../errors.js';
 import { keyAndValue } from './option-text.js';
-import { parseRate, RATE } from './rate-limit.js';
+import { LIMIT_FIELDS, parseLimit, type RateLimit } from './rate-limit.js';
 import { checkRequestConfig, isPath } from './request-config.js';
 
-export interface BlkConfig {
+/** Its limits are of bytes that are read and written, together, and of requests, flushes and discards among them. */
+export interface BlkConfig extends RateLimit {
   /** A raw image, or a block device. */
   readonly path: string;
   readonly readOnly?: boolean;
@@ -17,15 +18,12 @@ export interface BlkConfig {
   readonly queues?: number;
   /** The disk's serial number as the guest sees it. */
   readonly id?: string;
-  /** At most so many bytes a second are read and written, together. Default: as fast as it goes. */
-  readonly bytesPerSecond?: number;
-  /** At most so many requests a second, flushes and discards among them. */
-  readonly opsPerSecond?: number;
 }
 
 /** virtio 1.3, 5.2.6: VIRTIO_BLK_T_GET_ID has room for 20 bytes. */
 export const ID_BYTES = 20;
-export const BLK_ARGUMENT = 'PATH[,ro][,overlay=FILE][,id=NAME][,queues=N][,bps=RATE][,iops=RATE]';
+export const BLK_ARGUMENT =
+  'PATH[,ro][,overlay=FILE][,id=NAME][,queues=N][,bps=RATE[/BURST]][,iops=RATE[/BURST]]';
 
 const MAX_QUEUES = 16;
 const isQueues = (queues: unknown): queues is number =>
@@ -53,10 +51,13 @@ export function parseBlk(text: string): BlkConfig {
         throw wrong(`--disk ${path}: queues '${value}' is not from 1 to ${MAX_QUEUES}`, `${path},queues=4`);
       config.queues = Number(value);
     } else if (key === 'bps' || key === 'iops') {
-      const rate = parseRate(value);
-      if (rate === undefined)
-        throw wrong(`--disk ${path}: ${key} '${value}' is not a number a second`, `${path},bps=10M,iops=500`);
-      config[key === 'bps' ? 'bytesPerSecond' : 'opsPerSecond'] = rate;
+      const limit = parseLimit(key === 'bps' ? 'bytes' : 'ops', value);
+      if (limit === undefined)
+        throw wrong(
+          `--disk ${path}: ${key} '${value}' is not a number a second`,
+          `${path},bps=10M/64M,iops=500`,
+        );
+      Object.assign(config, limit);
     } else throw wrong(`--disk ${path}: unknown option '${option}'`);
   }
   return config;
@@ -82,7 +83,6 @@ export function checkBlkConfig(config: unknown): BlkConfig {
       `1 to ${ID_BYTES} printable ASCII characters`,
       (id) => id === undefined || (typeof id === 'string' && isId(id)),
     ],
-    bytesPerSecond: RATE,
-    opsPerSecond: RATE,
+    ...LIMIT_FIELDS,
   });
 }

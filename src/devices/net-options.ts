@@ -3,10 +3,11 @@ import { TsvmError } from '../errors.js';
 import type { Host } from './host.js';
 import { MAC_BYTES, MAX_MTU, MIN_MTU, type NetPlace, type PortForward } from './net-backend.js';
 import { keyAndValue } from './option-text.js';
-import { parseRate, RATE } from './rate-limit.js';
+import { LIMIT_FIELDS, parseLimit, type RateLimit } from './rate-limit.js';
 import { checkRequestConfig } from './request-config.js';
 
-export interface NetConfig {
+/** Its limits are of bytes and of frames, each direction by itself. */
+export interface NetConfig extends RateLimit {
   /** `user`: passt, without privileges. `tap`: an interface that the operator made. */
   readonly backend: 'user' | 'tap';
   /** The TAP interface. */
@@ -19,14 +20,10 @@ export interface NetConfig {
   readonly mac?: string;
   /** Default: 65520 with `user`, and the interface's own with `tap`. */
   readonly mtu?: number;
-  /** At most so many bytes a second go out, and as many come in. Default: as fast as it goes. */
-  readonly bytesPerSecond?: number;
-  /** The same for frames. */
-  readonly opsPerSecond?: number;
 }
 
 export const NET_ARGUMENT =
-  'user[,hostfwd=tcp:ADDR:PORT-:GUESTPORT][,loopback=yes] | tap,name=TAP, both [,mac=MAC][,mtu=N][,bps=RATE][,pps=RATE]';
+  'user[,hostfwd=tcp:ADDR:PORT-:GUESTPORT][,loopback=yes] | tap,name=TAP, both [,mac=MAC][,mtu=N][,bps=RATE[/BURST]][,pps=RATE[/BURST]]';
 
 /** passt binds each by itself. */
 const MAX_FORWARDS = 64;
@@ -40,7 +37,7 @@ const EXAMPLE = {
   loopback: '--net user,loopback=yes',
   mac: '--net user,mac=02:00:00:00:00:01',
   mtu: '--net user,mtu=1500',
-  bps: '--net user,bps=10M,pps=1000',
+  bps: '--net user,bps=10M/64M,pps=1000',
 } as const;
 
 function usage(message: string, example: keyof typeof EXAMPLE): TsvmError {
@@ -67,9 +64,9 @@ export function parseNet(text: string): NetConfig {
         throw usage(`mtu '${value}' is not from ${MIN_MTU} to ${MAX_MTU}`, 'mtu');
       config.mtu = Number(value);
     } else if (key === 'bps' || key === 'pps') {
-      const rate = parseRate(value);
-      if (rate === undefined) throw usage(`${key} '${value}' is not a number a second`, 'bps');
-      config[key === 'bps' ? 'bytesPerSecond' : 'opsPerSecond'] = rate;
+      const limit = parseLimit(key === 'bps' ? 'bytes' : 'ops', value);
+      if (limit === undefined) throw usage(`${key} '${value}' is not a number a second`, 'bps');
+      Object.assign(config, limit);
     } else if (key === 'name' && backend === 'tap') {
       if (!isInterfaceName(value)) throw usage(`'${value}' is not the name of an interface`, 'name');
       config.name = value;
@@ -122,8 +119,7 @@ export function checkNetConfig(config: unknown): NetConfig {
     ],
     mac: ['the MAC address of one card', (value) => value === undefined || isMacText(value)],
     mtu: [`from ${MIN_MTU} to ${MAX_MTU}`, (value) => value === undefined || isMtu(value)],
-    bytesPerSecond: RATE,
-    opsPerSecond: RATE,
+    ...LIMIT_FIELDS,
   });
 }
 

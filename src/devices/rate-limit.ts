@@ -10,12 +10,14 @@ import type { RequestField } from './request-config.js';
 
 export interface RateLimit {
   readonly bytesPerSecond?: number;
+  /** What a device that rested may move at once. Default: a tenth of a second's. */
+  readonly bytesBurst?: number;
   /** Requests of a disk, frames of a network card. */
   readonly opsPerSecond?: number;
+  readonly opsBurst?: number;
 }
 
-/** A bucket holds what comes in so long: what a device that rested may do at once. */
-const BURST_SECONDS = 0.1;
+const DEFAULT_BURST_SECONDS = 0.1;
 /** Less would be no device, and its timers would be late for more. */
 const MIN_PER_SECOND = 1;
 const MAX_PER_SECOND = 1024 * GIB;
@@ -26,9 +28,9 @@ class Bucket {
   #tokens: number;
   #atMs: number;
 
-  constructor(perSecond: number, nowMs: number) {
+  constructor(perSecond: number, burst: number | undefined, nowMs: number) {
     this.#perMs = perSecond / 1000;
-    this.#capacity = Math.max(1, perSecond * BURST_SECONDS);
+    this.#capacity = burst ?? Math.max(1, perSecond * DEFAULT_BURST_SECONDS);
     this.#tokens = this.#capacity;
     this.#atMs = nowMs;
   }
@@ -53,12 +55,13 @@ export class RateLimiter {
   #callOff: (() => void) | undefined;
 
   /** @param resume called when `open` is true again, after it was found false. */
-  constructor({ bytesPerSecond, opsPerSecond }: RateLimit, clock: Clock, resume: () => void) {
+  constructor(limit: RateLimit, clock: Clock, resume: () => void) {
+    const { bytesPerSecond, bytesBurst, opsPerSecond, opsBurst } = limit;
     this.#clock = clock;
     this.#resume = resume;
     const now = clock.nowMs();
-    this.#bytes = bytesPerSecond === undefined ? undefined : new Bucket(bytesPerSecond, now);
-    this.#ops = opsPerSecond === undefined ? undefined : new Bucket(opsPerSecond, now);
+    this.#bytes = bytesPerSecond === undefined ? undefined : new Bucket(bytesPerSecond, bytesBurst, now);
+    this.#ops = opsPerSecond === undefined ? undefined : new Bucket(opsPerSecond, opsBurst, now);
   }
 
   /** The next operation may begin. */
@@ -98,10 +101,12 @@ export function newLimiter(
 }
 
 /** The limit alone, of a configuration that has other fields too. */
-export function limitOf({ bytesPerSecond, opsPerSecond }: RateLimit): RateLimit {
+export function limitOf({ bytesPerSecond, bytesBurst, opsPerSecond, opsBurst }: RateLimit): RateLimit {
   return {
     ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
+    ...(bytesBurst === undefined ? {} : { bytesBurst }),
     ...(opsPerSecond === undefined ? {} : { opsPerSecond }),
+    ...(opsBurst === undefined ? {} : { opsBurst }),
   };
 }
 
@@ -111,14 +116,23 @@ function isRate(value: unknown): value is number {
   );
 }
 
-/** A limit in a configuration that comes as data. */
-export const RATE: RequestField = [
-  'a whole number a second',
-  (value) => value === undefined || isRate(value),
-];
+const RATE: RequestField = ['a whole number a second', (value) => value === undefined || isRate(value)];
+const BURST: RequestField = ['a whole number', (value) => value === undefined || isRate(value)];
 
-/** `10M`, as on the command line; undefined if it is none. */
-export function parseRate(text: string): number | undefined {
-  const rate = parseBytes(text);
-  return isRate(rate) ? rate : undefined;
+/** Those of a limit, in a configuration that comes as data. */
+export const LIMIT_FIELDS: Readonly<Record<keyof RateLimit, RequestField>> = {
+  bytesPerSecond: RATE,
+  bytesBurst: BURST,
+  opsPerSecond: RATE,
+  opsBurst: BURST,
+};
+
+/** `10M`, or with a burst `10M/64M`, as on the command line; undefined if it is none. */
+export function parseLimit(of: 'bytes' | 'ops', text: string): RateLimit | undefined {
+  const [rate, burst, ...more] = text.split('/').map(parseBytes);
+  if (!isRate(rate) || more.length > 0) return undefined;
+  if (text.includes('/') && !isRate(burst)) return undefined;
+  const perSecond = of === 'bytes' ? { bytesPerSecond: rate } : { opsPerSecond: rate };
+  if (burst === undefined) return perSecond;
+  return { ...perSecond, ...(of === 'bytes' ? { bytesBurst: burst } : { opsBurst: burst }) };
 }

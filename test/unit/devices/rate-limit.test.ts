@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { newLimiter, parseRate, RateLimiter } from '../../../src/devices/rate-limit.js';
+import { newLimiter, parseLimit, RateLimiter } from '../../../src/devices/rate-limit.js';
 import { Blk, blkKind } from '../../../src/devices/virtio/blk.js';
 import { Net, netKind } from '../../../src/devices/virtio/net.js';
 import type { TsvmError } from '../../../src/errors.js';
@@ -27,6 +27,17 @@ describe('RateLimiter', () => {
       if (resumed > 0) work();
     }
     expect(done).toBeGreaterThanOrEqual(108);
+    expect(done).toBeLessThanOrEqual(111);
+  });
+
+  test('lets as large a burst through as is said, once', () => {
+    const clock = new FakeClock();
+    const limiter = new RateLimiter({ opsPerSecond: 10, opsBurst: 100 }, clock, () => {});
+    let done = 0;
+    for (; limiter.open; done++) limiter.charge(0);
+    expect(done).toBe(100);
+    clock.advance(1000);
+    for (; limiter.open; done++) limiter.charge(0);
     expect(done).toBeLessThanOrEqual(111);
   });
 
@@ -151,8 +162,17 @@ test.each([
   ['10MiB', 10 * 2 ** 20],
   ['10X', undefined],
   ['9999999999G', undefined],
-])('parseRate(%j)', (text, rate) => {
-  expect(parseRate(text)).toBe(rate);
+  ['/1', undefined],
+  ['1/', undefined],
+  ['1/0', undefined],
+  ['1/2/3', undefined],
+])('parseLimit(%j)', (text, rate) => {
+  expect(parseLimit('bytes', text)).toEqual(rate === undefined ? undefined : { bytesPerSecond: rate });
+});
+
+test('parseLimit() takes a burst', () => {
+  expect(parseLimit('bytes', '1K/2K')).toEqual({ bytesPerSecond: 1024, bytesBurst: 2048 });
+  expect(parseLimit('ops', '5/7')).toEqual({ opsPerSecond: 5, opsBurst: 7 });
 });
 
 test('blkKind.fromCli() reads limits, and names a wrong one', () => {
@@ -167,14 +187,15 @@ test('blkKind.fromCli() reads limits, and names a wrong one', () => {
     expect.unreachable();
   } catch (error) {
     expect((error as TsvmError).message).toBe("--disk a.img: bps 'fast' is not a number a second");
-    expect((error as TsvmError).hint).toContain('for example: --disk a.img,bps=10M,iops=500');
+    expect((error as TsvmError).hint).toContain('for example: --disk a.img,bps=10M/64M,iops=500');
   }
 });
 
 test('netKind.fromCli() takes bps and pps', () => {
-  expect(netKind.fromCli('user,bps=1M,pps=50').config).toMatchObject({
+  expect(netKind.fromCli('user,bps=1M,pps=50/500').config).toMatchObject({
     bytesPerSecond: 2 ** 20,
     opsPerSecond: 50,
+    opsBurst: 500,
   });
   expect(() => netKind.fromCli('user,pps=0')).toThrow("--net: pps '0' is not a number a second");
 });
