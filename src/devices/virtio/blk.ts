@@ -13,8 +13,7 @@ import { TsvmError } from '../../errors.js';
 import { type Clock, systemClock } from '../../util/clock.js';
 import { DurationHistogram } from '../../util/histogram.js';
 import { checkState, checkStateVersion } from '../../util/state.js';
-import { MIB } from '../../util/units.js';
-import type { Chain, ChainReader } from '../../virtio/chain.js';
+import type { Chain } from '../../virtio/chain.js';
 import type {
   ConfigSpace,
   DeviceState,
@@ -22,7 +21,18 @@ import type {
   VirtioDevice,
   Virtqueue,
 } from '../../virtio/device.js';
-import { BLK_ARGUMENT, type BlkConfig, checkBlkConfig, checkId, ID_BYTES, parseBlk } from '../blk-config.js';
+import { BLK_ARGUMENT, type BlkConfig, checkBlkConfig, checkId, parseBlk } from '../blk-config.js';
+import {
+  type BlkCounters,
+  BlkRequests,
+  MAX_RANGE_SECTORS,
+  MAX_RANGES,
+  SECTOR_BYTES,
+  STATUS_BYTES,
+  statusOf,
+  VIRTIO_BLK_S_IOERR,
+  VIRTIO_BLK_S_OK,
+} from '../blk-request.js';
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
 import type { BlockBackend, DiskControl } from '../host.js';
 import { InFlight } from '../in-flight.js';
@@ -30,7 +40,6 @@ import { limitOf, newLimiter, type RateLimit, type RateLimiter } from '../rate-l
 
 const DEVICE_ID = 2;
 const QUEUE_SIZE = 256;
-export const SECTOR_BYTES = 512;
 
 export const VIRTIO_BLK_F_SEG_MAX = 1n << 2n;
 export const VIRTIO_BLK_F_RO = 1n << 5n;
@@ -39,24 +48,6 @@ export const VIRTIO_BLK_F_FLUSH = 1n << 9n;
 export const VIRTIO_BLK_F_MQ = 1n << 12n;
 export const VIRTIO_BLK_F_DISCARD = 1n << 13n;
 export const VIRTIO_BLK_F_WRITE_ZEROES = 1n << 14n;
-
-// Request types (virtio 1.3, 5.2.6).
-export const VIRTIO_BLK_T_IN = 0;
-export const VIRTIO_BLK_T_OUT = 1;
-export const VIRTIO_BLK_T_FLUSH = 4;
-export const VIRTIO_BLK_T_GET_ID = 8;
-export const VIRTIO_BLK_T_DISCARD = 11;
-export const VIRTIO_BLK_T_WRITE_ZEROES = 13;
-
-export const VIRTIO_BLK_S_OK = 0;
-export const VIRTIO_BLK_S_IOERR = 1;
-export const VIRTIO_BLK_S_UNSUPP = 2;
-
-const HEADER_BYTES = 16;
-const STATUS_BYTES = 1;
-/** struct virtio_blk_discard_write_zeroes: sector, sector count, flags. */
-const RANGE_BYTES = 16;
-const RANGE_FLAG_UNMAP = 1;
 
 // struct virtio_blk_config (virtio 1.3, 5.2.4)
 const CONFIG_BYTES = 60;
@@ -73,14 +64,6 @@ const CONFIG_WRITE_ZEROES_MAY_UNMAP = 56;
 
 /** Requests that the backend has at a time, of all queues. More would only wait there. */
 const MAX_IN_FLIGHT = 32;
-/** A greater transfer goes to the backend in pieces, so that no guest holds one of the disk's threads for long. */
-const MAX_IO_BYTES = 4 * MIB;
-/** Buffers in one call of the backend: IOV_MAX. */
-const MAX_IO_BUFFERS = 1024;
-/** Ranges in a discard or write-zeroes request, and sectors (1 GiB) in each: bounds the time that one takes. */
-const MAX_RANGES = 32;
-const MAX_RANGE_SECTORS = 1 << 21;
-
 export interface BlkOptions {
   readonly backend: BlockBackend;
   /** What the guest reads as the disk's serial number; at most 20 bytes of ASCII. */
@@ -92,23 +75,6 @@ export interface BlkOptions {
   readonly limit?: RateLimit;
   readonly clock?: Clock;
 }
-
-export type BlkCounters = {
-  reads: number;
-  readBytes: number;
-  writes: number;
-  writtenBytes: number;
-  flushes: number;
-  /** Write-zeroes requests, too. */
-  discards: number;
-  /** Requests that the backend failed. */
-  ioErrors: number;
-};
-
-/** What a request asks for, checked; or the status that answers it at once. */
-type Job =
-  | { readonly run: () => Promise<number>; readonly written: number }
-  | { readonly status: number; readonly written: number };
 
 export class Blk implements VirtioDevice, DiskControl {
   readonly name = 'blk';
@@ -128,10 +94,9 @@ export class Blk implements VirtioDevice, DiskControl {
   };
   readonly durations = { request: new DurationHistogram() };
   readonly #backend: BlockBackend;
-  readonly #serial: Uint8Array;
+  readonly #requests: BlkRequests;
   readonly #defer: (task: () => void) => void;
   readonly #configView: DataView;
-  #sectorCount: number;
   readonly #clock: Clock;
   readonly #limiter: RateLimiter | undefined;
   #context: VirtioContext | undefined;
@@ -139,19 +104,16 @@ export class Blk implements VirtioDevice, DiskControl {
   #turn = 0;
   readonly #inFlight = new InFlight(MAX_IN_FLIGHT);
   #flushScheduled = false;
-  /** Counts resets: what was begun before one must not touch guest memory after it. */
-  #epoch = 0;
 
   constructor(options: BlkOptions) {
     const { backend, id = '', queues = 1 } = options;
     this.#backend = backend;
     this.id = id;
-    this.#serial = new TextEncoder().encode(id).subarray(0, ID_BYTES);
+    this.#requests = new BlkRequests(backend, id, this.counters);
     this.queueSizes = new Array<number>(queues).fill(QUEUE_SIZE);
     this.#defer = options.defer ?? ((task) => void setImmediate(task));
     this.#clock = options.clock ?? systemClock;
     this.#limiter = newLimiter(options.limit, this.#clock, () => this.#pump());
-    this.#sectorCount = Math.floor(backend.sizeBytes / SECTOR_BYTES);
     this.features =
       VIRTIO_BLK_F_SEG_MAX |
       VIRTIO_BLK_F_BLK_SIZE |
@@ -162,7 +124,7 @@ export class Blk implements VirtioDevice, DiskControl {
       (backend.writeZeroes !== undefined && !backend.readOnly ? VIRTIO_BLK_F_WRITE_ZEROES : 0n);
     const bytes = new Uint8Array(CONFIG_BYTES);
     const view = new DataView(bytes.buffer);
-    view.setBigUint64(CONFIG_CAPACITY, BigInt(this.#sectorCount), true);
+    view.setBigUint64(CONFIG_CAPACITY, BigInt(this.#requests.sectorCount), true);
     view.setUint32(CONFIG_SEG_MAX, QUEUE_SIZE - 2, true); // header and status take a descriptor each
     view.setUint32(CONFIG_BLK_SIZE, SECTOR_BYTES, true);
     view.setUint16(CONFIG_NUM_QUEUES, queues, true);
@@ -181,7 +143,7 @@ export class Blk implements VirtioDevice, DiskControl {
   }
 
   get sizeBytes(): number {
-    return this.#sectorCount * SECTOR_BYTES;
+    return this.#requests.sectorCount * SECTOR_BYTES;
   }
 
   async grow(bytes: number): Promise<void> {
@@ -193,8 +155,8 @@ export class Blk implements VirtioDevice, DiskControl {
     if (this.readOnly || this.#backend.grow === undefined)
       throw new TsvmError('TSVM_DISK', 'a disk that is only read cannot grow');
     await this.#backend.grow(bytes);
-    this.#sectorCount = bytes / SECTOR_BYTES;
-    this.#configView.setBigUint64(CONFIG_CAPACITY, BigInt(this.#sectorCount), true);
+    this.#requests.sectorCount = bytes / SECTOR_BYTES;
+    this.#configView.setBigUint64(CONFIG_CAPACITY, BigInt(this.#requests.sectorCount), true);
     this.#context?.configChanged();
   }
 
@@ -232,13 +194,14 @@ export class Blk implements VirtioDevice, DiskControl {
       this.#context?.needsReset('blk: a request has no room for its status');
       return;
     }
-    const job = this.#parse(chain);
+    const writeThrough = ((this.#context?.features ?? 0n) & VIRTIO_BLK_F_FLUSH) === 0n;
+    const job = this.#requests.parse(chain, writeThrough);
     this.#limiter?.charge(bytesOf(chain));
     if ('status' in job) {
       this.#complete(queue, chain, job.status, job.written);
       return;
     }
-    const epoch = this.#epoch;
+    const { epoch } = this.#requests;
     const startMs = this.#clock.nowMs();
     this.#inFlight.begin();
     const finish = (status: number): void => {
@@ -251,7 +214,7 @@ export class Blk implements VirtioDevice, DiskControl {
   /** The backend is done with a request. Whatever else finishes in this turn of the event loop shares its interrupt. */
   #finish(queue: Virtqueue, chain: Chain, status: number, written: number, epoch: number): void {
     if (status === VIRTIO_BLK_S_IOERR) this.counters.ioErrors++;
-    if (epoch === this.#epoch) this.#complete(queue, chain, status, written);
+    if (epoch === this.#requests.epoch) this.#complete(queue, chain, status, written);
     this.#inFlight.end();
     if (this.#inFlight.isEmpty) {
       this.#pump();
@@ -275,134 +238,8 @@ export class Blk implements VirtioDevice, DiskControl {
     queue.complete(chain, filled === writer.length - STATUS_BYTES ? writer.length : filled);
   }
 
-  /** Reads a request once, and decides; nothing that the guest changes later is looked at again. */
-  #parse(chain: Chain): Job {
-    const { reader, writer } = chain;
-    const room = writer.length - STATUS_BYTES;
-    if (reader.length < HEADER_BYTES) return failed(VIRTIO_BLK_S_IOERR);
-    const type = reader.readU32();
-    reader.skip(4);
-    const low = reader.readU32();
-    const high = reader.readU32();
-    // Inexact beyond 2^53, where it is beyond every disk too.
-    const sector = high * 0x1_0000_0000 + low;
-    const backend = this.#backend;
-    switch (type) {
-      case VIRTIO_BLK_T_IN: {
-        if (!this.#inRange(sector, room)) return failed(VIRTIO_BLK_S_IOERR);
-        const views = writer.take(room);
-        this.counters.reads++;
-        this.counters.readBytes += room;
-        return {
-          run: () =>
-            this.#transfer((buffers, offset) => backend.readv(buffers, offset), views, sector * SECTOR_BYTES),
-          written: room,
-        };
-      }
-      case VIRTIO_BLK_T_OUT: {
-        const length = reader.remaining;
-        // virtio 1.3, 5.2.6.2 MUST: a write to a read-only device fails with IOERR, whatever was negotiated.
-        if (backend.readOnly || !this.#inRange(sector, length)) return failed(VIRTIO_BLK_S_IOERR);
-        const views = reader.take(length);
-        this.counters.writes++;
-        this.counters.writtenBytes += length;
-        return { run: () => this.#write(views, sector * SECTOR_BYTES), written: 0 };
-      }
-      case VIRTIO_BLK_T_FLUSH:
-        if (backend.readOnly) return { status: VIRTIO_BLK_S_OK, written: 0 };
-        this.counters.flushes++;
-        return { run: () => backend.flush().then(() => VIRTIO_BLK_S_OK), written: 0 };
-      case VIRTIO_BLK_T_GET_ID: {
-        // The string is not terminated if it has all 20 bytes (virtio 1.3, 5.2.6).
-        const count = Math.min(room, ID_BYTES);
-        writer.write(this.#serial.subarray(0, count));
-        writer.fill(count - Math.min(this.#serial.length, count), 0);
-        return { status: VIRTIO_BLK_S_OK, written: count };
-      }
-      case VIRTIO_BLK_T_DISCARD:
-      case VIRTIO_BLK_T_WRITE_ZEROES:
-        return this.#parseRanges(type, reader);
-      default:
-        return failed(VIRTIO_BLK_S_UNSUPP);
-    }
-  }
-
-  #parseRanges(
-    type: typeof VIRTIO_BLK_T_DISCARD | typeof VIRTIO_BLK_T_WRITE_ZEROES,
-    reader: ChainReader,
-  ): Job {
-    const backend = this.#backend;
-    const discarding = type === VIRTIO_BLK_T_DISCARD;
-    if (backend.readOnly) return failed(VIRTIO_BLK_S_IOERR);
-    if ((discarding ? backend.discard : backend.writeZeroes) === undefined)
-      return failed(VIRTIO_BLK_S_UNSUPP);
-    const count = reader.remaining / RANGE_BYTES;
-    if (!Number.isInteger(count) || count < 1 || count > MAX_RANGES) return failed(VIRTIO_BLK_S_IOERR);
-    const ranges: { offset: number; length: number; mayUnmap: boolean }[] = [];
-    for (let i = 0; i < count; i++) {
-      const low = reader.readU32();
-      const high = reader.readU32();
-      const sector = high * 0x1_0000_0000 + low;
-      const sectors = reader.readU32();
-      const flags = reader.readU32();
-      // virtio 1.3, 5.2.6.2 MUST: unknown flags are UNSUPP, and so is unmap in a discard.
-      if ((flags & ~(discarding ? 0 : RANGE_FLAG_UNMAP)) !== 0) return failed(VIRTIO_BLK_S_UNSUPP);
-      const length = sectors * SECTOR_BYTES;
-      if (sectors > MAX_RANGE_SECTORS || !this.#inRange(sector, length)) return failed(VIRTIO_BLK_S_IOERR);
-      ranges.push({ offset: sector * SECTOR_BYTES, length, mayUnmap: (flags & RANGE_FLAG_UNMAP) !== 0 });
-    }
-    this.counters.discards++;
-    const epoch = this.#epoch;
-    const flushAfter = !discarding && this.#writeThrough;
-    return {
-      written: 0,
-      run: async () => {
-        for (const { offset, length, mayUnmap } of ranges) {
-          if (epoch !== this.#epoch) return VIRTIO_BLK_S_IOERR;
-          if (length === 0) continue;
-          if (discarding) await backend.discard?.(offset, length);
-          else await backend.writeZeroes?.(offset, length, mayUnmap);
-        }
-        if (flushAfter) await backend.flush();
-        return VIRTIO_BLK_S_OK;
-      },
-    };
-  }
-
-  #inRange(sector: number, length: number): boolean {
-    return length % SECTOR_BYTES === 0 && sector + length / SECTOR_BYTES <= this.#sectorCount;
-  }
-
-  /** virtio 1.3, 5.2.6.2: without FLUSH, a write may not complete before it is on stable storage. */
-  get #writeThrough(): boolean {
-    return ((this.#context?.features ?? 0n) & VIRTIO_BLK_F_FLUSH) === 0n;
-  }
-
-  async #write(views: readonly Uint8Array[], offset: number): Promise<number> {
-    const backend = this.#backend;
-    const flushAfter = this.#writeThrough; // now: a reset forgets it
-    const status = await this.#transfer((buffers, at) => backend.writev(buffers, at), views, offset);
-    if (status === VIRTIO_BLK_S_OK && flushAfter) await backend.flush();
-    return status;
-  }
-
-  async #transfer(
-    io: (buffers: readonly Uint8Array[], offset: number) => Promise<number>,
-    views: readonly Uint8Array[],
-    offset: number,
-  ): Promise<number> {
-    const epoch = this.#epoch;
-    let at = offset;
-    for (const { buffers, length } of pieces(views)) {
-      if (epoch !== this.#epoch) return VIRTIO_BLK_S_IOERR;
-      if ((await io(buffers, at)) !== length) return VIRTIO_BLK_S_IOERR;
-      at += length;
-    }
-    return VIRTIO_BLK_S_OK;
-  }
-
   reset(): void | Promise<void> {
-    this.#epoch++;
+    this.#requests.cancel();
     this.#limiter?.stop();
     this.#context = undefined;
     if (!this.#inFlight.isEmpty) return this.#inFlight.none();
@@ -417,21 +254,21 @@ export class Blk implements VirtioDevice, DiskControl {
   }
 
   save(): DeviceState {
-    return { version: 1, sectorCount: this.#sectorCount };
+    return { version: 1, sectorCount: this.#requests.sectorCount };
   }
 
   restore(state: DeviceState): void {
     checkStateVersion(this.name, state, 1);
     const { sectorCount } = state as { sectorCount?: unknown };
     checkState(
-      sectorCount === this.#sectorCount,
-      `blk: the disk had ${sectorCount} sectors, not ${this.#sectorCount}`,
+      sectorCount === this.#requests.sectorCount,
+      `blk: the disk had ${sectorCount} sectors, not ${this.#requests.sectorCount}`,
     );
   }
 
   /** Waits for what is in flight, flushes and closes the backend. */
   async close(): Promise<void> {
-    this.#epoch++;
+    this.#requests.cancel();
     this.#limiter?.stop();
     this.#context = undefined;
     await this.#inFlight.none();
@@ -445,36 +282,6 @@ export class Blk implements VirtioDevice, DiskControl {
 
 /** What a request counts for its limit: all that it moves, its header and status too. */
 const bytesOf = ({ reader, writer }: Chain): number => reader.length + writer.length;
-
-function failed(status: number): Job {
-  return { status, written: 0 };
-}
-
-/** What the guest is told of an error of the backend's. */
-function statusOf(error: unknown): number {
-  const code = (error as { code?: unknown } | undefined)?.code;
-  return code === 'EOPNOTSUPP' || code === 'ENOTSUP' ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;
-}
-
-/** Cuts a list of buffers into lists that one call of the backend may have. */
-function* pieces(views: readonly Uint8Array[]): Generator<{ buffers: Uint8Array[]; length: number }> {
-  let buffers: Uint8Array[] = [];
-  let length = 0;
-  for (const view of views) {
-    for (let at = 0; at < view.length; ) {
-      const here = Math.min(view.length - at, MAX_IO_BYTES - length);
-      buffers.push(here === view.length ? view : view.subarray(at, at + here));
-      at += here;
-      length += here;
-      if (length === MAX_IO_BYTES || buffers.length === MAX_IO_BUFFERS) {
-        yield { buffers, length };
-        buffers = [];
-        length = 0;
-      }
-    }
-  }
-  if (length > 0) yield { buffers, length };
-}
 
 /** Asks for a virtio-blk over a raw disk image. */
 export function blk(config: BlkConfig): DeviceRequest {
