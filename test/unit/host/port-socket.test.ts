@@ -1,6 +1,6 @@
 import { once } from 'node:events';
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, type Socket } from 'node:net';
+import { existsSync, linkSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
@@ -122,6 +122,13 @@ test('PortSocket delivers all of what a client said before it went', async () =>
 });
 
 test('PortSocket.open() takes over what a killed process left, and refuses what is somebody’s', async () => {
+  const stale = freshPath();
+  const dead = createServer().listen(`${stale}.dead`);
+  await once(dead, 'listening');
+  linkSync(`${stale}.dead`, stale);
+  dead.close();
+  await once(dead, 'close');
+  await (await PortSocket.open(stale)).release();
   const path = freshPath();
   const { socket, path: taken } = await setUp();
   await expect(PortSocket.open(taken)).rejects.toMatchObject({ code: 'TSVM_PORT', message: /listens there/ });
