@@ -268,9 +268,14 @@ test('loadAddon() gives the same addon again', () => {
     'createMemory',
     'fallocate',
     'flock',
+    'getxattr',
+    'listxattr',
     'memfd',
     'openDiskIo',
     'openKvm',
     'openTap',
+    'removexattr',
+    'rename',
+    'setxattr',
   ]);
 });
