@@ -4,10 +4,6 @@
  *
  *   io write BYTES                                      to stdout
  *   io read|write DEVICE sequential|random BLOCK_BYTES COUNT DEPTH   with O_DIRECT, DEPTH requests at a time
- *   io send|receive ADDRESS PORT BYTES                  over TCP to an IPv4 address, or over vsock to a CID
- *   io ping ADDRESS PORT COUNT                          a byte there and back, COUNT times
- *   io create DIRECTORY COUNT                           files of 4 KiB
- *   io load FILE                                        all of it, by way of the page cache
  */
 #include <linux/aio_abi.h>
 
@@ -16,12 +12,6 @@
 enum { WRITE_BYTES = 4096, BUFFER_BYTES = 4 << 20, MAX_DEPTH = 64 };
 
 static char buffer[BUFFER_BYTES] __attribute__((aligned(4096)));
-
-void *memcpy(void *to, const void *from, ulong size) {
-  void *result = to;
-  __asm__ volatile("rep movsb" : "+D"(to), "+S"(from), "+c"(size) : : "memory");
-  return result;
-}
 
 void *memset(void *to, int byte, ulong size) {
   void *result = to;
@@ -107,89 +97,6 @@ static int transfer(const char *path, int writing, int random, ulong block_bytes
   return 0;
 }
 
-/* Of linux/socket.h, linux/tcp.h and linux/vm_sockets.h, which cannot be included without a C library. */
-enum { AF_INET = 2, AF_VSOCK = 40, SOCK_STREAM = 1, SHUT_WR = 1, IPPROTO_TCP = 6, TCP_NODELAY = 1 };
-enum { CHUNK_BYTES = 64 << 10 };
-
-static int dial(const char *address, ulong port) {
-  int fd;
-  long error;
-  if (contains(address, '.')) {
-    struct {
-      unsigned short family;
-      unsigned char port[2], address[4];
-      char zero[8];
-    } inet = {.family = AF_INET, .port = {(unsigned char)(port >> 8), (unsigned char)port}};
-    for (int i = 0; i < 4; i++, address += *address == '.') inet.address[i] = (unsigned char)number(&address);
-    fd = (int)SYS3(socket, AF_INET, SOCK_STREAM, 0);
-    int one = 1;
-    SYS5(setsockopt, fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    error = SYS3(connect, fd, &inet, sizeof inet);
-  } else {
-    struct {
-      unsigned short family, reserved;
-      unsigned port, cid, flags;
-    } vm = {.family = AF_VSOCK, .port = (unsigned)port, .cid = (unsigned)number(&address)};
-    fd = (int)SYS3(socket, AF_VSOCK, SOCK_STREAM, 0);
-    error = SYS3(connect, fd, &vm, sizeof vm);
-  }
-  return error ? -1 : fd;
-}
-
-/* The other end says one byte when it has everything. */
-static int stream(const char *way, const char *address, ulong port, ulong count) {
-  memset(buffer, 'x', CHUNK_BYTES);
-  int fd = dial(address, port);
-  if (fd < 0) return fail("cannot connect");
-  begin();
-  ulong start = now();
-  if (equal(way, "ping")) {
-    for (ulong i = 0; i < count; i++)
-      if (SYS3(write, fd, buffer, 1) != 1 || SYS3(read, fd, buffer, 1) != 1) return fail("no answer");
-  } else if (equal(way, "send")) {
-    for (ssize wrote; count; count -= (ulong)wrote)
-      if ((wrote = SYS3(write, fd, buffer, count < CHUNK_BYTES ? count : CHUNK_BYTES)) <= 0) return fail("cannot send");
-    SYS2(shutdown, fd, SHUT_WR);
-    if (SYS3(read, fd, buffer, 1) != 1) return fail("not all was received");
-  } else {
-    for (ssize got; count; count -= (ulong)got)
-      if ((got = SYS3(read, fd, buffer, CHUNK_BYTES)) <= 0) return fail("not all came");
-  }
-  end(now() - start);
-  return 0;
-}
-
-static int create(const char *directory, ulong count) {
-  static char path[256];
-  ulong stem = length(directory);
-  if (stem > 200) return fail("the name is too long");
-  memcpy(path, directory, stem);
-  path[stem] = '/';
-  memset(buffer, 'x', WRITE_BYTES);
-  begin();
-  ulong start = now();
-  for (ulong i = 0; i < count; i++) {
-    for (ulong digit = 0, rest = i; digit < 6; digit++, rest /= 10) path[stem + 6 - digit] = (char)('0' + rest % 10);
-    int fd = (int)SYS3(open, path, O_WRONLY | O_CREAT | O_EXCL, 0644);
-    if (fd < 0 || SYS3(write, fd, buffer, WRITE_BYTES) != WRITE_BYTES || SYS1(close, fd)) return fail("cannot create");
-  }
-  end(now() - start);
-  return 0;
-}
-
-static int load(const char *path) {
-  int fd = (int)SYS3(open, path, O_RDONLY, 0);
-  if (fd < 0) return fail("cannot open the file");
-  memset(buffer, 0, 1 << 20);
-  begin();
-  ulong start = now();
-  ssize got;
-  while ((got = SYS3(read, fd, buffer, 1 << 20)) > 0);
-  if (got < 0) return fail("cannot read");
-  end(now() - start);
-  return 0;
-}
-
 __attribute__((used)) static void io_main(long *stack) {
   long argc = stack[0];
   const char **argv = (const char **)(stack + 1);
@@ -198,12 +105,7 @@ __attribute__((used)) static void io_main(long *stack) {
   else if (argc == 7)
     status = transfer(argv[2], equal(argv[1], "write"), equal(argv[3], "random"), number(&argv[4]), number(&argv[5]),
                       number(&argv[6]));
-  else if (argc == 5) {
-    const char *port = argv[3], *count = argv[4];
-    status = stream(argv[1], argv[2], number(&port), number(&count));
-  } else if (argc == 4 && equal(argv[1], "create")) status = create(argv[2], number(&argv[3]));
-  else if (argc == 3 && equal(argv[1], "load")) status = load(argv[2]);
-  else fail("usage: see io.c");
+  else fail("usage: io write BYTES | io read|write DEVICE sequential|random BLOCK_BYTES COUNT DEPTH");
   SYS1(exit, status);
 }
 __asm__(".globl _start\n_start: mov %rsp, %rdi\n and $-16, %rsp\n call io_main\n");

@@ -92,12 +92,9 @@ export interface IoRun {
   readonly kvmExits: number;
 }
 
-/** Runs `io` in a fresh machine, which `make` makes. */
-export async function runIo(
-  config: MachineConfig,
-  make: (config: MachineConfig) => Promise<Machine> = createMachine,
-): Promise<IoRun> {
-  const machine = await make(config);
+/** Runs `io` in a fresh machine. */
+export async function runIo(config: MachineConfig): Promise<IoRun> {
+  const machine = await createMachine(config);
   let tail = '';
   let start: Snapshot | undefined;
   let result: IoRun | undefined;

@@ -16,12 +16,7 @@ export const SLEEP_S5 = 0x34;
  *
  * @param more the serial port's other end, and what else there is.
  */
-export function qemuArguments(
-  host: BenchHost,
-  initrd: string,
-  more: readonly string[],
-  parameters = '',
-): string[] {
+export function qemuArguments(host: BenchHost, initrd: string, more: readonly string[]): string[] {
   const guest = guestOf(host);
   return [
     ...[
@@ -41,14 +36,7 @@ export function qemuArguments(
       `${GUEST_MEMORY_BYTES / MIB}`,
     ],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
-    ...[
-      '-kernel',
-      guest.kernel,
-      '-initrd',
-      initrd,
-      '-append',
-      `${guest.cmdline} console=ttyS0 ${parameters}`.trimEnd(),
-    ],
+    ...['-kernel', guest.kernel, '-initrd', initrd, '-append', `${guest.cmdline} console=ttyS0`],
     ...more,
   ];
 }
@@ -102,27 +90,22 @@ export function timeProcess(
   });
 }
 
-/** What a microvm needs for `disk`. */
-export const qemuDisk = (disk: string): string[] => [
-  ...['-drive', `if=none,id=disk,format=raw,file=${disk}`],
-  ...['-device', 'virtio-blk-device,drive=disk'],
-];
-
-/** Runs `io` in a microvm with `devices`. Returns the seconds that the guest's clock says it took. */
+/** Runs `io` in a microvm with `disk`. Returns the seconds that the guest's clock says it took. */
 export async function runIoInQemu(run: {
   readonly host: BenchHost;
   readonly scratch: string;
   /** Has /io. */
   readonly initrd: string;
   readonly argv: readonly string[];
-  readonly devices: readonly string[];
-  /** Of the kernel. */
-  readonly parameters?: string;
+  readonly disk: string;
 }): Promise<number> {
-  const { host, scratch, initrd, argv, devices, parameters } = run;
-  // With devices, the guest must be told where they are.
-  const more = ['-machine', 'auto-kernel-cmdline=on', ...devices, ...exitAtPort(ACPI_POWER_PORT)];
-  const args = qemuArguments(host, initramfsWith(host, scratch, argv, initrd), more, parameters);
+  const { host, scratch, initrd, argv, disk } = run;
+  const args = qemuArguments(host, initramfsWith(host, scratch, argv, initrd), [
+    // With devices, the guest must be told where they are.
+    ...['-machine', 'auto-kernel-cmdline=on'],
+    ...['-drive', `if=none,id=disk,format=raw,file=${disk}`, '-device', 'virtio-blk-device,drive=disk'],
+    ...exitAtPort(ACPI_POWER_PORT),
+  ]);
   const child = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'pipe', 'inherit'] });
   let output = '';
   for await (const bytes of child.stdout) output += (bytes as Buffer).toString('latin1');

@@ -6,9 +6,15 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { blk } from '../../src/index.js';
 import { MIB } from '../../src/util/units.js';
-import { type BenchContext, type Benchmark, type Measurement, needsGuest } from '../lib/benchmark.js';
-import { qemuDisk } from '../lib/qemu.js';
-import { inTurn } from '../lib/turns.js';
+import {
+  type BenchContext,
+  type Benchmark,
+  type Measurement,
+  needsGuest,
+  needsQemuBeside,
+} from '../lib/benchmark.js';
+import { guestConfig, initramfsWithIo, runIo } from '../lib/guest.js';
+import { runIoInQemu } from '../lib/qemu.js';
 
 const DISK_BYTES = 64 * MIB;
 
@@ -47,16 +53,49 @@ export const diskThroughput: Benchmark = {
   },
 };
 
-async function measure(context: BenchContext, pattern: Pattern, disk: string): Promise<Measurement[]> {
+async function measure(
+  { host, runs, scratch, log }: BenchContext,
+  pattern: Pattern,
+  disk: string,
+): Promise<Measurement[]> {
   const { way, order, blockBytes, depth } = pattern;
-  const count = Math.ceil(pattern.count * (context.host.profile === 'pvm' ? INTERPRETED_SHARE : 1));
+  const count = Math.ceil(pattern.count * (host.profile === 'pvm' ? INTERPRETED_SHARE : 1));
+  const argv = ['/io', way, '/dev/vda', order, `${blockBytes}`, `${count}`, `${depth}`];
+  const initrd = initramfsWithIo(host, scratch);
+  const config = guestConfig(host, argv, { initrd, devices: [blk({ path: disk })] });
+  const beside = needsQemuBeside(host) === undefined;
+  const mib = (count * blockBytes) / MIB;
   const size = blockBytes === MIB ? '1 MiB' : '4 KiB';
-  return await inTurn(context, {
-    what: `${order} ${way}s of ${size}, ${depth === 1 ? 'one' : depth} at a time`,
-    unit: 'MiB/s',
-    rate: (seconds) => (count * blockBytes) / MIB / seconds,
-    argv: ['/io', way, '/dev/vda', order, `${blockBytes}`, `${count}`, `${depth}`],
-    machine: { devices: [blk({ path: disk })] },
-    qemu: async () => ({ devices: qemuDisk(disk) }),
-  });
+  const what = `${order} ${way}s of ${size}, ${depth === 1 ? 'one' : depth} at a time`;
+  const samples = {
+    rate: [] as number[],
+    exits: [] as number[],
+    qemu: [] as number[],
+    ratio: [] as number[],
+  };
+  // The first round fills the page cache, lets V8 compile, and does not count.
+  for (let round = 0; round <= runs; round++) {
+    const run = await runIo(config);
+    const qemuSeconds = beside ? await runIoInQemu({ host, scratch, initrd, argv, disk }) : undefined;
+    if (round === 0) continue;
+    samples.rate.push(mib / run.seconds);
+    samples.exits.push(run.exitsToJavaScript / mib);
+    let text = `${(mib / run.seconds).toFixed(1)} MiB/s`;
+    if (qemuSeconds !== undefined) {
+      samples.qemu.push(mib / qemuSeconds);
+      samples.ratio.push(qemuSeconds / run.seconds);
+      text += `, QEMU ${(mib / qemuSeconds).toFixed(1)} MiB/s`;
+    }
+    log(`${what}, round ${round} of ${runs}: ${text}`);
+  }
+  return [
+    { metric: what, unit: 'MiB/s', samples: samples.rate },
+    { metric: `${what}, exits to JavaScript`, unit: 'per MiB', samples: samples.exits },
+    ...(beside
+      ? [
+          { metric: `${what}, QEMU microvm`, unit: 'MiB/s', samples: samples.qemu },
+          { metric: `${what}, tsvm / QEMU`, unit: 'ratio', samples: samples.ratio, target: { atLeast: 1 } },
+        ]
+      : []),
+  ];
 }
