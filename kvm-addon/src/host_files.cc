@@ -19,38 +19,19 @@
 
 namespace {
 
-class FallocateWorker : public ErrnoWorker {
- public:
-  FallocateWorker(Napi::Env env, int fd, int mode, off_t offset, off_t length)
-      : ErrnoWorker(env, "fallocate"), fd_(fd), mode_(mode), offset_(offset), length_(length) {}
-
- protected:
-  void Execute() override {
-    int failed = 0;
-    do {
-      failed = ::fallocate(fd_, mode_, offset_, length_);
-    } while (failed < 0 && errno == EINTR);
-    if (failed < 0) Fail(errno, "fallocate");
-  }
-
- private:
-  int fd_;
-  int mode_;
-  off_t offset_;
-  off_t length_;
-};
-
-// A call about names, which fills its buffer with what it returns.
-class NameWorker : public ErrnoWorker {
+// A system call, which fills a buffer with what it returns, if it is given one.
+class CallWorker : public ErrnoWorker {
  public:
   using Call = std::function<ssize_t(std::vector<uint8_t>&)>;
 
-  NameWorker(Napi::Env env, const char* name, size_t room, Call call)
+  CallWorker(Napi::Env env, const char* name, size_t room, Call call)
       : ErrnoWorker(env, name), name_(name), buffer_(room), call_(std::move(call)) {}
 
  protected:
   void Execute() override {
-    length_ = call_(buffer_);
+    do {
+      length_ = call_(buffer_);
+    } while (length_ < 0 && errno == EINTR);
     if (length_ < 0) Fail(errno, name_);
   }
   Napi::Value Outcome() override {
@@ -73,7 +54,7 @@ std::string Text(const Napi::Value& value) { return value.As<Napi::String>().Utf
 }  // namespace
 
 Napi::Value Rename(const Napi::CallbackInfo& info) {
-  return ErrnoWorker::Run(new NameWorker(
+  return ErrnoWorker::Run(new CallWorker(
       info.Env(), "renameat2", 0,
       [from = Text(info[0]), to = Text(info[1]), flags = Integer<unsigned>(info[2])](std::vector<uint8_t>&) {
         return ::renameat2(AT_FDCWD, from.c_str(), AT_FDCWD, to.c_str(), flags);
@@ -81,7 +62,7 @@ Napi::Value Rename(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value GetXattr(const Napi::CallbackInfo& info) {
-  return ErrnoWorker::Run(new NameWorker(
+  return ErrnoWorker::Run(new CallWorker(
       info.Env(), "getxattr", kMaxXattrBytes, [path = Text(info[0]), name = Text(info[1])](std::vector<uint8_t>& value) {
         return ::getxattr(path.c_str(), name.c_str(), value.data(), value.size());
       }));
@@ -89,14 +70,14 @@ Napi::Value GetXattr(const Napi::CallbackInfo& info) {
 
 Napi::Value ListXattr(const Napi::CallbackInfo& info) {
   return ErrnoWorker::Run(
-      new NameWorker(info.Env(), "listxattr", kMaxXattrBytes, [path = Text(info[0])](std::vector<uint8_t>& names) {
+      new CallWorker(info.Env(), "listxattr", kMaxXattrBytes, [path = Text(info[0])](std::vector<uint8_t>& names) {
         return ::listxattr(path.c_str(), reinterpret_cast<char*>(names.data()), names.size());
       }));
 }
 
 Napi::Value SetXattr(const Napi::CallbackInfo& info) {
   const auto bytes = Bytes(info[2]);
-  return ErrnoWorker::Run(new NameWorker(
+  return ErrnoWorker::Run(new CallWorker(
       info.Env(), "setxattr", 0,
       [path = Text(info[0]), name = Text(info[1]), value = std::vector<uint8_t>(bytes.begin(), bytes.end()),
        flags = Integer<int>(info[3])](std::vector<uint8_t>&) {
@@ -106,7 +87,7 @@ Napi::Value SetXattr(const Napi::CallbackInfo& info) {
 
 Napi::Value RemoveXattr(const Napi::CallbackInfo& info) {
   return ErrnoWorker::Run(
-      new NameWorker(info.Env(), "removexattr", 0, [path = Text(info[0]), name = Text(info[1])](std::vector<uint8_t>&) {
+      new CallWorker(info.Env(), "removexattr", 0, [path = Text(info[0]), name = Text(info[1])](std::vector<uint8_t>&) {
         return ::removexattr(path.c_str(), name.c_str());
       }));
 }
@@ -119,8 +100,10 @@ Napi::Value Flock(const Napi::CallbackInfo& info) {
 }
 
 Napi::Value Fallocate(const Napi::CallbackInfo& info) {
-  return ErrnoWorker::Run(new FallocateWorker(info.Env(), Integer<int>(info[0]), Integer<int>(info[1]),
-                                              Integer<off_t>(info[2]), Integer<off_t>(info[3])));
+  return ErrnoWorker::Run(
+      new CallWorker(info.Env(), "fallocate", 0,
+                     [fd = Integer<int>(info[0]), mode = Integer<int>(info[1]), offset = Integer<off_t>(info[2]),
+                      length = Integer<off_t>(info[3])](std::vector<uint8_t>&) { return ::fallocate(fd, mode, offset, length); }));
 }
 
 Napi::Value Memfd(const Napi::CallbackInfo& info) {

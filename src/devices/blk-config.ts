@@ -2,7 +2,7 @@
 import { TsvmError } from '../errors.js';
 import { keyAndValue } from './option-text.js';
 import { LIMIT_FIELDS, parseLimit, type RateLimit } from './rate-limit.js';
-import { checkRequestConfig, isPath } from './request-config.js';
+import { CHOICE, checkRequestConfig, isPath } from './request-config.js';
 
 /** Its limits are of bytes that are read and written, together, and of requests, flushes and discards among them. */
 export interface BlkConfig extends RateLimit {
@@ -78,7 +78,7 @@ export function checkBlkConfig(config: unknown): BlkConfig {
     path: ['a path', isPath],
     overlay: ['a path', (overlay) => overlay === undefined || isPath(overlay)],
     queues: [`from 1 to ${MAX_QUEUES}`, (queues) => queues === undefined || isQueues(queues)],
-    readOnly: ['true or false', (readOnly) => readOnly === undefined || typeof readOnly === 'boolean'],
+    readOnly: CHOICE,
     id: [
       `1 to ${ID_BYTES} printable ASCII characters`,
       (id) => id === undefined || (typeof id === 'string' && isId(id)),

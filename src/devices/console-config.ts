@@ -1,7 +1,7 @@
 /** What is said of a virtio-console by a library's user, on the command line, and in a snapshot. */
 import { TsvmError } from '../errors.js';
 import { keyAndValue } from './option-text.js';
-import { checkRequestConfig, isPath } from './request-config.js';
+import { CHOICE, checkRequestConfig, isPath } from './request-config.js';
 
 /** Each costs the guest some tens of register writes. */
 export const MAX_NAMED_PORTS = 30;
@@ -29,7 +29,7 @@ export interface VirtioConsoleConfig {
 /** @throws TsvmError `TSVM_CONFIG`, naming the field. */
 export function checkConsoleConfig(config: unknown): VirtioConsoleConfig {
   return checkRequestConfig<VirtioConsoleConfig>('console', config, {
-    console: ['true or false', (value) => value === undefined || typeof value === 'boolean'],
+    console: CHOICE,
     ports: [PORTS_RULE, (value) => value === undefined || arePorts(value)],
   });
 }

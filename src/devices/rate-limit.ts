@@ -100,16 +100,6 @@ export function newLimiter(
   return new RateLimiter(limit, clock, resume);
 }
 
-/** The limit alone, of a configuration that has other fields too. */
-export function limitOf({ bytesPerSecond, bytesBurst, opsPerSecond, opsBurst }: RateLimit): RateLimit {
-  return {
-    ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
-    ...(bytesBurst === undefined ? {} : { bytesBurst }),
-    ...(opsPerSecond === undefined ? {} : { opsPerSecond }),
-    ...(opsBurst === undefined ? {} : { opsBurst }),
-  };
-}
-
 function isRate(value: unknown): value is number {
   return (
     Number.isInteger(value) && (value as number) >= MIN_PER_SECOND && (value as number) <= MAX_PER_SECOND

@@ -33,6 +33,12 @@ export function checkRequestConfig<Config>(
   return checked as Config;
 }
 
+/** A choice that need not be made. */
+export const CHOICE: RequestField = [
+  'true or false',
+  (value) => value === undefined || typeof value === 'boolean',
+];
+
 /** What the host can take for a path. */
 export function isPath(value: unknown): boolean {
   return typeof value === 'string' && value !== '' && !value.includes('\0');

@@ -1,6 +1,6 @@
 /** What is asked of a shared folder, in the words of the command line and of the library. */
 import { TsvmError } from '../errors.js';
-import { checkRequestConfig, isPath } from './request-config.js';
+import { CHOICE, checkRequestConfig, isPath } from './request-config.js';
 
 export interface ShareConfig {
   /** A folder of the host's. */
@@ -47,11 +47,7 @@ export function checkShareConfig(config: unknown): ShareConfig {
   return checkRequestConfig<ShareConfig>('fs', config, {
     path: ['a path', isPath],
     tag: [`1 to ${TAG_BYTES} printable ASCII characters`, isTag],
-    readOnly: ['true or false', isChoice],
-    xattr: ['true or false', isChoice],
+    readOnly: CHOICE,
+    xattr: CHOICE,
   });
-}
-
-function isChoice(value: unknown): boolean {
-  return value === undefined || typeof value === 'boolean';
 }

@@ -1,5 +1,4 @@
 /** Restores: a machine that goes on where a saved one stood. */
-
 import { resolve } from 'node:path';
 import type { BusDevice } from '../bus/bus-device.js';
 import { socketPortNames } from '../devices/console-config.js';

@@ -1,10 +1,11 @@
 /** The default guest on a network: `--net user` both ways, two machines at a switch, and copies of a machine. */
 import { once } from 'node:events';
 import { createServer, type Server } from 'node:http';
-import { type AddressInfo, createServer as createTcpServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { NetSwitch, net, netAt } from '../../src/index.js';
 import { tsvm } from '../support/cli.js';
+import { freePort } from '../support/free-port.js';
 import { ConsoleLog, Session, temporaryDirectory } from '../support/guest.js';
 import { passtProblem } from '../support/passt-problem.js';
 
@@ -24,15 +25,6 @@ beforeAll(async () => {
 });
 
 afterAll(() => void server.close());
-
-async function freePort(): Promise<number> {
-  const probe = createTcpServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port: free } = probe.address() as AddressInfo;
-  probe.close();
-  await once(probe, 'close');
-  return free;
-}
 
 /** Fetches from the guest as soon as its server listens. */
 async function fetchText(url: string): Promise<string> {

@@ -5,12 +5,13 @@
 import { once } from 'node:events';
 import { existsSync, mkdirSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
-import { type AddressInfo, createServer as createTcpServer } from 'node:net';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { blk, net, share } from '../../src/index.js';
 import { MIB } from '../../src/util/units.js';
 import { run, tsvm } from '../support/cli.js';
+import { freePort } from '../support/free-port.js';
 import { interpreted, temporaryDirectory } from '../support/guest.js';
 import { passtProblem } from '../support/passt-problem.js';
 import { Shell } from '../support/shell.js';
@@ -30,15 +31,6 @@ const ENTER = [
 
 /** Where ring 0 is interpreted, a program that opens its libraries takes a minute. */
 const SLOW = interpreted ? " (SKIPPED: this KVM interprets the guest's kernel)" : '';
-
-async function freePort(): Promise<number> {
-  const probe = createTcpServer().listen(0, '127.0.0.1');
-  await once(probe, 'listening');
-  const { port } = probe.address() as AddressInfo;
-  probe.close();
-  await once(probe, 'close');
-  return port;
-}
 
 describe(`a guest with this machine’s programs${SLOW}`, { skip: interpreted }, () => {
   let shell: Shell;

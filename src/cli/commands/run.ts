@@ -87,7 +87,8 @@ export function runCommand(): Command {
 async function run(argv: readonly string[], options: RunOptions): Promise<number> {
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
   const sockets = options.vsock === undefined ? undefined : parseVsock(options.vsock);
-  const config = await machineConfig(options);
+  const ports = options.ports === undefined ? undefined : parsePorts(options.ports);
+  const config = await machineConfig(options, ports);
   const tty = options.tty && process.stdin.isTTY === true && process.stdout.isTTY === true;
   const command: GuestCommand = {
     argv,
@@ -99,7 +100,7 @@ async function run(argv: readonly string[], options: RunOptions): Promise<number
   const stopper = new Stopper(timeoutMs);
   try {
     const machine = options.template
-      ? await fromTemplate(config, options, stopper)
+      ? await fromTemplate(config, ports, stopper)
       : await booted(config, stopper);
     await using _ = machine;
     if (sockets !== undefined) await serveSockets(machine, sockets);
@@ -118,7 +119,7 @@ async function serveSockets(machine: Machine, { path, cid }: VsockConfig): Promi
   if (path !== undefined) await machine.vsock?.bind(path);
 }
 
-async function machineConfig(options: RunOptions): Promise<MachineConfig> {
+async function machineConfig(options: RunOptions, ports?: readonly SocketPort[]): Promise<MachineConfig> {
   const guest = options.kernel === undefined || options.initrd === undefined ? await findGuest() : undefined;
   for (const disk of options.disk ?? []) {
     if (!disk.split(',').includes('ro') && options.template) {
@@ -140,7 +141,7 @@ async function machineConfig(options: RunOptions): Promise<MachineConfig> {
       ...deviceRequests({ ...options, vsock: undefined, ports: undefined }),
       // Paths and CID are this machine's, not the template's.
       ...(options.vsock === undefined ? [] : [vsock()]),
-      ...(options.ports === undefined ? [] : [portsRequest(parsePorts(options.ports), options.template)]),
+      ...(ports === undefined ? [] : [portsRequest(ports, options.template)]),
     ],
     channel: true,
   };
@@ -165,13 +166,13 @@ function environment(assignments: readonly string[]): Record<string, string> {
 
 async function fromTemplate(
   config: MachineConfig,
-  { ports }: RunOptions,
+  ports: ReturnType<typeof parsePorts> | undefined,
   stopper: Stopper,
 ): Promise<Machine> {
   let stopProgress = (): void => {};
   const machine = await machineFromTemplate(config, {
     signal: stopper.signal,
-    ...(ports === undefined ? {} : { ports: pathsByName(parsePorts(ports)) }),
+    ...(ports === undefined ? {} : { ports: pathsByName(ports) }),
     onBoot(template) {
       process.stderr.write('tsvm: booting a template for this configuration, once\n');
       stopProgress = showBootProgress(template);

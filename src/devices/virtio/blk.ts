@@ -36,7 +36,7 @@ import {
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
 import type { BlockBackend, DiskControl } from '../host.js';
 import { InFlight } from '../in-flight.js';
-import { limitOf, newLimiter, type RateLimit, type RateLimiter } from '../rate-limit.js';
+import { newLimiter, type RateLimit, type RateLimiter } from '../rate-limit.js';
 
 const DEVICE_ID = 2;
 const QUEUE_SIZE = 256;
@@ -288,7 +288,6 @@ export function blk(config: BlkConfig): DeviceRequest {
   checkId(config);
   const checked = checkBlkConfig(config);
   const { path, readOnly = false, id, overlay, queues } = checked;
-  const limit = limitOf(checked);
   return {
     kind: 'blk',
     config: { ...checked, readOnly },
@@ -302,7 +301,7 @@ export function blk(config: BlkConfig): DeviceRequest {
       }
       return new Blk({
         backend,
-        limit,
+        limit: checked,
         ...(id === undefined ? {} : { id }),
         ...(queues === undefined ? {} : { queues }),
       });

@@ -43,7 +43,7 @@ import {
   randomMac,
   toMac,
 } from '../net-options.js';
-import { limitOf, newLimiter, type RateLimit, type RateLimiter } from '../rate-limit.js';
+import { newLimiter, type RateLimit, type RateLimiter } from '../rate-limit.js';
 
 const DEVICE_ID = 1;
 const RECEIVE = 0;
@@ -350,7 +350,7 @@ export function net(config: NetConfig): DeviceRequest {
       return new Net({
         backend,
         mac,
-        limit: limitOf(checked),
+        limit: checked,
         ...(checked.mtu === undefined ? {} : { mtu: checked.mtu }),
       });
     },

@@ -7,6 +7,7 @@ import type { NetBackend, NetClient, UserNet } from '../../../src/devices/net-ba
 import { createHost } from '../../../src/host/host.js';
 import { openPasst, passtArguments } from '../../../src/host/passt.js';
 import type { NativeAddon } from '../../../src/native/binding.js';
+import { freePort } from '../../support/free-port.js';
 import { passtProblem } from '../../support/passt-problem.js';
 import { ScratchAddon } from '../../support/scratch-addon.js';
 import { frameSource } from '../../support/test-cable.js';
@@ -143,16 +144,11 @@ describe(problem === undefined ? 'passt' : `passt (SKIPPED: ${problem})`, {
   });
 
   test('sends what comes to a forwarded port to a guest that has said nothing yet', async () => {
-    const server = createServer().listen(0, '127.0.0.1');
-    await once(server, 'listening');
-    const { port } = server.address() as AddressInfo;
-    server.close();
-    await once(server, 'close');
+    const port = await freePort();
     await open({ forwards: [{ protocol: 'tcp', address: '127.0.0.1', port, guestPort: 22 }] });
     const socket = connect(port, '127.0.0.1');
     socket.on('error', () => {});
-    const isTcp = (frame: Buffer): boolean => frame.readUInt16BE(12) === 0x0800 && frame[23] === 6;
-    const frame = await guest.until(() => guest.got.find(isTcp));
+    const frame = await guest.until(() => guest.got.find(isTcpSyn));
     expect(frame.subarray(0, 6)).toEqual(Buffer.from(MAC));
     socket.destroy();
   });
@@ -310,13 +306,4 @@ function dhcpOptions(bytes: Buffer): Map<number, Buffer> {
 
 function isTcpSyn(frame: Buffer): boolean {
   return frame.length >= 54 && frame.readUInt16BE(12) === 0x0800 && frame[23] === 6 && frame[47] === 2;
-}
-
-async function freePort(): Promise<number> {
-  const server = createServer().listen(0, '127.0.0.1');
-  await once(server, 'listening');
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, 'close');
-  return port;
 }
