@@ -112,27 +112,34 @@ static long mount_on(const char *source, const char *target, const char *type, l
   return result;
 }
 
+static const char *next_word(const char *at) {
+  while (*at && *at != ' ' && *at != '\n') at++;
+  while (*at == ' ' || *at == '\n') at++;
+  return at;
+}
+
 /* The value of `name=` on the kernel's command line, cut off at the next blank; 0 if absent. */
 static char *parameter(const char *name) {
   static char value[256];
-  for (const char *at = cmdline; *at;) {
+  for (const char *at = cmdline; *at; at = next_word(at)) {
     const char *found = after(at, name);
-    if (found) {
-      ulong n = 0;
-      while (found[n] && found[n] != ' ' && found[n] != '\n' && n < sizeof value - 1) n++;
-      memcpy(value, found, n);
-      value[n] = 0;
-      return value;
-    }
-    while (*at && *at != ' ' && *at != '\n') at++;
-    while (*at == ' ' || *at == '\n') at++;
+    if (!found) continue;
+    ulong n = 0;
+    while (found[n] && found[n] != ' ' && found[n] != '\n' && n < sizeof value - 1) n++;
+    memcpy(value, found, n);
+    value[n] = 0;
+    return value;
   }
   return 0;
 }
 
+/* Whether `name` is a word of it by itself. */
 static int flag(const char *name) {
-  const char *rest = parameter(name);
-  return rest && !*rest;
+  for (const char *at = cmdline; *at; at = next_word(at)) {
+    const char *rest = after(at, name);
+    if (rest && (!*rest || *rest == ' ' || *rest == '\n')) return 1;
+  }
+  return 0;
 }
 
 static void read_file(const char *path, char *buffer, ulong size) {
