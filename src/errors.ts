@@ -28,6 +28,7 @@ export type TsvmErrorCode =
   | 'TSVM_VSOCK'
   | 'TSVM_PORT'
   | 'TSVM_BALLOON'
+  | 'TSVM_PMEM'
   | 'TSVM_SHARE'
   | 'TSVM_GUEST_BUILD';
 

@@ -46,6 +46,7 @@ export { blk } from './devices/virtio/blk.js';
 export { virtioConsole } from './devices/virtio/console.js';
 export { type Share, share } from './devices/virtio/fs.js';
 export { net, netAt } from './devices/virtio/net.js';
+export { type PmemConfig, pmem } from './devices/virtio/pmem.js';
 export { rng } from './devices/virtio/rng.js';
 export { vsock } from './devices/virtio/vsock.js';
 export type { VsockConfig } from './devices/vsock-config.js';

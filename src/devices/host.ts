@@ -178,6 +178,14 @@ export interface BalloonHost {
   release(views: readonly Uint8Array[]): Promise<void>;
 }
 
+/** A file of the host in the guest's memory, beside RAM. */
+export interface PmemBackend {
+  /** Guest physical. */
+  readonly addr: number;
+  readonly sizeBytes: number;
+  close(): Promise<void>;
+}
+
 export interface Host {
   /** Fills `target` with bytes from the host's random number generator. */
   fillRandom(target: Uint8Array): void;
@@ -205,4 +213,10 @@ export interface Host {
   openShare(path: string, options?: ShareOptions): Promise<FileSystem>;
   /** @throws TsvmError `TSVM_CONFIG` when the machine has a balloon already. */
   openBalloon(): BalloonHost;
+  /**
+   * Maps a file into the guest's memory, where the guest finds it at once.
+   *
+   * @throws TsvmError `TSVM_PMEM` when it cannot be opened or mapped.
+   */
+  openPmem(path: string): Promise<PmemBackend>;
 }

@@ -5,6 +5,7 @@ import { blkKind } from './virtio/blk.js';
 import { consoleKind } from './virtio/console.js';
 import { fsKind } from './virtio/fs.js';
 import { netKind } from './virtio/net.js';
+import { pmemKind } from './virtio/pmem.js';
 import { rngKind } from './virtio/rng.js';
 import { vsockKind } from './virtio/vsock.js';
 
@@ -18,4 +19,5 @@ export const deviceKinds: Readonly<Record<string, DeviceKind>> = {
   net: netKind,
   fs: fsKind,
   balloon: balloonKind,
+  pmem: pmemKind,
 };

@@ -10,6 +10,7 @@ import { Cleanup } from '../util/cleanup.js';
 import type { DiskFacts } from './disk-facts.js';
 import { type DiskPlace, factsOf, type OpenDisk, openDisk } from './open-disk.js';
 import { openPasst } from './passt.js';
+import { openPmemFile, type PmemFile } from './pmem-file.js';
 import { PortSocket } from './port-socket.js';
 import { openSharedFolder, type SharedFolder } from './shared-folder.js';
 import { openTap } from './tap.js';
@@ -31,10 +32,12 @@ export interface HostOptions {
 export type HostPorts = (name: string) => PortHost | undefined;
 
 /** One machine's host, but for its memory. */
-export interface MachineHost extends Omit<Host, 'openBalloon'> {
+export interface MachineHost extends Omit<Host, 'openBalloon' | 'openPmem'> {
   readonly directory: string;
+  /** A file to be mapped. @throws TsvmError `TSVM_PMEM` */
+  openPmemFile(path: string): Promise<PmemFile>;
   /**
-   * What the disks opened so far are, after a flush.
+   * What the disks and files in memory opened so far are, after a flush.
    *
    * @throws TsvmError `TSVM_DISK` if a file cannot stand for its disk, because what was written is in memory.
    */
@@ -43,10 +46,10 @@ export interface MachineHost extends Omit<Host, 'openBalloon'> {
   vsock(): MachineVsock | undefined;
   /**
    * The host of a fork of this machine, which must be paused. Its disks have the contents of this moment, and are handed out
-   * in the order in which this machine opened them.
+   * in the order in which this machine opened them; so are its files in memory.
    */
   fork(console: ConsolePort, ports?: HostPorts): MachineHost;
-  /** Closes the disks that are waiting to be handed out. The others belong to who opened them. */
+  /** Closes the files that are waiting to be handed out. The others belong to who opened them. */
   close(): Promise<void>;
 }
 
@@ -54,8 +57,9 @@ export interface MachineHost extends Omit<Host, 'openBalloon'> {
 export function createHost(addon: NativeAddon, console: ConsolePort, options: HostOptions = {}): MachineHost {
   const directory = resolve(options.directory ?? '.');
   const portPaths = options.portPaths ?? {};
-  const source: DiskSource = {
+  const source: FileSource = {
     open: (place) => openDisk(addon, { ...place, throwAway: options.disks === 'overlay' }),
+    openPmem: (path) => openPmemFile(addon, path),
     async close() {},
   };
   const vsock = { path: options.vsockPath, inherited: false };
@@ -79,14 +83,15 @@ export function createHost(addon: NativeAddon, console: ConsolePort, options: Ho
   });
 }
 
-/** Where a host's disks come from. */
-interface DiskSource {
+/** Where a host's disks and files in memory come from. Paths are absolute. */
+interface FileSource {
   open(place: Omit<DiskPlace, 'throwAway'>): Promise<OpenDisk>;
+  openPmem(path: string): Promise<PmemFile>;
   close(): Promise<void>;
 }
 
-/** Hands out `waiting`, in its order. */
-function inheritedDisks(waiting: OpenDisk[]): DiskSource {
+/** Hands out what is waiting, in its order. */
+function inheritedFiles(waiting: OpenDisk[], waitingPmem: PmemFile[]): FileSource {
   return {
     async open({ path, readOnly }) {
       const next = waiting.shift();
@@ -96,9 +101,15 @@ function inheritedDisks(waiting: OpenDisk[]): DiskSource {
       );
       return next;
     },
+    async openPmem(path) {
+      const next = waitingPmem.shift();
+      assert(next?.path === path, `a fork maps ${path}, not ${next?.path}`);
+      return next;
+    },
     async close() {
       const cleanup = new Cleanup();
       for (const { disk } of waiting.splice(0)) cleanup.defer(() => disk.close());
+      for (const file of waitingPmem.splice(0)) cleanup.defer(() => file.close());
       await cleanup.run();
     },
   };
@@ -107,7 +118,7 @@ function inheritedDisks(waiting: OpenDisk[]): DiskSource {
 interface HostParts {
   readonly console: ConsolePort;
   readonly directory: string;
-  readonly source: DiskSource;
+  readonly source: FileSource;
   readonly ports: HostPorts | undefined;
   /** `inherited`: another machine, of which this one is a fork, listens at the path. */
   readonly vsock: { readonly path: string | undefined; readonly inherited: boolean };
@@ -127,6 +138,7 @@ function machineHost({
   vsock,
 }: HostParts): MachineHost {
   const opened: OpenDisk[] = [];
+  const openedPmem: PmemFile[] = [];
   let endpoint: VsockEndpoint | undefined;
   return {
     directory,
@@ -149,6 +161,11 @@ function machineHost({
       opened.push(open);
       return open.disk;
     },
+    async openPmemFile(path) {
+      const file = await source.openPmem(resolve(directory, path));
+      openedPmem.push(file);
+      return file;
+    },
     async openVsock(path) {
       if (endpoint !== undefined) {
         throw new TsvmError('TSVM_VSOCK', 'vsock: a machine has no more than one', {
@@ -161,14 +178,19 @@ function machineHost({
     },
     vsock: () => endpoint,
     async disks() {
-      return (await Promise.all(opened.map(factsOf))).flat();
+      const facts = await Promise.all([
+        ...opened.map(factsOf),
+        ...openedPmem.map(async (file) => [await file.facts()]),
+      ]);
+      return facts.flat();
     },
     fork(forkConsole, forkPorts) {
       const disks = opened.map((open) => ({ ...open, disk: open.disk.fork() }));
+      const pmem = openedPmem.map((file) => file.share());
       return machineHost({
         console: forkConsole,
         directory,
-        source: inheritedDisks(disks),
+        source: inheritedFiles(disks, pmem),
         ports: forkPorts,
         vsock: { path: endpoint?.path, inherited: true },
         // The parent listens at its paths.

@@ -107,3 +107,12 @@ export function vcpuCpuid(supported: readonly CpuidEntry[], topology: VcpuTopolo
   }
   return entries;
 }
+
+/** What CPUs have that do not say (Intel SDM, volume 3, 4.1.4). */
+const DEFAULT_PHYSICAL_ADDRESS_BITS = 36;
+
+/** MAXPHYADDR: how many bits of a guest physical address the vCPU with these entries can use. */
+export function physicalAddressBits(cpuid: Uint8Array = new Uint8Array()): number {
+  const bits = (decodeCpuid(cpuid).find((entry) => entry.function === 0x8000_0008)?.eax ?? 0) & 0xff;
+  return bits === 0 ? DEFAULT_PHYSICAL_ADDRESS_BITS : bits;
+}

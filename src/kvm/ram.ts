@@ -50,8 +50,16 @@ export class Ram {
   #filePages: readonly PageRun[] = [];
   #shared = true;
 
-  /** @param onLost called when a file that was mapped was truncated, and the guest lost memory. */
-  constructor(addon: NativeAddon, ranges: readonly RamRange[], onLost: () => void = () => {}) {
+  /**
+   * @param onLost called when a file that was mapped was truncated, and the guest lost memory.
+   * @param name of the memfds, for /proc.
+   */
+  constructor(
+    addon: NativeAddon,
+    ranges: readonly RamRange[],
+    onLost: () => void = () => {},
+    name = 'tsvm-ram',
+  ) {
     this.#addon = addon;
     this.#onLost = onLost;
     const regions: Region[] = [];
@@ -60,7 +68,7 @@ export class Ram {
       for (const range of ranges) {
         for (let offset = 0; offset < range.length; offset += MAX_REGION_BYTES) {
           const length = Math.min(MAX_REGION_BYTES, range.length - offset);
-          const memory = addon.createMemory(length, 'tsvm-ram');
+          const memory = addon.createMemory(length, name);
           regions.push({ addr: range.addr + offset, memory, firstPage, pages: length / PAGE_BYTES });
           firstPage += length / PAGE_BYTES;
         }
@@ -90,7 +98,7 @@ export class Ram {
     this.#base = base;
   }
 
-  /** Replaces parts of the contents by views of files. For a {@link RamBase} of files. */
+  /** Replaces parts of the contents by views of files. For a {@link RamBase} of files, or a file by itself. */
   mapFiles(pieces: readonly FilePiece[]): void {
     this.#lost ??= this.#listenForLoss();
     for (const piece of pieces) {

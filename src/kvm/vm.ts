@@ -1,7 +1,7 @@
 /** A VM in the kernel: memory, interrupt controllers, timer, vCPUs with their CPUID, in the order that is quick and works. */
 
 import { isErrnoError } from '../errors.js';
-import { KVM_IDENTITY_MAP_ADDR, KVM_TSS_ADDR, type RamRange } from '../memory/layout.js';
+import { type Gpa, KVM_IDENTITY_MAP_ADDR, KVM_TSS_ADDR, type RamRange } from '../memory/layout.js';
 import type { NativeAddon, NativeKvm, NativeMemory, NativeVcpu, NativeVm } from '../native/binding.js';
 import {
   KVM_CAP,
@@ -41,6 +41,8 @@ export interface Vm {
   readonly ram: Ram;
   /** By vCPU: what CPUID answers there. */
   readonly cpuid: readonly Uint8Array[];
+  /** Gives the guest memory beside its RAM. It stays the caller's to close, when the guest runs no more. */
+  addReadOnlyMemory(memory: Ram): void;
   close(): void;
 }
 
@@ -53,6 +55,9 @@ export function createVm(addon: NativeAddon, kvm: NativeKvm, options: VmOptions)
   const handle = kvmCall('create a virtual machine', () => kvm.createVm());
   let ram: Ram | undefined;
   let rom: NativeMemory | undefined;
+  let slots = 0;
+  const addSlot = (addr: Gpa, memory: NativeMemory, flags: number): void =>
+    handle.setMemorySlot(slots++, flags, addr, memory.sizeBytes, memory, 0);
   const close = (): void => {
     handle.close();
     ram?.close();
@@ -66,14 +71,12 @@ export function createVm(addon: NativeAddon, kvm: NativeKvm, options: VmOptions)
     // Memory before the irqchip: a slot registered later costs milliseconds in the kernel (SRCU grace period).
     ram = kvmCall('give the machine its memory', () => new Ram(addon, options.ram, options.onMemoryLost));
     kvmCall('give the machine its memory', () => {
-      let slot = 0;
-      for (const { addr, memory } of ram?.regions ?? [])
-        handle.setMemorySlot(slot++, 0, addr, memory.sizeBytes, memory, 0);
+      for (const { addr, memory } of ram?.regions ?? []) addSlot(addr, memory, 0);
       if (options.rom === undefined) return;
       const { addr, bytes } = options.rom;
       rom = addon.createMemory(bytes.length, 'tsvm-rom');
       new Uint8Array(rom.buffer).set(bytes);
-      handle.setMemorySlot(slot, KVM_MEM_READONLY, addr, bytes.length, rom, 0);
+      addSlot(addr, rom, KVM_MEM_READONLY);
     });
     kvmCall('create the interrupt controllers and timer', () => {
       handle.createIrqchip();
@@ -87,7 +90,10 @@ export function createVm(addon: NativeAddon, kvm: NativeKvm, options: VmOptions)
       kvmCall(`set up vCPU ${id}`, () => vcpu.setCpuid(cpuid[id] as Uint8Array));
       openStats(vcpu);
     }
-    return { handle, vcpus, ram, cpuid, close };
+    const addReadOnlyMemory = (memory: Ram): void => {
+      for (const region of memory.regions) addSlot(region.addr, region.memory, KVM_MEM_READONLY);
+    };
+    return { handle, vcpus, ram, cpuid, addReadOnlyMemory, close };
   } catch (error) {
     close();
     throw error;

@@ -12,9 +12,10 @@ import type { Vm } from '../kvm/vm.js';
 import { createGuestMemory } from '../memory/guest-memory.js';
 import type { NativeAddon, NativeKvm } from '../native/binding.js';
 import { CHANNEL_PORTS, MachineChannel } from './channel.js';
-import type { MachineConfig } from './config.js';
+import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import type { KvmMachine, Parts } from './kvm-machine.js';
 import { Platform } from './platform.js';
+import { PmemSlots } from './pmem-slots.js';
 import { Wiring } from './wiring.js';
 
 export interface Pieces {
@@ -37,8 +38,15 @@ export async function assemble(
   cleanup.defer(() => host.close());
   const channel = config.channel === true ? new MachineChannel(config) : undefined;
   let balloon: BalloonControl | undefined;
+  const pmem = new PmemSlots({
+    addon,
+    vm,
+    memoryBytes: config.memoryBytes ?? DEFAULT_MEMORY_BYTES,
+    onLost: (message) => machine.memoryLost(message),
+  });
   const deviceHost: Host = {
     ...host,
+    openPmem: async (path) => await pmem.add(await host.openPmemFile(path)),
     openPort: (name) => portOf(channel, name),
     openBalloon() {
       if (balloon !== undefined)
@@ -59,15 +67,16 @@ export async function assemble(
     devices.push(device);
   }
   cleanup.defer(() => vm.close());
-  const memory = createGuestMemory(vm.ram.mapped);
+  const memory = createGuestMemory(vm.ram.mapped, pmem.mapped);
   const wiring = new Wiring(addon, vm.handle);
   cleanup.defer(() => wiring.close());
   const { terminal, platformEvents: events } = machine;
   const platform = new Platform({ config, memory, wiring, devices, terminal, events });
   cleanup.defer(() => platform.pause());
+  pmem.watch(platform.mmio);
   wiring.connect();
   const disks = devices.filter((device) => device instanceof Blk);
-  return { ...pieces, memory, platform, channel, balloon, disks };
+  return { ...pieces, memory, platform, channel, balloon, disks, pmem };
 }
 
 /** The first device, so that the guest's init finds the channel at /dev/vport0p*. */

@@ -25,6 +25,7 @@ import type { Machine, MachineEnd, MachineEvents, MachineState, MachineTimeline 
 import { deviceMetrics, exitMetrics, kvmStats, type MachineMetrics } from './metrics.js';
 import { PanicScanner } from './panic-scanner.js';
 import type { Platform } from './platform.js';
+import type { PmemSlots } from './pmem-slots.js';
 import { emptyStore, type PreparedVm } from './prepared-vm.js';
 import { type MachineConsole, Terminal } from './terminal.js';
 import type { Timeline } from './timeline.js';
@@ -43,6 +44,7 @@ export interface Parts {
   readonly channel: MachineChannel | undefined;
   readonly balloon: BalloonControl | undefined;
   readonly disks: readonly DiskControl[];
+  readonly pmem: PmemSlots;
   readonly host: MachineHost;
   readonly cmdline: string;
   /** The snapshot that it was restored from, whose memory file lies under its memory. */
@@ -352,7 +354,9 @@ export class KvmMachine implements Machine {
   }
 
   #fatal(vcpu: NativeVcpu, fatal: FatalExit): void {
-    const { ram } = this.parts.vm;
+    const { vm, pmem } = this.parts;
+    const { ram } = vm;
+    pmem.probe();
     if (!ram.hasFiles) {
       this.#crash(vcpu, fatal);
       return;
@@ -432,12 +436,8 @@ export class KvmMachine implements Machine {
   }
 
   /** A file under the guest's memory was truncated. */
-  memoryLost(): void {
-    this.#finish({
-      kind: 'kvm-error',
-      message: "the snapshot's memory file was truncated while the machine ran from it",
-      registers: '',
-    });
+  memoryLost(message = "the snapshot's memory file was truncated while the machine ran from it"): void {
+    this.#finish({ kind: 'kvm-error', message, registers: '' });
   }
 }
 

@@ -28,6 +28,8 @@ export interface GuestMemory {
   slices(addr: Gpa, length: number): Uint8Array[];
   /** The region that holds `addr`, or undefined. Never throws, allocates nothing. */
   regionAt(addr: Gpa): MemoryRegion | undefined;
+  /** The same, or the memory beside RAM that holds `addr` and may only be read. */
+  readableAt(addr: Gpa): MemoryRegion | undefined;
   /** True if every byte of the range is RAM (neighbouring regions count as one). Never throws. */
   contains(addr: Gpa, length: number): boolean;
   readU8(addr: Gpa): number;
@@ -55,17 +57,26 @@ interface Region extends MemoryRegion {
   readonly u16: Uint16Array;
 }
 
-/** Makes {@link GuestMemory} of regions that do not overlap; each must start on an even address and offset. */
-export function createGuestMemory(regions: readonly MemoryRegion[]): GuestMemory {
-  return new RegionMemory(regions);
+/**
+ * Makes {@link GuestMemory} of regions that do not overlap; each must start on an even address and offset.
+ *
+ * @param readOnly memory beside RAM, from which the guest may have devices read.
+ */
+export function createGuestMemory(
+  regions: readonly MemoryRegion[],
+  readOnly: readonly MemoryRegion[] = [],
+): GuestMemory {
+  return new RegionMemory(regions, readOnly);
 }
 
 class RegionMemory implements GuestMemory {
   readonly regions: readonly Region[];
   readonly sizeBytes: number;
+  readonly #readOnly: readonly MemoryRegion[];
   #last: Region;
 
-  constructor(regions: readonly MemoryRegion[]) {
+  constructor(regions: readonly MemoryRegion[], readOnly: readonly MemoryRegion[]) {
+    this.#readOnly = readOnly;
     this.regions = [...regions]
       .sort((a, b) => a.addr - b.addr)
       .map(({ addr, bytes }) => ({
@@ -138,6 +149,12 @@ class RegionMemory implements GuestMemory {
       }
     }
     return undefined;
+  }
+
+  readableAt(addr: Gpa): MemoryRegion | undefined {
+    const ram = this.regionAt(addr);
+    if (ram !== undefined) return ram;
+    return this.#readOnly.find((region) => addr >= region.addr && addr < region.addr + region.bytes.length);
   }
 
   contains(addr: Gpa, length: number): boolean {

@@ -22,8 +22,11 @@
  * 0xFEFF_C000  KVM's identity map page   0xFEFF_D000  KVM's three TSS pages
  * 0xFFC0_0000  firmware ROM, ending at 4 GiB
  * 0x1_0000_0000 RAM goes on
+ *              files in memory (virtio-pmem), behind all RAM
  * ```
  */
+
+import { alignUp, MIB } from '../util/units.js';
 
 /** Guest physical address. Below 2^53, so a number and not a bigint. */
 export type Gpa = number;
@@ -92,4 +95,16 @@ export function ramRanges(memoryBytes: number): RamRange[] {
   const ranges: RamRange[] = [{ addr: 0, length: low }];
   if (memoryBytes > low) ranges.push({ addr: MMIO_HOLE_END, length: memoryBytes - low });
   return ranges;
+}
+
+/** Linux maps and counts such memory in pieces of 2 MiB (memremap_compat_align). */
+export const PMEM_GRANULE_BYTES: number = 2 * MIB;
+/** Each begins a memory section of Linux (SECTION_SIZE_BITS), so that none shares one with RAM or another. */
+const PMEM_SECTION_BYTES = 128 * MIB;
+
+/** Where the next file in memory goes, above RAM, the hole and `end`, the end of the one before. */
+export function pmemAddr(memoryBytes: number, end: Gpa = 0): Gpa {
+  const ranges = ramRanges(memoryBytes);
+  const ramEnd = Math.max(...ranges.map(({ addr, length }) => addr + length));
+  return alignUp(Math.max(ramEnd, MMIO_HOLE_END, end), PMEM_SECTION_BYTES);
 }

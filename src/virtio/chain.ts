@@ -102,11 +102,11 @@ class Segments {
   }
 
   /** Appends guest memory, as several segments where it spans neighbouring regions. Throws GuestError outside RAM. */
-  append(memory: GuestMemory, addr: Gpa, length: number): void {
+  append(memory: GuestMemory, addr: Gpa, length: number, writable: boolean): void {
     let at = addr;
     let left = length;
     while (left > 0) {
-      const region = memory.regionAt(at);
+      const region = writable ? memory.regionAt(at) : memory.readableAt(at);
       if (region === undefined)
         throw new GuestError(`buffer at 0x${addr.toString(16)}+0x${length.toString(16)} is not RAM`);
       const offset = at - region.addr;

@@ -352,8 +352,9 @@ export class SplitQueue implements Virtqueue {
           descriptors--; // 2.7.5.3.2: it only refers to the table, and its write flag is ignored
           continue;
         }
-        segments.append(this.#memory, addr, length);
-        if ((flags & VIRTQ_DESC_F_WRITE) !== 0) {
+        const isWritable = (flags & VIRTQ_DESC_F_WRITE) !== 0;
+        segments.append(this.#memory, addr, length, isWritable);
+        if (isWritable) {
           writable = true;
           writableBytes += length;
         } else {

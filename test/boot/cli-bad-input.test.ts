@@ -351,6 +351,22 @@ describe('a disk that', () => {
   });
 });
 
+describe('a file in memory that', () => {
+  const pmem = (text: string) => ['--kernel', good, '--memory', '4M', '--pmem', text];
+  refuses([
+    ['does not exist', pmem(path('none')), /cannot open pmem .*none: no such file/, /check the path/],
+    ['is a directory', pmem(directory), /pmem .* is not a regular file/, /--disk/],
+    ['is a device', pmem('/dev/null'), /not a regular file/],
+    ['is empty', pmem(file('pmem-empty', '')), /pmem .* is empty/, /ext4/],
+    ['has no path', pmem(''), /--pmem needs a path/, /--pmem root\.ext4/],
+    [
+      'is written to by a disk',
+      [...pmem(file('both', new Uint8Array(1 << 20))), '--disk', path('both')],
+      /disk .*both is in use|pmem .*both is in use/,
+    ],
+  ]);
+});
+
 describe('a firmware that', () => {
   const firmware = (text: string) => ['--memory', '4M', '--firmware', text];
   const huge = path('huge');

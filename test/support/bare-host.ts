@@ -15,6 +15,7 @@ export function bareHost(parts: Partial<Host>): Host {
     openNet: none,
     openShare: none,
     openBalloon: none,
+    openPmem: none,
     ...parts,
   };
 }

@@ -30,6 +30,7 @@ const ARGUMENTS: Readonly<Record<string, string | object>> = {
   vsock: 'vm.sock,cid=9',
   balloon: '',
   fs: '/zoo:zoo',
+  pmem: 'root.img',
 };
 
 const IDLE_PEER: VsockPeer = {
@@ -71,6 +72,7 @@ export async function makeSpecimen(kind: string): Promise<Specimen> {
       // A guest may well give its rings away, and is none the wiser for what tests look at then.
       release: async () => {},
     }),
+    openPmem: async () => ({ addr: 2 ** 32, sizeBytes: 2 ** 21, close: async () => {} }),
     openPort: () => IDLE_PORT,
     openPortSocket: async () => IDLE_PORT,
     openVsock: async () => ({

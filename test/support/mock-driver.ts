@@ -38,6 +38,8 @@ export interface Descriptor {
 export interface RigOptions {
   /** Default: one region of 4 MiB at 0. */
   readonly regions?: readonly MemoryRegion[];
+  /** Memory beside RAM. */
+  readonly readOnlyRegions?: readonly MemoryRegion[];
 }
 
 /** A device on a bus, with memory, an interrupt counter and a driver. */
@@ -54,7 +56,10 @@ export class Rig {
   readonly deferred: (() => void)[] = [];
 
   constructor(device: VirtioDevice, options: RigOptions = {}) {
-    this.memory = createGuestMemory(options.regions ?? [{ addr: 0, bytes: new Uint8Array(MEMORY_BYTES) }]);
+    this.memory = createGuestMemory(
+      options.regions ?? [{ addr: 0, bytes: new Uint8Array(MEMORY_BYTES) }],
+      options.readOnlyRegions,
+    );
     this.slot = new VirtioMmio({
       device,
       memory: this.memory,

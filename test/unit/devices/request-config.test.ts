@@ -6,6 +6,7 @@ import { blk } from '../../../src/devices/virtio/blk.js';
 import { virtioConsole } from '../../../src/devices/virtio/console.js';
 import { share } from '../../../src/devices/virtio/fs.js';
 import { net } from '../../../src/devices/virtio/net.js';
+import { pmem } from '../../../src/devices/virtio/pmem.js';
 import { rng } from '../../../src/devices/virtio/rng.js';
 import { vsock } from '../../../src/devices/virtio/vsock.js';
 import { TsvmError } from '../../../src/errors.js';
@@ -21,6 +22,7 @@ const REQUESTS: Readonly<Record<string, readonly DeviceRequest[]>> = {
   ],
   balloon: [balloon()],
   fs: [share({ path: 'a b', tag: 'src' }), share({ path: '/', tag: 'root', readOnly: true })],
+  pmem: [pmem({ path: 'a b,ro.img' })],
   rng: [rng()],
   console: [virtioConsole()],
   vsock: [vsock(), vsock({ path: '/tmp/vm.sock' }), vsock({ cid: 0xffff_fffe })],

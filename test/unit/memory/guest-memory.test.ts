@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { GuestError } from '../../../src/errors.js';
 import { createGuestMemory } from '../../../src/memory/guest-memory.js';
-import { MMIO_HOLE_END, MMIO_HOLE_START, ramRanges } from '../../../src/memory/layout.js';
+import { MMIO_HOLE_END, MMIO_HOLE_START, pmemAddr, ramRanges } from '../../../src/memory/layout.js';
 import { GIB, MIB } from '../../../src/util/units.js';
 
 /** Two neighbours [0, 0x1000) [0x1000, 0x2000) and one apart, [0x1_0000_0000, +0x1000). */
@@ -96,4 +96,24 @@ test('ramRanges() leaves the MMIO hole free', () => {
     { addr: 0, length: MMIO_HOLE_START },
     { addr: MMIO_HOLE_END, length: GIB },
   ]);
+});
+
+test('GuestMemory keeps what may only be read apart from RAM', () => {
+  const rom = new Uint8Array(0x1000).fill(7);
+  const ram = createGuestMemory([{ addr: 0, bytes: new Uint8Array(0x1000) }], [{ addr: 0x4000, bytes: rom }]);
+  expect(ram.readableAt(0x4fff)?.bytes).toBe(rom);
+  expect(ram.readableAt(0x5000)).toBeUndefined();
+  expect(ram.readableAt(0x3fff)).toBeUndefined();
+  expect(ram.readableAt(0xfff)?.addr).toBe(0);
+  expect(ram.regionAt(0x4000)).toBeUndefined();
+  expect(ram.contains(0x4000, 1)).toBe(false);
+  expect(ram.sizeBytes).toBe(0x1000);
+  expect(() => ram.writeU8(0x4000, 1)).toThrow(GuestError);
+  expect(() => ram.slices(0x4000, 1)).toThrow(GuestError);
+});
+
+test('a file in memory begins a section of its own, above RAM and the MMIO hole', () => {
+  expect(pmemAddr(64 * MIB)).toBe(4 * GIB);
+  expect(pmemAddr(64 * MIB, 4 * GIB + 2 * MIB)).toBe(4 * GIB + 128 * MIB);
+  expect(pmemAddr(MMIO_HOLE_START + MIB)).toBe(4 * GIB + 128 * MIB);
 });

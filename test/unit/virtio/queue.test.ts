@@ -465,3 +465,20 @@ test('Virtqueue.complete() with more to come shows the driver all of it at once'
   device.queue.signal();
   expect(rig.interrupts).toBe(1);
 });
+
+test('SplitQueue lets a chain read memory beside RAM, and not write to it', () => {
+  device = new Probe();
+  const bytes = Uint8Array.from({ length: 0x1000 }, (_, i) => i);
+  rig = new Rig(device, { readOnlyRegions: [{ addr: 0x1_0000_0000, bytes }] });
+  ring = rig.driver.start().queue(0);
+  ring.addDescriptors([{ addr: 0x1_0000_0010, length: 3 }]);
+  expect([
+    ...popped()
+      .reader.take(3)
+      .flatMap((view) => [...view]),
+  ]).toEqual([0x10, 0x11, 0x12]);
+  ring.addDescriptors([{ addr: 0x1_0000_0010, length: 3, flags: WRITE }]);
+  expect(device.queue.pop()).toBeUndefined();
+  expect(rig.failures).toHaveLength(1);
+  expect(bytes[0x10]).toBe(0x10);
+});

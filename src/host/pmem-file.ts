@@ -1,0 +1,95 @@
+/**
+ * A file of the host that is to be in guests' memory, read-only: mapped, so that the host's page cache is the memory.
+ *
+ * A file cannot be sealed against being truncated, and a lock keeps nobody out who does not ask for it. So the loss is
+ * noticed: see {@link PmemFile.isTruncated}.
+ */
+import { fstatSync } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { TsvmError } from '../errors.js';
+import type { NativeAddon } from '../native/binding.js';
+import type { DiskFacts } from './disk-facts.js';
+import { describeFileError } from './files.js';
+
+/**
+ * Opens a file and locks it as read-only disks are: others may read it, and no machine writes to it.
+ *
+ * @param path absolute
+ * @throws TsvmError `TSVM_PMEM`, naming the path.
+ */
+export async function openPmemFile(addon: NativeAddon, path: string): Promise<PmemFile> {
+  let handle: FileHandle;
+  try {
+    handle = await open(path);
+  } catch (cause) {
+    throw new TsvmError('TSVM_PMEM', `cannot open pmem ${path}: ${describeFileError(cause)}`, {
+      hint: 'check the path and its permissions',
+      cause,
+    });
+  }
+  try {
+    const sizeBytes = await fileBytes(handle, path);
+    if (!addon.flock(handle.fd, 'shared')) {
+      throw new TsvmError('TSVM_PMEM', `pmem ${path} is in use by a machine that writes to it`, {
+        hint: 'that machine would have to open it read-only: --disk PATH,ro',
+      });
+    }
+    return new PmemFile(path, sizeBytes, handle);
+  } catch (error) {
+    await handle.close();
+    throw error;
+  }
+}
+
+async function fileBytes(handle: FileHandle, path: string): Promise<number> {
+  const stat = await handle.stat();
+  if (!stat.isFile()) {
+    throw new TsvmError('TSVM_PMEM', `pmem ${path} is not a regular file`, {
+      hint: 'give an image; a block device can be a disk: --disk PATH,ro',
+    });
+  }
+  if (stat.size === 0) {
+    throw new TsvmError('TSVM_PMEM', `pmem ${path} is empty`, {
+      hint: 'give an image of a file system: ext4 or erofs',
+    });
+  }
+  return stat.size;
+}
+
+export class PmemFile {
+  readonly path: string;
+  readonly sizeBytes: number;
+  readonly #handle: FileHandle;
+  #users = 1;
+
+  constructor(path: string, sizeBytes: number, handle: FileHandle) {
+    this.path = path;
+    this.sizeBytes = sizeBytes;
+    this.#handle = handle;
+  }
+
+  get fd(): number {
+    return this.#handle.fd;
+  }
+
+  /** Whether the guest has lost memory. */
+  get isTruncated(): boolean {
+    return fstatSync(this.fd).size < this.sizeBytes;
+  }
+
+  async facts(): Promise<DiskFacts> {
+    const { path, sizeBytes } = this;
+    const { mtimeNs, ino } = await this.#handle.stat({ bigint: true });
+    return { path, readOnly: true, sizeBytes, mtimeNs: String(mtimeNs), inode: String(ino) };
+  }
+
+  /** For one machine more, which closes it, too. */
+  share(): this {
+    this.#users++;
+    return this;
+  }
+
+  async close(): Promise<void> {
+    if (--this.#users === 0) await this.#handle.close();
+  }
+}
