@@ -1,4 +1,5 @@
 /** By what a disk is known again: a saved machine goes on only over the disks that it was saved with. */
+import type { BigIntStats } from 'node:fs';
 import { TsvmError } from '../errors.js';
 import { checkState } from '../util/state.js';
 
@@ -11,6 +12,14 @@ export interface DiskFacts {
   /** The file's last change: nanoseconds since 1970, in decimal. A block device's says nothing of its contents. */
   readonly mtimeNs: string;
   readonly inode: string;
+}
+
+export function diskFacts(
+  file: Pick<DiskFacts, 'path' | 'readOnly' | 'sizeBytes'>,
+  { mtimeNs, ino }: BigIntStats,
+): DiskFacts {
+  const { path, readOnly, sizeBytes } = file;
+  return { path, readOnly, sizeBytes, mtimeNs: String(mtimeNs), inode: String(ino) };
 }
 
 /** @throws TsvmError `TSVM_DISK` for the first disk that is not what it was. */

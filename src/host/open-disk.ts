@@ -2,7 +2,7 @@
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
 import { CowDisk } from './cow-disk.js';
-import type { DiskFacts } from './disk-facts.js';
+import { type DiskFacts, diskFacts } from './disk-facts.js';
 import { type DiskFile, openDiskFile } from './disk-file.js';
 import type { Layer } from './disk-layer.js';
 import { MemoryStore } from './memory-store.js';
@@ -67,15 +67,9 @@ export async function factsOf({ path, files, disk }: OpenDisk): Promise<DiskFact
   if (!disk.readOnly) await disk.flush();
   return await Promise.all(
     files.map(async ({ path, file }, index) => {
-      const stat = await file.stat();
-      return {
-        path,
-        // What the guest may write to is the uppermost file alone.
-        readOnly: disk.readOnly || index < files.length - 1,
-        sizeBytes: file.sizeBytes,
-        mtimeNs: String(stat.mtimeNs),
-        inode: String(stat.ino),
-      };
+      // What the guest may write to is the uppermost file alone.
+      const readOnly = disk.readOnly || index < files.length - 1;
+      return diskFacts({ path, readOnly, sizeBytes: file.sizeBytes }, await file.stat());
     }),
   );
 }

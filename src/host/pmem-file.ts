@@ -8,7 +8,7 @@ import { fstatSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
-import type { DiskFacts } from './disk-facts.js';
+import { type DiskFacts, diskFacts } from './disk-facts.js';
 import { describeFileError } from './files.js';
 
 /**
@@ -79,8 +79,7 @@ export class PmemFile {
 
   async facts(): Promise<DiskFacts> {
     const { path, sizeBytes } = this;
-    const { mtimeNs, ino } = await this.#handle.stat({ bigint: true });
-    return { path, readOnly: true, sizeBytes, mtimeNs: String(mtimeNs), inode: String(ino) };
+    return diskFacts({ path, readOnly: true, sizeBytes }, await this.#handle.stat({ bigint: true }));
   }
 
   /** For one machine more, which closes it, too. */

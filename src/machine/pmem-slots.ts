@@ -23,7 +23,6 @@ export interface PmemSlotsOptions {
 
 interface Slot {
   readonly addr: Gpa;
-  readonly sizeBytes: number;
   readonly file: PmemFile;
   readonly memory: Ram;
 }
@@ -51,7 +50,7 @@ export class PmemSlots {
       const memory = this.#map(file, addr, sizeBytes);
       cleanup.defer(() => memory.close());
       kvmCall(`give the machine ${file.path} as memory`, () => this.#options.vm.addReadOnlyMemory(memory));
-      this.#slots.push({ addr, sizeBytes, file, memory });
+      this.#slots.push({ addr, file, memory });
       return { addr, sizeBytes, close: () => cleanup.run() };
     } catch (error) {
       await cleanup.run();
@@ -62,7 +61,7 @@ export class PmemSlots {
   #nextAddr(path: string, sizeBytes: number): Gpa {
     const { vm, memoryBytes } = this.#options;
     const last = this.#slots.at(-1);
-    const addr = pmemAddr(memoryBytes, last === undefined ? 0 : last.addr + last.sizeBytes);
+    const addr = pmemAddr(memoryBytes, last === undefined ? 0 : last.addr + last.memory.sizeBytes);
     const reach = 2 ** physicalAddressBits(vm.cpuid[0]);
     if (addr + sizeBytes > reach) {
       throw new TsvmError(
@@ -97,8 +96,8 @@ export class PmemSlots {
 
   /** What KVM asks the monitor for: writes, which are dropped, and memory that the file no longer has. */
   watch(bus: Bus): void {
-    for (const { addr, sizeBytes, file } of this.#slots) {
-      bus.attach(addr, sizeBytes, {
+    for (const { addr, file, memory } of this.#slots) {
+      bus.attach(addr, memory.sizeBytes, {
         name: 'pmem',
         read: (_offset, data) => {
           data.fill(0);

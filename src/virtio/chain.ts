@@ -101,7 +101,10 @@ class Segments {
     this.count = 0;
   }
 
-  /** Appends guest memory, as several segments where it spans neighbouring regions. Throws GuestError outside RAM. */
+  /**
+   * Appends guest memory, as several segments where it spans neighbouring regions. Throws GuestError outside RAM; what is not
+   * `writable` may also lie in the memory beside it that is only read.
+   */
   append(memory: GuestMemory, addr: Gpa, length: number, writable: boolean): void {
     let at = addr;
     let left = length;
