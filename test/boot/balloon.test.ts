@@ -1,10 +1,10 @@
 /** Memory that a guest gives back, measured by what the host has afterwards. */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { balloon, type Machine, type MachineBalloon, restoreMachine } from '../../src/index.js';
 import { MIB } from '../../src/util/units.js';
 import { ConsoleLog, interpreted, Session, temporaryDirectory } from '../support/guest.js';
+import { smaps } from '../support/smaps.js';
 
 /** More than fits into the gaps of the guest's memory, which are too small to be reported. Interpreted, a MiB takes a second. */
 const FILL_MIB = interpreted ? 8 : 24;
@@ -18,16 +18,11 @@ const root = temporaryDirectory();
  * a fork or a restored machine only looks at comes and goes.
  */
 function heldMib(): number {
-  let kib = 0;
-  let counted: string | undefined;
-  for (const line of readFileSync('/proc/self/smaps', 'latin1').split('\n')) {
-    const mapping = /^[0-9a-f]+-[0-9a-f]+ rw-([sp]) .*(memfd:tsvm-ram|\/memory)/.exec(line);
-    if (mapping !== null) counted = mapping[1] === 's' ? 'Rss:' : 'Anonymous:';
-    else if (/^[0-9a-f]+-[0-9a-f]+ /.test(line)) counted = undefined;
-    else if (counted !== undefined && line.startsWith(counted))
-      kib += Number.parseInt(line.slice(counted.length), 10);
-  }
-  return kib / 1024;
+  const held = smaps().map(({ head, residentKib, anonymousKib }) => {
+    const mapping = /^[0-9a-f]+-[0-9a-f]+ rw-([sp]) .*(memfd:tsvm-ram|\/memory)/.exec(head);
+    return mapping === null ? 0 : mapping[1] === 's' ? residentKib : anonymousKib;
+  });
+  return held.reduce((sum, kib) => sum + kib, 0) / 1024;
 }
 
 function balloonOf({ balloon: found }: Pick<Machine, 'balloon'>): MachineBalloon {

@@ -7,6 +7,7 @@ import { createMachine, findGuest, pmem, restoreMachine } from '../../src/index.
 import { KIB, MIB } from '../../src/util/units.js';
 import { ConsoleLog, endOf, guestConfig, temporaryDirectory } from '../support/guest.js';
 import { Shell } from '../support/shell.js';
+import { smaps } from '../support/smaps.js';
 
 const root = temporaryDirectory();
 const image = join(root, 'root.ext4');
@@ -21,15 +22,11 @@ beforeAll(async () => {
 
 /** What the process has of mappings of `path`: in memory, and in copies of its own. */
 function mappedKib(path: string): { resident: number; copied: number } {
-  const sum = { resident: 0, copied: 0 };
-  let counted = false;
-  for (const line of readFileSync('/proc/self/smaps', 'latin1').split('\n')) {
-    if (/^[0-9a-f]+-[0-9a-f]+ /.test(line)) counted = line.endsWith(` ${path}`);
-    const [, field, kib] = /^(Rss|Anonymous): +(\d+) kB/.exec(line) ?? [];
-    if (counted && field === 'Rss') sum.resident += Number(kib);
-    if (counted && field === 'Anonymous') sum.copied += Number(kib);
-  }
-  return sum;
+  const mappings = smaps().filter(({ head }) => head.endsWith(` ${path}`));
+  return {
+    resident: mappings.reduce((sum, { residentKib }) => sum + residentKib, 0),
+    copied: mappings.reduce((sum, { anonymousKib }) => sum + anonymousKib, 0),
+  };
 }
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');

@@ -1,0 +1,23 @@
+/** What mappings of this process hold. */
+import { readFileSync } from 'node:fs';
+
+export interface MappedMemory {
+  /** Its line: addresses, permissions, offset, device, inode, path (proc(5), /proc/pid/maps). */
+  readonly head: string;
+  readonly residentKib: number;
+  /** Of that, copies of its own, and what no file is behind. */
+  readonly anonymousKib: number;
+}
+
+export function smaps(): MappedMemory[] {
+  const text = readFileSync('/proc/self/smaps', 'latin1');
+  return text.split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m).map((entry) => {
+    const kib = (field: string): number =>
+      Number(new RegExp(`^${field}: +(\\d+) kB`, 'm').exec(entry)?.[1] ?? 0);
+    return {
+      head: entry.slice(0, entry.indexOf('\n')),
+      residentKib: kib('Rss'),
+      anonymousKib: kib('Anonymous'),
+    };
+  });
+}
