@@ -102,7 +102,7 @@ export interface PmemConfig {
 /**
  * Asks for a virtio-pmem over a file: /dev/pmem0 and so on in the guest, read-only.
  *
- * The guest's kernel takes 16 MiB of the guest's memory to manage each GiB of it.
+ * The guest's kernel keeps 64 bytes for each page of it (struct page): 16 MiB for a GiB, of the guest's memory.
  */
 export function pmem(config: PmemConfig): DeviceRequest {
   const { path } = config;
