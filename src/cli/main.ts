@@ -4,6 +4,7 @@ import { TsvmError } from '../errors.js';
 import { packageVersion } from '../host/package-file.js';
 import { bootCommand } from './commands/boot.js';
 import { completionCommand } from './commands/completion.js';
+import { containerCommand } from './commands/container.js';
 import { doctorCommand } from './commands/doctor.js';
 import { guestCommand } from './commands/guest.js';
 import { restoreCommand } from './commands/restore.js';
@@ -19,6 +20,7 @@ const commands: readonly (() => Command)[] = [
   snapshotCommand,
   restoreCommand,
   templateCommand,
+  containerCommand,
   doctorCommand,
   guestCommand,
   completionCommand,

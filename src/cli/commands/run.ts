@@ -16,9 +16,11 @@ import { formatBytes } from '../../util/units.js';
 import { showBootProgress } from '../boot-progress.js';
 import { attachConsole } from '../console.js';
 import { addDeviceOptions, collect, type DeviceOptions, deviceRequests } from '../device-options.js';
+import { environment } from '../environment.js';
 import { EXIT_CODES, exitCodeOf } from '../exit-codes.js';
 import { explainEnd, writeTimeline } from '../machine-end.js';
 import { connectStreams } from '../run-streams.js';
+import { Stopper } from '../stopper.js';
 import { parseCount, parseDuration, parseSize } from '../values.js';
 
 const EXAMPLES = `
@@ -35,8 +37,6 @@ ${EXIT_CODES.guestPanic} guest kernel panic; ${EXIT_CODES.tripleFault} triple fa
 SIGINT and SIGTERM go to the command; a second one ends the machine. What the guest writes is gone when it ends.
 Disks of a machine from a template are only read: --disk root.img,ro.`;
 
-/** Those that go to the command, by their numbers in Linux. */
-const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12 } as const;
 const ENTROPY_BYTES = 32;
 
 interface RunOptions extends DeviceOptions {
@@ -93,7 +93,7 @@ async function run(argv: readonly string[], options: RunOptions): Promise<number
   const command: GuestCommand = {
     argv,
     tty,
-    env: environment(options.env ?? []),
+    env: { TERM: process.env['TERM'] ?? 'linux', ...environment(options.env ?? []) },
     ...(options.workdir === undefined ? {} : { cwd: options.workdir }),
     ...(tty ? { rows: process.stdout.rows, columns: process.stdout.columns } : {}),
   };
@@ -149,19 +149,6 @@ async function machineConfig(options: RunOptions, ports?: readonly SocketPort[])
 
 function portsRequest(ports: readonly SocketPort[], withoutPaths: boolean): DeviceRequest {
   return virtioConsole({ console: false, ports: withoutPaths ? ports.map(({ name }) => ({ name })) : ports });
-}
-
-function environment(assignments: readonly string[]): Record<string, string> {
-  const env: Record<string, string> = { TERM: process.env['TERM'] ?? 'linux' };
-  for (const text of assignments) {
-    const at = text.indexOf('=');
-    const name = at < 0 ? text : text.slice(0, at);
-    if (name === '')
-      throw new TsvmError('TSVM_USAGE', `--env ${text}: the name is missing`, { hint: '--env NAME=VALUE' });
-    const value = at < 0 ? process.env[name] : text.slice(at + 1);
-    if (value !== undefined) env[name] = value;
-  }
-  return env;
 }
 
 async function fromTemplate(
@@ -234,60 +221,4 @@ async function serve(
 function explainTimeout(stopper: Stopper, options: RunOptions): void {
   if (stopper.exitCode === EXIT_CODES.timeout)
     process.stderr.write(`tsvm: the machine was ended after ${options.timeout}, as --timeout asks\n`);
-}
-
-/** Ends a machine for the host's reasons: time is up, or the second signal of somebody who wants out. */
-class Stopper {
-  /** What to exit with, if it was used. */
-  exitCode: number | undefined;
-  readonly #abort = new AbortController();
-  #machine: Machine | undefined;
-  #forward: ((number: number) => void) | undefined;
-  #forwarded = false;
-  readonly #timer: NodeJS.Timeout | undefined;
-  readonly #handlers: readonly (readonly [NodeJS.Signals, () => void])[];
-
-  constructor(timeoutMs: number | undefined) {
-    this.#timer =
-      timeoutMs === undefined ? undefined : setTimeout(() => this.#stop(EXIT_CODES.timeout), timeoutMs);
-    this.#handlers = (Object.keys(SIGNALS) as (keyof typeof SIGNALS)[]).map((signal) => [
-      signal,
-      () => this.#onSignal(signal),
-    ]);
-    for (const [signal, handler] of this.#handlers) process.on(signal, handler);
-  }
-
-  /** Aborted when it is used. */
-  get signal(): AbortSignal {
-    return this.#abort.signal;
-  }
-
-  watch(machine: Machine): void {
-    this.#machine = machine;
-    if (this.exitCode !== undefined) void machine.stop();
-  }
-
-  forwardTo(forward: (number: number) => void): void {
-    this.#forward = forward;
-  }
-
-  #onSignal(signal: keyof typeof SIGNALS): void {
-    if (this.#forward !== undefined && !(this.#forwarded && (signal === 'SIGINT' || signal === 'SIGTERM'))) {
-      this.#forwarded ||= signal === 'SIGINT' || signal === 'SIGTERM';
-      this.#forward(SIGNALS[signal]);
-    } else {
-      this.#stop(128 + SIGNALS[signal]);
-    }
-  }
-
-  #stop(exitCode: number): void {
-    this.exitCode ??= exitCode;
-    this.#abort.abort();
-    void this.#machine?.stop();
-  }
-
-  close(): void {
-    clearTimeout(this.#timer);
-    for (const [signal, handler] of this.#handlers) process.removeListener(signal, handler);
-  }
 }

@@ -1,0 +1,81 @@
+// Process 1 of the container: sets it up, starts the command, passes signals on and reaps whoever is orphaned.
+#include "launcher.h"
+
+static _Noreturn void be_command(const struct plan *plan, int slave, int failure_fd) {
+  signal_set none = 0;
+  SYS4(__NR_rt_sigprocmask, SIG_SETMASK, &none, 0, sizeof none);
+  // With a group of its own, what the command starts can be told from process 1; with a terminal, a session as well.
+  long error = slave >= 0 ? take_terminal(slave) : SYS0(__NR_setsid);
+  uint32_t failure[2] = {0, 0};
+  if (error >= 0) error = run_steps(plan, &plan->command, &failure[0]);
+  failure[1] = (uint32_t)-error;
+  SYS3(__NR_write, failure_fd, failure, sizeof failure);
+  leave(127);
+}
+
+// Waits for whoever ended; whether the command was among them, then with its status.
+static int reap(int command, uint32_t *status) {
+  int seen = 0;
+  for (;;) {
+    uint32_t ended;
+    long pid = SYS4(__NR_wait4, -1, &ended, WNOHANG, 0);
+    if (pid <= 0) return seen;
+    if (pid == command) {
+      *status = ended;
+      seen = 1;
+    }
+  }
+}
+
+void be_init(const struct plan *plan, int socket) {
+  const int PR_SET_PDEATHSIG = 1, PR_SET_DUMPABLE = 4;
+  SYS2(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
+  char go;
+  if (SYS3(__NR_read, CONTROL_FD, &go, 1) != 1) leave(1);
+  SYS1(__NR_close, CONTROL_FD);
+
+  uint32_t failed = 0;
+  long error = run_steps(plan, &plan->init, &failed);
+  if (error < 0) fail(LIST_INIT, failed, error);
+  // Its executable is a file of the host's: nobody in the container may open it through /proc/1/exe. (A change of the user
+  // resets this, so it comes after the steps; the death signal as well.)
+  SYS2(__NR_prctl, PR_SET_DUMPABLE, 0);
+  SYS2(__NR_prctl, PR_SET_PDEATHSIG, SIGKILL);
+
+  int slave = -1;
+  if (plan->terminal) {
+    slave = send_terminal(socket, 0, plan);
+    if (slave < 0) fail(LIST_INIT, plan->init.count, slave);
+    // Best there is for programs that write to the console; the first of an instance is 0.
+    const long MS_BIND = 4096;
+    SYS5(__NR_mount, "/dev/pts/0", "/dev/console", 0, MS_BIND, 0);
+  }
+  SYS1(__NR_close, socket);
+
+  int failure_pipe[2];
+  error = SYS2(__NR_pipe2, failure_pipe, O_CLOEXEC);
+  if (error < 0) fail(LIST_INIT, plan->init.count, error);
+  struct clone_arguments arguments = {.exit_signal = SIGCHLD};
+  long command = SYS2(__NR_clone3, &arguments, sizeof arguments);
+  if (command < 0) fail(LIST_INIT, plan->init.count, command);
+  if (command == 0) be_command(plan, slave, failure_pipe[1]);
+  SYS1(__NR_close, failure_pipe[1]);
+  // The ends of the command's streams are the command's only.
+  for (int fd = 0; fd < 3; fd++) SYS1(__NR_close, fd);
+  if (slave >= 0) SYS1(__NR_close, slave);
+  uint32_t failure[2];
+  if (SYS3(__NR_read, failure_pipe[0], failure, sizeof failure) == sizeof failure) {
+    fail(LIST_COMMAND, failure[0], -(long)failure[1]);
+  }
+  SYS1(__NR_close, failure_pipe[0]);
+  report(REPORT_RUNNING, 0, 0, 0);
+
+  signal_set all = ALL_SIGNALS;
+  uint32_t status = 0;
+  while (!reap((int)command, &status)) {
+    long signal = SYS4(__NR_rt_sigtimedwait, &all, 0, 0, sizeof all);
+    if (signal > 0 && signal != SIGCHLD) SYS2(__NR_kill, command, signal);
+  }
+  report(REPORT_EXITED, 0, 0, status);
+  leave(shell_status(status)); // the kernel ends whoever is left
+}

@@ -1,0 +1,148 @@
+/** Where this process's cgroups are: version 2, version 1, or some controllers in each (cgroups(7)). */
+import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+
+/** What is limited or counted. */
+export type Controller = (typeof CONTROLLERS)[number];
+/** By version 1's names; of version 2, cpu counts as well, and blkio is io. */
+const CONTROLLERS = ['cpu', 'cpuacct', 'memory', 'pids', 'blkio'] as const;
+/** Where the containers of version 2 are, if their maker's own cgroup has processes, as the rules forbid beside children. */
+const PARENT = 'tsvm';
+
+/** A hierarchy in which cgroups of this process's can be made. */
+export interface Hierarchy {
+  readonly version: 1 | 2;
+  /** Version 1: what it controls. Version 2: what it could. */
+  readonly controllers: readonly string[];
+  /** Of this process's cgroup. */
+  readonly directory: string;
+  /** Where it is mounted. */
+  readonly mount: string;
+}
+
+/** From /proc/self/cgroup and /proc/self/mountinfo; `unifiedControllers` reads cgroup.controllers of a directory. */
+export function parseHierarchies(
+  cgroup: string,
+  mountinfo: string,
+  unifiedControllers: (directory: string) => readonly string[],
+): readonly Hierarchy[] {
+  const found: Hierarchy[] = [];
+  for (const mount of parseMounts(mountinfo)) {
+    const version = mount.type === 'cgroup2' ? 2 : 1;
+    for (const line of cgroup.trim().split('\n')) {
+      const [, names = '', path = '/'] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
+      const controllers = names.split(',').filter((name) => name !== '' && !name.startsWith('name='));
+      const belongs = version === 2 ? names === '' : controllers.some((name) => mount.options.includes(name));
+      if (!belongs) continue;
+      const directory = join(mount.point, below(mount.root, path));
+      if (found.some((other) => other.directory === directory)) continue;
+      const control = version === 2 ? unifiedControllers(mount.point) : controllers;
+      found.push({ version, controllers: control, directory, mount: mount.point });
+    }
+  }
+  return found;
+}
+
+/** A path of a hierarchy as it is seen where only `root` and what is below it is mounted. */
+function below(root: string, path: string): string {
+  if (root === '/' || !(path === root || path.startsWith(`${root}/`)))
+    return path.startsWith('/..') ? '/' : path;
+  return path.slice(root.length);
+}
+
+interface Mount {
+  readonly root: string;
+  readonly point: string;
+  readonly type: string;
+  readonly options: readonly string[];
+}
+
+/** Those of cgroups, proc_pid_mountinfo(5). */
+function parseMounts(mountinfo: string): readonly Mount[] {
+  return mountinfo
+    .split('\n')
+    .map((line): Mount | undefined => {
+      const [front = '', back = ''] = line.split(' - ');
+      const [, , , root = '/', point = ''] = front.split(' ');
+      const [type = '', , options = ''] = back.split(' ');
+      if (type !== 'cgroup' && type !== 'cgroup2') return undefined;
+      return { root, point: point.replace(/\\040/g, ' '), type, options: options.split(',') };
+    })
+    .filter((mount) => mount !== undefined);
+}
+
+/** Of this host. */
+export function hostHierarchies(): readonly Hierarchy[] {
+  return parseHierarchies(
+    readFileSync('/proc/self/cgroup', 'utf8'),
+    readFileSync('/proc/self/mountinfo', 'utf8'),
+    (directory) =>
+      readFileSync(join(directory, 'cgroup.controllers'), 'utf8').trim().split(/\s+/).filter(Boolean),
+  );
+}
+
+/** What it controls or counts. */
+export function controllersOf({ version, controllers }: Hierarchy): readonly Controller[] {
+  if (version === 1) return CONTROLLERS.filter((name) => controllers.includes(name));
+  return CONTROLLERS.filter((name) => controllers.includes(name === 'blkio' ? 'io' : name));
+}
+
+/** The cgroup below which a new one is made. */
+export function parentIn(hierarchy: Hierarchy): string {
+  if (hierarchy.version === 1) return hierarchy.directory;
+  const enabled = (directory: string): readonly string[] =>
+    readFileSync(join(directory, 'cgroup.subtree_control'), 'utf8').trim().split(' ');
+  const enable = (directory: string): void => {
+    const missing = hierarchy.controllers
+      .filter((name) => ['cpu', 'memory', 'pids', 'io'].includes(name))
+      .filter((name) => !enabled(directory).includes(name));
+    if (missing.length === 0) return;
+    writeFileSync(join(directory, 'cgroup.subtree_control'), missing.map((name) => `+${name}`).join(' '));
+  };
+  // One's own, where it is empty or the root; else its parents, up to where this process may; else a place at the top.
+  for (let at = hierarchy.directory; ; at = dirname(at)) {
+    try {
+      if (ownerCanWrite(at)) {
+        enable(at);
+        if (at !== hierarchy.mount) return at;
+        const place = join(at, PARENT);
+        mkdirSync(place, { recursive: true });
+        enable(place);
+        return place;
+      }
+    } catch (error) {
+      if (at === hierarchy.mount) throw error;
+    }
+    if (at === hierarchy.mount) throw new Error(`${hierarchy.directory} is not delegated to this user`);
+  }
+}
+
+function ownerCanWrite(directory: string): boolean {
+  const uid = process.getuid?.() ?? 0;
+  return uid === 0 || statSync(directory).uid === uid;
+}
+
+/** Removes cgroups of containers whose maker is no more: it and their launcher were killed at once. */
+export function sweepCgroups(prefix: string, isAlive: (pid: number) => boolean): void {
+  for (const hierarchy of hostHierarchies()) {
+    for (const parent of [hierarchy.directory, join(hierarchy.mount, PARENT)]) {
+      for (const name of namesIn(parent)) {
+        const [, pid] = new RegExp(`^${prefix}(\\d+)-\\d+$`).exec(name) ?? [];
+        if (pid === undefined || isAlive(Number(pid))) continue;
+        try {
+          rmdirSync(join(parent, name));
+        } catch {
+          // In use after all, or another process was quicker.
+        }
+      }
+    }
+  }
+}
+
+function namesIn(directory: string): readonly string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}

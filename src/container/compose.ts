@@ -1,0 +1,126 @@
+/** The whole plan of a container. */
+import type { ContainerConfig, Namespace } from './config.js';
+import { DEFAULT_HOSTNAME } from './config.js';
+import { AT_FDCWD, CLONE, ERRNO, MOUNT_ATTR, MS, NET, O, SYS } from './linux.js';
+import { composeMounts, type MountHost } from './mounts.js';
+import { Data, type Plan, type Step } from './plan.js';
+import { composeProcess } from './process.js';
+import { enterRoot, mountRoot } from './root.js';
+import { call, makeDirectory, mountAttributes, Slots } from './steps.js';
+import { RESOLV_CONF } from './user-network.js';
+
+const FLAGS: Readonly<Record<Exclude<Namespace, 'cgroup'>, number>> = {
+  pid: CLONE.NEWPID,
+  net: CLONE.NEWNET,
+  uts: CLONE.NEWUTS,
+  ipc: CLONE.NEWIPC,
+  user: CLONE.NEWUSER,
+};
+
+/** What a plan has to know of the host. */
+export interface PlanHost extends MountHost {
+  /** Whether this process may mount: the superuser. */
+  readonly superuser: boolean;
+  /** What this process has of them, as a set of bits: capabilities(7). */
+  readonly capabilities: bigint;
+  /** An empty directory that is covered in the container's mount namespace. */
+  readonly place: string;
+  /** Directories of cgroups that are removed at the end when nobody is left to do it, the deepest first. */
+  readonly cgroups: readonly string[];
+}
+
+export function composePlan(config: ContainerConfig, host: PlanHost): Plan {
+  const own = (namespace: Namespace): boolean => config.share?.includes(namespace) !== true;
+  const slots = new Slots();
+  const place = {
+    place: host.place,
+    layers: config.layers,
+    ...(config.upper === undefined ? {} : { upper: config.upper }),
+    ownAttributes: !host.superuser,
+  };
+  const root = enterRoot(host.place, slots);
+  const mounts = composeMounts(config, slots, host);
+  const hostname = config.hostname ?? DEFAULT_HOSTNAME;
+  let cloneFlags: number = CLONE.NEWNS;
+  for (const [namespace, flag] of Object.entries(FLAGS)) {
+    if (own(namespace as Namespace)) cloneFlags |= flag;
+  }
+  return {
+    cloneFlags,
+    ...(config.terminal === undefined ? {} : { terminal: config.terminal }),
+    // The superuser's overlay is mounted with the host's privileges, so that it reads layers that others made.
+    host: host.superuser ? mountRoot(place, true) : [],
+    init: [
+      ...(own('user') ? becomeRoot() : []),
+      // By now it is in its cgroup, which so becomes the root of what it sees of them.
+      ...(own('cgroup') ? [call('make a cgroup namespace', SYS.unshare, [CLONE.NEWCGROUP])] : []),
+      ...(host.superuser ? [mountsPrivate()] : mountRoot(place, false)),
+      ...mounts.before,
+      ...root.steps,
+      ...mounts.inside,
+      ...root.leave,
+      ...(config.network === 'user' ? writeResolvConf(slots) : []),
+      ...(own('uts')
+        ? [call(`set the host name`, SYS.sethostname, [hostname, Buffer.byteLength(hostname)])]
+        : []),
+      ...(own('net') ? loopbackUp(slots) : []),
+      ...(config.readOnly === true ? [restrictRoot()] : []),
+    ],
+    command: composeProcess(config, host.capabilities),
+    cleanup: host.cgroups.map((path) =>
+      call(`remove ${path}`, SYS.rmdir, [path], { ignore: [ERRNO.ENOENT, ERRNO.EBUSY] }),
+    ),
+  };
+}
+
+/** In a new user namespace nobody is anybody until the ids are mapped, which is done when process 1 goes on. */
+function becomeRoot(): Step[] {
+  return [
+    call('become group 0', SYS.setresgid, [0, 0, 0]),
+    // Not where one id is all there is.
+    call('leave all groups', SYS.setgroups, [0, 0], { ignore: [ERRNO.EPERM] }),
+    call('become user 0', SYS.setresuid, [0, 0, 0]),
+  ];
+}
+
+function mountsPrivate(): Step {
+  return call('make the mounts private', SYS.mount, [0, '/', 0, MS.REC | MS.PRIVATE, 0]);
+}
+
+/** As a file of its own, whatever the image has there: a link may lead to where nothing is. */
+function writeResolvConf(slots: Slots): Step[] {
+  const path = '/etc/resolv.conf';
+  const file = slots.take();
+  const flags = O.WRONLY | O.CREAT | O.EXCL | O.CLOEXEC;
+  return [
+    makeDirectory('/etc'),
+    call(`replace ${path}`, SYS.unlink, [path], { ignore: [ERRNO.ENOENT] }),
+    call(`make ${path}`, SYS.openat, [AT_FDCWD, path, flags, 0o644], { into: file }),
+    call(`write ${path}`, SYS.write, [file, RESOLV_CONF, RESOLV_CONF.length]),
+    call(`write ${path}`, SYS.close, [file]),
+  ];
+}
+
+function loopbackUp(slots: Slots): Step[] {
+  const socket = slots.take();
+  const request = new Uint8Array(40); // struct ifreq
+  request.set(Buffer.from('lo'));
+  new DataView(request.buffer).setUint16(16, NET.IFF_UP, true);
+  return [
+    call('open a socket', SYS.socket, [NET.AF_INET, NET.SOCK_DGRAM, 0], { into: socket }),
+    call('start the loopback interface', SYS.ioctl, [socket, NET.SIOCSIFFLAGS, new Data(request)]),
+    call('close the socket', SYS.close, [socket]),
+  ];
+}
+
+/** The root alone: /dev and volumes are what they are. */
+function restrictRoot(): Step {
+  const attributes = mountAttributes(MOUNT_ATTR.RDONLY);
+  return call('make the root read-only', SYS.mount_setattr, [
+    AT_FDCWD,
+    '/',
+    0,
+    attributes,
+    attributes.bytes.length,
+  ]);
+}

@@ -1,0 +1,184 @@
+/** What a container is made of, and whether that can be. */
+import { type Stats, statSync } from 'node:fs';
+import { isAbsolute } from 'node:path';
+import { TsvmError } from '../errors.js';
+import type { Capability } from './capabilities.js';
+
+/** The namespaces that a container has of its own unless it shares them; its mounts are always its own. */
+export const NAMESPACES = ['pid', 'net', 'uts', 'ipc', 'user', 'cgroup'] as const;
+export type Namespace = (typeof NAMESPACES)[number];
+
+/** A file or directory of the host's in the container. */
+export interface Volume {
+  /** An absolute path of the host's. */
+  readonly source: string;
+  /** An absolute path in the container. */
+  readonly target: string;
+  readonly readOnly?: boolean;
+}
+
+/** A run of ids: `count` from `container` on are `host` and those after it. */
+export interface IdRange {
+  readonly container: number;
+  readonly host: number;
+  readonly count: number;
+}
+
+/** Per second, of one block device. */
+export interface IoLimit {
+  /** A block device's node: /dev/vda. */
+  readonly device: string;
+  readonly readBytes?: number;
+  readonly writeBytes?: number;
+  readonly readOperations?: number;
+  readonly writeOperations?: number;
+}
+
+export interface Limits {
+  /** Of processor time: 0.5 is half of one CPU. At least 0.01. */
+  readonly cpus?: number;
+  /** What all of it may use, page cache included; swap counts as well. At least 1 MiB. */
+  readonly memoryBytes?: number;
+  /** Processes and threads, process 1 among them. At least 2. */
+  readonly pids?: number;
+  readonly io?: readonly IoLimit[];
+}
+
+export interface ContainerConfig {
+  /** Directories, the lowest first. What is changed is kept apart, and thrown away. */
+  readonly layers: readonly string[];
+  /** A directory of the host's that keeps what is changed, in `upper/` below it, and is taken up again. */
+  readonly upper?: string;
+  /** Nothing can be changed but in /dev, /tmp of volumes and the like. */
+  readonly readOnly?: boolean;
+  readonly volumes?: readonly Volume[];
+  readonly argv: readonly string[];
+  /** All of it; {@link defaultEnvironment} is what people expect. */
+  readonly env?: Readonly<Record<string, string>>;
+  /** An absolute path in the container. Default: /. */
+  readonly cwd?: string;
+  /** Ids in the container. Default: 0. */
+  readonly user?: { readonly uid: number; readonly gid: number };
+  /** Default: `container`. */
+  readonly hostname?: string;
+  /** Namespaces of this process's that the container stays in. */
+  readonly share?: readonly Namespace[];
+  /** Of the user namespace. Default: every id as it is for the superuser, 0 as one's own for others. */
+  readonly uidMap?: readonly IdRange[];
+  readonly gidMap?: readonly IdRange[];
+  /** `user`: to the host's network by pasta, unprivileged. Default: none but the loopback interface. */
+  readonly network?: 'none' | 'user';
+  /** What the command has of them. Default: Docker's 14. */
+  readonly capabilities?: readonly Capability[];
+  /** No filter, every capability, the host's devices, nothing masked. */
+  readonly privileged?: boolean;
+  readonly limits?: Limits;
+  /** The command gets a terminal; the streams of the container are its other end. */
+  readonly terminal?: { readonly rows: number; readonly columns: number };
+}
+
+const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
+const MAX_HOSTNAME_BYTES = 64;
+/** mount(2) takes a page of options, of which a layer needs five bytes; overlayfs takes 500 layers. */
+const MAX_LAYERS = 500;
+const MIN_MEMORY_BYTES = 1 << 20;
+const MIN_PIDS = 2;
+const MIN_CPUS = 0.01;
+
+/** Of a command that is told of nothing else. */
+export function defaultEnvironment(hostname: string, terminal: boolean): Record<string, string> {
+  return { PATH, HOME: '/root', HOSTNAME: hostname, ...(terminal ? { TERM: 'xterm' } : {}) };
+}
+
+export const DEFAULT_HOSTNAME = 'container';
+
+/**
+ * Looks at everything that can be looked at before anything is made.
+ *
+ * @throws TsvmError `TSVM_CONTAINER` that names what cannot be.
+ */
+export function checkConfig(config: ContainerConfig): void {
+  if (config.layers.length === 0) {
+    throw refuse('a container needs a root: a directory with the files of a system', '--rootfs DIR');
+  }
+  if (config.layers.length > MAX_LAYERS) {
+    throw refuse(`${config.layers.length} layers are more than ${MAX_LAYERS}`, 'merge some of them');
+  }
+  for (const layer of config.layers) checkDirectory('layer', layer);
+  if (config.upper !== undefined) checkDirectory('upper', config.upper);
+  for (const { source, target } of config.volumes ?? []) {
+    checkPath('volume', source);
+    if (!isAbsolute(target) || target.split('/').includes('..') || /^\/+$/.test(target)) {
+      throw refuse(`volume ${target}: not a place in the container`, 'an absolute path: /data');
+    }
+    stats('volume', source);
+  }
+  if (config.argv.length === 0 || config.argv[0] === '') throw refuse('there is no command', '-- COMMAND');
+  if (config.cwd !== undefined && !isAbsolute(config.cwd)) {
+    throw refuse(`working directory ${config.cwd}: not an absolute path`, 'for example /tmp');
+  }
+  for (const text of [...config.argv, ...Object.entries(config.env ?? {}).flat()]) {
+    if (text.includes('\0')) throw refuse('an argument or variable has a null character in it');
+  }
+  if (Buffer.byteLength(config.hostname ?? '') > MAX_HOSTNAME_BYTES) {
+    throw refuse(`host name ${config.hostname}: longer than ${MAX_HOSTNAME_BYTES} bytes`);
+  }
+  if (config.network === 'user' && config.share?.includes('net')) {
+    throw refuse('a user-mode network needs a network namespace of its own', 'leave out --share net');
+  }
+  if (config.share?.includes('user') && (config.uidMap ?? config.gidMap) !== undefined) {
+    throw refuse('ids are mapped in a user namespace only', 'leave out --share user');
+  }
+  checkLimits(config.limits ?? {});
+}
+
+function checkLimits({ cpus, memoryBytes, pids, io }: Limits): void {
+  if (cpus !== undefined && !(cpus >= MIN_CPUS)) {
+    throw refuse(`a limit of ${cpus} CPUs is below what the kernel takes`, `at least ${MIN_CPUS}`);
+  }
+  if (memoryBytes !== undefined && memoryBytes < MIN_MEMORY_BYTES) {
+    throw refuse(`a memory limit of ${memoryBytes} bytes: nothing starts in it`, 'at least 1M');
+  }
+  if (pids !== undefined && !(pids >= MIN_PIDS)) {
+    throw refuse(`a limit of ${pids} processes: there is no room for the command`, `at least ${MIN_PIDS}`);
+  }
+  for (const { device } of io ?? []) {
+    if (!stats('I/O limit', device).isBlockDevice()) {
+      throw refuse(`I/O limit: ${device} is not a block device`, 'lsblk lists them');
+    }
+  }
+}
+
+function checkDirectory(what: string, path: string): void {
+  checkPath(what, path);
+  if (!stats(what, path).isDirectory()) throw refuse(`${what} ${path}: not a directory`);
+}
+
+function checkPath(what: string, path: string): void {
+  if (!isAbsolute(path) || path.includes('\0')) throw refuse(`${what} ${path}: not an absolute path`);
+}
+
+function stats(what: string, path: string): Stats {
+  try {
+    return statSync(path);
+  } catch (cause) {
+    const code = (cause as { code?: string }).code;
+    throw refuse(`${what} ${path}: ${code === 'ENOENT' ? 'there is no such file or directory' : code}`);
+  }
+}
+
+/** The error of everything that another configuration would have avoided. */
+export function refuse(message: string, hint?: string, cause?: unknown): TsvmError {
+  return new TsvmError('TSVM_CONTAINER', message, {
+    ...(hint === undefined ? {} : { hint }),
+    ...(cause === undefined ? {} : { cause }),
+  });
+}
+
+/** What this host does not let this process do. */
+export function hostRefuses(message: string, hint?: string, cause?: unknown): TsvmError {
+  return new TsvmError('TSVM_HOST', message, {
+    ...(hint === undefined ? {} : { hint }),
+    ...(cause === undefined ? {} : { cause }),
+  });
+}

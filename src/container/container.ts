@@ -1,0 +1,213 @@
+/** A container from its configuration to its end. */
+import { randomBytes } from 'node:crypto';
+import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import type { Readable, Writable } from 'node:stream';
+import { Cleanup } from '../util/cleanup.js';
+import { Cgroup, type Usage } from './cgroup.js';
+import { sweepCgroups } from './cgroup-host.js';
+import { composePlan } from './compose.js';
+import { type ContainerConfig, checkConfig, type IdRange, refuse } from './config.js';
+import { type ExitStatus, Launch, type Streams } from './launcher.js';
+import { SIGKILL } from './linux.js';
+import { UserNetwork } from './user-network.js';
+
+/** Of the cgroups, by which a later container finds what was left behind. */
+const NAME_PREFIX = 'tsvm-';
+const GROUP_OF_TERMINALS = 5;
+
+/** What a container is made with besides its configuration. */
+export interface ContainerHost {
+  /** The launcher's executable; an empty directory `container-root` is beside it. */
+  readonly launcher: string;
+}
+
+/** How a container ended and what it had used. */
+export interface ContainerEnd {
+  readonly status: ExitStatus;
+  /** The kernel ended a process of it because the memory limit was reached. */
+  readonly outOfMemory: boolean;
+  readonly usage: Usage;
+}
+
+/**
+ * A command in namespaces of its own, running.
+ *
+ * @example
+ * ```ts
+ * await using container = await startContainer({ layers: ['/srv/root'], argv: ['sh', '-c', 'id'] }, host);
+ * container.stdout?.pipe(process.stdout);
+ * const { status } = await container.wait();
+ * ```
+ */
+export class Container implements AsyncDisposable {
+  /** Of process 1, as the host sees it. */
+  readonly pid: number;
+  readonly #launch: Launch;
+  readonly #cgroup: Cgroup;
+  readonly #end: Promise<ContainerEnd>;
+
+  constructor(pid: number, launch: Launch, cgroup: Cgroup, cleanup: Cleanup) {
+    this.pid = pid;
+    this.#launch = launch;
+    this.#cgroup = cgroup;
+    this.#end = launch.ended.then(async (status) => {
+      const usage = cgroup.usage;
+      await cleanup.run();
+      return { status, usage, outOfMemory: (usage.oomKills ?? 0) > 0 };
+    });
+    this.#end.catch(() => {}); // told to whoever waits
+  }
+
+  /** Pipes to the command, unless it inherited this process's. */
+  get stdin(): Writable | null {
+    return this.#launch.stdin;
+  }
+
+  get stdout(): Readable | null {
+    return this.#launch.stdout;
+  }
+
+  get stderr(): Readable | null {
+    return this.#launch.stderr;
+  }
+
+  /** So far. */
+  get usage(): Usage {
+    return this.#cgroup.usage;
+  }
+
+  /** Sends the command a signal, by its number in Linux; SIGKILL, 9, ends the container. */
+  signal(number: number): void {
+    this.#launch.signal(number);
+  }
+
+  /** Resolves when nothing of it is left. */
+  wait(): Promise<ContainerEnd> {
+    return this.#end;
+  }
+
+  /** Ends it, if it runs. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.signal(SIGKILL);
+    await this.#end;
+  }
+}
+
+/**
+ * Starts a container; resolves when its command runs.
+ *
+ * @param streams - `inherit`: the command has this process's
+ * @throws TsvmError `TSVM_CONTAINER`: what cannot be, before or while it is made; nothing is left then.
+ * @throws ExecuteError if the command cannot be executed in it.
+ */
+export async function startContainer(
+  config: ContainerConfig,
+  host: ContainerHost,
+  streams: Streams = 'pipe',
+): Promise<Container> {
+  checkConfig(config);
+  const place = join(dirname(host.launcher), 'container-root');
+  if (!existsSync(host.launcher) || !existsSync(place)) {
+    throw refuse(`the launcher ${host.launcher} is missing`, 'build it: npm run build');
+  }
+  const superuser = process.geteuid?.() === 0;
+  const cleanup = new Cleanup();
+  try {
+    sweepCgroups(NAME_PREFIX, isAlive);
+    // Its number would come again with a clock that steps back; this does not.
+    const name = `${NAME_PREFIX}${process.pid}-${randomBytes(4).readUInt32LE()}`;
+    const cgroup = Cgroup.create(name, config.limits ?? {});
+    cleanup.defer(() => cgroup.remove());
+    const maps = mapsOf(config, superuser);
+    const plan = composePlan(config, {
+      superuser,
+      capabilities: heldCapabilities(),
+      place,
+      cgroups: cgroup.directories,
+      unified: cgroup.unified,
+      terminalGroup: maps === undefined || isMapped(maps.gid, GROUP_OF_TERMINALS),
+      isDirectory: (path) => statSync(path).isDirectory(),
+    });
+    const launch = new Launch(host.launcher, plan, config.argv[0] ?? '', streams);
+    cleanup.defer(async () => {
+      launch.signal(SIGKILL);
+      await launch.ended;
+    });
+    const pid = await launch.created;
+    if (maps !== undefined) writeMaps(pid, maps, superuser);
+    cgroup.add(pid);
+    if (config.network === 'user') {
+      const network = await UserNetwork.attach(host.launcher, pid);
+      cleanup.defer(() => network.close());
+    }
+    launch.go();
+    await launch.running;
+    return new Container(pid, launch, cgroup, cleanup);
+  } catch (error) {
+    await cleanup.run();
+    throw error;
+  }
+}
+
+interface IdMaps {
+  readonly uid: readonly IdRange[];
+  readonly gid: readonly IdRange[];
+}
+
+/** Undefined: the container has no user namespace of its own. */
+function mapsOf(config: ContainerConfig, superuser: boolean): IdMaps | undefined {
+  if (config.share?.includes('user')) return undefined;
+  const own = (id: number | undefined): IdRange[] => [{ container: 0, host: id ?? 0, count: 1 }];
+  return {
+    uid: config.uidMap ?? (superuser ? allIds('uid_map') : own(process.geteuid?.())),
+    gid: config.gidMap ?? (superuser ? allIds('gid_map') : own(process.getegid?.())),
+  };
+}
+
+/** Every id that there is where this process runs, as it is. */
+function allIds(file: 'uid_map' | 'gid_map'): IdRange[] {
+  return readFileSync(`/proc/self/${file}`, 'utf8')
+    .trim()
+    .split('\n')
+    .map((line) => line.trim().split(/\s+/).map(Number))
+    .map(([id = 0, , count = 0]) => ({ container: id, host: id, count }));
+}
+
+function isMapped(ranges: readonly IdRange[], id: number): boolean {
+  return ranges.some(({ container, count }) => id >= container && id < container + count);
+}
+
+function writeMaps(pid: number, maps: IdMaps, superuser: boolean): void {
+  const write = (file: string, text: string): void => {
+    try {
+      writeFileSync(`/proc/${pid}/${file}`, text);
+    } catch (cause) {
+      throw refuse(
+        `the kernel refuses ${JSON.stringify(text)} in ${file}: ${(cause as { code?: string }).code}`,
+        superuser ? 'ranges must not overlap' : 'without root, one id can be mapped: to oneself',
+        cause,
+      );
+    }
+  };
+  const lines = (ranges: readonly IdRange[]): string =>
+    ranges.map(({ container, host, count }) => `${container} ${host} ${count}`).join('\n');
+  // user_namespaces(7): who is not privileged gives up setgroups first.
+  if (!superuser) write('setgroups', 'deny');
+  write('uid_map', lines(maps.uid));
+  write('gid_map', lines(maps.gid));
+}
+
+function heldCapabilities(): bigint {
+  const [, digits = '0'] = /^CapPrm:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
+  return BigInt(`0x${digits}`);
+}
+
+function isAlive(pid: number): boolean {
+  try {
+    process.kill(pid, 0);
+    return true;
+  } catch (error) {
+    return (error as { code?: string }).code !== 'ESRCH';
+  }
+}

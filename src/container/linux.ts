@@ -1,0 +1,111 @@
+/** Numbers of Linux on x86-64 that the plans of containers are made of. */
+
+/** arch/x86/entry/syscalls/syscall_64.tbl */
+export const SYS = {
+  write: 1,
+  close: 3,
+  ioctl: 16,
+  socket: 41,
+  execve: 59,
+  chdir: 80,
+  fchdir: 81,
+  mkdir: 83,
+  rmdir: 84,
+  unlink: 87,
+  symlink: 88,
+  umask: 95,
+  setgroups: 116,
+  setresuid: 117,
+  setresgid: 119,
+  capset: 126,
+  pivot_root: 155,
+  prctl: 157,
+  mount: 165,
+  umount2: 166,
+  sethostname: 170,
+  openat: 257,
+  unshare: 272,
+  seccomp: 317,
+  open_tree: 428,
+  move_mount: 429,
+  mount_setattr: 442,
+} as const;
+
+/** <asm-generic/errno-base.h> and errno.h */
+export const ERRNO = {
+  EPERM: 1,
+  ENOENT: 2,
+  ENOEXEC: 8,
+  EACCES: 13,
+  EBUSY: 16,
+  EEXIST: 17,
+  ENOTDIR: 20,
+  EISDIR: 21,
+  EINVAL: 22,
+  ENOSPC: 28,
+  EROFS: 30,
+  ENOSYS: 38,
+  ELOOP: 40,
+  ENAMETOOLONG: 36,
+  E2BIG: 7,
+} as const;
+
+/** <linux/sched.h> */
+export const CLONE = {
+  NEWNS: 0x0002_0000,
+  NEWCGROUP: 0x0200_0000,
+  NEWUTS: 0x0400_0000,
+  NEWIPC: 0x0800_0000,
+  NEWUSER: 0x1000_0000,
+  NEWPID: 0x2000_0000,
+  NEWNET: 0x4000_0000,
+} as const;
+
+/** <linux/mount.h> */
+export const MS = {
+  RDONLY: 1,
+  NOSUID: 2,
+  NODEV: 4,
+  NOEXEC: 8,
+  REMOUNT: 32,
+  BIND: 4096,
+  REC: 16384,
+  PRIVATE: 1 << 18,
+  RELATIME: 1 << 21,
+} as const;
+
+/** <linux/mount.h>: what a mount is restricted to. */
+export const MOUNT_ATTR = { RDONLY: 1, NOSUID: 2, NODEV: 4, NOEXEC: 8 } as const;
+export const OPEN_TREE_CLONE = 1;
+export const MOVE_MOUNT_F_EMPTY_PATH = 4;
+
+export const MNT_DETACH = 2;
+/** <linux/fcntl.h> */
+export const AT_FDCWD = -100;
+export const AT_EMPTY_PATH = 0x1000;
+export const AT_RECURSIVE = 0x8000;
+export const O = {
+  WRONLY: 1,
+  CREAT: 0o100,
+  EXCL: 0o200,
+  DIRECTORY: 0o200000,
+  NOFOLLOW: 0o400000,
+  CLOEXEC: 0o2000000,
+  PATH: 0o10000000,
+} as const;
+
+/** <linux/prctl.h> */
+export const PR = {
+  SET_PDEATHSIG: 1,
+  CAPBSET_DROP: 24,
+  SET_NO_NEW_PRIVS: 38,
+  CAP_AMBIENT: 47,
+  CAP_AMBIENT_CLEAR_ALL: 4,
+} as const;
+
+/** <asm/signal.h> */
+export const SIGKILL = 9;
+export const SIGWINCH = 28;
+
+/** <linux/sockios.h>, <linux/if.h> */
+export const NET = { AF_INET: 2, SOCK_DGRAM: 2, SIOCSIFFLAGS: 0x8914, IFF_UP: 1 } as const;

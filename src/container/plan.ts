@@ -1,0 +1,169 @@
+/**
+ * What the launcher is told to do: system calls, as bytes. kvm-addon/launcher/plan.h has the structures that this mirrors.
+ *
+ * The launcher knows how to clone and to wait; which mounts, limits and filters there are is composed here, where it is tested.
+ */
+import assert from 'node:assert';
+
+/** What an argument of a system call may be. */
+export type Argument = number | bigint | string | Data | Slot | undefined;
+
+/** Bytes that a system call gets the address of; pointers in them are put right by the launcher. */
+export class Data {
+  readonly bytes: Uint8Array;
+  /** At which offsets the address of what belongs. */
+  readonly pointers: readonly (readonly [offset: number, to: Data])[];
+
+  constructor(bytes: Uint8Array, pointers: readonly (readonly [number, Data])[] = []) {
+    this.bytes = bytes;
+    this.pointers = pointers;
+  }
+}
+
+/** What an earlier call of the same process returned. */
+export class Slot {
+  readonly index: number;
+
+  constructor(index: number) {
+    this.index = index;
+  }
+}
+
+/** One system call. */
+export interface Step {
+  readonly number: number;
+  readonly arguments: readonly Argument[];
+  /** Where its result is kept. */
+  readonly into?: Slot;
+  /** Errors that are as good as success, two at most. */
+  readonly ignore?: readonly number[];
+  /** What it does, for the message if it fails: "mount /proc". */
+  readonly purpose: string;
+}
+
+export interface Plan {
+  /** CLONE_NEW*. */
+  readonly cloneFlags: number;
+  /** Of the command's pseudoterminal, where it gets one. */
+  readonly terminal?: { readonly rows: number; readonly columns: number };
+  /** The launcher, before it clones: with this process's privileges, in its namespaces. */
+  readonly host: readonly Step[];
+  /** Process 1, before it starts the command. */
+  readonly init: readonly Step[];
+  /** The command's process; the last is its execve. */
+  readonly command: readonly Step[];
+  /** The launcher at the end, if this process is gone by then. */
+  readonly cleanup: readonly Step[];
+}
+
+/** As many results as there may be. */
+export const SLOTS = 64;
+const NO_SLOT = 0xffff;
+const MAGIC = 0x31504354;
+const HEAD_BYTES = 64;
+const STEP_BYTES = 64;
+const MAX_ARGUMENTS = 6;
+const MAX_IGNORED = 2;
+/** Where an address must be aligned to. */
+const ALIGNMENT = 8;
+
+/** A string as C has it. */
+export function cString(text: string): Data {
+  return new Data(Buffer.from(`${text}\0`, 'utf8'));
+}
+
+/** An array of pointers to strings, with the null pointer at its end: argv, envp. */
+export function cStrings(texts: readonly string[]): Data {
+  return new Data(
+    new Uint8Array((texts.length + 1) * 8),
+    texts.map((text, i) => [i * 8, cString(text)] as const),
+  );
+}
+
+/** The plan as the launcher reads it. */
+export function encodePlan(plan: Plan): Uint8Array {
+  const steps = [...plan.host, ...plan.init, ...plan.command, ...plan.cleanup];
+  const dataAt = new Map<Data, number>();
+  const byText = new Map<string, Data>();
+  const relocations: [offset: number, to: number][] = [];
+  let size = HEAD_BYTES + steps.length * STEP_BYTES;
+  const place = (data: Data): number => {
+    const known = dataAt.get(data);
+    if (known !== undefined) return known;
+    const at = size;
+    dataAt.set(data, at);
+    size += Math.ceil(data.bytes.length / ALIGNMENT) * ALIGNMENT;
+    for (const [offset, to] of data.pointers) relocations.push([at + offset, place(to)]);
+    return at;
+  };
+  const dataOf = (text: string): Data => {
+    const data = byText.get(text) ?? cString(text);
+    byText.set(text, data);
+    return data;
+  };
+  for (const { arguments: values } of steps) {
+    for (const value of values) {
+      if (value instanceof Data) place(value);
+      else if (typeof value === 'string') place(dataOf(value));
+    }
+  }
+
+  const relocationsAt = size;
+  size += relocations.length * 8;
+  const bytes = new Uint8Array(size);
+  const view = new DataView(bytes.buffer);
+  const u32 = (at: number, value: number): void => view.setUint32(at, value, true);
+  u32(0, MAGIC);
+  u32(4, size);
+  view.setBigUint64(8, BigInt(plan.cloneFlags), true);
+  u32(16, plan.terminal === undefined ? 0 : 1);
+  view.setUint16(20, plan.terminal?.rows ?? 0, true);
+  view.setUint16(22, plan.terminal?.columns ?? 0, true);
+  let stepsAt = HEAD_BYTES;
+  for (const [i, list] of [plan.host, plan.init, plan.command, plan.cleanup].entries()) {
+    u32(24 + i * 8, stepsAt);
+    u32(28 + i * 8, list.length);
+    stepsAt += list.length * STEP_BYTES;
+  }
+  u32(56, relocationsAt);
+  u32(60, relocations.length);
+  for (const [i, step] of steps.entries()) encodeStep(view, HEAD_BYTES + i * STEP_BYTES, step, dataOf, place);
+  for (const [data, at] of dataAt) bytes.set(data.bytes, at);
+  for (const [i, [offset, to]] of relocations.entries()) {
+    u32(relocationsAt + i * 8, offset);
+    u32(relocationsAt + i * 8 + 4, to);
+  }
+  return bytes;
+}
+
+function encodeStep(
+  view: DataView,
+  at: number,
+  step: Step,
+  dataOf: (text: string) => Data,
+  place: (data: Data) => number,
+): void {
+  const { ignore = [], into } = step;
+  assert(step.arguments.length <= MAX_ARGUMENTS && ignore.length <= MAX_IGNORED);
+  assert(into === undefined || into.index < SLOTS);
+  view.setUint32(at, step.number, true);
+  view.setUint16(at + 4, into?.index ?? NO_SLOT, true);
+  for (const [i, errno] of ignore.entries()) view.setUint16(at + 6 + i * 2, errno, true);
+  for (const [i, value] of step.arguments.entries()) {
+    const [kind, word] = encodeArgument(value, dataOf, place);
+    view.setUint8(at + 10 + i, kind);
+    view.setBigUint64(at + 16 + i * 8, BigInt.asUintN(64, word), true);
+  }
+}
+
+function encodeArgument(
+  value: Argument,
+  dataOf: (text: string) => Data,
+  place: (data: Data) => number,
+): [kind: 0 | 1 | 2, word: bigint] {
+  if (value === undefined) return [0, 0n];
+  if (value instanceof Slot) return [2, BigInt(value.index)];
+  if (value instanceof Data) return [1, BigInt(place(value))];
+  if (typeof value === 'string') return [1, BigInt(place(dataOf(value)))];
+  return [0, BigInt(value)];
+}

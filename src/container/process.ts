@@ -1,0 +1,89 @@
+/** The last steps of the command's process: who it is, what it may do, and the program. */
+import { CAPABILITIES, type Capability, capabilityBits, DEFAULT_CAPABILITIES } from './capabilities.js';
+import { type ContainerConfig, DEFAULT_HOSTNAME, defaultEnvironment } from './config.js';
+import { ERRNO, PR, SYS } from './linux.js';
+import { cStrings, Data, type Step } from './plan.js';
+import { filterProgram, seccompFilter } from './seccomp.js';
+import { call } from './steps.js';
+
+/** <linux/capability.h>: 64 bits in two words of each set. */
+const LINUX_CAPABILITY_VERSION_3 = 0x2008_0522;
+/** <linux/seccomp.h> */
+const SECCOMP_SET_MODE_FILTER = 1;
+
+/** What the command of `config` has of them: in a user namespace of the host's, no more than this process. */
+export function capabilitiesOf(config: ContainerConfig, held: bigint): readonly Capability[] {
+  const asked = config.capabilities ?? (config.privileged === true ? CAPABILITIES : DEFAULT_CAPABILITIES);
+  if (config.share?.includes('user') !== true) return asked;
+  return asked.filter((name) => (held & capabilityBits([name])) !== 0n);
+}
+
+export function composeProcess(config: ContainerConfig, held: bigint): Step[] {
+  const capabilities = capabilitiesOf(config, held);
+  const { uid, gid } = config.user ?? { uid: 0, gid: 0 };
+  const cwd = config.cwd ?? '/';
+  return [
+    ...dropFromBoundingSet(capabilities),
+    // No group but its own. A user namespace of one id cannot say so; there is none to be dropped then.
+    call('leave all groups', SYS.setgroups, [0, 0], { ignore: [ERRNO.EPERM] }),
+    call(`become group ${gid}`, SYS.setresgid, [gid, gid, gid]),
+    call(`become user ${uid}`, SYS.setresuid, [uid, uid, uid]),
+    call('clear the ambient capabilities', SYS.prctl, [PR.CAP_AMBIENT, PR.CAP_AMBIENT_CLEAR_ALL, 0, 0, 0]),
+    // Another user has lost them with the change.
+    ...(uid === 0 ? [keepCapabilities(capabilities)] : []),
+    call(`enter the working directory ${cwd}`, SYS.chdir, [cwd]),
+    ...(config.privileged === true ? [] : filter(capabilities)),
+    ...execute(config),
+  ];
+}
+
+function dropFromBoundingSet(kept: readonly Capability[]): Step[] {
+  return [...CAPABILITIES.entries()]
+    .filter(([, name]) => !kept.includes(name))
+    .map(([number, name]) =>
+      // A kernel that does not know one cannot give it.
+      call(`drop ${name}`, SYS.prctl, [PR.CAPBSET_DROP, number, 0, 0, 0], { ignore: [ERRNO.EINVAL] }),
+    );
+}
+
+function keepCapabilities(capabilities: readonly Capability[]): Step {
+  const head = new Uint8Array(8);
+  new DataView(head.buffer).setUint32(0, LINUX_CAPABILITY_VERSION_3, true);
+  const sets = new Uint8Array(24);
+  const view = new DataView(sets.buffer);
+  const bits = capabilityBits(capabilities);
+  for (const word of [0, 1]) {
+    const half = Number((bits >> BigInt(32 * word)) & 0xffff_ffffn);
+    view.setUint32(word * 12, half, true); // effective
+    view.setUint32(word * 12 + 4, half, true); // permitted; what is inheritable stays empty
+  }
+  return call('set the capabilities', SYS.capset, [new Data(head), new Data(sets)]);
+}
+
+function filter(capabilities: readonly Capability[]): Step[] {
+  const program = filterProgram(seccompFilter(capabilities));
+  return [
+    call('give up new privileges', SYS.prctl, [PR.SET_NO_NEW_PRIVS, 1, 0, 0, 0]),
+    call('install the filter', SYS.seccomp, [SECCOMP_SET_MODE_FILTER, 0, program]),
+  ];
+}
+
+/** Along PATH, as execvp does; the last step's error is the command's. */
+function execute(config: ContainerConfig): Step[] {
+  const name = config.argv[0] ?? '';
+  const env =
+    config.env ?? defaultEnvironment(config.hostname ?? DEFAULT_HOSTNAME, config.terminal !== undefined);
+  const argv = cStrings(config.argv);
+  const envp = cStrings(Object.entries(env).map(([key, value]) => `${key}=${value}`));
+  const folders = name.includes('/')
+    ? ['']
+    : (env['PATH'] ?? '/usr/bin:/bin').split(':').map((at) => `${at || '.'}/`);
+  return folders.map((folder, i) =>
+    call(EXECUTE, SYS.execve, [`${folder}${name}`, argv, envp], {
+      ignore: i === folders.length - 1 ? [] : [ERRNO.ENOENT, ERRNO.ENOTDIR],
+    }),
+  );
+}
+
+/** What the steps are for that execute the command: their failure is its status. */
+export const EXECUTE = 'execute the command';

@@ -1,0 +1,74 @@
+/** The container's root: an overlay of its layers, in a file system that is gone with the last process that sees it. */
+import { join } from 'node:path';
+import { AT_FDCWD, CLONE, MNT_DETACH, MOUNT_ATTR, MS, O, SYS } from './linux.js';
+import type { Step } from './plan.js';
+import type { Slots } from './steps.js';
+import { bind, call, makeDirectory, mountFs, restrict } from './steps.js';
+
+export interface RootPlace {
+  /** An empty directory of the host's that is covered in the container's view of it: nothing has to be made or removed. */
+  readonly place: string;
+  readonly layers: readonly string[];
+  readonly upper?: string;
+  /** Whose mount it is: the superuser's overlays have their marks in trusted.*, others' in user.* attributes. */
+  readonly ownAttributes: boolean;
+}
+
+/**
+ * Mounts the root. Layers are named by links: the options of a mount are one page, and paths may hold its separators.
+ *
+ * @param apart - a mount namespace has to be made first
+ */
+export function mountRoot({ place, layers, upper, ownAttributes }: RootPlace, apart: boolean): Step[] {
+  const links = layers.map((layer, i): readonly [string, string] => [layer, i.toString(36)]);
+  const names = links.map(([, name]) => name).reverse();
+  const kept = upper === undefined ? '.' : 'kept';
+  const options = [
+    `lowerdir=${names.join(':')}`,
+    `upperdir=${kept}/upper`,
+    `workdir=${kept}/work`,
+    ...(ownAttributes ? ['userxattr'] : []),
+  ];
+  const link = ([path, name]: readonly [string, string]): Step =>
+    call(`name ${path}`, SYS.symlink, [path, name]);
+  return [
+    ...(apart ? [call('make a mount namespace', SYS.unshare, [CLONE.NEWNS])] : []),
+    call('make the mounts private', SYS.mount, [0, '/', 0, MS.REC | MS.PRIVATE, 0]),
+    mountFs('tmpfs', place, MS.NOSUID | MS.NODEV, 'mode=755'),
+    call(`enter ${place}`, SYS.chdir, [place]),
+    ...links.map(link),
+    ...(upper === undefined ? [] : [link([upper, 'kept'])]),
+    makeDirectory(`${kept}/upper`),
+    makeDirectory(`${kept}/work`),
+    makeDirectory('root'),
+    call(`mount an overlay of ${layers.join(', ')}`, SYS.mount, [
+      'overlay',
+      'root',
+      'overlay',
+      MS.NODEV,
+      options.join(','),
+    ]),
+    call('leave the overlay', SYS.chdir, ['/']),
+  ];
+}
+
+/** Makes it the root, with the host's still there, at the descriptor in the slot that is returned. */
+export function enterRoot(place: string, slots: Slots): { steps: Step[]; leave: Step[] } {
+  const root = join(place, 'root');
+  const host = slots.take();
+  const steps = [
+    call('open the root of the host', SYS.openat, [AT_FDCWD, '/', O.DIRECTORY | O.CLOEXEC], { into: host }),
+    // A mount that came from another user namespace cannot become a root; what is bound over it can.
+    bind(root, root),
+    restrict(root, MOUNT_ATTR.NODEV),
+    call('enter the root', SYS.chdir, [root]),
+    call('change the root', SYS.pivot_root, ['.', '.']),
+  ];
+  const leave = [
+    call('enter the root of the host', SYS.fchdir, [host]),
+    call('unmount the root of the host', SYS.umount2, ['.', MNT_DETACH]),
+    call('close the root of the host', SYS.close, [host]),
+    call('enter the new root', SYS.chdir, ['/']),
+  ];
+  return { steps, leave };
+}
