@@ -42,6 +42,19 @@ export default defineConfig({
         },
       },
       {
+        // Needs no KVM, but to be the superuser.
+        test: {
+          name: 'container',
+          isolate: !inRig,
+          sequence: { groupOrder: 2 },
+          include: ['test/container/**/*.test.ts'],
+          fileParallelism: false,
+          retry,
+          testTimeout: 20_000 * scale,
+          hookTimeout: 20_000 * scale,
+        },
+      },
+      {
         test: {
           name: 'rig',
           include: ['test/rig/**/*.test.ts'],

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import type { Socket } from 'node:net';
 import { constants } from 'node:os';
-import type { Readable, Writable } from 'node:stream';
+import { PassThrough, type Readable, type Writable } from 'node:stream';
 import { hostRefuses, refuse } from './config.js';
 import { ERRNO, SIGKILL } from './linux.js';
 import { encodePlan, type Plan, type Step } from './plan.js';
@@ -36,6 +36,8 @@ export class Launch {
   readonly running: Promise<void>;
   /** All of it has ended. */
   readonly ended: Promise<ExitStatus>;
+  readonly stdout: Readable | null;
+  readonly stderr: Readable | null;
   #onCreated: (pid: number) => void = () => {};
   #onRunning: () => void = () => {};
   #onFailure: (error: Error) => void = () => {};
@@ -54,6 +56,9 @@ export class Launch {
       detached: true,
       env: {},
     });
+    // Node throws away what is in a child's pipe when it ends and nobody has begun to read: a command may be that quick.
+    this.stdout = this.#child.stdout?.pipe(new PassThrough()) ?? null;
+    this.stderr = this.#child.stderr?.pipe(new PassThrough()) ?? null;
     let fail: (error: Error) => void = () => {};
     this.created = new Promise((resolve, reject) => {
       this.#onCreated = resolve;
@@ -90,14 +95,6 @@ export class Launch {
 
   get stdin(): Writable | null {
     return this.#child.stdin;
-  }
-
-  get stdout(): Readable | null {
-    return this.#child.stdout;
-  }
-
-  get stderr(): Readable | null {
-    return this.#child.stderr;
   }
 
   /** Process 1 may go on: it is in its cgroup, its ids are mapped. */

@@ -1,0 +1,136 @@
+/** `tsvm container run`: as a user runs it, as nobody in particular, and what is left when it is killed. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { chmodSync, cpSync, mkdirSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { beforeAll, expect, test } from 'vitest';
+import { packageFile } from '../../src/host/package-file.js';
+import { cliProblem, run, tsvm } from '../support/cli.js';
+import { makeBusyboxRoot, traces, until } from '../support/container.js';
+import { temporaryDirectory } from '../support/guest.js';
+
+const folder = temporaryDirectory();
+const root = join(folder, 'root');
+/** Where nobody in particular finds the command. */
+const installed = join(folder, 'tsvm');
+const NOBODY = '65534';
+
+beforeAll(() => {
+  const problem = cliProblem();
+  if (problem !== undefined) throw new Error(problem);
+  makeBusyboxRoot(root);
+  for (const path of ['dist/bin', 'kvm-addon/build/Release', 'package.json']) {
+    mkdirSync(join(installed, dirname(path)), { recursive: true });
+    cpSync(packageFile(path), join(installed, path), { recursive: true });
+  }
+  chmodSync(folder, 0o755);
+});
+
+const inContainer = (args: readonly string[], options = {}) =>
+  tsvm(['container', 'run', '--rootfs', root, ...args], options);
+
+test('output, error and status are the command’s', async () => {
+  const result = await inContainer(
+    ['-e', 'WORD=hi', '-w', '/tmp', '--', 'sh', '-c', 'cat; echo $WORD $PWD >&2; exit 9'],
+    {
+      input: 'input',
+    },
+  );
+  expect([result.stdout.toString(), result.stderr, result.status]).toEqual(['input', 'hi /tmp\n', 9]);
+});
+
+test.each([
+  [['--', 'nope'], 127, 'tsvm: nope: not found in the container'],
+  [['--', '/etc'], 126, 'tsvm: /etc: not executable'],
+  [['--memory', '1k', '--', 'true'], 2, 'nothing starts in it'],
+  [['--cpus', 'x', '--', 'true'], 2, "--cpus: 'x' is not a number"],
+  [['--cap-add', 'FLY', '--', 'true'], 2, 'no such capability'],
+  [['--share', 'mount', '--', 'true'], 2, 'is not one of pid'],
+  [['--volume', 'x', '--', 'true'], 2, '--volume'],
+  [['--net', 'bridge', '--', 'true'], 2, 'is not one of none, user, host'],
+  [['--timeout', '300ms', '--', 'sleep', '100'], 124, 'ended after 300ms'],
+])('%j ends with %i and says why', async (args, status, message) => {
+  const result = await inContainer(args);
+  expect([result.status, result.stderr]).toEqual([status, expect.stringContaining(message)]);
+});
+
+test('what it used is told, and that it ran out of memory', async () => {
+  const script = 'tail -c 64m /dev/zero | cat > /dev/null; exit 3';
+  const result = await inContainer(['--memory', '16M', '--stats', '--', 'sh', '-c', script]);
+  expect(result.stderr).toContain('out of memory: the kernel ended a process that reached --memory 16M');
+  expect(JSON.parse(/^\{.*\}$/m.exec(result.stderr)?.[0] ?? '')).toMatchObject({ oomKills: 1 });
+});
+
+test('SIGTERM goes to the command', async () => {
+  const script = 'trap "exit 4" TERM; echo up; while :; do sleep 0.05; done';
+  const result = await inContainer(['--', 'sh', '-c', script], {
+    onOutput: (_: string, child: ChildProcess) => void child.kill('SIGTERM'),
+  });
+  expect(result.status).toBe(4);
+});
+
+// A process of one's own name, for what is killed with it is found by that.
+const sleeping = (args: readonly string[]) =>
+  spawn(
+    process.execPath,
+    [
+      packageFile('dist/bin/tsvm.cjs'),
+      'container',
+      'run',
+      '--rootfs',
+      root,
+      ...args,
+      '--',
+      'sh',
+      '-c',
+      'echo up; sleep 1000',
+    ],
+    {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    },
+  );
+
+test('nothing is left when it is killed', async () => {
+  const before = traces();
+  const child = sleeping(['--net', 'user', '--pids', '50']);
+  await new Promise((resolve) => child.stdout.once('data', resolve));
+  child.kill('SIGKILL');
+  await until('cgroups and processes gone', () => JSON.stringify(traces()) === JSON.stringify(before));
+});
+
+test('what is left when its launcher is killed as well goes with the next start', async () => {
+  const before = traces();
+  const child = sleeping(['--pids', '50']);
+  await new Promise((resolve) => child.stdout.once('data', resolve));
+  const launchers = traces().launchers.filter((pid) => !before.launchers.includes(pid));
+  process.kill(child.pid ?? 0, 'SIGSTOP'); // so that the two die at once
+  for (const pid of launchers) process.kill(pid, 'SIGKILL');
+  child.kill('SIGKILL');
+  await until('processes gone', () => traces().launchers.length === before.launchers.length);
+  await inContainer(['--', 'true']);
+  expect(traces()).toEqual(before);
+});
+
+test('nobody in particular runs a container too, and is told what the host forbids', async () => {
+  const asNobody = (args: readonly string[]) =>
+    run('setpriv', [
+      ...['--reuid', NOBODY, '--regid', NOBODY, '--clear-groups', process.execPath],
+      ...[join(installed, 'dist/bin/tsvm.cjs'), 'container', 'run', '--rootfs', root, ...args],
+    ]);
+  const result = await asNobody([
+    '--',
+    'sh',
+    '-c',
+    'id -u; echo x > /new && cat /new; hostname; cat /proc/self/uid_map',
+  ]);
+  expect(result.stdout.toString().replace(/ +/g, ' ')).toBe(`0\nx\ncontainer\n 0 ${NOBODY} 1\n`);
+  const limited = await asNobody(['--memory', '64M', '--', 'true']);
+  expect([limited.status, limited.stderr]).toEqual([
+    125,
+    expect.stringMatching(/a limit of memory: .*\nhint: .*systemd-run/),
+  ]);
+  const shared = await asNobody(['--share', 'user', '--', 'true']);
+  expect([shared.status, shared.stderr]).toEqual([
+    125,
+    expect.stringContaining('cannot make the namespaces: EPERM'),
+  ]);
+});

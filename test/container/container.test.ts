@@ -1,0 +1,391 @@
+/** Containers by what their insides see, and by what is left of them. */
+
+import { spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import { CAPABILITIES } from '../../src/container/capabilities.js';
+import { NAMESPACES } from '../../src/container/config.js';
+import { startContainer } from '../../src/container/container.js';
+import { TsvmError } from '../../src/errors.js';
+import { MIB } from '../../src/util/units.js';
+import { CONTAINER_HOST, inContainer, makeBusyboxRoot, outputOf, traces } from '../support/container.js';
+import { temporaryDirectory } from '../support/guest.js';
+
+const folder = temporaryDirectory();
+const root = join(folder, 'root');
+const run = (script: string, config?: Parameters<typeof inContainer>[2]) => inContainer(root, script, config);
+
+beforeAll(() => void makeBusyboxRoot(root));
+
+const newFolder = (name: string): string => {
+  const path = join(folder, name);
+  mkdirSync(path, { recursive: true });
+  return path;
+};
+
+describe('namespaces', () => {
+  const kernelName = (name: string): string => (name === 'mount' ? 'mnt' : name);
+  const seen = async (name: string, config = {}): Promise<string> =>
+    (await run(`readlink /proc/self/ns/${kernelName(name)}`, config)).stdout.trim();
+  const host = (name: string): string => readlinkSync(`/proc/self/ns/${kernelName(name)}`);
+
+  test.each([...NAMESPACES, 'mount'])('%s is its own', async (name) => {
+    expect(await seen(name)).toMatch(/\[\d+\]$/);
+    expect(await seen(name)).not.toBe(host(name));
+  });
+
+  test.each(NAMESPACES)('%s is the host’s if it is shared', async (name) => {
+    expect(await seen(name, { share: [name] })).toBe(host(name));
+  });
+
+  test('process 1 reaps orphans and sees no process of the host', async () => {
+    const { stdout } = await run(
+      '(sleep 0.1 &); sleep 0.4; ls -d /proc/[0-9]*; grep -l "State:.Z" /proc/[0-9]*/status',
+    );
+    expect(stdout.trim().split('\n').length).toBeLessThanOrEqual(4); // init, sh, ls
+    expect(stdout).not.toContain('status');
+  });
+
+  test('the host name is its own, the loopback interface is up, and there is no other', async () => {
+    const { stdout } = await run('hostname; ip -o addr | grep 127.0.0.1 | wc -l; ls /sys/class/net', {
+      hostname: 'box',
+    });
+    expect(stdout).toBe('box\n1\nlo\n');
+  });
+
+  test('ids are mapped as they are asked for', async () => {
+    const map = [
+      { container: 0, host: 0, count: 1 },
+      { container: 1, host: 100_001, count: 999 },
+    ];
+    const { stdout } = await run('cat /proc/self/uid_map', { uidMap: map, gidMap: map });
+    expect(stdout.trim().split(/\s+/).map(Number)).toEqual([0, 0, 1, 1, 100_001, 999]);
+  });
+});
+
+describe('files', () => {
+  test('what is changed is thrown away, and the layer stays as it is', async () => {
+    const before = readdirSync(root);
+    await run('echo x > /new; rm /etc/passwd; mkdir /tmp/d');
+    expect(readdirSync(root)).toEqual(before);
+    expect((await run('ls /new /etc/passwd')).stdout).toBe('/etc/passwd\n');
+  });
+
+  test('an upper directory keeps changes, and is a layer for others: whiteouts and opaque directories hold', async () => {
+    const upper = newFolder('upper');
+    await run('mkdir /d; echo low > /d/low', { upper });
+    const base = join(upper, 'upper');
+    const above = newFolder('above');
+    const layers = [root, base];
+    await run('rm /etc/passwd; rm -r /d; mkdir /d; echo high > /d/high', { upper: above, layers });
+    expect((await run('ls /d; cat /d/high; ls /etc', { upper: above, layers })).stdout).toBe('high\nhigh\n');
+    const merged = await run('ls /d /etc', { layers: [...layers, join(above, 'upper')] });
+    expect(merged.stdout).toBe('/d:\nhigh\n\n/etc:\n');
+    expect((await run('ls /d', { layers })).stdout).toBe('low\n');
+  });
+
+  test('the highest of many layers wins', async () => {
+    const layers = Array.from({ length: 40 }, (_, i) => newFolder(`layers, and: odd names/${i}`));
+    for (const [i, layer] of layers.entries()) writeFileSync(join(layer, 'which'), String(i));
+    expect((await run('cat /which', { layers: [root, ...layers] })).stdout).toBe('39');
+  });
+
+  test('a read-only root takes nothing, /dev and a volume do', async () => {
+    const volume = { source: newFolder('volume'), target: '/deep/in/volume' };
+    const { stdout, stderr } = await run('touch /x; touch /dev/shm/x /deep/in/volume/x && echo ok', {
+      readOnly: true,
+      volumes: [volume],
+    });
+    expect([stdout, stderr]).toEqual(['ok\n', expect.stringContaining('Read-only')]);
+    expect(readdirSync(volume.source)).toEqual(['x']);
+  });
+
+  test('a read-only volume takes nothing; a file is a file; a link of the image leads nowhere else', async () => {
+    const image = newFolder('linked');
+    symlinkSync('/var', join(image, 'data'));
+    writeFileSync(join(folder, 'text'), 'text');
+    const volumes = [{ source: join(folder, 'text'), target: '/data/of-the-container', readOnly: true }];
+    const layers = [root, image];
+    const { stdout } = await run('cat /var/of-the-container; echo no > /data/of-the-container; ls /var', {
+      layers,
+      volumes,
+    });
+    expect(stdout).toBe('textof-the-container\n');
+    expect(readFileSync(join(folder, 'text'), 'utf8')).toBe('text');
+    expect(existsSync('/var/of-the-container')).toBe(false);
+  });
+
+  test('an image whose /proc is a link is refused', async () => {
+    const image = newFolder('proc-link');
+    symlinkSync('/tmp', join(image, 'proc'));
+    await expect(run('true', { layers: [image, root] })).rejects.toThrow(
+      'find a directory at /proc of the image',
+    );
+  });
+
+  test('/dev has the usual nodes, and no descriptor of the host is open', async () => {
+    const { stdout } = await run(
+      'ls /dev; ls /proc/self/fd; head -c 2 /dev/zero | wc -c; echo x > /dev/null; ls /proc/1/root',
+    );
+    expect(stdout.split('\n')).toEqual([
+      ...['fd', 'full', 'mqueue', 'null', 'ptmx', 'pts', 'random', 'shm', 'stderr', 'stdin', 'stdout', 'tty'],
+      ...['urandom', 'zero', '0', '1', '2', '3', '2', ''],
+    ]);
+  });
+});
+
+describe('hardening', () => {
+  const status = async (config = {}): Promise<Record<string, string>> => {
+    const { stdout } = await run('cat /proc/self/status', config);
+    return Object.fromEntries(stdout.split('\n').map((line) => line.split(/:\s*/) as [string, string]));
+  };
+
+  test('a command has Docker’s 14 capabilities, no new privileges, and a filter', async () => {
+    const docker = '00000000a80425fb';
+    expect(await status()).toMatchObject({
+      CapEff: docker,
+      CapPrm: docker,
+      CapBnd: docker,
+      NoNewPrivs: '1',
+      Seccomp: '2',
+    });
+    expect((await status())['CapInh']).toMatch(/^0+$/);
+  });
+
+  test('another user has none, and no group', async () => {
+    const found = await status({ user: { uid: 1000, gid: 1000 } });
+    expect(found).toMatchObject({ CapEff: '0'.repeat(16), Uid: '1000\t1000\t1000\t1000', Groups: '' });
+  });
+
+  test('capabilities are as asked for', async () => {
+    expect((await status({ capabilities: [] }))['CapBnd']).toBe('0'.repeat(16));
+    expect((await status({ capabilities: ['CHOWN', 'SYS_ADMIN'] }))['CapEff']).toBe('0000000000200001');
+  });
+
+  test('a privileged one has all, and no filter', async () => {
+    const found = await status({ privileged: true, capabilities: CAPABILITIES });
+    expect(found).toMatchObject({ Seccomp: '0', NoNewPrivs: '0' });
+    expect(BigInt(`0x${found['CapEff']}`) & 0x3fn).toBe(0x3fn);
+  });
+
+  test('what Docker’s profile refuses is refused', async () => {
+    const { stdout, stderr } = await run(
+      'mount -t tmpfs x /tmp; unshare -n true; dmesg; keyctl 2>/dev/null; swapoff /x; nsenter -t 1 -n true; echo end',
+      { capabilities: CAPABILITIES.filter((name) => name !== 'SYS_ADMIN' && name !== 'SYSLOG') },
+    );
+    expect(stdout).toBe('end\n');
+    expect(stderr.match(/permi|permitted/gi)?.length).toBeGreaterThanOrEqual(4);
+  });
+
+  test('SYS_ADMIN gives mounts back', async () => {
+    const { status } = await run('mount -t tmpfs x /tmp', { capabilities: ['SYS_ADMIN'] });
+    expect(status).toEqual({ kind: 'exited', code: 0 });
+  });
+
+  test('paths that tell of the host are masked, those that reach it read-only', async () => {
+    const { stdout } = await run(
+      'cat /proc/interrupts /proc/timer_list /proc/keys; ls /sys/firmware /proc/scsi; for f in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /sys/kernel/uevent_helper; do (: >> $f) 2>/dev/null && echo writable $f; done; cat /proc/1/environ; readlink /proc/1/exe',
+    );
+    expect(stdout.replace(/.*:\n|\n/g, '')).toBe('');
+  });
+
+  // The whitelist is that no mount but those of /dev's nodes opens devices.
+  test.each([[[]], [['user' as const]]])('a node that it makes opens nothing (sharing %j)', async (share) => {
+    const { stdout } = await run(
+      'for d in /tmp /dev /dev/shm; do mknod $d/n c 1 5 && head -c1 $d/n | wc -c; done',
+      {
+        share,
+        capabilities: ['MKNOD'],
+      },
+    );
+    expect(stdout.replace(/0\n/g, '')).toBe('');
+  });
+});
+
+describe('limits', () => {
+  test('a bomb of processes stops at its limit', async () => {
+    const { stderr, usage } = await run('for i in 1 2 3 4 5 6 7 8 9 10 11 12; do sleep 5 & done; wait', {
+      limits: { pids: 8 },
+    });
+    expect(stderr).toMatch(/can't fork|Resource temporarily/);
+    expect(usage.pids).toBeLessThanOrEqual(8);
+  });
+
+  test('who takes more memory than there may be is ended, and that is told', async () => {
+    const end = await run('tail -c 64m /dev/zero | cat > /dev/null; exit 3', {
+      limits: { memoryBytes: 16 * MIB },
+    });
+    expect(end.outOfMemory).toBe(true);
+    expect(end.usage.memoryPeakBytes).toBeLessThanOrEqual(17 * MIB);
+  });
+
+  test('a spinner is held to its share of a CPU', async () => {
+    const started = performance.now();
+    const { usage } = await run('timeout 2 sh -c "while :; do :; done"', { limits: { cpus: 0.2 } });
+    const seconds = (performance.now() - started) / 1000;
+    expect(usage.throttledSeconds).toBeGreaterThan(0.5);
+    expect(usage.cpuSeconds).toBeLessThan(0.4 * seconds);
+  });
+
+  const device = blockDeviceOf(folder);
+  test.skipIf(device === undefined)(
+    `writes to ${device ?? 'no block device here'} keep to their rate`,
+    async () => {
+      const started = performance.now();
+      const { status } = await run('dd if=/dev/zero of=/data/x bs=1M count=4 oflag=direct', {
+        volumes: [{ source: folder, target: '/data' }],
+        limits: { io: [{ device: device ?? '', writeBytes: 2 * MIB }] },
+      });
+      expect(status).toEqual({ kind: 'exited', code: 0 });
+      expect(performance.now() - started).toBeGreaterThan(1400);
+    },
+  );
+});
+
+/** The disk on which a directory is, if it is on one. */
+function blockDeviceOf(path: string): string | undefined {
+  const { dev } = statSync(path);
+  const at = `/sys/dev/block/${Math.floor(dev / 256) & 0xfff}:${dev & 0xff}`;
+  if (!existsSync(at)) return undefined;
+  const disk = existsSync(join(at, 'partition')) ? join(at, '..') : at;
+  const [, name] = /^DEVNAME=(.+)$/m.exec(readFileSync(join(disk, 'uevent'), 'utf8')) ?? [];
+  return name === undefined ? undefined : `/dev/${name}`;
+}
+
+describe('the command', () => {
+  const start = (argv: readonly string[]) => startContainer({ layers: [root], argv }, CONTAINER_HOST);
+
+  test.each([
+    ['exit 7', { kind: 'exited', code: 7 }],
+    ['kill -15 $$', { kind: 'killed', signal: 15 }],
+    ['kill -9 $$', { kind: 'killed', signal: 9 }],
+  ])('%s is its status', async (script, expected) => {
+    expect((await run(script)).status).toEqual(expected);
+  });
+
+  test('streams are binary and apart, and end', async () => {
+    const container = await start(['sh', '-c', 'cat; echo err >&2']);
+    const bytes = Buffer.from(Array.from({ length: 300_000 }, (_, i) => (i * 7) & 0xff));
+    const pieces: Buffer[] = [];
+    container.stdout?.on('data', (piece: Buffer) => pieces.push(piece));
+    container.stdin?.end(bytes);
+    await container.wait();
+    expect(Buffer.concat(pieces).equals(bytes)).toBe(true);
+  });
+
+  test('signals reach it; SIGKILL ends all of it', async () => {
+    const trapping = await start([
+      'sh',
+      '-c',
+      'trap "echo got; exit 5" TERM; echo up; while :; do sleep 0.05; done',
+    ]);
+    trapping.stdout?.once('data', () => trapping.signal(15));
+    expect(await outputOf(trapping)).toMatchObject({
+      stdout: 'up\ngot\n',
+      status: { kind: 'exited', code: 5 },
+    });
+    const ignoring = await start(['sh', '-c', 'trap "" TERM; sleep 100 & sleep 100']);
+    ignoring.signal(15);
+    ignoring.signal(9);
+    expect((await ignoring.wait()).status).toEqual({ kind: 'killed', signal: 9 });
+  });
+
+  test('a terminal is one: a session of its own, a size, input and output', async () => {
+    const container = await startContainer(
+      {
+        layers: [root],
+        argv: ['sh', '-c', 'tty; stty size; read x; echo "<$x>"; ls -l /dev/console'],
+        terminal: { rows: 33, columns: 99 },
+      },
+      CONTAINER_HOST,
+    );
+    container.stdin?.write('typed\n');
+    const { stdout } = await outputOf(container);
+    // The echo of what is typed stands where it came.
+    expect(stdout.replaceAll('\r', '').replace('typed\n', '')).toContain('/dev/pts/0\n33 99\n<typed>');
+    expect(stdout).toMatch(/^c.* 136, +0 .*\/dev\/console/m);
+  });
+
+  test.each([
+    ['nope', 127],
+    ['/etc', 126],
+    ['/etc/passwd', 126],
+    ['/etc/passwd/x', 127],
+  ])('%s cannot be executed: %i', async (name, exitCode) => {
+    await expect(start([name])).rejects.toMatchObject({ name: 'ExecuteError', exitCode });
+  });
+});
+
+describe('bad input', () => {
+  const file = join(folder, 'file');
+  beforeAll(() => writeFileSync(file, ''));
+
+  test.each([
+    [{ layers: [] }, 'needs a root'],
+    [{ layers: ['/nowhere'] }, '/nowhere: there is no such file'],
+    [{ layers: [file] }, 'not a directory'],
+    [{ upper: '/nowhere' }, 'upper /nowhere'],
+    [{ argv: [] }, 'no command'],
+    [{ cwd: 'tmp' }, 'not an absolute path'],
+    [{ cwd: '/nowhere' }, 'working directory /nowhere'],
+    [{ limits: { cpus: 0.001 } }, 'below what the kernel takes'],
+    [{ limits: { pids: 1 } }, 'no room for the command'],
+    [{ limits: { memoryBytes: 4096 } }, 'nothing starts in it'],
+    [{ limits: { io: [{ device: '/dev/null', readBytes: 1 }] } }, 'not a block device'],
+    [{ volumes: [{ source: '/nowhere', target: '/x' }] }, 'volume /nowhere'],
+    [{ volumes: [{ source: '/tmp', target: '/a/../b' }] }, 'not a place in the container'],
+    [{ network: 'user', share: ['net'] }, 'leave out --share net'],
+    [{ uidMap: [{ container: 0, host: 0, count: 0 }] }, 'uid_map'],
+  ] as const)('%j is refused, and nothing is left', async (config, message) => {
+    const before = traces();
+    const { error } = await run('true', config as Parameters<typeof inContainer>[2]).then(
+      () => ({ error: undefined }),
+      (error: unknown) => ({ error: error as TsvmError }),
+    );
+    expect(error).toBeInstanceOf(TsvmError);
+    expect(`${error?.message}; ${error?.hint}`).toContain(message);
+    expect(traces()).toEqual(before);
+  });
+});
+
+test('100 starts and kills in a row leave the host as it was', async () => {
+  const before = traces();
+  for (let i = 0; i < 100; i++) {
+    const container = await startContainer(
+      {
+        layers: [root],
+        argv: ['sh', '-c', 'sleep 100 & sleep 100'],
+        limits: { pids: 10, memoryBytes: 32 * MIB },
+      },
+      CONTAINER_HOST,
+    );
+    await container[Symbol.asyncDispose]();
+  }
+  expect(traces()).toEqual(before);
+});
+
+test('a user-mode network has a route and the host’s name server, and goes with the container', async () => {
+  const before = traces();
+  const { stdout } = await run(
+    'ip -o -4 addr show dev $(ip route | sed -n "s/^default.*dev //p"); cat /etc/resolv.conf',
+    {
+      network: 'user',
+    },
+  );
+  expect(stdout).toContain('10.0.2.15/24');
+  expect(stdout).toContain('nameserver 10.0.2.3');
+  expect(traces()).toEqual(before);
+  expect(spawnSync('ps', ['-C', 'pasta', '-o', 'args='], { encoding: 'utf8' }).stdout).not.toContain(
+    '--dns-forward 10.0.2.3',
+  );
+});

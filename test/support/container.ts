@@ -1,0 +1,99 @@
+/** A root of busybox, and commands in containers over it. */
+import { spawnSync } from 'node:child_process';
+import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { hostHierarchies } from '../../src/container/cgroup-host.js';
+import type { ContainerConfig } from '../../src/container/config.js';
+import { type Container, type ContainerEnd, startContainer } from '../../src/container/container.js';
+import { packageFile } from '../../src/host/package-file.js';
+
+export const CONTAINER_HOST = { launcher: packageFile('kvm-addon/build/Release/container-launcher') };
+
+/** Makes one at `path`: bin/ with all of busybox, and the folders that a root has. */
+export function makeBusyboxRoot(path: string): string {
+  for (const folder of ['bin', 'etc', 'root', 'tmp', 'var'])
+    mkdirSync(join(path, folder), { recursive: true });
+  cpSync('/bin/busybox', join(path, 'bin/busybox'));
+  const { stdout } = spawnSync('/bin/busybox', ['--list'], { encoding: 'utf8' });
+  for (const name of stdout.trim().split('\n')) {
+    if (name !== 'busybox') symlinkSync('busybox', join(path, 'bin', name));
+  }
+  writeFileSync(join(path, 'etc/passwd'), 'root:x:0:0::/root:/bin/sh\n');
+  return path;
+}
+
+export interface Output extends ContainerEnd {
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+/** All that a container says, to its end. */
+export async function outputOf(container: Container): Promise<Output> {
+  const texts = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const) {
+    container[name]?.setEncoding('utf8').on('data', (text: string) => {
+      texts[name] += text;
+    });
+  }
+  const closed = [container.stdout, container.stderr].map(
+    (stream) => new Promise((resolve) => stream?.once('close', resolve)),
+  );
+  const end = await container.wait();
+  await Promise.all(closed);
+  return { ...end, ...texts };
+}
+
+/** Runs a script of the shell in a container over `root`. */
+export async function inContainer(
+  root: string,
+  script: string,
+  config: Partial<ContainerConfig> = {},
+): Promise<Output> {
+  const container = await startContainer(
+    { layers: [root], argv: ['sh', '-c', script], ...config },
+    CONTAINER_HOST,
+  );
+  container.stdin?.end();
+  return await outputOf(container);
+}
+
+/** What of containers is to be seen on the host: their cgroups, their processes, and this process's mounts. */
+export function traces(): { cgroups: string[]; launchers: number[]; mounts: number } {
+  const cgroups = hostHierarchies().flatMap(({ directory, mount }) =>
+    [...new Set([directory, join(mount, 'tsvm')])].flatMap((parent) =>
+      namesIn(parent)
+        .filter((name) => name.startsWith('tsvm-'))
+        .map((name) => join(parent, name)),
+    ),
+  );
+  const launchers = readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name) && commandOf(name) === 'init')
+    .map(Number);
+  return { cgroups, launchers, mounts: readFileSync('/proc/self/mountinfo', 'utf8').split('\n').length };
+}
+
+function namesIn(folder: string): string[] {
+  try {
+    return readdirSync(folder);
+  } catch {
+    return [];
+  }
+}
+
+/** The first word of a process's command line. */
+function commandOf(pid: string): string | undefined {
+  try {
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')[0];
+  } catch {
+    return undefined;
+  }
+}
+
+/** Resolves when `condition` holds; rejects with `what` after a while. */
+export async function until(what: string, condition: () => boolean, timeoutMs = 20_000): Promise<void> {
+  const deadline = performance.now() + timeoutMs;
+  while (!condition()) {
+    if (performance.now() > deadline) throw new Error(`still not: ${what}`);
+    await new Promise((resolve) => setTimeout(resolve, 20));
+  }
+}
