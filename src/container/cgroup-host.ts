@@ -1,13 +1,11 @@
 /** Where this process's cgroups are: version 2, version 1, or some controllers in each (cgroups(7)). */
-import { mkdirSync, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join, resolve } from 'node:path';
 
 /** What is limited or counted. */
 export type Controller = (typeof CONTROLLERS)[number];
 /** By version 1's names; of version 2, cpu counts as well, and blkio is io. */
 const CONTROLLERS = ['cpu', 'cpuacct', 'memory', 'pids', 'blkio'] as const;
-/** Where the containers of version 2 are, if their maker's own cgroup has processes, as the rules forbid beside children. */
-const PARENT = 'tsvm';
 
 /** A hierarchy in which cgroups of this process's can be made. */
 export interface Hierarchy {
@@ -34,7 +32,7 @@ export function parseHierarchies(
       const controllers = names.split(',').filter((name) => name !== '' && !name.startsWith('name='));
       const belongs = version === 2 ? names === '' : controllers.some((name) => mount.options.includes(name));
       if (!belongs) continue;
-      const directory = join(mount.point, below(mount.root, path));
+      const directory = resolve(mount.point, `.${below(mount.root, path)}`);
       if (found.some((other) => other.directory === directory)) continue;
       const control = version === 2 ? unifiedControllers(mount.point) : controllers;
       found.push({ version, controllers: control, directory, mount: mount.point });
@@ -45,9 +43,8 @@ export function parseHierarchies(
 
 /** A path of a hierarchy as it is seen where only `root` and what is below it is mounted. */
 function below(root: string, path: string): string {
-  if (root === '/' || !(path === root || path.startsWith(`${root}/`)))
-    return path.startsWith('/..') ? '/' : path;
-  return path.slice(root.length);
+  if (path.startsWith('/..')) return '/'; // outside of this cgroup namespace
+  return root !== '/' && (path === root || path.startsWith(`${root}/`)) ? path.slice(root.length) : path;
 }
 
 interface Mount {
@@ -99,22 +96,17 @@ export function parentIn(hierarchy: Hierarchy): string {
     if (missing.length === 0) return;
     writeFileSync(join(directory, 'cgroup.subtree_control'), missing.map((name) => `+${name}`).join(' '));
   };
-  // One's own, where it is empty or the root; else its parents, up to where this process may; else a place at the top.
-  for (let at = hierarchy.directory; ; at = dirname(at)) {
+  // One's own, where it is empty; else the next of those above it. The root may have processes beside children.
+  for (let at = hierarchy.directory; at.startsWith(hierarchy.mount); at = dirname(at)) {
+    if (!ownerCanWrite(at)) continue;
     try {
-      if (ownerCanWrite(at)) {
-        enable(at);
-        if (at !== hierarchy.mount) return at;
-        const place = join(at, PARENT);
-        mkdirSync(place, { recursive: true });
-        enable(place);
-        return place;
-      }
+      enable(at);
+      return at;
     } catch (error) {
       if (at === hierarchy.mount) throw error;
     }
-    if (at === hierarchy.mount) throw new Error(`${hierarchy.directory} is not delegated to this user`);
   }
+  throw new Error(`${hierarchy.directory} is not delegated to this user`);
 }
 
 function ownerCanWrite(directory: string): boolean {
@@ -125,7 +117,7 @@ function ownerCanWrite(directory: string): boolean {
 /** Removes cgroups of containers whose maker is no more: it and their launcher were killed at once. */
 export function sweepCgroups(prefix: string, isAlive: (pid: number) => boolean): void {
   for (const hierarchy of hostHierarchies()) {
-    for (const parent of [hierarchy.directory, join(hierarchy.mount, PARENT)]) {
+    for (const parent of parentsIn(hierarchy)) {
       for (const name of namesIn(parent)) {
         const [, pid] = new RegExp(`^${prefix}(\\d+)-\\d+$`).exec(name) ?? [];
         if (pid === undefined || isAlive(Number(pid))) continue;
@@ -137,6 +129,14 @@ export function sweepCgroups(prefix: string, isAlive: (pid: number) => boolean):
       }
     }
   }
+}
+
+/** Where a container's cgroup may have been made. */
+function parentsIn({ version, directory, mount }: Hierarchy): readonly string[] {
+  const parents = [directory];
+  if (version === 1) return parents;
+  for (let at = directory; at !== mount && at.startsWith(mount); at = dirname(at)) parents.push(dirname(at));
+  return parents;
 }
 
 function namesIn(directory: string): readonly string[] {

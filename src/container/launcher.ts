@@ -188,6 +188,9 @@ function hintFor(purpose: string, errno: number): string | undefined {
   if (purpose === 'make the namespaces' && errno === ERRNO.ENOSPC) {
     return 'the limit of namespaces is reached: sysctl user.max_user_namespaces';
   }
+  if (purpose.startsWith('mount an overlay') && errno === ERRNO.EINVAL) {
+    return 'the upper directory must be on ext4, xfs, btrfs or tmpfs, not on an overlay; the kernel’s log says more: dmesg';
+  }
   if (errno === ERRNO.EPERM || errno === ERRNO.EACCES) {
     return purpose === 'make the namespaces'
       ? 'this host gives user namespaces to the superuser only: run as root, or sysctl kernel.unprivileged_userns_clone=1'

@@ -25,10 +25,13 @@ const folder = temporaryDirectory();
 const root = join(folder, 'root');
 const run = (script: string, config?: Parameters<typeof inContainer>[2]) => inContainer(root, script, config);
 
+/** Of a file system that can be the upper one of an overlay. */
+const uppers = temporaryDirectory('/dev/shm');
+
 beforeAll(() => void makeBusyboxRoot(root));
 
-const newFolder = (name: string): string => {
-  const path = join(folder, name);
+const newFolder = (name: string, parent = folder): string => {
+  const path = join(parent, name);
   mkdirSync(path, { recursive: true });
   return path;
 };
@@ -82,10 +85,10 @@ describe('files', () => {
   });
 
   test('an upper directory keeps changes, and is a layer for others: whiteouts and opaque directories hold', async () => {
-    const upper = newFolder('upper');
+    const upper = newFolder('upper', uppers);
     await run('mkdir /d; echo low > /d/low', { upper });
     const base = join(upper, 'upper');
-    const above = newFolder('above');
+    const above = newFolder('above', uppers);
     const layers = [root, base];
     await run('rm /etc/passwd; rm -r /d; mkdir /d; echo high > /d/high', { upper: above, layers });
     expect((await run('ls /d; cat /d/high; ls /etc', { upper: above, layers })).stdout).toBe('high\nhigh\n');

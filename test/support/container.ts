@@ -59,12 +59,10 @@ export async function inContainer(
 
 /** What of containers is to be seen on the host: their cgroups, their processes, and this process's mounts. */
 export function traces(): { cgroups: string[]; launchers: number[]; mounts: number } {
-  const cgroups = hostHierarchies().flatMap(({ directory, mount }) =>
-    [...new Set([directory, join(mount, 'tsvm')])].flatMap((parent) =>
-      namesIn(parent)
-        .filter((name) => name.startsWith('tsvm-'))
-        .map((name) => join(parent, name)),
-    ),
+  const cgroups = hostHierarchies().flatMap(({ directory }) =>
+    namesIn(directory)
+      .filter((name) => name.startsWith('tsvm-'))
+      .map((name) => join(directory, name)),
   );
   const launchers = readdirSync('/proc')
     .filter((name) => /^\d+$/.test(name) && commandOf(name) === 'init')

@@ -27,8 +27,8 @@ export const SMALL_MEMORY_BYTES: number = 64 * MIB;
 const WAIT_MS = 100_000;
 
 /** A directory for one file of tests, gone after the last. Call it at the top of the file or of a `describe`. */
-export function temporaryDirectory(): string {
-  const directory = mkdtempSync(join(tmpdir(), 'tsvm-test-'));
+export function temporaryDirectory(parent = tmpdir()): string {
+  const directory = mkdtempSync(join(parent, 'tsvm-test-'));
   afterAll(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
 }

@@ -20,8 +20,20 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   snapshot: ['host', 'kvm', 'memory', 'native'],
   machine: ['snapshot', 'devices', 'virtio', 'bus', 'memory', 'boot', 'host', 'kvm', 'native'],
   template: ['machine', 'snapshot', 'host', 'kvm', 'native'],
-  cli: ['template', 'machine', 'devices', 'host', 'kvm', 'native'],
-  'index.ts': ['template', 'machine', 'snapshot', 'devices', 'virtio', 'bus', 'memory', 'host', 'kvm'],
+  container: ['devices', 'host'],
+  cli: ['template', 'container', 'machine', 'devices', 'host', 'kvm', 'native'],
+  'index.ts': [
+    'template',
+    'container',
+    'machine',
+    'snapshot',
+    'devices',
+    'virtio',
+    'bus',
+    'memory',
+    'host',
+    'kvm',
+  ],
 };
 
 /** Layers that must run in any JavaScript engine: no file, socket, process or terminal of the host's. */

@@ -1,0 +1,58 @@
+/** The plan as the launcher reads it: kvm-addon/launcher/plan.h. */
+import { describe, expect, test } from 'vitest';
+import { cStrings, encodePlan, Slot } from '../../../src/container/plan.js';
+
+const HEAD_BYTES = 64;
+const STEP_BYTES = 64;
+
+const encode = (steps: Parameters<typeof encodePlan>[0]['init']): Buffer =>
+  Buffer.from(encodePlan({ cloneFlags: 0x2000_0000, host: [], init: steps, command: [], cleanup: [] }));
+
+describe('encodePlan()', () => {
+  test('says how large it is, and where its lists are', () => {
+    const step = { purpose: '', number: 59, arguments: [] };
+    const bytes = Buffer.from(
+      encodePlan({ cloneFlags: 1, host: [step], init: [step, step], command: [step], cleanup: [] }),
+    );
+    expect(bytes.readUInt32LE(4)).toBe(bytes.length);
+    const lists = [0, 1, 2, 3].map((i) => [bytes.readUInt32LE(24 + i * 8), bytes.readUInt32LE(28 + i * 8)]);
+    expect(lists).toEqual([
+      [HEAD_BYTES, 1],
+      [HEAD_BYTES + STEP_BYTES, 2],
+      [HEAD_BYTES + 3 * STEP_BYTES, 1],
+      [HEAD_BYTES + 4 * STEP_BYTES, 0],
+    ]);
+  });
+
+  test('has numbers, also negative ones, addresses of strings, and results of earlier calls', () => {
+    const bytes = encode([
+      { purpose: '', number: 257, arguments: [-100, '/x', undefined], into: new Slot(3), ignore: [2, 17] },
+      { purpose: '', number: 3, arguments: [new Slot(3)] },
+    ]);
+    const first = HEAD_BYTES;
+    expect(bytes.readUInt32LE(first)).toBe(257);
+    expect([4, 6, 8].map((at) => bytes.readUInt16LE(first + at))).toEqual([3, 2, 17]);
+    expect([...bytes.subarray(first + 10, first + 13)]).toEqual([0, 1, 0]);
+    expect(bytes.readBigInt64LE(first + 16)).toBe(-100n);
+    const at = Number(bytes.readBigUInt64LE(first + 24));
+    expect(bytes.toString('latin1', at, at + 3)).toBe('/x\0');
+    const second = HEAD_BYTES + STEP_BYTES;
+    expect([bytes.readUInt16LE(second + 4), bytes[second + 10], bytes.readBigUInt64LE(second + 16)]).toEqual([
+      0xffff,
+      2,
+      3n,
+    ]);
+  });
+
+  test('has the same string once, and pointers that the launcher puts right', () => {
+    const bytes = encode([{ purpose: '', number: 59, arguments: ['same', cStrings(['a', 'b']), 'same'] }]);
+    expect(bytes.readBigUInt64LE(HEAD_BYTES + 16)).toBe(bytes.readBigUInt64LE(HEAD_BYTES + 32));
+    const array = Number(bytes.readBigUInt64LE(HEAD_BYTES + 24));
+    const relocations = bytes.readUInt32LE(56);
+    expect(bytes.readUInt32LE(60)).toBe(2);
+    const pairs = [0, 1].map((i) => [0, 4].map((at) => bytes.readUInt32LE(relocations + i * 8 + at)));
+    expect(pairs.map(([at]) => at)).toEqual([array, array + 8]);
+    expect(pairs.map(([, to = 0]) => bytes.toString('latin1', to, to + 2))).toEqual(['a\0', 'b\0']);
+    expect(bytes.readBigUInt64LE(array + 16)).toBe(0n);
+  });
+});
