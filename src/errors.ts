@@ -31,7 +31,8 @@ export type TsvmErrorCode =
   | 'TSVM_PMEM'
   | 'TSVM_SHARE'
   | 'TSVM_GUEST_BUILD'
-  | 'TSVM_CONTAINER';
+  | 'TSVM_CONTAINER'
+  | 'TSVM_IMAGE';
 
 /** A failure that the operator can act on: what happened, to what, and what to do about it. */
 export class TsvmError extends Error {

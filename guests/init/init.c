@@ -72,6 +72,8 @@ void parse_command(char *text, const char *end, struct options *options) {
     else if ((value = after(text, "rows="))) options->rows = (unsigned)number(&value);
     else if ((value = after(text, "cols="))) options->cols = (unsigned)number(&value);
     else if ((value = after(text, "cwd="))) options->cwd = value;
+    else if ((value = after(text, "uid="))) options->uid = number(&value);
+    else if ((value = after(text, "gid="))) options->gid = number(&value);
     else if ((value = after(text, "env="))) set_env((char *)value);
     else if ((value = after(text, "stdin="))) options->no_stdin = *value == '0';
     else if (!apply_now(text)) SAY("unknown option of a command: ", text);
@@ -118,9 +120,10 @@ static const char *next_word(const char *at) {
   return at;
 }
 
-/* The value of `name=` on the kernel's command line, cut off at the next blank; 0 if absent. */
+/* The last value of `name=` on the kernel's command line, cut off at the next blank; 0 if absent. */
 static char *parameter(const char *name) {
   static char value[256];
+  char *last = 0;
   for (const char *at = cmdline; *at; at = next_word(at)) {
     const char *found = after(at, name);
     if (!found) continue;
@@ -128,9 +131,9 @@ static char *parameter(const char *name) {
     while (found[n] && found[n] != ' ' && found[n] != '\n' && n < sizeof value - 1) n++;
     memcpy(value, found, n);
     value[n] = 0;
-    return value;
+    last = value;
   }
-  return 0;
+  return last;
 }
 
 /* Whether `name` is a word of it by itself. */
@@ -159,12 +162,22 @@ static long mount_root(const char *source, const char *data, long flags) {
   static const char *const types[] = {"ext4", "erofs", 0};
   char *wanted = parameter("rootfstype=");
   long result = -ENODEV;
-  if (wanted) return SYS5(mount, source, "/newroot", wanted, flags, data);
+  /* ramfs is what the kernel is told to unpack the initramfs into. */
+  if (wanted && !equal(wanted, "ramfs")) return SYS5(mount, source, "/newroot", wanted, flags, data);
   for (int i = 0; types[i]; i++) {
     result = SYS5(mount, source, "/newroot", types[i], flags, data);
     if (result != -EINVAL && result != -ENODEV) break; /* EINVAL: another file system's disk */
   }
   return result;
+}
+
+/* rootoverlay: what is mounted at /newroot is only read; what is written there is in memory, and lost at the end. */
+static long cover_root(void) {
+  long result = mount_on("/newroot", "/lower", 0, MS_MOVE, 0);
+  if (result < 0 || (result = mount_on("tmpfs", "/cover", "tmpfs", 0, "mode=755")) < 0) return result;
+  SYS2(mkdir, "/cover/upper", 0755);
+  SYS2(mkdir, "/cover/work", 0755);
+  return SYS5(mount, "overlay", "/newroot", "overlay", 0, "lowerdir=/lower,upperdir=/cover/upper,workdir=/cover/work");
 }
 
 /* root=: mount it and move into it. Returns 0 when there is none to enter. */
@@ -174,7 +187,8 @@ static int enter_root(void) {
   if (!text || !*text) return 0;
   memcpy(source, text, sizeof source);
   if ((text = parameter("rootflags="))) memcpy(data, text, sizeof data);
-  long flags = flag("ro") ? MS_RDONLY : 0;
+  int covered = flag("rootoverlay");
+  long flags = covered || flag("ro") ? MS_RDONLY : 0;
   SYS2(mkdir, "/newroot", 0755);
   long result = mount_root(source, data, flags);
   for (int waited = 0; (result == -ENOENT || result == -ENXIO) && waited < ROOT_WAIT_MS; waited += 20) {
@@ -187,11 +201,15 @@ static int enter_root(void) {
                                                         : ": no file system that this kernel reads");
     return -1;
   }
+  if (covered && (result = cover_root()) < 0) {
+    SAY("cannot lay an overlay over root=", source);
+    return -1;
+  }
   static const char *const moved[] = {"/dev", "/proc", "/sys", 0};
   static char target[] = "/newroot/xxxxx";
   for (int i = 0; moved[i]; i++) {
     memcpy(target + 8, moved[i], length(moved[i]) + 1);
-    if (SYS5(mount, moved[i], target, 0, MS_MOVE, 0) < 0) SAY("the root image has no ", moved[i]);
+    if (mount_on(moved[i], target, 0, MS_MOVE, 0) < 0) SAY("the root image has no ", moved[i]);
   }
   SYS1(chdir, "/newroot");
   SYS5(mount, ".", "/", 0, MS_MOVE, 0);
@@ -305,6 +323,11 @@ static __attribute__((noreturn)) void child(const struct options *options) {
   if (options->tty || options->session) SYS0(setsid);
   if (options->tty) SYS3(ioctl, 0, TIOCSCTTY, 1);
   int status = 127;
+  if (options->uid || options->gid) {
+    SYS2(setgroups, 0, 0);
+    SYS3(setresgid, options->gid, options->gid, options->gid);
+    SYS3(setresuid, options->uid, options->uid, options->uid);
+  }
   if (options->cwd && SYS1(chdir, options->cwd) < 0) {
     SAY("cannot enter directory ", options->cwd);
   } else {

@@ -19,6 +19,7 @@ struct options {
   int no_stdin;
   unsigned rows, cols;
   const char *cwd;
+  unsigned long uid, gid;
   int given; /* a command file was there */
 };
 

@@ -64,6 +64,7 @@ export function commandOptions(command: GuestCommand): string[] {
   if (command.rows !== undefined) options.push(`rows=${command.rows}`);
   if (command.columns !== undefined) options.push(`cols=${command.columns}`);
   if (command.cwd !== undefined) options.push(`cwd=${command.cwd}`);
+  if (command.user !== undefined) options.push(`uid=${command.user.uid}`, `gid=${command.user.gid}`);
   for (const [name, value] of Object.entries(command.env ?? {})) options.push(`env=${name}=${value}`);
   return options;
 }

@@ -17,6 +17,8 @@ export interface GuestCommand {
   readonly argv: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
+  /** Ids in the guest. Default: 0, with the groups of init. */
+  readonly user?: { readonly uid: number; readonly gid: number };
   /** Give the program a terminal with echo and line editing (true), or byte-exact output (false). Default true. */
   readonly tty?: boolean;
   readonly rows?: number;
@@ -87,9 +89,15 @@ const FIELDS: Readonly<Record<keyof MachineConfig, readonly [expected: string, c
 
 function isCommand(value: unknown): boolean {
   if (!isRecord(value)) return false;
-  const { argv, env } = value as { argv?: unknown; env?: unknown };
+  const { argv, env, user } = value as { argv?: unknown; env?: unknown; user?: unknown };
   const strings = isListOf((item) => typeof item === 'string');
-  return strings(argv) && (env === undefined || (isRecord(env) && strings(Object.values(env as object))));
+  const ids = isListOf(isWhole);
+  return (
+    strings(argv) &&
+    (env === undefined || (isRecord(env) && strings(Object.values(env as object)))) &&
+    (user === undefined ||
+      (isRecord(user) && ids([(user as { uid?: unknown }).uid, (user as { gid?: unknown }).gid])))
+  );
 }
 
 function checkFields(config: MachineConfig): void {

@@ -1,6 +1,6 @@
 /** A root of busybox, and commands in containers over it. */
 import { spawnSync } from 'node:child_process';
-import { cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { hostHierarchies } from '../../src/container/cgroup-host.js';
 import type { ContainerConfig } from '../../src/container/config.js';
@@ -13,6 +13,7 @@ export const CONTAINER_HOST = { launcher: packageFile('kvm-addon/build/Release/c
 export function makeBusyboxRoot(path: string): string {
   for (const folder of ['bin', 'etc', 'root', 'tmp', 'var'])
     mkdirSync(join(path, folder), { recursive: true });
+  chmodSync(join(path, 'tmp'), 0o1777);
   cpSync('/bin/busybox', join(path, 'bin/busybox'));
   const { stdout } = spawnSync('/bin/busybox', ['--list'], { encoding: 'utf8' });
   for (const name of stdout.trim().split('\n')) {

@@ -21,7 +21,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   machine: ['snapshot', 'devices', 'virtio', 'bus', 'memory', 'boot', 'host', 'kvm', 'native'],
   template: ['machine', 'snapshot', 'host', 'kvm', 'native'],
   container: ['devices', 'host'],
-  cli: ['template', 'container', 'machine', 'devices', 'host', 'kvm', 'native'],
+  image: [],
+  cli: ['template', 'container', 'image', 'machine', 'devices', 'host', 'kvm', 'native'],
   'index.ts': [
     'template',
     'container',

@@ -1,15 +1,8 @@
 /** `tsvm container`: the other kind of wall, on the host's own kernel. */
 import { Command } from 'commander';
-import type { ContainerEnd } from '../../container/container.js';
-import { startContainer } from '../../container/container.js';
-import { ExecuteError } from '../../container/launcher.js';
-import { SIGKILL, SIGWINCH } from '../../container/linux.js';
-import { packageFile } from '../../host/package-file.js';
-import { rawTerminal } from '../../host/terminal.js';
 import { addContainerOptions, type ContainerOptions, containerConfig } from '../container-options.js';
 import { EXIT_CODES } from '../exit-codes.js';
-import { Stopper } from '../stopper.js';
-import { parseDuration } from '../values.js';
+import { runContainer, terminalFor } from '../run-container.js';
 
 const EXAMPLES = `
 Examples:
@@ -38,11 +31,11 @@ export function containerCommand(): Command {
       'Containers share the host’s kernel. They are what machines are compared with, from the same files.',
     )
     .addHelpText('after', EXAMPLES);
-  const run = container
+  const subcommand = container
     .command('run')
     .description('Run a command in a container of its own; nothing is left when it ends.')
     .argument('<command...>', 'the command and its arguments (after --)');
-  addContainerOptions(run)
+  addContainerOptions(subcommand)
     .option('-t, --tty', 'give the command a terminal (default: on a terminal)')
     .option('--no-tty', 'give the command pipes also on a terminal')
     .option(
@@ -52,56 +45,16 @@ export function containerCommand(): Command {
     .option('--stats', 'say at the end, as a line of JSON on stderr, what it used')
     .addHelpText('after', EXAMPLES)
     .action(async (command: string[], options: RunOptions) => {
-      process.exitCode = await runContainer(command, options);
+      process.exitCode = await run(command, options);
     });
   return container;
 }
 
-async function runContainer(argv: readonly string[], options: RunOptions): Promise<number> {
-  const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
-  const tty = options.tty ?? (process.stdin.isTTY === true && process.stdout.isTTY === true);
-  const size = { rows: process.stdout.rows ?? 24, columns: process.stdout.columns ?? 80 };
-  const config = containerConfig(argv, options, tty ? size : undefined);
+async function run(argv: readonly string[], options: RunOptions): Promise<number> {
+  const config = containerConfig(argv, options, terminalFor(options.tty));
   if (options.privileged === true) process.stderr.write(PRIVILEGED);
-  const stopper = new Stopper(timeoutMs);
-  const restore = tty ? rawTerminal(process.stdin) : () => {};
-  try {
-    const host = { launcher: packageFile('kvm-addon/build/Release/container-launcher') };
-    const container = await startContainer(config, host, 'inherit');
-    stopper.watch({ stop: () => container.signal(SIGKILL) });
-    stopper.forwardTo((signal) => container.signal(signal));
-    const onResize = (): void => container.signal(SIGWINCH);
-    if (tty) process.on('SIGWINCH', onResize);
-    const end = await container.wait();
-    process.removeListener('SIGWINCH', onResize);
-    restore();
-    return explainEnd(end, options, stopper);
-  } catch (error) {
-    restore();
-    if (!(error instanceof ExecuteError)) throw error;
-    process.stderr.write(`tsvm: ${error.message}\n`);
-    return error.exitCode;
-  } finally {
-    stopper.close();
-  }
+  return await runContainer(config, options);
 }
-
-function explainEnd(end: ContainerEnd, options: RunOptions, stopper: Stopper): number {
-  if (end.outOfMemory) {
-    process.stderr.write(
-      `tsvm: out of memory: the kernel ended a process that reached --memory ${options.memory}\n`,
-    );
-  }
-  if (options.stats === true) process.stderr.write(`${JSON.stringify(end.usage)}\n`);
-  if (stopper.exitCode === EXIT_CODES.timeout) {
-    process.stderr.write(`tsvm: the container was ended after ${options.timeout}, as --timeout asks\n`);
-  }
-  const { status } = end;
-  return stopper.exitCode ?? (status.kind === 'exited' ? status.code : SIGNAL_BASE + status.signal);
-}
-
-/** What a shell adds to a signal's number. */
-const SIGNAL_BASE = 128;
 
 const PRIVILEGED =
   'tsvm: --privileged: no filter, every capability and all devices: the command can do to this host what you can\n';

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { Command } from 'commander';
 import { parsePorts, pathsByName, type SocketPort } from '../../devices/console-config.js';
-import type { DeviceRequest } from '../../devices/registry.js';
+import { type DeviceRequest, deviceKinds } from '../../devices/registry.js';
 import { virtioConsole } from '../../devices/virtio/console.js';
 import { vsock } from '../../devices/virtio/vsock.js';
 import { parseVsock, type VsockConfig } from '../../devices/vsock-config.js';
@@ -15,13 +15,17 @@ import { bootToReady, machineFromTemplate } from '../../template/template.js';
 import { formatBytes } from '../../util/units.js';
 import { showBootProgress } from '../boot-progress.js';
 import { attachConsole } from '../console.js';
+import { containerConfig } from '../container-options.js';
 import { addDeviceOptions, collect, type DeviceOptions, deviceRequests } from '../device-options.js';
 import { environment } from '../environment.js';
 import { EXIT_CODES, exitCodeOf } from '../exit-codes.js';
+import { type ImageCommand, imageCommand } from '../image-command.js';
+import { type MachineRoot, machineRoot } from '../image-machine.js';
 import { explainEnd, writeTimeline } from '../machine-end.js';
+import { runContainer, terminalFor } from '../run-container.js';
 import { connectStreams } from '../run-streams.js';
 import { Stopper } from '../stopper.js';
-import { parseCount, parseDuration, parseSize } from '../values.js';
+import { parseChoice, parseCount, parseDuration, parseSize } from '../values.js';
 
 const EXAMPLES = `
 Examples:
@@ -30,6 +34,8 @@ Examples:
   tar c src | tsvm run -- sh -c 'tar x && ls'     standard input, output and error are the command's, byte for byte
   tsvm run -e TOKEN -w /tmp --memory 256M -- ./job
   tsvm run --no-template -- true                  boot, and keep nothing
+  tsvm run --image ./debian -- cat /etc/os-release            another root: a directory, an archive, an OCI layout
+  tsvm run --image ./layout:app --isolation container -- ./job     the same in a container, on the host's own kernel
 
 Exit status: the command's own (127 not found, 126 not executable, 128 + N after signal N); 2 bad usage or input;
 ${EXIT_CODES.guestPanic} guest kernel panic; ${EXIT_CODES.tripleFault} triple fault; ${EXIT_CODES.timeout} timeout; ${EXIT_CODES.hostFailure} host or KVM failure.
@@ -39,7 +45,14 @@ Disks of a machine from a template are only read: --disk root.img,ro.`;
 
 const ENTROPY_BYTES = 32;
 
+const ISOLATIONS = ['vm', 'container'] as const;
+
 interface RunOptions extends DeviceOptions {
+  net?: string;
+  image?: string;
+  isolation?: string;
+  user?: string;
+  pids?: string;
   kernel?: string;
   initrd?: string;
   memory?: string;
@@ -62,14 +75,24 @@ export function runCommand(): Command {
     .description(
       'Run a command in a fresh machine. The first time, a machine is booted to where its init waits and saved as a template; every later machine of the same configuration is restored from it.',
     )
-    .argument('<command...>', 'the command and its arguments (after --)')
+    .argument('[command...]', 'the command and its arguments (after --); without, the image’s')
+    .option(
+      '--image <path>',
+      'the root: a directory, an archive, or an OCI layout (LAYOUT:TAG for one of several)',
+    )
+    .option('--isolation <kind>', 'vm (default) or container: the same command, on the host’s own kernel')
+    .option('--user <user>', 'with --image: UID, UID:GID, or names of the image (default: the image’s)')
+    .option('--pids <n>', 'with --isolation container: processes and threads')
     .option(
       '--kernel <file>',
       'a bzImage or an ELF vmlinux (default: the guest that `tsvm guest build` made)',
     )
     .option('--initrd <file>', 'initramfs with tsvm’s init in it')
     .option('--memory <size>', 'RAM: 256M, 2G (default 128M)')
-    .option('--cpus <n>', `vCPUs, 1 to ${MAX_CPUS} (default 1)`);
+    .option(
+      '--cpus <n>',
+      `vCPUs, 1 to ${MAX_CPUS} (default 1); of a container: processor time, 0.5 is half of one CPU`,
+    );
   return addDeviceOptions(command)
     .option('-e, --env <name[=value]>', 'an environment variable; without a value, this process’s', collect)
     .option('-w, --workdir <path>', 'the command’s working directory in the guest')
@@ -84,19 +107,91 @@ export function runCommand(): Command {
     });
 }
 
-async function run(argv: readonly string[], options: RunOptions): Promise<number> {
+async function run(words: readonly string[], options: RunOptions): Promise<number> {
+  const isolation = parseChoice('--isolation', options.isolation ?? 'vm', ISOLATIONS);
+  if (words.length === 0 && options.image === undefined) {
+    throw new TsvmError('TSVM_USAGE', 'there is no command', { hint: 'tsvm run -- COMMAND' });
+  }
+  checkCombination(options, isolation);
+  const { image: path } = options;
+  const image = path === undefined ? undefined : await imageCommand(words, { ...options, image: path });
+  if (isolation === 'container' && image !== undefined) return await runImageInContainer(image, options);
+  return await runMachine(words, image, options);
+}
+
+/** What one kind of wall has and the other has not is refused, not left out. */
+function checkCombination(options: RunOptions, isolation: (typeof ISOLATIONS)[number]): void {
+  const given = (names: readonly string[]): string | undefined =>
+    names.find((name) => options[name] !== undefined);
+  const refuse = (flag: string, why: string, hint: string): never => {
+    throw new TsvmError('TSVM_USAGE', `--${flag}: ${why}`, { hint });
+  };
+  if (isolation === 'container') {
+    if (options.image === undefined)
+      refuse('isolation container', 'it needs an image', '--image DIR, ARCHIVE or LAYOUT');
+    const machines = given([
+      'kernel',
+      'initrd',
+      'timeline',
+      'vsock',
+      'ports',
+      ...Object.values(deviceKinds).flatMap(({ cliFlag }) =>
+        cliFlag === undefined || cliFlag === 'net' ? [] : cliFlag,
+      ),
+    ]);
+    if (machines !== undefined)
+      refuse(machines, 'a container has no such thing', 'leave it out, or use --isolation vm');
+    if (options.net !== undefined && options.net !== 'user')
+      refuse('net', 'a container has only user', '--net user, or tsvm container run');
+    return;
+  }
+  if (options.pids !== undefined)
+    refuse('pids', 'a machine’s processes are its own kernel’s', 'limit its --memory and --cpus');
+  if (options.user !== undefined && options.image === undefined)
+    refuse('user', 'it needs an image', '--image DIR, ARCHIVE or LAYOUT');
+}
+
+async function runImageInContainer(
+  { image, command, hostname }: ImageCommand,
+  options: RunOptions,
+): Promise<number> {
+  const config = containerConfig(
+    command.argv,
+    {
+      rootfs: image.root,
+      hostname,
+      workdir: command.cwd,
+      user: `${command.user.uid}:${command.user.gid}`,
+      ...(options.net === undefined ? {} : { net: options.net }),
+      ...(options.cpus === undefined ? {} : { cpus: options.cpus }),
+      ...(options.memory === undefined ? {} : { memory: options.memory }),
+      ...(options.pids === undefined ? {} : { pids: options.pids }),
+    },
+    terminalFor(options.tty ? undefined : false),
+  );
+  return await runContainer({ ...config, env: command.env }, options);
+}
+
+async function runMachine(
+  words: readonly string[],
+  image: ImageCommand | undefined,
+  options: RunOptions,
+): Promise<number> {
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
   const sockets = options.vsock === undefined ? undefined : parseVsock(options.vsock);
   const ports = options.ports === undefined ? undefined : parsePorts(options.ports);
-  const config = await machineConfig(options, ports);
+  const root = image === undefined ? undefined : await machineRoot(image.image, image.store);
+  const config = await machineConfig(options, ports, root);
   const tty = options.tty && process.stdin.isTTY === true && process.stdout.isTTY === true;
   const command: GuestCommand = {
-    argv,
-    tty,
+    argv: words,
     env: { TERM: process.env['TERM'] ?? 'linux', ...environment(options.env ?? []) },
     ...(options.workdir === undefined ? {} : { cwd: options.workdir }),
+    ...image?.command,
+    tty,
     ...(tty ? { rows: process.stdout.rows, columns: process.stdout.columns } : {}),
   };
+  const hostname = image?.hostname ?? options.hostname;
   const stopper = new Stopper(timeoutMs);
   try {
     const machine = options.template
@@ -104,7 +199,7 @@ async function run(argv: readonly string[], options: RunOptions): Promise<number
       : await booted(config, stopper);
     await using _ = machine;
     if (sockets !== undefined) await serveSockets(machine, sockets);
-    return await serve(machine, command, tty, options, stopper);
+    return await serve(machine, command, hostname, options, stopper);
   } catch (error) {
     if (stopper.exitCode === undefined) throw error;
     explainTimeout(stopper, options);
@@ -119,7 +214,11 @@ async function serveSockets(machine: Machine, { path, cid }: VsockConfig): Promi
   if (path !== undefined) await machine.vsock?.bind(path);
 }
 
-async function machineConfig(options: RunOptions, ports?: readonly SocketPort[]): Promise<MachineConfig> {
+async function machineConfig(
+  options: RunOptions,
+  ports: readonly SocketPort[] | undefined,
+  root: MachineRoot | undefined,
+): Promise<MachineConfig> {
   const guest = options.kernel === undefined || options.initrd === undefined ? await findGuest() : undefined;
   for (const disk of options.disk ?? []) {
     if (!disk.split(',').includes('ro') && options.template) {
@@ -133,11 +232,15 @@ async function machineConfig(options: RunOptions, ports?: readonly SocketPort[])
   return {
     ...(kernel === undefined ? {} : { kernel }),
     ...(initrd === undefined ? {} : { initrd }),
-    cmdline: `${guest?.cmdline ?? 'reboot=k panic=-1'} console=ttyS0`,
+    cmdline: [guest?.cmdline ?? 'reboot=k panic=-1', 'console=ttyS0', root?.parameters]
+      .filter(Boolean)
+      .join(' '),
     discovery: guest?.discovery ?? 'acpi',
     ...(options.memory === undefined ? {} : { memoryBytes: parseSize('--memory', options.memory) }),
     ...(options.cpus === undefined ? {} : { cpus: parseCount('--cpus', options.cpus, 1, MAX_CPUS) }),
     devices: [
+      // The first of its kind, by which the guest finds it.
+      ...(root === undefined ? [] : [root.device]),
       ...deviceRequests({ ...options, vsock: undefined, ports: undefined }),
       // Paths and CID are this machine's, not the template's.
       ...(options.vsock === undefined ? [] : [vsock()]),
@@ -185,11 +288,12 @@ async function booted(config: MachineConfig, stopper: Stopper): Promise<Machine>
 async function serve(
   machine: Machine,
   command: GuestCommand,
-  tty: boolean,
+  hostname: string | undefined,
   options: RunOptions,
   stopper: Stopper,
 ): Promise<number> {
   const { channel } = machine;
+  const tty = command.tty === true;
   if (channel === undefined) throw new TsvmError('TSVM_STATE', 'the machine has no channel');
   const detach = tty ? attachConsole(machine, { waitForCommand: true }) : () => {};
   const drained = tty ? async () => {} : connectStreams(channel);
@@ -198,7 +302,7 @@ async function serve(
     channel.send(command, {
       timeMs: Date.now(),
       entropy: randomBytes(ENTROPY_BYTES),
-      ...(options.hostname === undefined ? {} : { hostname: options.hostname }),
+      ...(hostname === undefined ? {} : { hostname }),
     });
     if (machine.state === 'ready') await machine.start();
     stopper.forwardTo((number) => channel.signal(number));

@@ -1,0 +1,32 @@
+/** An image as the root of a machine. */
+import type { DeviceRequest } from '../devices/registry.js';
+import { share } from '../devices/virtio/fs.js';
+import { pmem } from '../devices/virtio/pmem.js';
+import type { Image, ImageStore } from '../image/image.js';
+
+const TAG = 'root';
+
+/** What a machine is made with to have it. What the machine writes is in its memory, and lost with it. */
+export interface MachineRoot {
+  readonly device: DeviceRequest;
+  /** For the kernel's command line. */
+  readonly parameters: string;
+}
+
+/**
+ * An image that never changes is a file system in memory that all its machines share, and nothing of it is copied into them; it
+ * is made the first time. A directory may change, and is shared as it is.
+ */
+export async function machineRoot(image: Image, store: ImageStore): Promise<MachineRoot> {
+  const { key } = image;
+  if (key === undefined) {
+    return {
+      device: share({ path: image.root, tag: TAG, readOnly: true }),
+      parameters: `root=${TAG} rootfstype=virtiofs rootoverlay`,
+    };
+  }
+  const path = await store.ext4Of({ ...image, key }, () =>
+    process.stderr.write('tsvm: making a file system of the image, once\n'),
+  );
+  return { device: pmem({ path }), parameters: 'root=/dev/pmem0 rootflags=dax rootoverlay' };
+}

@@ -1,0 +1,74 @@
+/** A container in the foreground: its streams and signals are this process's, its end this process's status. */
+import type { ContainerConfig } from '../container/config.js';
+import { type ContainerEnd, startContainer } from '../container/container.js';
+import { ExecuteError } from '../container/launcher.js';
+import { SIGKILL, SIGWINCH } from '../container/linux.js';
+import { packageFile } from '../host/package-file.js';
+import { rawTerminal } from '../host/terminal.js';
+import { formatBytes } from '../util/units.js';
+import { EXIT_CODES } from './exit-codes.js';
+import { Stopper } from './stopper.js';
+import { parseDuration } from './values.js';
+
+export interface ForegroundOptions {
+  /** As on the command line. */
+  readonly timeout?: string;
+  /** Say at the end what it used. */
+  readonly stats?: boolean;
+}
+
+/** The size of a terminal for the command, if it is to get one. */
+export function terminalFor(tty: boolean | undefined): ContainerConfig['terminal'] {
+  const { stdin, stdout } = process;
+  if (!(tty ?? (stdin.isTTY === true && stdout.isTTY === true))) return undefined;
+  return { rows: stdout.rows ?? 24, columns: stdout.columns ?? 80 };
+}
+
+/** Runs it, and returns what to exit with. */
+export async function runContainer(config: ContainerConfig, options: ForegroundOptions): Promise<number> {
+  const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
+  const tty = config.terminal !== undefined;
+  const stopper = new Stopper(timeoutMs);
+  const restore = tty ? rawTerminal(process.stdin) : () => {};
+  try {
+    const host = { launcher: packageFile('kvm-addon/build/Release/container-launcher') };
+    const container = await startContainer(config, host, 'inherit');
+    stopper.watch({ stop: () => container.signal(SIGKILL) });
+    stopper.forwardTo((signal) => container.signal(signal));
+    const onResize = (): void => container.signal(SIGWINCH);
+    if (tty) process.on('SIGWINCH', onResize);
+    const end = await container.wait();
+    process.removeListener('SIGWINCH', onResize);
+    restore();
+    return explainEnd(end, config, options, stopper);
+  } catch (error) {
+    restore();
+    if (!(error instanceof ExecuteError)) throw error;
+    process.stderr.write(`tsvm: ${error.message}\n`);
+    return error.exitCode;
+  } finally {
+    stopper.close();
+  }
+}
+
+function explainEnd(
+  { status, usage, outOfMemory }: ContainerEnd,
+  config: ContainerConfig,
+  options: ForegroundOptions,
+  stopper: Stopper,
+): number {
+  if (outOfMemory) {
+    const limit = formatBytes(config.limits?.memoryBytes ?? 0);
+    process.stderr.write(
+      `tsvm: out of memory: the kernel ended a process, since all of them reached ${limit}\n`,
+    );
+  }
+  if (options.stats === true) process.stderr.write(`${JSON.stringify(usage)}\n`);
+  if (stopper.exitCode === EXIT_CODES.timeout) {
+    process.stderr.write(`tsvm: the container was ended after ${options.timeout}, as --timeout asks\n`);
+  }
+  return stopper.exitCode ?? (status.kind === 'exited' ? status.code : SIGNAL_BASE + status.signal);
+}
+
+/** What a shell adds to a signal's number. */
+const SIGNAL_BASE = 128;

@@ -1,0 +1,218 @@
+/** Images: what a machine and a container get their root from. A directory, an archive of a root, or an OCI image layout. */
+import { createHash, randomUUID } from 'node:crypto';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  type Stats,
+  statSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
+import { homedir } from 'node:os';
+import { join, resolve } from 'node:path';
+import { TsvmError } from '../errors.js';
+import { KIB, MIB } from '../util/units.js';
+import { type ImageConfig, imageError, isOciLayout, readOciLayout } from './oci-layout.js';
+import { outputOf } from './program.js';
+import { unpackLayers } from './unpack.js';
+
+export interface Image {
+  /** A directory with its files. */
+  readonly root: string;
+  readonly config: ImageConfig;
+  /** What names its content for good; undefined for a directory, which may change. */
+  readonly key?: string;
+}
+
+/** Images that are kept unpacked; the one used longest ago goes first. */
+const MAX_KEPT = 16;
+/** Where temporary folders of unpacking are, with the process's id at the end. */
+const UNFINISHED = '.unpacking-';
+/** ext4's own structures, and room for the sizes that `du` does not see. */
+const EXT4_SPARE_BYTES = 16 * MIB;
+const EXT4_SPARE_RATIO = 1.15;
+
+/** Unpacked images, by what they were made from. */
+export class ImageStore {
+  readonly directory: string;
+
+  /** Default: $TSVM_IMAGE_DIR, or tsvm/images in $XDG_CACHE_HOME or ~/.cache. */
+  constructor(directory = defaultDirectory()) {
+    this.directory = directory;
+  }
+
+  /**
+   * Opens an image; an archive or a layout is unpacked the first time.
+   *
+   * @param text - a directory, an archive, a layout, or `LAYOUT:TAG`
+   * @param onUnpack - called when that begins, which may take a while
+   * @throws TsvmError `TSVM_IMAGE`
+   */
+  async open(text: string, onUnpack: () => void = () => {}): Promise<Image> {
+    const { path, tag, stats } = find(text);
+    if (stats.isDirectory() && !isOciLayout(path)) return { root: path, config: {} };
+    if (stats.isDirectory()) {
+      const { digest, layers, config, verifyLayers } = await readOciLayout(path, tag);
+      return await this.#unpacked(digest.replace(':', '-'), config, async (directory) => {
+        onUnpack();
+        await verifyLayers();
+        await unpackLayers(layers, directory);
+      });
+    }
+    // The content of an archive is as good as known by these; reading it would take as long as unpacking it.
+    const facts = [path, stats.ino, stats.size, stats.mtimeMs, stats.ctimeMs].join('\n');
+    const key = `tar-${createHash('sha256').update(facts).digest('hex').slice(0, 32)}`;
+    return await this.#unpacked(key, {}, async (directory) => {
+      onUnpack();
+      await unpackLayers([path], directory);
+    });
+  }
+
+  async #unpacked(
+    key: string,
+    config: ImageConfig,
+    unpack: (directory: string) => Promise<void>,
+  ): Promise<Image> {
+    const folder = join(this.directory, key);
+    const image = { root: join(folder, 'root'), config, key };
+    if (existsSync(folder)) {
+      utimesSync(folder, new Date(), new Date());
+      return image;
+    }
+    // Programs of an image may be setuid: nobody else may come to them.
+    mkdirSync(this.directory, { recursive: true, mode: 0o700 });
+    this.#removeUnfinished();
+    const unfinished = join(this.directory, `${UNFINISHED}${randomUUID()}-${process.pid}`);
+    try {
+      await unpack(join(unfinished, 'root'));
+      renameInto(unfinished, folder);
+    } finally {
+      rmSync(unfinished, { recursive: true, force: true });
+    }
+    this.#prune(key);
+    return image;
+  }
+
+  /**
+   * An image's root as a file with ext4 on it, for machines to map; made the first time.
+   *
+   * @throws TsvmError `TSVM_HOST` if mke2fs is not installed or fails.
+   */
+  async ext4Of(image: Image & { readonly key: string }, onMake: () => void = () => {}): Promise<string> {
+    const path = join(this.directory, image.key, 'root.ext4');
+    if (existsSync(path)) return path;
+    onMake();
+    const unfinished = `${path}.${randomUUID()}`;
+    try {
+      await makeExt4(image.root, unfinished);
+      renameSync(unfinished, path);
+    } finally {
+      rmSync(unfinished, { force: true });
+    }
+    return path;
+  }
+
+  #removeUnfinished(): void {
+    for (const name of readdirSync(this.directory)) {
+      const pid = Number(name.slice(name.lastIndexOf('-') + 1));
+      if (name.startsWith(UNFINISHED) && !existsSync(`/proc/${pid}`)) {
+        rmSync(join(this.directory, name), { recursive: true, force: true });
+      }
+    }
+  }
+
+  #prune(newest: string): void {
+    const kept = readdirSync(this.directory)
+      .filter((name) => !name.startsWith('.') && name !== newest)
+      .map((name) => ({ name, usedMs: statSync(join(this.directory, name)).mtimeMs }))
+      .sort((a, b) => b.usedMs - a.usedMs);
+    for (const { name } of kept.slice(MAX_KEPT - 1)) {
+      rmSync(join(this.directory, name), { recursive: true, force: true });
+    }
+  }
+}
+
+/** Another process that unpacked the same meanwhile was first: its result is as good. */
+function renameInto(from: string, to: string): void {
+  try {
+    renameSync(from, to);
+  } catch (error) {
+    if (!existsSync(to)) throw error;
+  }
+}
+
+function defaultDirectory(): string {
+  const { TSVM_IMAGE_DIR, XDG_CACHE_HOME } = process.env;
+  return TSVM_IMAGE_DIR ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'tsvm/images');
+}
+
+/** `PATH` or, for a layout, `PATH:TAG`. */
+function find(text: string): { path: string; tag?: string; stats: Stats } {
+  const whole = statSync(text, { throwIfNoEntry: false });
+  if (whole !== undefined) return { path: resolve(text), stats: whole };
+  const colon = text.lastIndexOf(':');
+  const folder = colon < 0 ? undefined : statSync(text.slice(0, colon), { throwIfNoEntry: false });
+  if (folder?.isDirectory() === true && isOciLayout(text.slice(0, colon))) {
+    return { path: resolve(text.slice(0, colon)), tag: text.slice(colon + 1), stats: folder };
+  }
+  throw imageError(
+    `image ${text}: there is no such file or directory`,
+    'a directory, an archive of a root, or an OCI layout: skopeo copy docker://debian:12 oci:debian:12',
+  );
+}
+
+async function makeExt4(root: string, path: string): Promise<void> {
+  const complain = (complaint: string): Error =>
+    new TsvmError('TSVM_HOST', `cannot make a file system of ${root}: ${complaint}`);
+  const used = await outputOf(COREUTILS, ['--summarize', '--bytes', '--one-file-system', root], complain);
+  const sizeKib = Math.ceil((Number.parseInt(used, 10) * EXT4_SPARE_RATIO + EXT4_SPARE_BYTES) / KIB);
+  writeFileSync(path, '');
+  // No journal, nothing is ever written; blocks of a page, so that they can be mapped. Owners are the files'.
+  const options = ['-q', '-F', '-t', 'ext4', '-b', '4096', '-m', '0', '-O', '^has_journal', '-d', root];
+  await outputOf(MKE2FS, [...options, path, `${sizeKib}k`], complain);
+  // It is for fsck, which nobody runs; the image has none.
+  await outputOf(DEBUGFS, ['-w', '-R', 'rmdir lost+found', path], complain);
+}
+
+const COREUTILS = { name: 'du', debianPackage: 'coreutils' } as const;
+const MKE2FS = { name: 'mke2fs', debianPackage: 'e2fsprogs' } as const;
+const DEBUGFS = { name: 'debugfs', debianPackage: 'e2fsprogs' } as const;
+
+export interface ImageUser {
+  readonly uid: number;
+  readonly gid: number;
+  readonly home: string;
+}
+
+/** Who `text` is, as an image's configuration or a command line has it: `uid`, `uid:gid`, `name`, `name:group`. */
+export function userOf(image: Image, text: string): ImageUser {
+  const [name = '', group] = text.split(':');
+  const isNumber = /^\d+$/;
+  const row = rowsOf(image, 'passwd').find(([first, , id]) =>
+    isNumber.test(name) ? id === name : first === name,
+  );
+  if (row === undefined && !isNumber.test(name)) throw unknown('passwd', name);
+  const groupRow = rowsOf(image, 'group').find(([first]) => first === group);
+  if (group !== undefined && groupRow === undefined && !isNumber.test(group)) throw unknown('group', group);
+  const uid = Number(row?.[2] ?? name);
+  const gid = group === undefined ? Number(row?.[3] ?? 0) : Number(groupRow?.[2] ?? group);
+  return { uid, gid, home: row?.[5] || (uid === 0 ? '/root' : '/') };
+}
+
+function rowsOf(image: Image, file: 'passwd' | 'group'): readonly (readonly string[])[] {
+  const path = join(image.root, 'etc', file);
+  // A link of the image's would be the host's file here.
+  if (lstatSync(path, { throwIfNoEntry: false })?.isFile() !== true) return [];
+  return readFileSync(path, 'utf8')
+    .split('\n')
+    .map((line) => line.split(':'));
+}
+
+function unknown(file: string, name: string): TsvmError {
+  return imageError(`there is no '${name}' in /etc/${file} of the image`);
+}

@@ -1,0 +1,88 @@
+/** `tsvm run --image`: one image, two kinds of wall, and the same to be seen of the command. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, expect, test } from 'vitest';
+import { tsvm } from '../support/cli.js';
+import { makeBusyboxRoot } from '../support/container.js';
+import { temporaryDirectory } from '../support/guest.js';
+import { makeOciLayout } from '../support/oci-layout.js';
+
+const folder = temporaryDirectory();
+const directory = join(folder, 'root');
+const layout = join(folder, 'layout');
+const env = { TSVM_IMAGE_DIR: join(folder, 'images'), TSVM_TEMPLATE_DIR: join(folder, 'templates') };
+
+beforeAll(() => {
+  makeBusyboxRoot(directory);
+  mkdirSync(join(directory, 'home/app'), { recursive: true });
+  writeFileSync(join(directory, 'etc/passwd'), 'root:x:0:0::/root:/bin/sh\napp:x:7:8::/home/app:/bin/sh\n');
+  makeOciLayout(layout, [{ directory }, { 'etc/layer': 'of the image\n' }], {
+    User: 'app',
+    Env: ['FROM_IMAGE=1'],
+    WorkingDir: '/home/app',
+    Entrypoint: ['sh', '-c'],
+    Cmd: ['echo by default'],
+  });
+});
+
+const run = (image: string, isolation: string, args: readonly string[], input?: string) =>
+  tsvm(
+    ['run', '--image', image, '--isolation', isolation, ...args],
+    input === undefined ? { env } : { env, input },
+  );
+
+const SCRIPT =
+  'id -u; id -g; pwd; hostname; env | sort; cat; cat /etc/layer; echo error >&2; touch /tmp/x /x; exit 5';
+const SEEN = `7
+8
+/home/app
+tsvm
+FROM_IMAGE=1
+HOME=/home/app
+HOSTNAME=tsvm
+PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+PWD=/home/app
+SHLVL=1
+TERM=dumb
+inputof the image
+`;
+
+// Once more each: the machine from its template, the container from the image that is unpacked.
+test.each(['vm', 'container', 'vm', 'container'])('a layout is the same in a %s', async (isolation) => {
+  const result = await run(layout, isolation, ['-e', 'TERM=dumb', '--', SCRIPT], 'input');
+  expect(result.stdout.toString()).toBe(SEEN);
+  expect(result.stderr).toMatch(/error\ntouch: \/x: Permission denied\n$/);
+  expect(result.status).toBe(5);
+});
+
+test.each(['vm', 'container'])('the image’s own command, and statuses, in a %s', async (isolation) => {
+  expect((await run(layout, isolation, [])).stdout.toString()).toBe('by default\n');
+  expect((await run(layout, isolation, ['--user', '0', '--', 'touch /x && kill -9 $$'])).status).toBe(137);
+});
+
+test.each(['vm', 'container'])('a directory is the same in a %s, and stays as it is', async (isolation) => {
+  const script = 'id -u; cat /etc/passwd; rm /etc/passwd; echo x > /new; ls /etc /new';
+  const result = await run(directory, isolation, ['--', 'sh', '-c', script]);
+  expect(result.stdout.toString()).toBe(
+    `0\n${readFileSync(join(directory, 'etc/passwd'), 'utf8')}/new\n\n/etc:\n`,
+  );
+  const missing = await run(directory, isolation, ['--', '/nope']);
+  expect([missing.status, missing.stderr]).toEqual([127, expect.stringContaining('/nope: not found')]);
+});
+
+test.each([
+  [['--isolation', 'container', '--', 'true'], 'it needs an image'],
+  [
+    ['--isolation', 'container', '--image', directory, '--disk', 'x', '--', 'true'],
+    '--disk: a container has no such thing',
+  ],
+  [['--isolation', 'jail', '--', 'true'], 'is not one of vm, container'],
+  [['--image', directory, '--pids', '5', '--', 'true'], '--pids: a machine’s processes are its own kernel’s'],
+  [['--image', directory], 'names no command'],
+  [['--image', '/nowhere', '--', 'true'], 'image /nowhere: there is no such file'],
+  [['--user', '5', '--', 'true'], '--user: it needs an image'],
+  [[], 'there is no command'],
+])('%j is refused', async (args, message) => {
+  const result = await tsvm(['run', ...args], { env });
+  expect([result.status, result.stderr]).toEqual([2, expect.stringContaining(message)]);
+});

@@ -1,0 +1,189 @@
+/** Images of each kind, unpacked, changed under way, and hostile. No privilege is needed. */
+import { spawnSync } from 'node:child_process';
+import {
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  readlinkSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { ImageStore, userOf } from '../../../src/image/image.js';
+import { temporaryDirectory } from '../../support/guest.js';
+import { makeOciLayout } from '../../support/oci-layout.js';
+
+const folder = temporaryDirectory();
+let count = 0;
+const newPath = (): string => join(folder, String(count++));
+const newStore = (): ImageStore => new ImageStore(newPath());
+
+describe('an OCI layout', () => {
+  test('is its layers, one over the other: files, whiteouts and opaque directories', async () => {
+    const layout = makeOciLayout(newPath(), [
+      { 'a/low': 'low', 'a/both': 'low', 'b/gone': '', 'c/hidden/deep': '' },
+      { 'a/both': 'high', 'b/.wh.gone': '', 'c/.wh..wh..opq': '', 'c/new': '' },
+      { 'a/.wh.nothing': '' },
+    ]);
+    const { root } = await newStore().open(layout);
+    const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).sort();
+    expect(files).toEqual(['a', 'a/both', 'a/low', 'b', 'c', 'c/new']);
+    expect(readFileSync(join(root, 'a/both'), 'utf8')).toBe('high');
+  });
+
+  test('says what its command is, and where and who', async () => {
+    const config = { Env: ['A=1'], Entrypoint: ['/e'], Cmd: ['c'], WorkingDir: '/w', User: 'app' };
+    const layout = makeOciLayout(newPath(), [{ 'etc/passwd': 'app:x:7:8::/home/app:/bin/sh\n' }], config);
+    const image = await newStore().open(layout);
+    expect(image.config).toEqual({
+      env: ['A=1'],
+      entrypoint: ['/e'],
+      cmd: ['c'],
+      workdir: '/w',
+      user: 'app',
+    });
+    expect(userOf(image, 'app')).toEqual({ uid: 7, gid: 8, home: '/home/app' });
+    expect(userOf(image, '7:9')).toEqual({ uid: 7, gid: 9, home: '/home/app' });
+    expect(userOf(image, '0')).toEqual({ uid: 0, gid: 0, home: '/root' });
+    expect(() => userOf(image, 'nobody')).toThrow("there is no 'nobody' in /etc/passwd of the image");
+  });
+
+  test('is unpacked once, whoever asks at the same time', async () => {
+    const layout = makeOciLayout(newPath(), [{ a: '' }]);
+    const store = newStore();
+    let unpacked = 0;
+    const open = () => store.open(`${layout}:latest`, () => unpacked++);
+    const [one, two] = await Promise.all([open(), open()]);
+    await open();
+    expect(one?.root).toBe(two?.root);
+    expect(unpacked).toBeLessThanOrEqual(2);
+    expect(readdirSync(store.directory)).toHaveLength(1);
+  });
+
+  test('is refused if a blob has changed or is missing, and nothing is kept', async () => {
+    const layout = makeOciLayout(newPath(), [{ a: '' }, { b: '' }]);
+    const blobs = join(layout, 'blobs/sha256');
+    const { manifests } = JSON.parse(readFileSync(join(layout, 'index.json'), 'utf8'));
+    const manifest = JSON.parse(readFileSync(join(blobs, manifests[0].digest.slice(7)), 'utf8'));
+    const layer = join(blobs, manifest.layers[1].digest.slice(7));
+    const store = newStore();
+    writeFileSync(layer, 'changed');
+    await expect(store.open(layout)).rejects.toThrow(`${layer}: its content does not have the digest`);
+    rmSync(layer);
+    await expect(store.open(layout)).rejects.toThrow(`${layer}: ENOENT`);
+    expect(readdirSync(store.directory)).toEqual([]);
+  });
+
+  test.each([
+    [{ manifests: [] }, 'manifests'],
+    [
+      { manifests: [{ mediaType: 'x', size: 1, digest: 'sha256:../../../etc/passwd' }] },
+      'is not a SHA-256 digest',
+    ],
+    [[], 'index.json'],
+  ])('%j as its index is refused', async (index, message) => {
+    const layout = makeOciLayout(newPath(), [{ a: '' }]);
+    writeFileSync(join(layout, 'index.json'), JSON.stringify(index));
+    await expect(newStore().open(layout)).rejects.toThrow(message);
+  });
+
+  test('with several images needs a tag', async () => {
+    const layout = makeOciLayout(newPath(), [{ a: '' }], {}, 'one');
+    const first = JSON.parse(readFileSync(join(layout, 'index.json'), 'utf8')).manifests;
+    makeOciLayout(layout, [{ b: '' }], {}, 'two');
+    const second = JSON.parse(readFileSync(join(layout, 'index.json'), 'utf8')).manifests;
+    writeFileSync(join(layout, 'index.json'), JSON.stringify({ manifests: [...first, ...second] }));
+    await expect(newStore().open(layout)).rejects.toMatchObject({
+      hint: expect.stringContaining(`${layout}:one`),
+    });
+    expect(readdirSync((await newStore().open(`${layout}:two`)).root)).toEqual(['b']);
+    await expect(newStore().open(`${layout}:three`)).rejects.toThrow("there is no image 'three'");
+  });
+});
+
+describe('an archive', () => {
+  const archive = (make: (directory: string) => void, ...options: string[]): string => {
+    const directory = newPath();
+    mkdirSync(directory);
+    make(directory);
+    const path = `${newPath()}.tar`;
+    spawnSync('tar', ['-C', directory, ...options, '-cf', path, '.']);
+    return path;
+  };
+
+  test('keeps modes, links and times', async () => {
+    const path = archive((directory) => {
+      writeFileSync(join(directory, 'program'), '', { mode: 0o755 });
+      symlinkSync('/absolute', join(directory, 'link'));
+      spawnSync(
+        'sh',
+        ['-c', 'ln program hard; chmod 4755 program; chmod 1777 .; touch -d 2001-02-03 program'],
+        {
+          cwd: directory,
+        },
+      );
+    });
+    const { root } = await newStore().open(path);
+    const stats = lstatSync(join(root, 'program'));
+    expect([stats.mode & 0o7777, stats.nlink, stats.mtime.getFullYear()]).toEqual([0o4755, 2, 2001]);
+    expect(readlinkSync(join(root, 'link'))).toBe('/absolute');
+    expect(lstatSync(root).mode & 0o7777).toBe(0o1777);
+  });
+
+  test('that has changed is another image', async () => {
+    const store = newStore();
+    const path = archive((directory) => writeFileSync(join(directory, 'a'), ''));
+    const first = await store.open(path);
+    spawnSync('sh', ['-c', `cd ${folder} && touch b && tar -rf ${path} b`]);
+    const second = await store.open(path);
+    expect(second.root).not.toBe(first.root);
+    expect(existsSync(join(second.root, 'b'))).toBe(true);
+  });
+
+  test('that is none, or is cut short, is refused, and nothing is kept', async () => {
+    const store = newStore();
+    const text = newPath();
+    writeFileSync(text, 'not an archive '.repeat(100));
+    await expect(store.open(text)).rejects.toThrow(`${text}: `);
+    const whole = archive((directory) => writeFileSync(join(directory, 'a'), Buffer.alloc(100_000)));
+    writeFileSync(whole, readFileSync(whole).subarray(0, 50_000));
+    await expect(store.open(whole)).rejects.toThrow(whole);
+    expect(readdirSync(store.directory)).toEqual([]);
+  });
+
+  test('writes and removes nothing outside of its directory', async () => {
+    const outside = newPath();
+    const link = { directory: newPath() };
+    const evil = newPath();
+    for (const path of [outside, link.directory, join(evil, 'out')]) mkdirSync(path, { recursive: true });
+    symlinkSync(outside, join(link.directory, 'out'));
+    for (const name of ['evil', '.wh.keep', '.wh..wh..opq']) writeFileSync(join(evil, 'out', name), '');
+    writeFileSync(join(outside, 'keep'), '');
+    const through = `${newPath()}.tar`;
+    spawnSync('tar', ['-C', link.directory, '-cf', through, 'out', '-C', evil, 'out/evil']);
+    await expect(newStore().open(through)).rejects.toThrow(/through symlink/);
+    const climbing = `${newPath()}.tar`;
+    spawnSync('tar', [
+      '-P',
+      '-C',
+      evil,
+      '-cf',
+      climbing,
+      '--transform',
+      `s|^out|../../../..${outside}|`,
+      'out/evil',
+    ]);
+    await expect(newStore().open(climbing)).rejects.toThrow(/'\.\.'/);
+    await newStore().open(makeOciLayout(newPath(), [link, { 'out/.wh.keep': '', 'out/.wh..wh..opq': '' }]));
+    expect(readdirSync(outside)).toEqual(['keep']);
+  });
+});
+
+test('a directory is its own root; what is not there is named', async () => {
+  expect(await newStore().open(folder)).toEqual({ root: folder, config: {} });
+  await expect(newStore().open('/nowhere')).rejects.toThrow('image /nowhere: there is no such file');
+});
