@@ -1,6 +1,7 @@
 /** A container in the foreground: its streams and signals are this process's, its end this process's status. */
 import type { ContainerConfig } from '../container/config.js';
 import { type ContainerEnd, startContainer } from '../container/container.js';
+import type { Engine } from '../container/engine.js';
 import { ExecuteError } from '../container/launcher.js';
 import { SIGKILL, SIGWINCH } from '../container/linux.js';
 import { packageFile } from '../host/package-file.js';
@@ -15,6 +16,7 @@ export interface ForegroundOptions {
   readonly timeout?: string;
   /** Say at the end what it used. */
   readonly stats?: boolean;
+  readonly engine?: Engine;
 }
 
 /** The size of a terminal for the command, if it is to get one. */
@@ -31,7 +33,8 @@ export async function runContainer(config: ContainerConfig, options: ForegroundO
   const stopper = new Stopper(timeoutMs);
   const restore = tty ? rawTerminal(process.stdin) : () => {};
   try {
-    const host = { launcher: packageFile('kvm-addon/build/Release/container-launcher') };
+    const launcher = packageFile('kvm-addon/build/Release/container-launcher');
+    const host = { launcher, ...(options.engine === undefined ? {} : { engine: options.engine }) };
     const container = await startContainer(config, host, 'inherit');
     stopper.watch({ stop: () => container.signal(SIGKILL) });
     stopper.forwardTo((signal) => container.signal(signal));

@@ -35,9 +35,20 @@ type Places = Partial<Record<Controller, Place>>;
 
 export class Cgroup {
   readonly #places: Readonly<Places>;
+  readonly #others: readonly string[];
 
-  private constructor(places: Readonly<Places>) {
+  private constructor(places: Readonly<Places>, others: readonly string[] = []) {
     this.#places = places;
+    this.#others = others;
+  }
+
+  /** Those that another runtime makes by a name: nothing is limited or counted here, but they are removed if it did not. */
+  static ofAnotherRuntime(name: string, hierarchies: readonly Hierarchy[] = hostHierarchies()): Cgroup {
+    const parents = hierarchies.flatMap(({ directory, mount }) => [directory, mount]);
+    return new Cgroup(
+      {},
+      [...new Set(parents)].map((parent) => join(parent, name)),
+    );
   }
 
   /**
@@ -71,7 +82,12 @@ export class Cgroup {
     }
   }
 
+  /** That are to be removed at the end. */
   get directories(): readonly string[] {
+    return [...this.#own, ...this.#others];
+  }
+
+  get #own(): readonly string[] {
     return [...new Set(Object.values(this.#places).map(({ directory }) => directory))];
   }
 
@@ -82,7 +98,7 @@ export class Cgroup {
 
   /** Moves a process there. */
   add(pid: number): void {
-    for (const directory of this.directories) writeFileSync(join(directory, 'cgroup.procs'), String(pid));
+    for (const directory of this.#own) writeFileSync(join(directory, 'cgroup.procs'), String(pid));
   }
 
   get usage(): Usage {

@@ -8,6 +8,7 @@ import { Cgroup, type Usage } from './cgroup.js';
 import { sweepCgroups } from './cgroup-host.js';
 import { composePlan } from './compose.js';
 import { type ContainerConfig, checkConfig, type IdRange, refuse } from './config.js';
+import { composeEnginePlan, type Engine } from './engine.js';
 import { type ExitStatus, Launch, type Streams } from './launcher.js';
 import { SIGKILL } from './linux.js';
 import { UserNetwork } from './user-network.js';
@@ -20,6 +21,8 @@ const GROUP_OF_TERMINALS = 5;
 export interface ContainerHost {
   /** The launcher's executable; an empty directory `container-root` is beside it. */
   readonly launcher: string;
+  /** Another runtime that runs it instead of ours. It has the same namespaces, files, limits and rights, as far as it knows them. */
+  readonly engine?: Engine;
 }
 
 /** How a container ended and what it had used. */
@@ -117,25 +120,38 @@ export async function startContainer(
     sweepCgroups(NAME_PREFIX, isAlive);
     // Its number would come again with a clock that steps back; this does not.
     const name = `${NAME_PREFIX}${process.pid}-${randomBytes(4).readUInt32LE()}`;
-    const cgroup = Cgroup.create(name, config.limits ?? {});
+    // OCI runtimes make cgroups of their own, with these limits.
+    const cgroup =
+      host.engine === undefined || host.engine === 'bwrap'
+        ? Cgroup.create(name, config.limits ?? {})
+        : Cgroup.ofAnotherRuntime(name);
     cleanup.defer(() => cgroup.remove());
     const maps = mapsOf(config, superuser);
-    const plan = composePlan(config, {
+    const facts = {
       superuser,
       capabilities: heldCapabilities(),
       place,
       cgroups: cgroup.directories,
       unified: cgroup.unified,
       terminalGroup: maps === undefined || isMapped(maps.gid, GROUP_OF_TERMINALS),
-      isDirectory: (path) => statSync(path).isDirectory(),
-    });
+      isDirectory: (path: string) => statSync(path).isDirectory(),
+    };
+    const plan =
+      host.engine === undefined
+        ? composePlan(config, facts)
+        : composeEnginePlan(config, host.engine, {
+            ...facts,
+            name,
+            uidMap: maps?.uid ?? [],
+            gidMap: maps?.gid ?? [],
+          });
     const launch = new Launch(host.launcher, plan, config.argv[0] ?? '', streams);
     cleanup.defer(async () => {
       launch.signal(SIGKILL);
       await launch.ended;
     });
     const pid = await launch.created;
-    if (maps !== undefined) writeMaps(pid, maps, superuser);
+    if (maps !== undefined && host.engine === undefined) writeMaps(pid, maps, superuser);
     cgroup.add(pid);
     if (config.network === 'user') {
       const network = await UserNetwork.attach(host.launcher, pid);

@@ -1,8 +1,11 @@
 /** `tsvm container`: the other kind of wall, on the host's own kernel. */
 import { Command } from 'commander';
+import { ENGINES } from '../../container/engine.js';
+import { TsvmError } from '../../errors.js';
 import { addContainerOptions, type ContainerOptions, containerConfig } from '../container-options.js';
 import { EXIT_CODES } from '../exit-codes.js';
 import { runContainer, terminalFor } from '../run-container.js';
+import { parseChoice } from '../values.js';
 
 const EXAMPLES = `
 Examples:
@@ -22,6 +25,7 @@ interface RunOptions extends ContainerOptions {
   tty?: boolean;
   timeout?: string;
   stats?: boolean;
+  engine?: string;
 }
 
 export function containerCommand(): Command {
@@ -42,6 +46,7 @@ export function containerCommand(): Command {
       '--timeout <duration>',
       `end the container after 60s, 500ms, 2m; exit status ${EXIT_CODES.timeout}`,
     )
+    .option('--engine <name>', `run it by another runtime: ${ENGINES.join(', ')}`)
     .option('--stats', 'say at the end, as a line of JSON on stderr, what it used')
     .addHelpText('after', EXAMPLES)
     .action(async (command: string[], options: RunOptions) => {
@@ -53,7 +58,18 @@ export function containerCommand(): Command {
 async function run(argv: readonly string[], options: RunOptions): Promise<number> {
   const config = containerConfig(argv, options, terminalFor(options.tty));
   if (options.privileged === true) process.stderr.write(PRIVILEGED);
-  return await runContainer(config, options);
+  const engine = options.engine === undefined ? undefined : parseChoice('--engine', options.engine, ENGINES);
+  if (engine !== undefined && engine !== 'bwrap' && options.stats === true) {
+    throw new TsvmError('TSVM_USAGE', `--stats: ${engine} keeps a cgroup of its own`, {
+      hint: 'leave out --engine',
+    });
+  }
+  const { timeout, stats } = options;
+  return await runContainer(config, {
+    ...(timeout === undefined ? {} : { timeout }),
+    ...(stats === undefined ? {} : { stats }),
+    ...(engine === undefined ? {} : { engine }),
+  });
 }
 
 const PRIVILEGED =

@@ -1,0 +1,82 @@
+/** The same container by other runtimes. */
+import { existsSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, describe, expect, test } from 'vitest';
+import type { ContainerConfig } from '../../src/container/config.js';
+import { startContainer } from '../../src/container/container.js';
+import { ENGINES, type Engine } from '../../src/container/engine.js';
+import { tsvm } from '../support/cli.js';
+import { CONTAINER_HOST, makeBusyboxRoot, outputOf, traces } from '../support/container.js';
+import { temporaryDirectory } from '../support/guest.js';
+
+const folder = temporaryDirectory();
+const root = join(folder, 'root');
+beforeAll(() => void makeBusyboxRoot(root));
+
+const run = async (engine: Engine, script: string, config: Partial<ContainerConfig> = {}) => {
+  const container = await startContainer(
+    { layers: [root], argv: ['sh', '-c', script], ...config },
+    { ...CONTAINER_HOST, engine },
+  );
+  container.stdin?.end('input');
+  return await outputOf(container);
+};
+
+describe.each(ENGINES)('%s', (engine) => {
+  test('runs a command over layers that stay as they are, with its environment, directory and status', async () => {
+    const before = traces();
+    const { stdout, stderr, status } = await run(
+      engine,
+      'id -u; hostname; pwd; echo $A; cat; touch /x; echo e >&2; exit 9',
+      {
+        env: { PATH: '/bin', A: 'a' },
+        cwd: '/tmp',
+        hostname: 'box',
+      },
+    );
+    expect([stdout, stderr, status]).toEqual(['0\nbox\n/tmp\na\ninput', 'e\n', { kind: 'exited', code: 9 }]);
+    expect(existsSync(join(root, 'x'))).toBe(false);
+    expect(traces()).toEqual(before);
+  });
+
+  test('gives it the same capabilities, and no more processes than it may have', async () => {
+    const { stdout, stderr } = await run(
+      engine,
+      'grep -E "CapEff|NoNewPrivs" /proc/self/status; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 1 & done; wait',
+      { limits: { pids: 10 } },
+    );
+    expect(stdout).toBe('CapEff:\t00000000a80425fb\nNoNewPrivs:\t1\n');
+    expect(stderr).toMatch(/can't fork/);
+  });
+
+  test('leaves nothing when it is killed', async () => {
+    const before = traces();
+    const container = await startContainer(
+      { layers: [root], argv: ['sh', '-c', 'echo up; sleep 100'], limits: { pids: 20 } },
+      { ...CONTAINER_HOST, engine },
+    );
+    await new Promise((resolve) => container.stdout?.once('data', resolve));
+    await container[Symbol.asyncDispose]();
+    expect(traces()).toEqual(before);
+  });
+});
+
+test('the command line takes them, and refuses others', async () => {
+  const by = (engine: string, ...options: string[]) =>
+    tsvm(['container', 'run', '--engine', engine, ...options, '--rootfs', root, '--', 'sh', '-c', 'exit 4']);
+  expect((await by('bwrap')).status).toBe(4);
+  const unknown = await by('lxc');
+  expect([unknown.status, unknown.stderr]).toEqual([
+    2,
+    expect.stringContaining('is not one of runc, crun, bwrap'),
+  ]);
+  const stats = await by('runc', '--stats');
+  expect([stats.status, stats.stderr]).toEqual([
+    2,
+    expect.stringContaining('runc keeps a cgroup of its own'),
+  ]);
+  const missing = await tsvm(['container', 'run', '--engine', 'crun', '--rootfs', root, '--', 'true'], {
+    env: { PATH: '/nowhere' },
+  });
+  expect([missing.status, missing.stderr]).toEqual([125, expect.stringContaining('apt-get install crun')]);
+});
