@@ -22,6 +22,17 @@
  */
 export type { BusDevice, FastRegister } from './bus/bus-device.js';
 export type { Irq } from './bus/irq.js';
+export { CAPABILITIES, type Capability, DEFAULT_CAPABILITIES } from './container/capabilities.js';
+export type { Usage } from './container/cgroup.js';
+export type { ContainerConfig, IdRange, IoLimit, Limits, Namespace, Volume } from './container/config.js';
+export {
+  type Container,
+  type ContainerEnd,
+  type ContainerHost,
+  startContainer,
+} from './container/container.js';
+export { ENGINES, type Engine } from './container/engine.js';
+export { ExecuteError, type ExitStatus } from './container/launcher.js';
 export type { BalloonStats } from './devices/balloon-stats.js';
 export type { BlkConfig } from './devices/blk-config.js';
 export type { SocketPort, VirtioConsoleConfig } from './devices/console-config.js';
@@ -54,6 +65,7 @@ export { GuestError, TsvmError, type TsvmErrorCode } from './errors.js';
 export { findGuest, type Guest, listGuests } from './host/guest-store.js';
 export { NetSwitch, type NetSwitchCounters, type NetSwitchOptions } from './host/net-switch.js';
 export type { MachineVsock } from './host/vsock-endpoint.js';
+export { type Image, ImageStore } from './image/image.js';
 export type { GuestChannel, GuestFacts } from './machine/channel.js';
 export type { DeviceDiscovery, GuestCommand, MachineConfig } from './machine/config.js';
 export { createMachine } from './machine/create.js';

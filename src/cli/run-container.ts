@@ -4,7 +4,6 @@ import { type ContainerEnd, startContainer } from '../container/container.js';
 import type { Engine } from '../container/engine.js';
 import { ExecuteError } from '../container/launcher.js';
 import { SIGKILL, SIGWINCH } from '../container/linux.js';
-import { packageFile } from '../host/package-file.js';
 import { rawTerminal } from '../host/terminal.js';
 import { formatBytes } from '../util/units.js';
 import { EXIT_CODES } from './exit-codes.js';
@@ -33,8 +32,7 @@ export async function runContainer(config: ContainerConfig, options: ForegroundO
   const stopper = new Stopper(timeoutMs);
   const restore = tty ? rawTerminal(process.stdin) : () => {};
   try {
-    const launcher = packageFile('kvm-addon/build/Release/container-launcher');
-    const host = { launcher, ...(options.engine === undefined ? {} : { engine: options.engine }) };
+    const host = options.engine === undefined ? {} : { engine: options.engine };
     const container = await startContainer(config, host, 'inherit');
     stopper.watch({ stop: () => container.signal(SIGKILL) });
     stopper.forwardTo((signal) => container.signal(signal));

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import { packageFile } from '../host/package-file.js';
 import { Cleanup } from '../util/cleanup.js';
 import { Cgroup, type Usage } from './cgroup.js';
 import { sweepCgroups } from './cgroup-host.js';
@@ -19,8 +20,8 @@ const GROUP_OF_TERMINALS = 5;
 
 /** What a container is made with besides its configuration. */
 export interface ContainerHost {
-  /** The launcher's executable; an empty directory `container-root` is beside it. */
-  readonly launcher: string;
+  /** The launcher's executable; an empty directory `container-root` is beside it. Default: the package's. */
+  readonly launcher?: string;
   /** Another runtime that runs it instead of ours. It has the same namespaces, files, limits and rights, as far as it knows them. */
   readonly engine?: Engine;
 }
@@ -38,7 +39,7 @@ export interface ContainerEnd {
  *
  * @example
  * ```ts
- * await using container = await startContainer({ layers: ['/srv/root'], argv: ['sh', '-c', 'id'] }, host);
+ * await using container = await startContainer({ layers: ['/srv/root'], argv: ['sh', '-c', 'id'] });
  * container.stdout?.pipe(process.stdout);
  * const { status } = await container.wait();
  * ```
@@ -106,13 +107,14 @@ export class Container implements AsyncDisposable {
  */
 export async function startContainer(
   config: ContainerConfig,
-  host: ContainerHost,
+  host: ContainerHost = {},
   streams: Streams = 'pipe',
 ): Promise<Container> {
   checkConfig(config);
-  const place = join(dirname(host.launcher), 'container-root');
-  if (!existsSync(host.launcher) || !existsSync(place)) {
-    throw refuse(`the launcher ${host.launcher} is missing`, 'build it: npm run build');
+  const launcher = host.launcher ?? packageFile('kvm-addon/build/Release/container-launcher');
+  const place = join(dirname(launcher), 'container-root');
+  if (!existsSync(launcher) || !existsSync(place)) {
+    throw refuse(`the launcher ${launcher} is missing`, 'build it: npm run build');
   }
   const superuser = process.geteuid?.() === 0;
   const cleanup = new Cleanup();
@@ -145,7 +147,7 @@ export async function startContainer(
             uidMap: maps?.uid ?? [],
             gidMap: maps?.gid ?? [],
           });
-    const launch = new Launch(host.launcher, plan, config.argv[0] ?? '', streams);
+    const launch = new Launch(launcher, plan, config.argv[0] ?? '', streams);
     cleanup.defer(async () => {
       launch.signal(SIGKILL);
       await launch.ended;
@@ -154,7 +156,7 @@ export async function startContainer(
     if (maps !== undefined && host.engine === undefined) writeMaps(pid, maps, superuser);
     cgroup.add(pid);
     if (config.network === 'user') {
-      const network = await UserNetwork.attach(host.launcher, pid);
+      const network = await UserNetwork.attach(launcher, pid);
       cleanup.defer(() => network.close());
     }
     launch.go();

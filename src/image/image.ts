@@ -17,7 +17,8 @@ import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { TsvmError } from '../errors.js';
 import { KIB, MIB } from '../util/units.js';
-import { type ImageConfig, imageError, isOciLayout, readOciLayout } from './oci-layout.js';
+import { imageError } from './image-error.js';
+import type { ImageConfig } from './oci-layout.js';
 import { outputOf } from './program.js';
 import { unpackLayers } from './unpack.js';
 
@@ -57,6 +58,8 @@ export class ImageStore {
     const { path, tag, stats } = find(text);
     if (stats.isDirectory() && !isOciLayout(path)) return { root: path, config: {} };
     if (stats.isDirectory()) {
+      // Its schemas cost 60 ms to load, which is not for everybody.
+      const { readOciLayout } = await import('./oci-layout.js');
       const { digest, layers, config, verifyLayers } = await readOciLayout(path, tag);
       return await this.#unpacked(digest.replace(':', '-'), config, async (directory) => {
         onUnpack();
@@ -149,6 +152,10 @@ function renameInto(from: string, to: string): void {
 function defaultDirectory(): string {
   const { TSVM_IMAGE_DIR, XDG_CACHE_HOME } = process.env;
   return TSVM_IMAGE_DIR ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'tsvm/images');
+}
+
+function isOciLayout(folder: string): boolean {
+  return existsSync(join(folder, 'oci-layout'));
 }
 
 /** `PATH` or, for a layout, `PATH:TAG`. */

@@ -1,10 +1,10 @@
 /** OCI image layouts (image-spec 1.1, image-layout.md): a folder with an index, manifests, and blobs by their digests. */
 import { createHash } from 'node:crypto';
-import { createReadStream, existsSync, readFileSync, statSync } from 'node:fs';
+import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
-import { TsvmError } from '../errors.js';
+import { imageError } from './image-error.js';
 
 /** Of an index, manifest or configuration; registries refuse more than 4 MiB. */
 const MAX_DOCUMENT_BYTES = 4 << 20;
@@ -53,10 +53,6 @@ export interface OciImage {
   readonly layers: readonly string[];
   /** Compares them with their digests. @throws TsvmError `TSVM_IMAGE` that names the first that differs. */
   verifyLayers(): Promise<void>;
-}
-
-export function isOciLayout(folder: string): boolean {
-  return existsSync(join(folder, 'oci-layout'));
 }
 
 /**
@@ -169,12 +165,4 @@ function parse<T>(schema: z.ZodType<T>, path: string, value: unknown): T {
   if (result.success) return result.data;
   const [issue] = result.error.issues;
   throw imageError(`${path}: ${issue?.path.join('.')} ${issue?.message}`, 'is it an OCI image layout?');
-}
-
-/** The error of everything that is wrong with an image. */
-export function imageError(message: string, hint?: string, cause?: unknown): TsvmError {
-  return new TsvmError('TSVM_IMAGE', message, {
-    ...(hint === undefined ? {} : { hint }),
-    ...(cause === undefined ? {} : { cause }),
-  });
 }

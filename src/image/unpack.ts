@@ -5,7 +5,7 @@
  */
 import { lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
-import { imageError } from './oci-layout.js';
+import { imageError } from './image-error.js';
 import { outputOf } from './program.js';
 
 const WHITEOUT = '.wh.';

@@ -56,14 +56,19 @@ test.each([
 test('what it used is told, and that it ran out of memory', async () => {
   const script = 'tail -c 64m /dev/zero | cat > /dev/null; exit 3';
   const result = await inContainer(['--memory', '16M', '--stats', '--', 'sh', '-c', script]);
-  expect(result.stderr).toContain('out of memory: the kernel ended a process that reached --memory 16M');
+  expect(result.stderr).toContain(
+    'out of memory: the kernel ended a process, since all of them reached 16 MiB',
+  );
   expect(JSON.parse(/^\{.*\}$/m.exec(result.stderr)?.[0] ?? '')).toMatchObject({ oomKills: 1 });
 });
 
 test('SIGTERM goes to the command', async () => {
-  const script = 'trap "exit 4" TERM; echo up; while :; do sleep 0.05; done';
+  // At the second word: by then it is known to run.
+  const script = 'trap "exit 4" TERM; while :; do echo up; sleep 0.1; done';
   const result = await inContainer(['--', 'sh', '-c', script], {
-    onOutput: (_: string, child: ChildProcess) => void child.kill('SIGTERM'),
+    onOutput: (soFar: string, child: ChildProcess) => {
+      if (soFar.startsWith('up\nup\n')) child.kill('SIGTERM');
+    },
   });
   expect(result.status).toBe(4);
 });

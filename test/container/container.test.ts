@@ -18,7 +18,7 @@ import { NAMESPACES } from '../../src/container/config.js';
 import { startContainer } from '../../src/container/container.js';
 import { TsvmError } from '../../src/errors.js';
 import { MIB } from '../../src/util/units.js';
-import { CONTAINER_HOST, inContainer, makeBusyboxRoot, outputOf, traces } from '../support/container.js';
+import { inContainer, makeBusyboxRoot, outputOf, traces } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
@@ -266,7 +266,7 @@ function blockDeviceOf(path: string): string | undefined {
 }
 
 describe('the command', () => {
-  const start = (argv: readonly string[]) => startContainer({ layers: [root], argv }, CONTAINER_HOST);
+  const start = (argv: readonly string[]) => startContainer({ layers: [root], argv });
 
   test.each([
     ['exit 7', { kind: 'exited', code: 7 }],
@@ -304,14 +304,11 @@ describe('the command', () => {
   });
 
   test('a terminal is one: a session of its own, a size, input and output', async () => {
-    const container = await startContainer(
-      {
-        layers: [root],
-        argv: ['sh', '-c', 'tty; stty size; read x; echo "<$x>"; ls -l /dev/console'],
-        terminal: { rows: 33, columns: 99 },
-      },
-      CONTAINER_HOST,
-    );
+    const container = await startContainer({
+      layers: [root],
+      argv: ['sh', '-c', 'tty; stty size; read x; echo "<$x>"; ls -l /dev/console'],
+      terminal: { rows: 33, columns: 99 },
+    });
     container.stdin?.write('typed\n');
     const { stdout } = await outputOf(container);
     // The echo of what is typed stands where it came.
@@ -364,14 +361,11 @@ describe('bad input', () => {
 test('100 starts and kills in a row leave the host as it was', async () => {
   const before = traces();
   for (let i = 0; i < 100; i++) {
-    const container = await startContainer(
-      {
-        layers: [root],
-        argv: ['sh', '-c', 'sleep 100 & sleep 100'],
-        limits: { pids: 10, memoryBytes: 32 * MIB },
-      },
-      CONTAINER_HOST,
-    );
+    const container = await startContainer({
+      layers: [root],
+      argv: ['sh', '-c', 'sleep 100 & sleep 100'],
+      limits: { pids: 10, memoryBytes: 32 * MIB },
+    });
     await container[Symbol.asyncDispose]();
   }
   expect(traces()).toEqual(before);

@@ -6,7 +6,7 @@ import type { ContainerConfig } from '../../src/container/config.js';
 import { startContainer } from '../../src/container/container.js';
 import { ENGINES, type Engine } from '../../src/container/engine.js';
 import { tsvm } from '../support/cli.js';
-import { CONTAINER_HOST, makeBusyboxRoot, outputOf, traces } from '../support/container.js';
+import { makeBusyboxRoot, outputOf, traces } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
@@ -16,7 +16,7 @@ beforeAll(() => void makeBusyboxRoot(root));
 const run = async (engine: Engine, script: string, config: Partial<ContainerConfig> = {}) => {
   const container = await startContainer(
     { layers: [root], argv: ['sh', '-c', script], ...config },
-    { ...CONTAINER_HOST, engine },
+    { engine },
   );
   container.stdin?.end('input');
   return await outputOf(container);
@@ -53,7 +53,7 @@ describe.each(ENGINES)('%s', (engine) => {
     const before = traces();
     const container = await startContainer(
       { layers: [root], argv: ['sh', '-c', 'echo up; sleep 100'], limits: { pids: 20 } },
-      { ...CONTAINER_HOST, engine },
+      { engine },
     );
     await new Promise((resolve) => container.stdout?.once('data', resolve));
     await container[Symbol.asyncDispose]();

@@ -5,9 +5,6 @@ import { join } from 'node:path';
 import { hostHierarchies } from '../../src/container/cgroup-host.js';
 import type { ContainerConfig } from '../../src/container/config.js';
 import { type Container, type ContainerEnd, startContainer } from '../../src/container/container.js';
-import { packageFile } from '../../src/host/package-file.js';
-
-export const CONTAINER_HOST = { launcher: packageFile('kvm-addon/build/Release/container-launcher') };
 
 /** Makes one at `path`: bin/ with all of busybox, and the folders that a root has. */
 export function makeBusyboxRoot(path: string): string {
@@ -50,10 +47,7 @@ export async function inContainer(
   script: string,
   config: Partial<ContainerConfig> = {},
 ): Promise<Output> {
-  const container = await startContainer(
-    { layers: [root], argv: ['sh', '-c', script], ...config },
-    CONTAINER_HOST,
-  );
+  const container = await startContainer({ layers: [root], argv: ['sh', '-c', script], ...config });
   container.stdin?.end();
   return await outputOf(container);
 }

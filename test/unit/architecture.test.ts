@@ -26,6 +26,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'index.ts': [
     'template',
     'container',
+    'image',
     'machine',
     'snapshot',
     'devices',
