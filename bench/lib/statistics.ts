@@ -1,19 +1,12 @@
-/** Numbers about numbers. The median and the extremes say all that a dozen noisy samples can. */
+/** What a dozen noisy samples can say: the median and the extremes. */
+
+import { quantile } from '../../src/util/statistics.js';
 
 export interface Summary {
   readonly n: number;
   readonly median: number;
   readonly min: number;
   readonly max: number;
-}
-
-/** Linear interpolation between the closest ranks; `fraction` 0.5 is the median. */
-export function quantile(samples: readonly number[], fraction: number): number {
-  const sorted = [...samples].sort((a, b) => a - b);
-  const rank = (sorted.length - 1) * fraction;
-  const low = sorted[Math.floor(rank)] ?? Number.NaN;
-  const high = sorted[Math.ceil(rank)] ?? Number.NaN;
-  return low + (high - low) * (rank - Math.floor(rank));
 }
 
 export function summarize(samples: readonly number[]): Summary {
@@ -23,13 +16,4 @@ export function summarize(samples: readonly number[]): Summary {
     min: quantile(samples, 0),
     max: quantile(samples, 1),
   };
-}
-
-/** Slope of the least-squares line through the points. */
-export function slope(points: readonly (readonly [x: number, y: number])[]): number {
-  const n = points.length;
-  const meanX = points.reduce((sum, [x]) => sum + x, 0) / n;
-  const meanY = points.reduce((sum, [, y]) => sum + y, 0) / n;
-  const covariance = points.reduce((sum, [x, y]) => sum + (x - meanX) * (y - meanY), 0);
-  return covariance / points.reduce((sum, [x]) => sum + (x - meanX) ** 2, 0);
 }

@@ -6,9 +6,9 @@
  * cost; the last alone is 7 us on such a host.
  */
 import { loadAddon } from '../../src/native/binding.js';
+import { quantile } from '../../src/util/statistics.js';
 import { asm, code, TinyGuest } from '../../test/support/guest-code.js';
 import type { Benchmark } from '../lib/benchmark.js';
-import { quantile } from '../lib/statistics.js';
 
 const MMIO_ADDR = 0xd000_0000;
 const FLAG_ADDR = 0x2000;

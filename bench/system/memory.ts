@@ -9,6 +9,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { createMachine, type Machine, type MachineConfig } from '../../src/index.js';
+import { slope } from '../../src/util/statistics.js';
 import { MIB } from '../../src/util/units.js';
 import { tiny, tinyKernel } from '../../test/support/tiny-kernel.js';
 import {
@@ -20,7 +21,6 @@ import {
 } from '../lib/benchmark.js';
 import { bootGuest, guestConfig } from '../lib/guest.js';
 import { type ProcessMemory, readProcessMemory } from '../lib/process-memory.js';
-import { slope } from '../lib/statistics.js';
 
 const COUNTS = [0, 1, 10, 50];
 const SLOPE_TARGET_MIB = 2;

@@ -3,6 +3,7 @@ import { Command, CommanderError } from 'commander';
 import { TsvmError } from '../errors.js';
 import { packageVersion } from '../host/package-file.js';
 import { bootCommand } from './commands/boot.js';
+import { compareCommand } from './commands/compare.js';
 import { completionCommand } from './commands/completion.js';
 import { containerCommand } from './commands/container.js';
 import { doctorCommand } from './commands/doctor.js';
@@ -21,6 +22,7 @@ const commands: readonly (() => Command)[] = [
   restoreCommand,
   templateCommand,
   containerCommand,
+  compareCommand,
   doctorCommand,
   guestCommand,
   completionCommand,

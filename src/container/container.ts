@@ -63,6 +63,11 @@ export class Container implements AsyncDisposable {
     this.#end.catch(() => {}); // told to whoever waits
   }
 
+  /** Of the launcher, below which all its processes are. */
+  get launcherPid(): number {
+    return this.#launch.pid;
+  }
+
   /** Pipes to the command, unless it inherited this process's. */
   get stdin(): Writable | null {
     return this.#launch.stdin;

@@ -93,6 +93,11 @@ export class Launch {
     this.#control.write(encodePlan(plan));
   }
 
+  /** Of the launcher; 0 if it could not be executed. */
+  get pid(): number {
+    return this.#child.pid ?? 0;
+  }
+
   get stdin(): Writable | null {
     return this.#child.stdin;
   }

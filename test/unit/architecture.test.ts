@@ -21,8 +21,9 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   machine: ['snapshot', 'devices', 'virtio', 'bus', 'memory', 'boot', 'host', 'kvm', 'native'],
   template: ['machine', 'snapshot', 'host', 'kvm', 'native'],
   container: ['devices', 'host'],
-  image: [],
-  cli: ['template', 'container', 'image', 'machine', 'devices', 'host', 'kvm', 'native'],
+  image: ['devices'],
+  compare: ['container', 'image', 'template', 'machine', 'devices', 'host', 'kvm'],
+  cli: ['compare', 'template', 'container', 'image', 'machine', 'devices', 'host', 'kvm', 'native'],
   'index.ts': [
     'template',
     'container',

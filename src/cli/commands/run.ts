@@ -8,6 +8,7 @@ import { vsock } from '../../devices/virtio/vsock.js';
 import { parseVsock, type VsockConfig } from '../../devices/vsock-config.js';
 import { TsvmError } from '../../errors.js';
 import { findGuest } from '../../host/guest-store.js';
+import { type MachineRoot, machineRoot } from '../../image/machine-root.js';
 import type { GuestCommand, MachineConfig } from '../../machine/config.js';
 import { MAX_CPUS } from '../../machine/config.js';
 import type { Machine } from '../../machine/machine.js';
@@ -20,7 +21,6 @@ import { addDeviceOptions, collect, type DeviceOptions, deviceRequests } from '.
 import { environment } from '../environment.js';
 import { EXIT_CODES, exitCodeOf } from '../exit-codes.js';
 import { type ImageCommand, imageCommand } from '../image-command.js';
-import { type MachineRoot, machineRoot } from '../image-machine.js';
 import { explainEnd, writeTimeline } from '../machine-end.js';
 import { runContainer, terminalFor } from '../run-container.js';
 import { connectStreams } from '../run-streams.js';
@@ -180,7 +180,7 @@ async function runMachine(
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
   const sockets = options.vsock === undefined ? undefined : parseVsock(options.vsock);
   const ports = options.ports === undefined ? undefined : parsePorts(options.ports);
-  const root = image === undefined ? undefined : await machineRoot(image.image, image.store);
+  const root = image === undefined ? undefined : await machineRoot(image.image, image.store, sayMaking);
   const config = await machineConfig(options, ports, root);
   const tty = options.tty && process.stdin.isTTY === true && process.stdout.isTTY === true;
   const command: GuestCommand = {
@@ -208,6 +208,8 @@ async function runMachine(
     stopper.close();
   }
 }
+
+const sayMaking = (): void => void process.stderr.write('tsvm: making a file system of the image, once\n');
 
 async function serveSockets(machine: Machine, { path, cid }: VsockConfig): Promise<void> {
   if (cid !== undefined && cid !== machine.vsock?.cid) machine.vsock?.renumber(cid);

@@ -2,7 +2,7 @@
 import type { DeviceRequest } from '../devices/registry.js';
 import { share } from '../devices/virtio/fs.js';
 import { pmem } from '../devices/virtio/pmem.js';
-import type { Image, ImageStore } from '../image/image.js';
+import type { Image, ImageStore } from './image.js';
 
 const TAG = 'root';
 
@@ -16,8 +16,14 @@ export interface MachineRoot {
 /**
  * An image that never changes is a file system in memory that all its machines share, and nothing of it is copied into them; it
  * is made the first time. A directory may change, and is shared as it is.
+ *
+ * @param onMake - called when it is made, which may take a while
  */
-export async function machineRoot(image: Image, store: ImageStore): Promise<MachineRoot> {
+export async function machineRoot(
+  image: Image,
+  store: ImageStore,
+  onMake: () => void = () => {},
+): Promise<MachineRoot> {
   const { key } = image;
   if (key === undefined) {
     return {
@@ -25,8 +31,6 @@ export async function machineRoot(image: Image, store: ImageStore): Promise<Mach
       parameters: `root=${TAG} rootfstype=virtiofs rootoverlay`,
     };
   }
-  const path = await store.ext4Of({ ...image, key }, () =>
-    process.stderr.write('tsvm: making a file system of the image, once\n'),
-  );
+  const path = await store.ext4Of({ ...image, key }, onMake);
   return { device: pmem({ path }), parameters: 'root=/dev/pmem0 rootflags=dax rootoverlay' };
 }

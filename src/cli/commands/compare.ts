@@ -1,0 +1,111 @@
+/** `tsvm compare`: machines and containers beside each other, on this host. */
+import { writeFileSync } from 'node:fs';
+import { Command } from 'commander';
+import { COMPARE_PARTS, type ComparePart } from '../../compare/parts.js';
+import { TsvmError } from '../../errors.js';
+import { GIB } from '../../util/units.js';
+import { EndSignals } from '../end-signals.js';
+import { parseChoice, parseCount, parseSize } from '../values.js';
+
+const EXAMPLES = `
+Examples:
+  tsvm compare                              all of it: some minutes
+  tsvm compare --runs 100 --html report.html --json report.json
+  tsvm compare --part isolation             what a program sees of this host, behind each wall
+  taskset -c 2,3 tsvm compare               on two CPUs, for figures that vary less
+
+The same program is put behind each wall: a machine booted, restored from its template, forked; a container by tsvm, runc, crun and
+bubblewrap, as far as they are installed. What is measured, and how, is in docs/comparison.md.`;
+
+const MIN_RUNS = 1;
+const MAX_RUNS = 100_000;
+const MAX_COUNT = 1000;
+
+interface CompareOptions {
+  runs: string;
+  counts: string;
+  budget?: string;
+  part?: string[];
+  json?: string;
+  html?: string;
+}
+
+export function compareCommand(): Command {
+  return new Command('compare')
+    .summary('measure machines and containers side by side')
+    .description(
+      'Measure what a machine and a container cost and hold back on this host: start, memory, isolation.',
+    )
+    .option('--runs <n>', 'how often each is started', '30')
+    .option('--counts <list>', 'at how many idle ones memory is measured', '1,2,5,10,20,50')
+    .option('--budget <size>', 'how many fit in it is told (default 1G)')
+    .option(
+      '--part <name>',
+      `only this: ${COMPARE_PARTS.join(', ')}; repeatable`,
+      (value: string, previous: string[] = []) => [...previous, value],
+    )
+    .option('--json <file>', 'write all figures; - for standard output, instead of the tables')
+    .option('--html <file>', 'write a page with plots')
+    .addHelpText('after', EXAMPLES)
+    .action(async (options: CompareOptions) => {
+      process.exitCode = await run(options);
+    });
+}
+
+async function run(options: CompareOptions): Promise<number> {
+  const runs = parseCount('--runs', options.runs, MIN_RUNS, MAX_RUNS);
+  const counts = options.counts.split(',').map((text) => parseCount('--counts', text, 1, MAX_COUNT));
+  const budgetBytes = options.budget === undefined ? GIB : parseSize('--budget', options.budget);
+  const parts: readonly ComparePart[] =
+    options.part?.map((text) => parseChoice('--part', text, COMPARE_PARTS)) ?? COMPARE_PARTS;
+  const abort = new AbortController();
+  using signals = new EndSignals();
+  signals.onSignal = () => abort.abort();
+  const { compare } = await import('../../compare/compare.js');
+  try {
+    const comparison = await compare({
+      runs,
+      counts: [...new Set(counts)].sort((a, b) => a - b),
+      budgetBytes,
+      parts,
+      progress: showProgress,
+      signal: abort.signal,
+    });
+    clearProgress();
+    const { formatText } = await import('../../compare/format.js');
+    const json = `${JSON.stringify(comparison, undefined, 2)}\n`;
+    if (options.json === '-') process.stdout.write(json);
+    else process.stdout.write(formatText(comparison));
+    if (options.json !== undefined && options.json !== '-') write(options.json, json);
+    if (options.html !== undefined) {
+      const { formatPage } = await import('../../compare/page.js');
+      write(options.html, formatPage(comparison));
+    }
+    return 0;
+  } catch (error) {
+    clearProgress();
+    if (signals.exitCode === undefined) throw error;
+    return signals.exitCode;
+  }
+}
+
+function write(path: string, text: string): void {
+  try {
+    writeFileSync(path, text);
+  } catch (cause) {
+    throw new TsvmError('TSVM_FILE', `cannot write ${path}: ${(cause as { code?: string }).code}`, {
+      hint: 'check the path',
+      cause,
+    });
+  }
+}
+
+/** One line that is written over, on a terminal. */
+function showProgress(text: string): void {
+  if (process.stderr.isTTY)
+    process.stderr.write(`\r\x1b[K${text.slice(0, (process.stderr.columns ?? 80) - 1)}`);
+}
+
+function clearProgress(): void {
+  if (process.stderr.isTTY) process.stderr.write('\r\x1b[K');
+}

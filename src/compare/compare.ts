@@ -1,0 +1,232 @@
+/** Machines and containers beside each other: the same program from the same image, and what it costs and sees. */
+import { execFileSync, spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import { join } from 'node:path';
+import { CAPABILITIES } from '../container/capabilities.js';
+import { controllersOf, hostHierarchies } from '../container/cgroup-host.js';
+import { TsvmError } from '../errors.js';
+import { findGuest } from '../host/guest-store.js';
+import { readHostFacts } from '../host/host-facts.js';
+import { packageFile } from '../host/package-file.js';
+import { ImageStore } from '../image/image.js';
+import { machineRoot } from '../image/machine-root.js';
+import { detectProfile } from '../kvm/profiles/registry.js';
+import type { MachineConfig } from '../machine/config.js';
+import { Cleanup } from '../util/cleanup.js';
+import { containerSubject, engineSubjects } from './container-subject.js';
+import { type Facts, type Finding, parseFacts, QUESTIONS } from './isolation.js';
+import { machineSubjects } from './machine-subject.js';
+import {
+  type MemoryResult,
+  measureMemory,
+  measureStarts,
+  type Progress,
+  type StartResult,
+} from './measure.js';
+import type { ComparePart } from './parts.js';
+import { shellSubject } from './shell-subject.js';
+import type { Subject } from './subject.js';
+
+export interface CompareOptions {
+  /** How often each is started. */
+  readonly runs: number;
+  /** How many idle ones memory is measured at, ascending. */
+  readonly counts: readonly number[];
+  readonly budgetBytes: number;
+  /** What is measured. */
+  readonly parts: readonly ComparePart[];
+  readonly progress: Progress;
+  readonly signal: AbortSignal;
+}
+
+export interface IsolationResult {
+  readonly columns: readonly string[];
+  readonly rows: readonly { readonly title: string; readonly findings: readonly Finding[] }[];
+}
+
+export interface Comparison {
+  readonly version: 1;
+  /** What the figures were measured on, without which they mean nothing. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** What this host does to the figures. */
+  readonly notes: readonly string[];
+  readonly budgetBytes: number;
+  readonly starts: readonly StartResult[];
+  readonly memory: readonly MemoryResult[];
+  readonly isolation?: IsolationResult;
+}
+
+const MACHINE_BYTES = 128 << 20;
+const BUILT = 'kvm-addon/build/Release/probe-root';
+
+/** @throws TsvmError if machines or containers cannot be made here; whatever a measurement throws. */
+export async function compare(options: CompareOptions): Promise<Comparison> {
+  const { progress, signal } = options;
+  const notes: string[] = [];
+  const cleanup = new Cleanup();
+  try {
+    const root = packageFile(BUILT);
+    if (!existsSync(join(root, 'probe'))) {
+      throw new TsvmError('TSVM_CONTAINER', `the probe ${root}/probe is missing`, {
+        hint: 'build it: npm run build',
+      });
+    }
+    const archive = probeArchive(root);
+    progress('booting the machine that others are copies of');
+    const subjects: Subject[] = [];
+    const add = (...more: readonly Subject[]): void => {
+      subjects.push(...more);
+      for (const subject of more) cleanup.defer(() => subject[Symbol.asyncDispose]());
+    };
+    add(...shellSubjects(archive));
+    add(...(await machineSubjects(await machineConfig(archive), signal)));
+    add(containerSubject('container', { layers: [root] }, undefined));
+    add(
+      ...(await engineSubjects({ layers: [root] }, (engine, why) =>
+        notes.push(`${engine} is left out: ${why}`),
+      )),
+    );
+    const starts = options.parts.includes('start')
+      ? await measureStarts(subjects, options.runs, progress, signal)
+      : [];
+    const memory: MemoryResult[] = [];
+    for (const subject of options.parts.includes('memory') ? subjects : []) {
+      if (subject.alone === true) continue;
+      memory.push(await measureMemory(subject, options.counts, options.budgetBytes, progress, signal));
+    }
+    const isolation = options.parts.includes('isolation')
+      ? await measureIsolation(root, subjects, progress)
+      : undefined;
+    return {
+      version: 1,
+      environment: environment(),
+      notes: [...hostNotes(), ...notes],
+      budgetBytes: options.budgetBytes,
+      starts,
+      memory,
+      ...(isolation === undefined ? {} : { isolation }),
+    };
+  } finally {
+    await cleanup.run();
+  }
+}
+
+function shellSubjects(archive: string): Subject[] {
+  const cli = packageFile('dist/bin/tsvm.cjs');
+  const commands = [
+    {
+      name: 'tsvm run --no-template',
+      wall: 'machine' as const,
+      alone: true,
+      arguments: (timeline: string) => ['run', '--no-template', '--image', archive, '--timeline', timeline],
+    },
+    {
+      name: 'tsvm run',
+      wall: 'machine' as const,
+      arguments: (timeline: string) => ['run', '--image', archive, '--timeline', timeline],
+    },
+    {
+      name: 'tsvm run --isolation container',
+      wall: 'container' as const,
+      arguments: () => ['run', '--isolation', 'container', '--image', archive],
+    },
+  ];
+  return commands.map((command) => shellSubject(cli, command));
+}
+
+/** An image that never changes, since that is what images are. */
+function probeArchive(root: string): string {
+  const store = new ImageStore();
+  mkdirSync(store.directory, { recursive: true, mode: 0o700 });
+  const hash = createHash('sha256')
+    .update(readFileSync(join(root, 'probe')))
+    .digest('hex')
+    .slice(0, 16);
+  const path = join(store.directory, `.probe-${hash}.tar`);
+  if (!existsSync(path)) execFileSync('tar', ['-C', root, '--sort=name', '-cf', path, '.']);
+  return path;
+}
+
+async function machineConfig(archive: string): Promise<MachineConfig> {
+  const store = new ImageStore();
+  const guest = await findGuest();
+  const { device, parameters } = await machineRoot(await store.open(archive), store);
+  return {
+    kernel: guest.kernel,
+    initrd: guest.initramfs,
+    cmdline: `${guest.cmdline} console=ttyS0 ${parameters}`,
+    discovery: guest.discovery,
+    memoryBytes: MACHINE_BYTES,
+    devices: [device],
+    channel: true,
+  };
+}
+
+async function measureIsolation(
+  root: string,
+  subjects: readonly Subject[],
+  progress: Progress,
+): Promise<IsolationResult> {
+  const host = parseFacts(spawnSync(join(root, 'probe'), ['look'], { encoding: 'utf8' }).stdout);
+  const layers = [root];
+  const looked: [string, Facts][] = [['no wall', host]];
+  const look = async (name: string, subject: Subject | undefined): Promise<void> => {
+    if (subject === undefined) return;
+    progress(`what is to be seen: ${name}`);
+    const { output } = await (await subject.start('look')).ended();
+    looked.push([name, parseFacts(output)]);
+  };
+  const superuser = process.geteuid?.() === 0;
+  if (superuser) {
+    const share = ['user'] as const;
+    const privileged = { layers, share, privileged: true, capabilities: CAPABILITIES };
+    await look('container, privileged', containerSubject('', privileged, undefined));
+    await look('container, as Docker', containerSubject('', { layers, share }, undefined));
+  }
+  await look('container', containerSubject('', { layers }, undefined));
+  await look(
+    'machine',
+    subjects.find(({ name }) => name === 'machine, forked'),
+  );
+  return {
+    columns: looked.map(([name]) => name),
+    rows: QUESTIONS.map(({ title, answer }) => ({
+      title,
+      findings: looked.map(([, facts]) => answer(facts, host)),
+    })),
+  };
+}
+
+function environment(): Record<string, string> {
+  const facts = readHostFacts();
+  return {
+    date: new Date().toISOString().slice(0, 10),
+    machine: `${availableParallelism()} CPUs (${cpus()[0]?.model.trim() ?? 'unknown'}), ${Math.round(totalmem() / 2 ** 30)} GiB`,
+    'host kernel': release(),
+    KVM: facts.kvmModules.find((name) => name !== 'kvm') ?? 'kvm',
+    node: process.version,
+    cgroups: cgroupVersions(),
+    'machine’s memory': `${MACHINE_BYTES >> 20} MiB`,
+  };
+}
+
+function cgroupVersions(): string {
+  const versions = new Set(
+    hostHierarchies()
+      .filter((hierarchy) => controllersOf(hierarchy).length > 0)
+      .map(({ version }) => version),
+  );
+  return versions.size === 0
+    ? 'none'
+    : [...versions]
+        .sort()
+        .map((version) => `version ${version}`)
+        .join(' and ');
+}
+
+function hostNotes(): string[] {
+  const { limitations } = detectProfile(readHostFacts());
+  return [...limitations];
+}

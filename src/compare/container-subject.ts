@@ -1,0 +1,85 @@
+/** Containers that this process starts, by tsvm's own launcher or by another runtime. */
+import type { ContainerConfig } from '../container/config.js';
+import { startContainer } from '../container/container.js';
+import { ENGINES, type Engine } from '../container/engine.js';
+import { descendants } from './process-tree.js';
+import type { Instance, ProbeMode, Subject } from './subject.js';
+
+/** `config` has all but the command. */
+export function containerSubject(
+  name: string,
+  config: Omit<ContainerConfig, 'argv'>,
+  engine: Engine | undefined,
+): Subject {
+  return {
+    name,
+    wall: 'container',
+    from: 'process',
+    start: (mode) => start({ ...config, argv: ['/probe', mode] }, mode, engine),
+    async [Symbol.asyncDispose]() {},
+  };
+}
+
+/** The runtimes that are installed and work here; `onMissing` is told of the others. */
+export async function engineSubjects(
+  config: Omit<ContainerConfig, 'argv'>,
+  onMissing: (engine: Engine, why: string) => void,
+): Promise<readonly Subject[]> {
+  const found: Subject[] = [];
+  for (const engine of ENGINES) {
+    const subject = containerSubject(`container, by ${engine}`, config, engine);
+    try {
+      await (await subject.start('start')).ended();
+      found.push(subject);
+    } catch (error) {
+      onMissing(engine, error instanceof Error ? error.message : String(error));
+    }
+  }
+  return found;
+}
+
+async function start(
+  config: ContainerConfig,
+  mode: ProbeMode,
+  engine: Engine | undefined,
+): Promise<Instance> {
+  const begun = performance.now();
+  const since = (): number => performance.now() - begun;
+  const container = await startContainer(config, engine === undefined ? {} : { engine });
+  const createMs = since();
+  let output = '';
+  let complaint = '';
+  const first = new Promise<number>((resolve) => {
+    container.stdout?.setEncoding('utf8').on('data', (text: string) => {
+      if (output === '') resolve(since());
+      output += text;
+    });
+  });
+  container.stderr?.setEncoding('utf8').on('data', (text: string) => {
+    complaint += text;
+  });
+  container.stdin?.on('error', () => {}); // it ended before it was told to
+  if (mode !== 'idle') container.stdin?.end();
+  const end = container.wait().then(({ status }) => {
+    if (status.kind === 'exited' && status.code === 0) return since();
+    throw new Error(`the program ended with ${JSON.stringify(status)} in a container: ${complaint.trim()}`);
+  });
+  end.catch(() => {}); // whoever waits is told
+  const firstMs = await Promise.race([first, end]);
+  return {
+    firstMs,
+    phases: [
+      { name: 'create', ms: createMs },
+      { name: 'program', ms: firstMs - createMs },
+    ],
+    processes: () => descendants(container.launcherPid),
+    cgroupBytes: () => container.usage.memoryBytes,
+    async ended() {
+      container.stdin?.end();
+      return { ms: await end, output };
+    },
+    async stop() {
+      await container[Symbol.asyncDispose]();
+    },
+  };
+}

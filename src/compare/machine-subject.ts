@@ -1,0 +1,98 @@
+/** Machines in this process: restored from a saved one, or forked from one that stays. */
+import { randomBytes } from 'node:crypto';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { MachineConfig } from '../machine/config.js';
+import type { Machine } from '../machine/machine.js';
+import { openSavedMachine } from '../machine/restore.js';
+import { bootToReady } from '../template/template.js';
+import type { Instance, ProbeMode, Subject } from './subject.js';
+
+const ENTROPY_BYTES = 32;
+
+/** Boots the machine that all are copies of; `signal` ends that. */
+export async function machineSubjects(
+  config: MachineConfig,
+  signal: AbortSignal,
+): Promise<readonly Subject[]> {
+  const parent = await bootToReady(config, (machine) =>
+    signal.addEventListener('abort', () => void machine.stop(), { once: true }),
+  );
+  signal.throwIfAborted();
+  const scratch = mkdtempSync(join(tmpdir(), 'tsvm-compare-'));
+  await parent.snapshot(join(scratch, 'saved'));
+  await parent.pause();
+  const saved = await openSavedMachine(join(scratch, 'saved'));
+  return [
+    {
+      name: 'machine, restored',
+      wall: 'machine',
+      from: 'process',
+      start: (mode) => startMachine(() => saved.restore(), mode),
+      async [Symbol.asyncDispose]() {
+        await saved[Symbol.asyncDispose]();
+        rmSync(scratch, { recursive: true, force: true });
+      },
+    },
+    {
+      name: 'machine, forked',
+      wall: 'machine',
+      from: 'process',
+      start: (mode) =>
+        startMachine(async () => {
+          const [fork] = await parent.fork(1);
+          if (fork === undefined) throw new Error('there is no fork');
+          return fork;
+        }, mode),
+      async [Symbol.asyncDispose]() {
+        await parent.stop();
+      },
+    },
+  ];
+}
+
+async function startMachine(make: () => Promise<Machine>, mode: ProbeMode): Promise<Instance> {
+  const begun = performance.now();
+  const since = (): number => performance.now() - begun;
+  const machine = await make();
+  const { channel } = machine;
+  if (channel === undefined) throw new Error('the machine has no channel');
+  let output = '';
+  const first = new Promise<number>((resolve) => {
+    channel.stdout.setEncoding('utf8').on('data', (text: string) => {
+      if (output === '') resolve(since());
+      output += text;
+    });
+  });
+  channel.stderr.resume();
+  channel.send(
+    { argv: ['/probe', mode], env: {} },
+    { timeMs: Date.now(), entropy: randomBytes(ENTROPY_BYTES) },
+  );
+  if (mode !== 'idle') channel.stdin.end();
+  if (machine.state === 'ready') await machine.start();
+  const createMs = since();
+  const end = channel.exited.then((status) => {
+    if (status !== 0) throw new Error(`the program ended with ${status} in a machine: ${output}`);
+    return since();
+  });
+  end.catch(() => {}); // whoever waits is told
+  const firstMs = await Promise.race([first, end]);
+  return {
+    firstMs,
+    phases: [
+      { name: 'create', ms: createMs },
+      { name: 'guest', ms: firstMs - createMs },
+    ],
+    processes: () => [],
+    cgroupBytes: () => undefined,
+    async ended() {
+      channel.stdin.end();
+      const ms = await end;
+      await machine.stop();
+      return { ms, output };
+    },
+    stop: () => machine.stop(),
+  };
+}
