@@ -1,10 +1,10 @@
 /** `tsvm compare`, whole, with few of each. */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import type { Comparison } from '../../src/compare/compare.js';
 import { tsvm } from '../support/cli.js';
-import { traces } from '../support/container.js';
+import { traces, until } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
@@ -65,9 +65,11 @@ test.each([
 
 test('a signal ends it, and nothing is left', async () => {
   const before = traces();
+  // Once it writes there it listens.
+  const images = join(folder, 'other-images');
   const result = await tsvm(['compare', '--part', 'memory', '--counts', '1000'], {
-    env,
-    onStart: (child) => setTimeout(() => child.kill('SIGINT'), 1500),
+    env: { ...env, TSVM_IMAGE_DIR: images },
+    onStart: (child) => void until('it has begun', () => existsSync(images)).then(() => child.kill('SIGINT')),
     timeoutMs: 100_000,
   });
   expect(result.status).toBe(130);
