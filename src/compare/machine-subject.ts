@@ -5,8 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { MachineConfig } from '../machine/config.js';
 import type { Machine } from '../machine/machine.js';
-import { openSavedMachine } from '../machine/restore.js';
+import { openSavedMachine, type SavedMachine } from '../machine/restore.js';
 import { bootToReady } from '../template/template.js';
+import { Cleanup } from '../util/cleanup.js';
 import type { Instance, ProbeMode, Subject } from './subject.js';
 
 const ENTROPY_BYTES = 32;
@@ -16,24 +17,35 @@ export async function machineSubjects(
   config: MachineConfig,
   signal: AbortSignal,
 ): Promise<readonly Subject[]> {
-  const parent = await bootToReady(config, (machine) =>
-    signal.addEventListener('abort', () => void machine.stop(), { once: true }),
-  );
-  signal.throwIfAborted();
   const scratch = mkdtempSync(join(tmpdir(), 'tsvm-compare-'));
-  await parent.snapshot(join(scratch, 'saved'));
-  await parent.pause();
-  const saved = await openSavedMachine(join(scratch, 'saved'));
+  const cleanup = new Cleanup();
+  cleanup.defer(() => rmSync(scratch, { recursive: true, force: true }));
+  try {
+    signal.throwIfAborted();
+    const parent = await bootToReady(config, (machine) =>
+      signal.addEventListener('abort', () => void machine.stop(), { once: true }),
+    );
+    cleanup.defer(() => parent.stop());
+    signal.throwIfAborted();
+    await parent.snapshot(join(scratch, 'saved'));
+    await parent.pause();
+    const saved = await openSavedMachine(join(scratch, 'saved'));
+    cleanup.defer(() => saved[Symbol.asyncDispose]());
+    return subjectsOf(parent, saved, cleanup);
+  } catch (error) {
+    await cleanup.run();
+    throw error;
+  }
+}
+
+function subjectsOf(parent: Machine, saved: SavedMachine, cleanup: Cleanup): readonly Subject[] {
   return [
     {
       name: 'machine, restored',
       wall: 'machine',
       from: 'process',
       start: (mode) => startMachine(() => saved.restore(), mode),
-      async [Symbol.asyncDispose]() {
-        await saved[Symbol.asyncDispose]();
-        rmSync(scratch, { recursive: true, force: true });
-      },
+      [Symbol.asyncDispose]: () => cleanup.run(),
     },
     {
       name: 'machine, forked',
@@ -45,9 +57,7 @@ export async function machineSubjects(
           if (fork === undefined) throw new Error('there is no fork');
           return fork;
         }, mode),
-      async [Symbol.asyncDispose]() {
-        await parent.stop();
-      },
+      async [Symbol.asyncDispose]() {}, // with the other
     },
   ];
 }

@@ -66,7 +66,7 @@ test.each([
 test('a signal ends it, and nothing is left', async () => {
   const before = traces();
   // Once it writes there it listens.
-  const images = join(folder, 'other-images');
+  const images = join(folder, `images-${process.hrtime.bigint()}`);
   const result = await tsvm(['compare', '--part', 'memory', '--counts', '1000'], {
     env: { ...env, TSVM_IMAGE_DIR: images },
     onStart: (child) => void until('it has begun', () => existsSync(images)).then(() => child.kill('SIGINT')),
