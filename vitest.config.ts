@@ -1,3 +1,4 @@
+import { existsSync } from 'node:fs';
 import { defineConfig } from 'vitest/config';
 import { kvmProblem } from './test/support/kvm-problem.ts';
 
@@ -9,6 +10,8 @@ const inRig = process.env['TSVM_RIG'] === '1';
 const scale = inRig ? 5 : 1;
 // Time passes there while code is translated, for the guest as for the test: what fails once is tried once more.
 const retry = inRig ? 1 : 0;
+// On kvm_pvm with a Zen 5, a program of a guest's that was right a hundred times has been seen to misread its arguments.
+const guestRetry = inRig || existsSync('/sys/module/kvm_pvm') ? 1 : 0;
 
 export default defineConfig({
   test: {
@@ -22,7 +25,7 @@ export default defineConfig({
           isolate: !inRig,
           include: kvmTests('test/kvm/**/*.test.ts'),
           globalSetup: 'test/support/kvm-setup.ts',
-          retry,
+          retry: guestRetry,
           testTimeout: 20_000 * scale,
           hookTimeout: 20_000 * scale,
         },
@@ -36,7 +39,7 @@ export default defineConfig({
           include: kvmTests('test/boot/**/*.test.ts'),
           globalSetup: 'test/support/kvm-setup.ts',
           fileParallelism: false,
-          retry,
+          retry: guestRetry,
           testTimeout: inRig ? 300_000 : 120_000,
           hookTimeout: inRig ? 300_000 : 120_000,
         },

@@ -41,7 +41,11 @@ const run = async (image: string, isolation: string) => {
     SCRIPT,
   ];
   const { status, stdout, stderr } = await tsvm(args, { env });
-  return { status, stdout: stdout.toString(), stderr: stderr.replace(/^tsvm: .*\n/gm, '') };
+  return {
+    status,
+    stdout: stdout.toString(),
+    stderr: stderr.replace(/^tsvm: (unpacking|making|booting|saved) .*\n/gm, ''),
+  };
 };
 
 test.skipIf(problem !== undefined)(

@@ -183,6 +183,25 @@ describe('an archive', () => {
   });
 });
 
+test('ext4Of() holds thousands of small files, a large one, and deep folders', async () => {
+  const directory = newPath();
+  for (let i = 0; i < 3000; i++) {
+    mkdirSync(join(directory, `d${i % 50}`), { recursive: true });
+    writeFileSync(join(directory, `d${i % 50}`, String(i)), 'x'.repeat(i % 7));
+  }
+  writeFileSync(join(directory, 'large'), Buffer.alloc(20 << 20));
+  mkdirSync(join(directory, 'a/'.repeat(200)), { recursive: true });
+  const store = newStore();
+  const archive = `${newPath()}.tar`;
+  spawnSync('tar', ['-C', directory, '-cf', archive, '.']);
+  const image = await store.open(archive);
+  const path = await store.ext4Of({ ...image, key: image.key ?? '' });
+  const { stdout } = spawnSync('debugfs', ['-R', 'stat /d49/2999', path], { encoding: 'utf8' });
+  expect(stdout).toMatch(/Size: 3$/m);
+  expect(spawnSync('e2fsck', ['-fn', path]).status).toBe(0);
+  expect(await store.ext4Of({ ...image, key: image.key ?? '' })).toBe(path);
+});
+
 test('a directory is its own root; what is not there is named', async () => {
   expect(await newStore().open(folder)).toEqual({ root: folder, config: {} });
   await expect(newStore().open('/nowhere')).rejects.toThrow('image /nowhere: there is no such file');
