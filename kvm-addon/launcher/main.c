@@ -4,7 +4,8 @@
 // threads. What it does in the container is decided by the plan alone; it knows no mount, limit or filter.
 #include "launcher.h"
 
-#define BUFFER_BYTES 65536
+// As much as a pipe that is ready takes without waiting: PIPE_BUF.
+#define CHUNK_BYTES 4096
 
 void report(uint32_t kind, uint32_t list, uint32_t step, uint32_t value) {
   struct report message = {kind, list, step, value};
@@ -31,29 +32,37 @@ void *memset(void *to, int byte, size_t length) {
   return to;
 }
 
-static void write_whole(int fd, const char *from, long length) {
-  while (length > 0) {
-    long count = SYS3(__NR_write, fd, from, length);
-    if (count == -EAGAIN) {
-      struct poll_fd writable = {fd, POLLOUT, 0};
-      SYS3(__NR_poll, &writable, 1, -1);
-    } else if (count < 0 && count != -EINTR) {
-      return; // nobody reads any more
-    } else if (count > 0) {
-      from += count;
-      length -= count;
-    }
-  }
+// What goes one way between the terminals. Nothing here waits for a reader: signals and the end have to be heard meanwhile.
+struct direction {
+  int from, to; // -1: there will be no more
+  size_t held, sent;
+  char bytes[CHUNK_BYTES];
+};
+
+static struct poll_fd next_of(const struct direction *way) {
+  int full = way->held > way->sent;
+  return (struct poll_fd){full ? way->to : way->from, full ? POLLOUT : POLLIN, 0};
 }
 
-// One transfer between the terminals; 0 when there will be no more.
-static int copy(int from, int to) {
-  static char buffer[BUFFER_BYTES];
-  long count = SYS3(__NR_read, from, buffer, sizeof buffer);
+// A read or a write that poll said would not wait; 0 when there will be no more.
+static int move(struct direction *way) {
+  int full = way->held > way->sent;
+  long count = full ? SYS3(__NR_write, way->to, way->bytes + way->sent, way->held - way->sent)
+                    : SYS3(__NR_read, way->from, way->bytes, sizeof way->bytes);
   if (count == -EAGAIN || count == -EINTR) return 1;
-  if (count <= 0) return 0; // EIO: the last slave is closed
-  write_whole(to, buffer, count);
+  if (count <= 0) return 0; // the end; EIO: the last slave is closed; EPIPE: nobody reads any more
+  if (full) {
+    way->sent += (size_t)count;
+  } else {
+    way->held = (size_t)count;
+    way->sent = 0;
+  }
   return 1;
+}
+
+static void end_of(struct direction *way) {
+  way->from = way->to = -1;
+  way->held = way->sent = 0;
 }
 
 static int pass_signals(int signals, int child, int terminal, const struct plan *plan) {
@@ -70,25 +79,32 @@ static int pass_signals(int signals, int child, int terminal, const struct plan 
 
 // Waits for process 1. Returns its status as wait4 has it; *abandoned: whoever asked for the container is gone.
 static uint32_t supervise(int child, int signals, int terminal, const struct plan *plan, int *abandoned) {
-  struct poll_fd fds[4] = {
-      {signals, POLLIN, 0}, {CONTROL_FD, POLLRDHUP, 0}, {terminal, POLLIN, 0}, {terminal < 0 ? -1 : 0, POLLIN, 0}};
+  static struct direction in, out;
+  in.from = terminal < 0 ? -1 : 0, in.to = terminal;
+  out.from = terminal, out.to = terminal < 0 ? -1 : 1;
   uint32_t status = 0;
-  for (;;) {
-    if (SYS3(__NR_poll, fds, 4, -1) < 0) continue;
+  int ended = 0;
+  while (!ended || out.from >= 0) {
+    struct poll_fd fds[4] = {
+        {signals, POLLIN, 0}, {*abandoned ? -1 : CONTROL_FD, POLLRDHUP, 0}, next_of(&in), next_of(&out)};
+    // After the end, what was written before it is there at once.
+    long ready = SYS3(__NR_poll, fds, 4, ended && fds[3].events == POLLIN ? 0 : -1);
+    if (ready < 0) continue;
+    if (ready == 0) break;
     if (fds[1].revents & (POLLHUP | POLLRDHUP | POLLERR)) {
       *abandoned = 1;
-      fds[1].fd = -1;
       SYS2(__NR_kill, child, SIGKILL);
+      end_of(&out);
     }
-    if (fds[2].revents && !copy(terminal, 1)) fds[2].fd = -1;
-    if (fds[3].revents && !copy(0, terminal)) fds[3].fd = -1;
+    if (fds[2].revents && !move(&in)) end_of(&in);
+    if (fds[3].revents && out.from >= 0 && !move(&out)) {
+      // Without a reader the command loses its terminal, as when a window is closed.
+      if (fds[3].events == POLLOUT) SYS1(__NR_close, terminal), end_of(&in);
+      end_of(&out);
+    }
     if (fds[0].revents && pass_signals(signals, child, terminal, plan)) {
-      if (SYS4(__NR_wait4, child, &status, WNOHANG, 0) == child) break;
+      if (SYS4(__NR_wait4, child, &status, WNOHANG, 0) == child) ended = 1;
     }
-  }
-  // What was written before the end and not yet read.
-  for (struct poll_fd rest = {terminal, POLLIN, 0};
-       terminal >= 0 && SYS3(__NR_poll, &rest, 1, 0) == 1 && copy(terminal, 1);) {
   }
   return status;
 }
@@ -99,7 +115,7 @@ _Noreturn void launch(void) {
   // Whatever else was inherited is nothing for a container.
   SYS3(__NR_close_range, REPORT_FD + 1, ~0u, 0);
   struct plan *plan = read_plan();
-  const int O_NONBLOCK = 04000, F_SETFD = 2, FD_CLOEXEC = 1;
+  const int F_SETFD = 2, FD_CLOEXEC = 1;
   SYS3(__NR_fcntl, CONTROL_FD, F_SETFD, FD_CLOEXEC);
   SYS3(__NR_fcntl, REPORT_FD, F_SETFD, FD_CLOEXEC);
   int signals = (int)SYS4(__NR_signalfd4, -1, &all, sizeof all, O_CLOEXEC | O_NONBLOCK);

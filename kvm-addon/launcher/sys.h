@@ -49,6 +49,7 @@ struct poll_fd {
 
 #define O_RDWR 2
 #define O_NOCTTY 0400
+#define O_NONBLOCK 04000
 #define O_CLOEXEC 02000000
 
 #define TIOCSCTTY 0x540e

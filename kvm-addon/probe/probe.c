@@ -126,7 +126,7 @@ static void writable(const char *path) { answer("writable", path, SYS3(__NR_facc
 static void there(const char *path) { answer("there", path, SYS3(__NR_faccessat, AT_FDCWD, path, 0)); }
 
 static void opens(const char *path) {
-  long fd = SYS4(__NR_openat, AT_FDCWD, path, O_CLOEXEC | 04000 /* O_NONBLOCK */, 0);
+  long fd = SYS4(__NR_openat, AT_FDCWD, path, O_CLOEXEC | O_NONBLOCK, 0);
   if (fd >= 0) SYS1(__NR_close, fd);
   answer("opens", path, fd < 0 ? fd : 0);
 }

@@ -316,6 +316,25 @@ describe('the command', () => {
     expect(stdout).toMatch(/^c.* 136, +0 .*\/dev\/console/m);
   });
 
+  test('a terminal takes what is typed while it writes, and does not hinder the end of who is not read', async () => {
+    const terminal = { rows: 24, columns: 80 };
+    const shell = (script: string) =>
+      startContainer({ layers: [root], argv: ['sh', '-c', script], terminal });
+    const echo = await shell('stty raw -echo; echo ready; head -c 300000 | tr a b');
+    const pieces: Buffer[] = [];
+    const output = new Promise((resolve) => echo.stdout?.once('close', resolve));
+    echo.stdout?.once('data', () => void echo.stdin?.write(Buffer.alloc(300_000, 'a')));
+    echo.stdout?.on('data', (piece: Buffer) => pieces.push(piece));
+    await echo.wait();
+    await output;
+    const text = Buffer.concat(pieces).toString();
+    expect(text.length - text.indexOf('b')).toBe(300_000);
+    const loud = await shell('yes');
+    await new Promise((resolve) => setTimeout(resolve, 200));
+    await loud[Symbol.asyncDispose]();
+    expect((await loud.wait()).status).toEqual({ kind: 'killed', signal: 9 });
+  });
+
   test.each([
     ['nope', 127],
     ['/etc', 126],
