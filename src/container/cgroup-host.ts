@@ -84,34 +84,25 @@ export function controllersOf({ version, controllers }: Hierarchy): readonly Con
   return CONTROLLERS.filter((name) => controllers.includes(name === 'blkio' ? 'io' : name));
 }
 
-/** The cgroup below which a new one is made. */
+/**
+ * The cgroup below which a new one is made.
+ *
+ * Of version 2, one that has processes cannot have limited children, but for the root: so the superuser's is the root, and others'
+ * the nearest above this process's that was given to them.
+ */
 export function parentIn(hierarchy: Hierarchy): string {
   if (hierarchy.version === 1) return hierarchy.directory;
-  const enabled = (directory: string): readonly string[] =>
-    readFileSync(join(directory, 'cgroup.subtree_control'), 'utf8').trim().split(' ');
-  const enable = (directory: string): void => {
-    const missing = hierarchy.controllers
-      .filter((name) => ['cpu', 'memory', 'pids', 'io'].includes(name))
-      .filter((name) => !enabled(directory).includes(name));
-    if (missing.length === 0) return;
-    writeFileSync(join(directory, 'cgroup.subtree_control'), missing.map((name) => `+${name}`).join(' '));
-  };
-  // One's own, where it is empty; else the next of those above it. The root may have processes beside children.
-  for (let at = hierarchy.directory; at.startsWith(hierarchy.mount); at = dirname(at)) {
-    if (!ownerCanWrite(at)) continue;
-    try {
-      enable(at);
-      return at;
-    } catch (error) {
-      if (at === hierarchy.mount) throw error;
-    }
-  }
-  throw new Error(`${hierarchy.directory} is not delegated to this user`);
-}
-
-function ownerCanWrite(directory: string): boolean {
-  const uid = process.getuid?.() ?? 0;
-  return uid === 0 || statSync(directory).uid === uid;
+  const uid = process.geteuid?.() ?? 0;
+  const parents = uid === 0 ? [hierarchy.mount] : parentsIn(hierarchy).slice(1);
+  const found = parents.find((directory) => uid === 0 || statSync(directory).uid === uid);
+  if (found === undefined) throw new Error(`${hierarchy.directory} is not delegated to this user`);
+  const control = join(found, 'cgroup.subtree_control');
+  const enabled = readFileSync(control, 'utf8').trim().split(' ');
+  const missing = controllersOf(hierarchy)
+    .map((name) => (name === 'blkio' ? 'io' : name))
+    .filter((name) => !enabled.includes(name));
+  if (missing.length > 0) writeFileSync(control, missing.map((name) => `+${name}`).join(' '));
+  return found;
 }
 
 /** Removes cgroups of containers whose maker is no more: it and their launcher were killed at once. */
@@ -131,7 +122,7 @@ export function sweepCgroups(prefix: string, isAlive: (pid: number) => boolean):
   }
 }
 
-/** Where a container's cgroup may have been made. */
+/** Where a container's cgroup may have been made: this process's own, and of version 2 those above it. */
 function parentsIn({ version, directory, mount }: Hierarchy): readonly string[] {
   const parents = [directory];
   if (version === 1) return parents;

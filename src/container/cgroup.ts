@@ -96,9 +96,19 @@ export class Cgroup {
     return this.#places.memory?.version === 2;
   }
 
-  /** Moves a process there. */
+  /** Moves a process there. @throws TsvmError `TSVM_HOST` */
   add(pid: number): void {
-    for (const directory of this.#own) writeFileSync(join(directory, 'cgroup.procs'), String(pid));
+    for (const directory of this.#own) {
+      try {
+        writeFileSync(join(directory, 'cgroup.procs'), String(pid));
+      } catch (cause) {
+        throw hostRefuses(
+          `the kernel refuses to move a process to ${directory}: ${(cause as { code?: string }).code}`,
+          undefined,
+          cause,
+        );
+      }
+    }
   }
 
   get usage(): Usage {
