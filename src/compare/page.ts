@@ -13,6 +13,9 @@ dl { display: grid; grid-template-columns: max-content auto; gap: .1rem 1rem; fo
 @media (prefers-color-scheme: dark) { body { color: #e6edf3; background: #0d1117 } th, td { border-color: #30363d } td.open { background: #4c1d1d } td.wall { background: #12351f } svg text { fill: #e6edf3 } dt { color: #8d96a0 } }
 `;
 
+/** A figure and its unit stay on one line. */
+const UNIT = / ([KMG]iB|B)\b/g;
+
 export function formatPage(comparison: Comparison): string {
   const { environment, notes, starts, memory, isolation } = comparison;
   const tables = tablesOf(comparison);
@@ -72,7 +75,10 @@ function tableOf(
 ): string {
   const heading = head.map((cell) => `<th>${escapeHtml(cell)}</th>`).join('');
   const body = rows.map((row, i) => {
-    const cells = row.map((cell, j) => `<td class="${classes[i]?.[j - 1] ?? ''}">${escapeHtml(cell)}</td>`);
+    const cells = row.map(
+      (cell, j) =>
+        `<td class="${classes[i]?.[j - 1] ?? ''}">${escapeHtml(cell).replace(UNIT, '&nbsp;$1')}</td>`,
+    );
     return `<tr>${cells.join('')}</tr>`;
   });
   return `<table><thead><tr>${heading}</tr></thead><tbody>${body.join('')}</tbody></table>`;
