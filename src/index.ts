@@ -25,13 +25,13 @@ export type { Irq } from './bus/irq.js';
 export { CAPABILITIES, type Capability, DEFAULT_CAPABILITIES } from './container/capabilities.js';
 export type { Usage } from './container/cgroup.js';
 export type { ContainerConfig, IdRange, IoLimit, Limits, Namespace, Volume } from './container/config.js';
+export { ENGINES, type Engine } from './container/config.js';
 export {
   type Container,
   type ContainerEnd,
   type ContainerHost,
   startContainer,
 } from './container/container.js';
-export { ENGINES, type Engine } from './container/engine.js';
 export { ExecuteError, type ExitStatus } from './container/launcher.js';
 export type { BalloonStats } from './devices/balloon-stats.js';
 export type { BlkConfig } from './devices/blk-config.js';

@@ -6,7 +6,7 @@
  */
 const { readFileSync, writeFileSync } = require('node:fs') as typeof import('node:fs');
 const { createRequire } = require('node:module') as typeof import('node:module');
-const { dirname } = require('node:path') as typeof import('node:path');
+const { dirname, join } = require('node:path') as typeof import('node:path');
 const { Script } = require('node:vm') as typeof import('node:vm');
 const { crc32 } = require('node:zlib') as typeof import('node:zlib');
 
@@ -32,12 +32,20 @@ function readCache(bundle: string, source: Buffer): Buffer | undefined {
   }
 }
 
-/** Runs a CommonJS bundle, which has no `import()`. */
-function load(bundle: string): void {
+/** Runs a CommonJS bundle, which has no `import()`, and the other parts of it (`./part.cjs`) when it asks for them. */
+function load(bundle: string, loaded = new Map<string, unknown>()): unknown {
+  if (loaded.has(bundle)) return loaded.get(bundle);
   const source = readFileSync(bundle);
   const module = { exports: {} };
+  loaded.set(bundle, module.exports);
+  const folder = dirname(bundle);
+  const nodeRequire = createRequire(bundle);
+  const requirePart = (id: string): unknown =>
+    id.startsWith('./') ? load(join(folder, id), loaded) : nodeRequire(id);
   const run = compile(bundle, source, readCache(bundle, source)).runInThisContext();
-  run(module.exports, createRequire(bundle), module, bundle, dirname(bundle));
+  run(module.exports, requirePart, module, bundle, folder);
+  loaded.set(bundle, module.exports);
+  return module.exports;
 }
 
 /** Compiles every function of a bundle, also those that V8 would leave until they are called. */

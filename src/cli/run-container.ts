@@ -1,8 +1,6 @@
 /** A container in the foreground: its streams and signals are this process's, its end this process's status. */
-import type { ContainerConfig } from '../container/config.js';
-import { type ContainerEnd, startContainer } from '../container/container.js';
-import type { Engine } from '../container/engine.js';
-import { ExecuteError } from '../container/launcher.js';
+import type { ContainerConfig, Engine } from '../container/config.js';
+import type { ContainerEnd } from '../container/container.js';
 import { SIGKILL, SIGWINCH } from '../container/linux.js';
 import { rawTerminal } from '../host/terminal.js';
 import { formatBytes } from '../util/units.js';
@@ -30,6 +28,8 @@ export async function runContainer(config: ContainerConfig, options: ForegroundO
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
   const tty = config.terminal !== undefined;
   const stopper = new Stopper(timeoutMs);
+  // Most commands make no container, and do not wait for its code.
+  const { startContainer } = await import('../container/container.js');
   const restore = tty ? rawTerminal(process.stdin) : () => {};
   try {
     const host = options.engine === undefined ? {} : { engine: options.engine };
@@ -44,6 +44,7 @@ export async function runContainer(config: ContainerConfig, options: ForegroundO
     return explainEnd(end, config, options, stopper);
   } catch (error) {
     restore();
+    const { ExecuteError } = await import('../container/launcher.js');
     if (!(error instanceof ExecuteError)) throw error;
     process.stderr.write(`tsvm: ${error.message}\n`);
     return error.exitCode;

@@ -1,7 +1,7 @@
 /** Containers that this process starts, by tsvm's own launcher or by another runtime. */
 import type { ContainerConfig } from '../container/config.js';
+import { ENGINES, type Engine } from '../container/config.js';
 import { startContainer } from '../container/container.js';
-import { ENGINES, type Engine } from '../container/engine.js';
 import { descendants } from './process-tree.js';
 import type { Instance, ProbeMode, Subject } from './subject.js';
 

@@ -8,6 +8,10 @@ import type { Capability } from './capabilities.js';
 export const NAMESPACES = ['pid', 'net', 'uts', 'ipc', 'user', 'cgroup'] as const;
 export type Namespace = (typeof NAMESPACES)[number];
 
+/** Runtimes besides tsvm's own. */
+export const ENGINES = ['runc', 'crun', 'bwrap'] as const;
+export type Engine = (typeof ENGINES)[number];
+
 /** A file or directory of the host's in the container. */
 export interface Volume {
   /** An absolute path of the host's. */

@@ -11,6 +11,7 @@ import {
   type ContainerConfig,
   DEFAULT_HOSTNAME,
   defaultEnvironment,
+  type Engine,
   hostRefuses,
   type IdRange,
   refuse,
@@ -21,9 +22,6 @@ import { cStrings, type Plan, type Step } from './plan.js';
 import { capabilitiesOf, EXECUTE } from './process.js';
 import { mountRoot } from './root.js';
 import { call, mountFs, Slots } from './steps.js';
-
-export const ENGINES = ['runc', 'crun', 'bwrap'] as const;
-export type Engine = (typeof ENGINES)[number];
 
 const DEBIAN_PACKAGES: Readonly<Record<Engine, string>> = { runc: 'runc', crun: 'crun', bwrap: 'bubblewrap' };
 

@@ -1,6 +1,6 @@
 /** `tsvm container`: the other kind of wall, on the host's own kernel. */
 import { Command } from 'commander';
-import { ENGINES } from '../../container/engine.js';
+import { ENGINES } from '../../container/config.js';
 import { TsvmError } from '../../errors.js';
 import { addContainerOptions, type ContainerOptions, containerConfig } from '../container-options.js';
 import { EXIT_CODES } from '../exit-codes.js';
