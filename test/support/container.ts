@@ -59,9 +59,7 @@ export function traces(): { cgroups: string[]; launchers: number[]; mounts: numb
       .filter((name) => name.startsWith('tsvm-'))
       .map((name) => join(directory, name)),
   );
-  const launchers = readdirSync('/proc')
-    .filter((name) => /^\d+$/.test(name) && commandOf(name) === 'init')
-    .map(Number);
+  const launchers = pids().filter((pid) => commandLine(pid).split(' ')[0] === 'init');
   return { cgroups, launchers, mounts: readFileSync('/proc/self/mountinfo', 'utf8').split('\n').length };
 }
 
@@ -73,12 +71,22 @@ function namesIn(folder: string): string[] {
   }
 }
 
-/** The first word of a process's command line. */
-function commandOf(pid: string): string | undefined {
+/** Of all processes that there are: their words, with blanks between them. */
+export function commandLines(): string[] {
+  return pids().map(commandLine);
+}
+
+function pids(): number[] {
+  return readdirSync('/proc')
+    .filter((name) => /^\d+$/.test(name))
+    .map(Number);
+}
+
+function commandLine(pid: number): string {
   try {
-    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0')[0];
+    return readFileSync(`/proc/${pid}/cmdline`, 'utf8').replaceAll('\0', ' ').trim();
   } catch {
-    return undefined;
+    return ''; // it has ended
   }
 }
 
