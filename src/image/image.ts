@@ -94,8 +94,7 @@ export class ImageStore {
     }
     // Programs of an image may be setuid: nobody else may come to them.
     mkdirSync(this.directory, { recursive: true, mode: 0o700 });
-    this.#removeUnfinished();
-    const unfinished = join(this.directory, `${UNFINISHED}${randomUUID()}-${process.pid}`);
+    const unfinished = this.#unfinishedFolder();
     try {
       await unpack(join(unfinished, 'root'));
       renameInto(unfinished, folder);
@@ -115,23 +114,26 @@ export class ImageStore {
     const path = join(this.directory, image.key, 'root.ext4');
     if (existsSync(path)) return path;
     onMake();
-    const unfinished = `${path}.${randomUUID()}`;
+    const unfinished = this.#unfinishedFolder();
     try {
-      await makeExt4(image.root, unfinished);
-      renameSync(unfinished, path);
+      mkdirSync(unfinished);
+      await makeExt4(image.root, join(unfinished, 'root.ext4'));
+      renameSync(join(unfinished, 'root.ext4'), path);
     } finally {
-      rmSync(unfinished, { force: true });
+      rmSync(unfinished, { recursive: true, force: true });
     }
     return path;
   }
 
-  #removeUnfinished(): void {
+  /** A name for work in progress. What a process that was killed left of its own is removed. */
+  #unfinishedFolder(): string {
     for (const name of readdirSync(this.directory)) {
       const pid = Number(name.slice(name.lastIndexOf('-') + 1));
       if (name.startsWith(UNFINISHED) && !existsSync(`/proc/${pid}`)) {
         rmSync(join(this.directory, name), { recursive: true, force: true });
       }
     }
+    return join(this.directory, `${UNFINISHED}${randomUUID()}-${process.pid}`);
   }
 
   #prune(newest: string): void {

@@ -183,6 +183,15 @@ describe('an archive', () => {
   });
 });
 
+test('what a process that was killed had begun is removed by the next that unpacks', async () => {
+  const store = newStore();
+  mkdirSync(join(store.directory, '.unpacking-x-4194999/root'), { recursive: true });
+  mkdirSync(join(store.directory, `.unpacking-y-${process.ppid}`), { recursive: true });
+  await store.open(makeOciLayout(newPath(), [{ a: '' }]));
+  const names = readdirSync(store.directory).filter((name) => name.startsWith('.'));
+  expect(names).toEqual([`.unpacking-y-${process.ppid}`]);
+});
+
 test('ext4Of() holds thousands of small files, a large one, and deep folders', async () => {
   const directory = newPath();
   for (let i = 0; i < 3000; i++) {
