@@ -1,5 +1,7 @@
 /** Named ports of the guest's, which programs of the host's connect to. */
+
 import { once } from 'node:events';
+import { mkdtempSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
@@ -48,7 +50,9 @@ const FUNCTIONS = [
 const BULK_BYTES = 200_000;
 
 test('a port carries bytes both ways, waits for clients, and lives on in copies of the machine', async () => {
-  const path = (name: string): string => join(root, `${name}.sock`);
+  // Of this try's own: one that hung still has its machine.
+  const place = mkdtempSync(join(root, 'try-'));
+  const path = (name: string): string => join(place, `${name}.sock`);
   const ports = [
     { name: 'log', path: path('log') },
     { name: 'agent', path: path('agent') },
@@ -77,7 +81,7 @@ test('a port carries bytes both ways, waits for clients, and lives on in copies 
   expect(reader.text.length).toBe(BULK_BYTES + 4);
 
   // A saved machine has nobody at its ports when it goes on.
-  const folder = join(root, 'saved');
+  const folder = join(place, 'saved');
   await shell.machine.snapshot(folder);
   await expect(Shell.restored(folder)).rejects.toMatchObject({ code: 'TSVM_PORT' });
   await expect(Shell.restored(folder, { ports: { nope: 'x' } })).rejects.toThrow(/no port 'nope'/);
@@ -94,4 +98,4 @@ test('a port carries bytes both ways, waits for clients, and lives on in copies 
   reader.text = '';
   expect(await shell.run('say $log parent; said parent')).toBe('done\n');
   await reader.until(/^parent\n$/);
-});
+}, 100_000);
