@@ -41,7 +41,11 @@ export class TsvmError extends Error {
   /** One sentence that says what to do, or undefined where there is nothing to do. */
   readonly hint: string | undefined;
 
-  constructor(code: TsvmErrorCode, message: string, options: { hint?: string; cause?: unknown } = {}) {
+  constructor(
+    code: TsvmErrorCode,
+    message: string,
+    options: { hint?: string | undefined; cause?: unknown } = {},
+  ) {
     super(message, options.cause === undefined ? undefined : { cause: options.cause });
     this.code = code;
     this.hint = options.hint;

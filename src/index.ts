@@ -24,8 +24,16 @@ export type { BusDevice, FastRegister } from './bus/bus-device.js';
 export type { Irq } from './bus/irq.js';
 export { CAPABILITIES, type Capability, DEFAULT_CAPABILITIES } from './container/capabilities.js';
 export type { Usage } from './container/cgroup.js';
-export type { ContainerConfig, IdRange, IoLimit, Limits, Namespace, Volume } from './container/config.js';
-export { ENGINES, type Engine } from './container/config.js';
+export {
+  type ContainerConfig,
+  ENGINES,
+  type Engine,
+  type IdRange,
+  type IoLimit,
+  type Limits,
+  type Namespace,
+  type Volume,
+} from './container/config.js';
 export {
   type Container,
   type ContainerEnd,

@@ -33,18 +33,18 @@ function readCache(bundle: string, source: Buffer): Buffer | undefined {
 }
 
 /** Runs a CommonJS bundle, which has no `import()`, and the other parts of it (`./part.cjs`) when it asks for them. */
-function load(bundle: string, loaded = new Map<string, unknown>()): unknown {
-  if (loaded.has(bundle)) return loaded.get(bundle);
+function load(bundle: string, loaded = new Map<string, { exports: unknown }>()): unknown {
+  const present = loaded.get(bundle);
+  if (present !== undefined) return present.exports;
   const source = readFileSync(bundle);
   const module = { exports: {} };
-  loaded.set(bundle, module.exports);
+  loaded.set(bundle, module); // before it runs: parts may ask for each other
   const folder = dirname(bundle);
   const nodeRequire = createRequire(bundle);
   const requirePart = (id: string): unknown =>
     id.startsWith('./') ? load(join(folder, id), loaded) : nodeRequire(id);
   const run = compile(bundle, source, readCache(bundle, source)).runInThisContext();
   run(module.exports, requirePart, module, bundle, folder);
-  loaded.set(bundle, module.exports);
   return module.exports;
 }
 

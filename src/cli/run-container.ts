@@ -1,7 +1,7 @@
 /** A container in the foreground: its streams and signals are this process's, its end this process's status. */
 import type { ContainerConfig, Engine } from '../container/config.js';
 import type { ContainerEnd } from '../container/container.js';
-import { SIGKILL, SIGWINCH } from '../container/linux.js';
+import { SIGKILL, SIGNAL_BASE, SIGWINCH } from '../container/linux.js';
 import { rawTerminal } from '../host/terminal.js';
 import { formatBytes } from '../util/units.js';
 import { EXIT_CODES } from './exit-codes.js';
@@ -71,6 +71,3 @@ function explainEnd(
   }
   return stopper.exitCode ?? (status.kind === 'exited' ? status.code : SIGNAL_BASE + status.signal);
 }
-
-/** What a shell adds to a signal's number. */
-const SIGNAL_BASE = 128;

@@ -106,11 +106,16 @@ export function parentIn(hierarchy: Hierarchy): string {
 }
 
 /** Removes cgroups of containers whose maker is no more: it and their launcher were killed at once. */
-export function sweepCgroups(prefix: string, isAlive: (pid: number) => boolean): void {
-  for (const hierarchy of hostHierarchies()) {
+export function sweepCgroups(
+  prefix: string,
+  isAlive: (pid: number) => boolean,
+  hierarchies: readonly Hierarchy[],
+): void {
+  const pattern = new RegExp(`^${prefix}(\\d+)-\\d+$`);
+  for (const hierarchy of hierarchies) {
     for (const parent of parentsIn(hierarchy)) {
       for (const name of namesIn(parent)) {
-        const [, pid] = new RegExp(`^${prefix}(\\d+)-\\d+$`).exec(name) ?? [];
+        const [, pid] = pattern.exec(name) ?? [];
         if (pid === undefined || isAlive(Number(pid))) continue;
         try {
           rmdirSync(join(parent, name));

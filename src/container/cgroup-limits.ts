@@ -4,7 +4,9 @@ import type { Controller } from './cgroup-host.js';
 import type { IoLimit, Limits } from './config.js';
 
 /** Of the bandwidth controller's periods; the kernel's own default. */
-const PERIOD_US = 100_000;
+export const CPU_PERIOD_US = 100_000;
+
+export const cpuQuotaUs = (cpus: number): number => Math.round(cpus * CPU_PERIOD_US);
 
 /** One file's new content. */
 export type Setting = readonly [controller: Controller, file: string, value: string];
@@ -16,11 +18,11 @@ export function settings(
 ): readonly Setting[] {
   const result: Setting[] = [];
   if (cpus !== undefined) {
-    const quotaUs = Math.round(cpus * PERIOD_US);
-    if (versionOf('cpu') === 2) result.push(['cpu', 'cpu.max', `${quotaUs} ${PERIOD_US}`]);
+    const quotaUs = cpuQuotaUs(cpus);
+    if (versionOf('cpu') === 2) result.push(['cpu', 'cpu.max', `${quotaUs} ${CPU_PERIOD_US}`]);
     else
       result.push(
-        ['cpu', 'cpu.cfs_period_us', String(PERIOD_US)],
+        ['cpu', 'cpu.cfs_period_us', String(CPU_PERIOD_US)],
         ['cpu', 'cpu.cfs_quota_us', String(quotaUs)],
       );
   }

@@ -2,7 +2,7 @@
 import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Controller, controllersOf, type Hierarchy, hostHierarchies, parentIn } from './cgroup-host.js';
+import { type Controller, controllersOf, type Hierarchy, parentIn } from './cgroup-host.js';
 import { settings } from './cgroup-limits.js';
 import { hostRefuses, type Limits } from './config.js';
 
@@ -43,7 +43,7 @@ export class Cgroup {
   }
 
   /** Those that another runtime makes by a name: nothing is limited or counted here, but they are removed if it did not. */
-  static ofAnotherRuntime(name: string, hierarchies: readonly Hierarchy[] = hostHierarchies()): Cgroup {
+  static ofAnotherRuntime(name: string, hierarchies: readonly Hierarchy[]): Cgroup {
     const parents = hierarchies.flatMap(({ directory, mount }) => [directory, mount]);
     return new Cgroup(
       {},
@@ -56,7 +56,7 @@ export class Cgroup {
    *
    * @throws TsvmError `TSVM_CONTAINER` if a limit is asked for that cannot be set here; without limits, there may be none.
    */
-  static create(name: string, limits: Limits, hierarchies: readonly Hierarchy[] = hostHierarchies()): Cgroup {
+  static create(name: string, limits: Limits, hierarchies: readonly Hierarchy[]): Cgroup {
     const places: Places = {};
     let problem: unknown;
     for (const hierarchy of hierarchies) {

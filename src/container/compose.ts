@@ -1,12 +1,12 @@
 /** The whole plan of a container. */
 import type { ContainerConfig, Namespace } from './config.js';
 import { DEFAULT_HOSTNAME } from './config.js';
-import { AT_FDCWD, CLONE, ERRNO, MOUNT_ATTR, MS, NET, O, SYS } from './linux.js';
+import { AT_FDCWD, CLONE, ERRNO, MOUNT_ATTR, NET, O, SYS } from './linux.js';
 import { composeMounts, type MountHost } from './mounts.js';
 import { Data, type Plan, type Step } from './plan.js';
 import { composeProcess } from './process.js';
 import { enterRoot, mountRoot } from './root.js';
-import { call, makeDirectory, mountAttributes, Slots } from './steps.js';
+import { call, makeDirectory, makeMountsPrivate, restrictAlone, Slots } from './steps.js';
 import { RESOLV_CONF } from './user-network.js';
 
 const FLAGS: Readonly<Record<Exclude<Namespace, 'cgroup'>, number>> = {
@@ -54,7 +54,7 @@ export function composePlan(config: ContainerConfig, host: PlanHost): Plan {
       ...(own('user') ? becomeRoot() : []),
       // By now it is in its cgroup, which so becomes the root of what it sees of them.
       ...(own('cgroup') ? [call('make a cgroup namespace', SYS.unshare, [CLONE.NEWCGROUP])] : []),
-      ...(host.superuser ? [mountsPrivate()] : mountRoot(place, false)),
+      ...(host.superuser ? [makeMountsPrivate()] : mountRoot(place, false)),
       ...mounts.before,
       ...root.steps,
       ...mounts.inside,
@@ -64,7 +64,8 @@ export function composePlan(config: ContainerConfig, host: PlanHost): Plan {
         ? [call(`set the host name`, SYS.sethostname, [hostname, Buffer.byteLength(hostname)])]
         : []),
       ...(own('net') ? loopbackUp(slots) : []),
-      ...(config.readOnly === true ? [restrictRoot()] : []),
+      // /dev and volumes are what they are.
+      ...(config.readOnly === true ? [restrictAlone('/', MOUNT_ATTR.RDONLY)] : []),
     ],
     command: composeProcess(config, host.capabilities),
     cleanup: host.cgroups.map((path) =>
@@ -81,10 +82,6 @@ function becomeRoot(): Step[] {
     call('leave all groups', SYS.setgroups, [0, 0], { ignore: [ERRNO.EPERM] }),
     call('become user 0', SYS.setresuid, [0, 0, 0]),
   ];
-}
-
-function mountsPrivate(): Step {
-  return call('make the mounts private', SYS.mount, [0, '/', 0, MS.REC | MS.PRIVATE, 0]);
 }
 
 /** As a file of its own, whatever the image has there: a link may lead to where nothing is. */
@@ -111,16 +108,4 @@ function loopbackUp(slots: Slots): Step[] {
     call('start the loopback interface', SYS.ioctl, [socket, NET.SIOCSIFFLAGS, new Data(request)]),
     call('close the socket', SYS.close, [socket]),
   ];
-}
-
-/** The root alone: /dev and volumes are what they are. */
-function restrictRoot(): Step {
-  const attributes = mountAttributes(MOUNT_ATTR.RDONLY);
-  return call('make the root read-only', SYS.mount_setattr, [
-    AT_FDCWD,
-    '/',
-    0,
-    attributes,
-    attributes.bytes.length,
-  ]);
 }

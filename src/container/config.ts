@@ -173,16 +173,10 @@ function stats(what: string, path: string): Stats {
 
 /** The error of everything that another configuration would have avoided. */
 export function refuse(message: string, hint?: string, cause?: unknown): TsvmError {
-  return new TsvmError('TSVM_CONTAINER', message, {
-    ...(hint === undefined ? {} : { hint }),
-    ...(cause === undefined ? {} : { cause }),
-  });
+  return new TsvmError('TSVM_CONTAINER', message, { hint, cause });
 }
 
 /** What this host does not let this process do. */
 export function hostRefuses(message: string, hint?: string, cause?: unknown): TsvmError {
-  return new TsvmError('TSVM_HOST', message, {
-    ...(hint === undefined ? {} : { hint }),
-    ...(cause === undefined ? {} : { cause }),
-  });
+  return new TsvmError('TSVM_HOST', message, { hint, cause });
 }

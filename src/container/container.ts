@@ -6,10 +6,9 @@ import type { Readable, Writable } from 'node:stream';
 import { packageFile } from '../host/package-file.js';
 import { Cleanup } from '../util/cleanup.js';
 import { Cgroup, type Usage } from './cgroup.js';
-import { sweepCgroups } from './cgroup-host.js';
+import { hostHierarchies, sweepCgroups } from './cgroup-host.js';
 import { composePlan } from './compose.js';
-import type { Engine } from './config.js';
-import { type ContainerConfig, checkConfig, type IdRange, refuse } from './config.js';
+import { type ContainerConfig, checkConfig, type Engine, type IdRange, refuse } from './config.js';
 import { composeEnginePlan } from './engine.js';
 import { type ExitStatus, Launch, type Streams } from './launcher.js';
 import { SIGKILL } from './linux.js';
@@ -125,14 +124,15 @@ export async function startContainer(
   const superuser = process.geteuid?.() === 0;
   const cleanup = new Cleanup();
   try {
-    sweepCgroups(NAME_PREFIX, isAlive);
+    const hierarchies = hostHierarchies();
+    sweepCgroups(NAME_PREFIX, isAlive, hierarchies);
     // Its number would come again with a clock that steps back; this does not.
     const name = `${NAME_PREFIX}${process.pid}-${randomBytes(4).readUInt32LE()}`;
     // OCI runtimes make cgroups of their own, with these limits.
     const cgroup =
       host.engine === undefined || host.engine === 'bwrap'
-        ? Cgroup.create(name, config.limits ?? {})
-        : Cgroup.ofAnotherRuntime(name);
+        ? Cgroup.create(name, config.limits ?? {}, hierarchies)
+        : Cgroup.ofAnotherRuntime(name, hierarchies);
     cleanup.defer(() => cgroup.remove());
     const maps = mapsOf(config, superuser);
     const facts = {

@@ -53,11 +53,7 @@ export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts
   const { place } = facts;
   const { layers } = config;
   const upper = config.upper === undefined ? {} : { upper: config.upper };
-  const slots = new Slots();
   const argv = engine === 'bwrap' ? bwrapArguments(config, facts) : ociArguments(engine, facts);
-  const bundle = JSON.stringify(
-    ociConfig(config, { ...facts, capabilities: capabilitiesOf(config, facts.capabilities) }),
-  );
   return {
     cloneFlags: CLONE.NEWNS | CLONE.NEWPID,
     ...(config.terminal === undefined ? {} : { terminal: config.terminal }),
@@ -68,7 +64,9 @@ export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts
       call('hide cgroups of version 2 beside version 1', SYS.umount2, [UNIFIED, MNT_DETACH], {
         ignore: NO_MOUNT,
       }),
-      ...(engine === 'bwrap' ? [] : writeFile(join(place, 'config.json'), bundle, slots)),
+      ...(engine === 'bwrap'
+        ? []
+        : writeFile(join(place, 'config.json'), bundleOf(config, facts), new Slots())),
     ],
     command: [
       call(`enter ${place}`, SYS.chdir, [place]),
@@ -76,6 +74,12 @@ export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts
     ],
     cleanup: [],
   };
+}
+
+function bundleOf(config: ContainerConfig, facts: EngineFacts): string {
+  return JSON.stringify(
+    ociConfig(config, { ...facts, capabilities: capabilitiesOf(config, facts.capabilities) }),
+  );
 }
 
 function find(engine: Engine): string {

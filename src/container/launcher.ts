@@ -4,7 +4,7 @@ import type { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { PassThrough, type Readable, type Writable } from 'node:stream';
 import { hostRefuses, refuse } from './config.js';
-import { ERRNO, SIGKILL } from './linux.js';
+import { ERRNO, SIGKILL, SIGNAL_BASE } from './linux.js';
 import { encodePlan, type Plan, type Step } from './plan.js';
 import { EXECUTE } from './process.js';
 
@@ -13,9 +13,6 @@ const REPORT = { CREATED: 1, FAILED: 2, RUNNING: 3, EXITED: 4 } as const;
 const REPORT_BYTES = 16;
 /** What the launcher does itself. */
 const OWN_STEPS = ['take memory', 'watch signals', 'make sockets', 'make the namespaces'] as const;
-
-/** What a shell adds to a signal's number. */
-const SIGNAL_BASE = 128;
 
 /** How a command ended. */
 export type ExitStatus =

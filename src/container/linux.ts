@@ -105,6 +105,8 @@ export const PR = {
 
 /** <asm/signal.h> */
 export const SIGKILL = 9;
+/** What a shell adds to a signal's number for a status. */
+export const SIGNAL_BASE = 128;
 export const SIGWINCH = 28;
 
 /** <linux/sockios.h>, <linux/if.h> */

@@ -1,7 +1,7 @@
 /** A container's configuration as other runtimes take it: config.json (OCI runtime-spec 1.0.2, config.md). */
 import { statSync } from 'node:fs';
 import type { Capability } from './capabilities.js';
-import { deviceNumbers } from './cgroup-limits.js';
+import { CPU_PERIOD_US, cpuQuotaUs, deviceNumbers } from './cgroup-limits.js';
 import {
   type ContainerConfig,
   DEFAULT_HOSTNAME,
@@ -20,7 +20,6 @@ const OCI_NAMES: Readonly<Record<Namespace, string>> = {
   user: 'user',
   cgroup: 'cgroup',
 };
-const PERIOD_US = 100_000;
 
 export interface BundleFacts {
   readonly capabilities: readonly Capability[];
@@ -115,7 +114,7 @@ function resources({ limits = {} }: ContainerConfig): object {
   return {
     devices: [{ allow: false, access: 'rwm' }],
     ...(memoryBytes === undefined ? {} : { memory: { limit: memoryBytes, swap: memoryBytes } }),
-    ...(cpus === undefined ? {} : { cpu: { quota: Math.round(cpus * PERIOD_US), period: PERIOD_US } }),
+    ...(cpus === undefined ? {} : { cpu: { quota: cpuQuotaUs(cpus), period: CPU_PERIOD_US } }),
     ...(pids === undefined ? {} : { pids: { limit: pids } }),
     ...(io.length === 0
       ? {}

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { AT_FDCWD, CLONE, MNT_DETACH, MOUNT_ATTR, MS, O, SYS } from './linux.js';
 import type { Step } from './plan.js';
 import type { Slots } from './steps.js';
-import { bind, call, makeDirectory, mountFs, restrict } from './steps.js';
+import { bind, call, makeDirectory, makeMountsPrivate, mountFs, restrict } from './steps.js';
 
 export interface RootPlace {
   /** An empty directory of the host's that is covered in the container's view of it: nothing has to be made or removed. */
@@ -33,7 +33,7 @@ export function mountRoot({ place, layers, upper, ownAttributes }: RootPlace, ap
     call(`name ${path}`, SYS.symlink, [path, name]);
   return [
     ...(apart ? [call('make a mount namespace', SYS.unshare, [CLONE.NEWNS])] : []),
-    call('make the mounts private', SYS.mount, [0, '/', 0, MS.REC | MS.PRIVATE, 0]),
+    makeMountsPrivate(),
     mountFs('tmpfs', place, MS.NOSUID | MS.NODEV, 'mode=755'),
     call(`enter ${place}`, SYS.chdir, [place]),
     ...links.map(link),

@@ -90,14 +90,28 @@ export function putTree(slot: Slot, path: string, attributes: number): Step[] {
 
 /** Adds attributes to a mount, and to those below it: what it must not lose stays as it is. */
 export function restrict(path: string, attributes: number, ignore: readonly number[] = []): Step {
-  const args = [AT_FDCWD, path, AT_RECURSIVE, mountAttributes(attributes), MOUNT_ATTR_BYTES];
+  return setAttributes(path, attributes, AT_RECURSIVE, ignore);
+}
+
+/** The same for one mount alone. */
+export function restrictAlone(path: string, attributes: number): Step {
+  return setAttributes(path, attributes, 0, []);
+}
+
+function setAttributes(path: string, attributes: number, flags: number, ignore: readonly number[]): Step {
+  const args = [AT_FDCWD, path, flags, mountAttributes(attributes), MOUNT_ATTR_BYTES];
   return call(`restrict ${path}`, SYS.mount_setattr, args, { ignore });
+}
+
+/** Nothing that is mounted from here on is seen by whoever made this namespace. */
+export function makeMountsPrivate(): Step {
+  return call('make the mounts private', SYS.mount, [0, '/', 0, MS.REC | MS.PRIVATE, 0]);
 }
 
 const MOUNT_ATTR_BYTES = 32;
 
 /** struct mount_attr: what is set, and nothing that is cleared. */
-export function mountAttributes(attributes: number): Data {
+function mountAttributes(attributes: number): Data {
   const bytes = new Uint8Array(MOUNT_ATTR_BYTES);
   new DataView(bytes.buffer).setBigUint64(0, BigInt(attributes), true);
   return new Data(bytes);

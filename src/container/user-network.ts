@@ -7,6 +7,7 @@ import { readFileSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { USER_NET } from '../devices/net-backend.js';
 import { TsvmError } from '../errors.js';
+import { ADDRESS_ARGUMENTS, firstComplaint } from '../host/passt.js';
 import { ExecuteError, Launch } from './launcher.js';
 import { ERRNO, PR, SIGKILL, SYS } from './linux.js';
 import { cStrings, type Plan } from './plan.js';
@@ -17,8 +18,6 @@ import { call } from './steps.js';
 const READY_MS = 10_000;
 const POLL_MS = 5;
 const MAX_COMPLAINT_CHARACTERS = 4096;
-/** What it says on good days too, where there is no system log, or a superuser. */
-const NOISE = /^(Failed to send \d+ bytes to syslog|Don't run as root.*)?$/;
 const FOLDERS = ['/usr/local/bin', '/usr/bin', '/bin'] as const;
 
 /** What the container's /etc/resolv.conf says. */
@@ -94,8 +93,8 @@ function planOf(pid: number): Plan {
 export function pastaArguments(pid: number, superuser: boolean): string[] {
   return [
     ...['--foreground', '--quiet', '--stderr', '--config-net', '--no-map-gw'],
-    ...['--address', USER_NET.guestAddress, '--netmask', String(USER_NET.prefixBits)],
-    ...['--gateway', USER_NET.gatewayAddress, '--dns-forward', USER_NET.nameServerAddress],
+    ...ADDRESS_ARGUMENTS,
+    ...['--dns-forward', USER_NET.nameServerAddress],
     ...['-t', 'none', '-u', 'none', '-T', 'none', '-U', 'none'],
     // It would become nobody, who may not enter a namespace of the superuser's.
     ...(superuser ? ['--runas', '0'] : []),
@@ -113,8 +112,8 @@ function hasRoute(pid: number): boolean {
 }
 
 function pastaError(complaint: string): TsvmError {
-  const [said] = complaint.split('\n').filter((line) => !NOISE.test(line.trim()));
-  return new TsvmError('TSVM_HOST', `--net user: pasta: ${said?.trim() ?? 'it did not make its interface'}`, {
+  const said = firstComplaint(complaint);
+  return new TsvmError('TSVM_HOST', `--net user: pasta: ${said ?? 'it did not make its interface'}`, {
     hint: /\btun\b/.test(complaint)
       ? 'pasta opens /dev/net/tun, which may be the superuser’s only: ls -l /dev/net/tun'
       : 'pasta needs an interface with a default route: ip route',

@@ -63,6 +63,20 @@ export async function openPasst(place: UserNet): Promise<NetBackend> {
   }
 }
 
+/** Of what passt or pasta said, the first line that tells of trouble. */
+export function firstComplaint(text: string): string | undefined {
+  return text
+    .split('\n')
+    .map((line) => line.trim())
+    .find((line) => !NOISE.test(line));
+}
+
+/** What the guest is told of its network, for passt and pasta. */
+export const ADDRESS_ARGUMENTS = [
+  ...['--address', USER_NET.guestAddress, '--netmask', String(USER_NET.prefixBits)],
+  ...['--gateway', USER_NET.gatewayAddress],
+] as const;
+
 /** passt 2023-03 and later. */
 export function passtArguments({ mtu, forwards, loopback }: UserNet): string[] {
   const ports = (protocol: 'tcp' | 'udp'): string[] => {
@@ -73,14 +87,7 @@ export function passtArguments({ mtu, forwards, loopback }: UserNet): string[] {
   };
   return [
     ...['--foreground', '--quiet', '--fd', '3'],
-    ...[
-      '--address',
-      USER_NET.guestAddress,
-      '--netmask',
-      String(USER_NET.prefixBits),
-      '--gateway',
-      USER_NET.gatewayAddress,
-    ],
+    ...ADDRESS_ARGUMENTS,
     ...['--mtu', String(mtu), '--dns-forward', USER_NET.nameServerAddress],
     ...(loopback ? [] : ['--no-map-gw']),
     ...ports('tcp'),
@@ -213,8 +220,7 @@ async function endOf(child: ChildProcess): Promise<string> {
   });
   try {
     const [status, signal] = (await once(child, 'close')) as [number | null, string | null];
-    const said = complaint.split('\n').filter((line) => !NOISE.test(line.trim()));
-    return said[0]?.trim() ?? `it ended with ${signal ?? `status ${status}`}`;
+    return firstComplaint(complaint) ?? `it ended with ${signal ?? `status ${status}`}`;
   } catch (cause) {
     return (cause as { code?: unknown }).code === 'ENOENT' ? NOT_INSTALLED : String(cause);
   }

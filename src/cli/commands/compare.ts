@@ -3,7 +3,9 @@ import { writeFileSync } from 'node:fs';
 import { Command } from 'commander';
 import { COMPARE_PARTS, type ComparePart } from '../../compare/parts.js';
 import { TsvmError } from '../../errors.js';
+import { describeFileError } from '../../host/files.js';
 import { GIB } from '../../util/units.js';
+import { collect } from '../device-options.js';
 import { EndSignals } from '../end-signals.js';
 import { parseChoice, parseCount, parseSize } from '../values.js';
 
@@ -39,11 +41,7 @@ export function compareCommand(): Command {
     .option('--runs <n>', 'how often each is started', '30')
     .option('--counts <list>', 'at how many idle ones memory is measured', '1,2,5,10,20,50')
     .option('--budget <size>', 'how many fit in it is told (default 1G)')
-    .option(
-      '--part <name>',
-      `only this: ${COMPARE_PARTS.join(', ')}; repeatable`,
-      (value: string, previous: string[] = []) => [...previous, value],
-    )
+    .option('--part <name>', `only this: ${COMPARE_PARTS.join(', ')}; repeatable`, collect)
     .option('--json <file>', 'write all figures; - for standard output, instead of the tables')
     .option('--html <file>', 'write a page with plots')
     .addHelpText('after', EXAMPLES)
@@ -93,7 +91,7 @@ function write(path: string, text: string): void {
   try {
     writeFileSync(path, text);
   } catch (cause) {
-    throw new TsvmError('TSVM_FILE', `cannot write ${path}: ${(cause as { code?: string }).code}`, {
+    throw new TsvmError('TSVM_FILE', `cannot write ${path}: ${describeFileError(cause)}`, {
       hint: 'check the path',
       cause,
     });
