@@ -22,16 +22,6 @@ void fail(uint32_t list, uint32_t step, long error) {
   leave(125);
 }
 
-// Compilers call these for assignments of structures.
-void *memcpy(void *to, const void *from, size_t length) {
-  for (size_t i = 0; i < length; i++) ((char *)to)[i] = ((const char *)from)[i];
-  return to;
-}
-void *memset(void *to, int byte, size_t length) {
-  for (size_t i = 0; i < length; i++) ((char *)to)[i] = (char)byte;
-  return to;
-}
-
 // What goes one way between the terminals. Nothing here waits for a reader: signals and the end have to be heard meanwhile.
 struct direction {
   int from, to; // -1: there will be no more

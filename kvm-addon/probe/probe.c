@@ -14,15 +14,6 @@
 #define W_OK 2
 #define BUFFER_BYTES 65536
 
-void *memcpy(void *to, const void *from, size_t length) {
-  for (size_t i = 0; i < length; i++) ((char *)to)[i] = ((const char *)from)[i];
-  return to;
-}
-void *memset(void *to, int byte, size_t length) {
-  for (size_t i = 0; i < length; i++) ((char *)to)[i] = (char)byte;
-  return to;
-}
-
 static char buffer[BUFFER_BYTES];
 
 static size_t length(const char *text) {

@@ -2,6 +2,7 @@
 import type { ContainerConfig } from '../container/config.js';
 import { ENGINES, type Engine } from '../container/config.js';
 import { startContainer } from '../container/container.js';
+import { collectOutput } from './output.js';
 import { descendants } from './process-tree.js';
 import type { Instance, ProbeMode, Subject } from './subject.js';
 
@@ -47,14 +48,10 @@ async function start(
   const since = (): number => performance.now() - begun;
   const container = await startContainer(config, engine === undefined ? {} : { engine });
   const createMs = since();
-  let output = '';
   let complaint = '';
-  const first = new Promise<number>((resolve) => {
-    container.stdout?.setEncoding('utf8').on('data', (text: string) => {
-      if (output === '') resolve(since());
-      output += text;
-    });
-  });
+  const { stdout } = container;
+  if (stdout === null) throw new Error('the container has no pipes');
+  const output = collectOutput(stdout, since);
   container.stderr?.setEncoding('utf8').on('data', (text: string) => {
     complaint += text;
   });
@@ -65,7 +62,7 @@ async function start(
     throw new Error(`the program ended with ${JSON.stringify(status)} in a container: ${complaint.trim()}`);
   });
   end.catch(() => {}); // whoever waits is told
-  const firstMs = await Promise.race([first, end]);
+  const firstMs = await Promise.race([output.firstMs, end]);
   return {
     firstMs,
     phases: [
@@ -76,7 +73,7 @@ async function start(
     cgroupBytes: () => container.usage.memoryBytes,
     async ended() {
       container.stdin?.end();
-      return { ms: await end, output };
+      return { ms: await end, output: output.text() };
     },
     async stop() {
       await container[Symbol.asyncDispose]();

@@ -8,6 +8,7 @@ import type { Machine } from '../machine/machine.js';
 import { openSavedMachine, type SavedMachine } from '../machine/restore.js';
 import { bootToReady } from '../template/template.js';
 import { Cleanup } from '../util/cleanup.js';
+import { collectOutput } from './output.js';
 import type { Instance, ProbeMode, Subject } from './subject.js';
 
 const ENTROPY_BYTES = 32;
@@ -68,13 +69,7 @@ async function startMachine(make: () => Promise<Machine>, mode: ProbeMode): Prom
   const machine = await make();
   const { channel } = machine;
   if (channel === undefined) throw new Error('the machine has no channel');
-  let output = '';
-  const first = new Promise<number>((resolve) => {
-    channel.stdout.setEncoding('utf8').on('data', (text: string) => {
-      if (output === '') resolve(since());
-      output += text;
-    });
-  });
+  const output = collectOutput(channel.stdout, since);
   channel.stderr.resume();
   channel.send(
     { argv: ['/probe', mode], env: {} },
@@ -84,11 +79,11 @@ async function startMachine(make: () => Promise<Machine>, mode: ProbeMode): Prom
   if (machine.state === 'ready') await machine.start();
   const createMs = since();
   const end = channel.exited.then((status) => {
-    if (status !== 0) throw new Error(`the program ended with ${status} in a machine: ${output}`);
+    if (status !== 0) throw new Error(`the program ended with ${status} in a machine: ${output.text()}`);
     return since();
   });
   end.catch(() => {}); // whoever waits is told
-  const firstMs = await Promise.race([first, end]);
+  const firstMs = await Promise.race([output.firstMs, end]);
   return {
     firstMs,
     phases: [
@@ -101,7 +96,7 @@ async function startMachine(make: () => Promise<Machine>, mode: ProbeMode): Prom
       channel.stdin.end();
       const ms = await end;
       await machine.stop();
-      return { ms, output };
+      return { ms, output: output.text() };
     },
     stop: () => machine.stop(),
   };

@@ -3,6 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { collectOutput } from './output.js';
 import { descendants } from './process-tree.js';
 import type { Instance, Phase, ProbeMode, Subject } from './subject.js';
 
@@ -51,7 +52,6 @@ async function startShell(
     stdio: ['pipe', 'pipe', 'pipe'],
   });
   running.add(child);
-  let output = '';
   let complaint = '';
   child.stdin.on('error', () => {}); // it ended before it was told to
   child.stderr.setEncoding('utf8').on('data', (text: string) => {
@@ -65,14 +65,9 @@ async function startShell(
       else reject(new Error(`tsvm ${args.join(' ')} ended with ${code}: ${complaint.trim()}`));
     });
   });
-  const first = new Promise<number>((resolve) => {
-    child.stdout.setEncoding('utf8').on('data', (text: string) => {
-      if (output === '') resolve(since());
-      output += text;
-    });
-  });
+  const output = collectOutput(child.stdout, since);
   ended.catch(() => {}); // whoever waits is told
-  const firstMs = await Promise.race([first, ended]);
+  const firstMs = await Promise.race([output.firstMs, ended]);
   return {
     firstMs,
     get phases() {
@@ -82,7 +77,7 @@ async function startShell(
     cgroupBytes: () => undefined,
     async ended() {
       child.stdin.end();
-      return { ms: await ended, output };
+      return { ms: await ended, output: output.text() };
     },
     async stop() {
       child.stdin.end();

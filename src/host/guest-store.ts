@@ -4,9 +4,9 @@
  * `DIRECTORY/NAME-KEY` holds a guest, and the link `DIRECTORY/NAME` names the one that the recipe makes now.
  */
 import { readdir, readFile, realpath } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { isErrnoError, TsvmError } from '../errors.js';
+import { cacheDirectory } from './cache-directory.js';
 
 /** What of a manifest tsvm needs; it says more, for people and for comparing builds. */
 interface Manifest {
@@ -45,8 +45,7 @@ export const DEFAULT_GUEST = 'default';
 
 /** Where built guests are kept: `$TSVM_GUEST_DIR`, else `tsvm/guests` in the user's cache. */
 export function guestDirectory(): string {
-  const { TSVM_GUEST_DIR, XDG_CACHE_HOME } = process.env;
-  return TSVM_GUEST_DIR ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'tsvm', 'guests');
+  return cacheDirectory('TSVM_GUEST_DIR', 'guests');
 }
 
 /** Every guest that was built whole, the current ones first. */

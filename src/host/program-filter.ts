@@ -14,6 +14,16 @@ export function runXz(bytes: Uint8Array, format: 'xz' | 'lzma', maxBytes: number
   );
 }
 
+/** A program, and who asks for it. */
+export interface FilterProgram {
+  readonly command: readonly [string, ...string[]];
+  readonly debianPackage: string;
+  /** What it is needed for, for the message. Default: to unpack this file. */
+  readonly purpose?: string;
+  /** Variables besides this process's. */
+  readonly env?: Readonly<Record<string, string>>;
+}
+
 /**
  * Feeds `input` to `program` and collects what it prints, at most `maxBytes`.
  *
@@ -21,13 +31,14 @@ export function runXz(bytes: Uint8Array, format: 'xz' | 'lzma', maxBytes: number
  * @throws Error with what the program said, if it fails or prints more.
  */
 export function filterThrough(
-  program: { readonly command: readonly [string, ...string[]]; readonly debianPackage: string },
+  program: FilterProgram,
   input: Uint8Array,
   maxBytes: number,
 ): Promise<Uint8Array> {
   const [name, ...args] = program.command;
   return new Promise((resolve, reject) => {
-    const child = spawn(name, args, { stdio: ['pipe', 'pipe', 'pipe'] });
+    const env = { ...process.env, ...program.env };
+    const child = spawn(name, args, { stdio: ['pipe', 'pipe', 'pipe'], env });
     const output: Buffer[] = [];
     let outputBytes = 0;
     let complaint = '';
@@ -36,7 +47,7 @@ export function filterThrough(
       reject(
         new TsvmError(
           'TSVM_HOST',
-          `the program '${name}' is needed to unpack this file, and is not installed`,
+          `the program '${name}' is needed ${program.purpose ?? 'to unpack this file'}, and is not installed`,
           {
             hint: `install it: apt-get install ${program.debianPackage}`,
             cause,

@@ -13,9 +13,9 @@ import {
   utimesSync,
   writeFileSync,
 } from 'node:fs';
-import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { TsvmError } from '../errors.js';
+import { cacheDirectory } from '../host/cache-directory.js';
 import { KIB, MIB } from '../util/units.js';
 import { imageError } from './image-error.js';
 import type { ImageConfig } from './oci-layout.js';
@@ -48,7 +48,7 @@ export class ImageStore {
   readonly directory: string;
 
   /** Default: $TSVM_IMAGE_DIR, or tsvm/images in $XDG_CACHE_HOME or ~/.cache. */
-  constructor(directory = defaultDirectory()) {
+  constructor(directory = cacheDirectory('TSVM_IMAGE_DIR', 'images')) {
     this.directory = directory;
   }
 
@@ -154,11 +154,6 @@ function renameInto(from: string, to: string): void {
   } catch (error) {
     if (!existsSync(to)) throw error;
   }
-}
-
-function defaultDirectory(): string {
-  const { TSVM_IMAGE_DIR, XDG_CACHE_HOME } = process.env;
-  return TSVM_IMAGE_DIR ?? join(XDG_CACHE_HOME ?? join(homedir(), '.cache'), 'tsvm/images');
 }
 
 function isOciLayout(folder: string): boolean {

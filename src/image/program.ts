@@ -1,9 +1,10 @@
 /** Programs of the host that images are unpacked and written with. */
-import { spawn } from 'node:child_process';
 import { TsvmError } from '../errors.js';
+import { filterThrough } from '../host/program-filter.js';
 
-/** What a program says that fails, for the message: the rest is seldom more. */
-const MAX_COMPLAINT_CHARACTERS = 4096;
+/** Of what one lists: the names of a layer, the sizes of an image's files. */
+const MAX_OUTPUT_BYTES = 256 << 20;
+const NOTHING = new Uint8Array(0);
 
 /**
  * Runs a program to its end, and returns what it wrote.
@@ -16,29 +17,15 @@ export async function outputOf(
   args: readonly string[],
   complain: (complaint: string) => Error,
 ): Promise<string> {
+  const { name, debianPackage } = program;
   // Names as they are, also those that are not ASCII.
-  const env = { ...process.env, LC_ALL: 'C.UTF-8' };
-  const child = spawn(program.name, args, { stdio: ['ignore', 'pipe', 'pipe'], env });
-  const said: Buffer[] = [];
-  let complaint = '';
-  child.stdout.on('data', (piece: Buffer) => said.push(piece));
-  child.stderr.setEncoding('utf8').on('data', (text: string) => {
-    if (complaint.length < MAX_COMPLAINT_CHARACTERS) complaint += text;
-  });
-  return await new Promise((resolve, reject) => {
-    child.once('error', (cause) => {
-      const hint = `install it: apt-get install ${program.debianPackage}`;
-      reject(
-        new TsvmError('TSVM_HOST', `the program '${program.name}' is needed for images: ${cause.message}`, {
-          hint,
-          cause,
-        }),
-      );
-    });
-    child.once('close', (status, signal) => {
-      if (status === 0) resolve(Buffer.concat(said).toString('utf8'));
-      else
-        reject(complain(complaint.trim().split('\n')[0] || `${program.name} ended with ${signal ?? status}`));
-    });
-  });
+  const env = { LC_ALL: 'C.UTF-8' };
+  try {
+    const filter = { command: [name, ...args] as const, debianPackage, purpose: 'for images', env };
+    return Buffer.from(await filterThrough(filter, NOTHING, MAX_OUTPUT_BYTES)).toString('utf8');
+  } catch (error) {
+    throw error instanceof TsvmError
+      ? error
+      : complain(error instanceof Error ? error.message : String(error));
+  }
 }

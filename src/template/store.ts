@@ -1,10 +1,10 @@
 /** The folder of templates: found by key, made by one process at a time, bounded in number. */
 import { existsSync, utimes } from 'node:fs';
 import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isErrnoError, TsvmError } from '../errors.js';
+import { cacheDirectory } from '../host/cache-directory.js';
 import { describeFileError } from '../host/files.js';
 import { loadAddon } from '../native/binding.js';
 import { MANIFEST_NAME } from '../snapshot/format.js';
@@ -29,8 +29,7 @@ export interface TemplateEntry {
 
 /** $TSVM_TEMPLATE_DIR, or $XDG_CACHE_HOME/tsvm/templates, or ~/.cache/tsvm/templates. */
 export function templateDirectory(): string {
-  const cache = process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
-  return process.env['TSVM_TEMPLATE_DIR'] || join(cache, 'tsvm', 'templates');
+  return cacheDirectory('TSVM_TEMPLATE_DIR', 'templates');
 }
 
 /** As the addon's: false if somebody else has the lock. */

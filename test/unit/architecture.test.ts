@@ -21,7 +21,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   machine: ['snapshot', 'devices', 'virtio', 'bus', 'memory', 'boot', 'host', 'kvm', 'native'],
   template: ['machine', 'snapshot', 'host', 'kvm', 'native'],
   container: ['devices', 'host'],
-  image: ['devices'],
+  image: ['devices', 'host'],
   compare: ['container', 'image', 'template', 'machine', 'devices', 'host', 'kvm'],
   cli: ['compare', 'template', 'container', 'image', 'machine', 'devices', 'host', 'kvm', 'native'],
   'index.ts': [

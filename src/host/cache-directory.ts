@@ -1,0 +1,9 @@
+/** Where what can be made again is kept. */
+import { homedir } from 'node:os';
+import { join } from 'node:path';
+
+/** `$VARIABLE`, else `tsvm/NAME` in `$XDG_CACHE_HOME` or `~/.cache`. An empty variable is none (XDG Base Directory Specification). */
+export function cacheDirectory(variable: string, name: string): string {
+  const cache = process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache');
+  return process.env[variable] || join(cache, 'tsvm', name);
+}
