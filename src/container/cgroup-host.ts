@@ -29,8 +29,10 @@ export function parseHierarchies(
     const version = mount.type === 'cgroup2' ? 2 : 1;
     for (const line of cgroup.trim().split('\n')) {
       const [, names = '', path = '/'] = /^\d+:([^:]*):(.*)$/.exec(line) ?? [];
-      const controllers = names.split(',').filter((name) => name !== '' && !name.startsWith('name='));
-      const belongs = version === 2 ? names === '' : controllers.some((name) => mount.options.includes(name));
+      // A hierarchy with a name and no controller (systemd's) has cgroups too, which other runtimes make.
+      const all = names.split(',').filter((name) => name !== '');
+      const controllers = all.filter((name) => !name.startsWith('name='));
+      const belongs = version === 2 ? names === '' : all.some((name) => mount.options.includes(name));
       if (!belongs) continue;
       const directory = resolve(mount.point, `.${below(mount.root, path)}`);
       if (found.some((other) => other.directory === directory)) continue;

@@ -54,7 +54,10 @@ export async function inContainer(
 
 /** What of containers is to be seen on the host: their cgroups, their processes, and this process's mounts. */
 export function traces(): { cgroups: string[]; launchers: number[]; mounts: number } {
-  const cgroups = hostHierarchies().flatMap(({ directory }) =>
+  // Also where another runtime may have made them, whatever it is that is controlled there.
+  const everywhere = namesIn('/sys/fs/cgroup').map((name) => join('/sys/fs/cgroup', name));
+  const places = [...hostHierarchies().map(({ directory }) => directory), '/sys/fs/cgroup', ...everywhere];
+  const cgroups = [...new Set(places)].flatMap((directory) =>
     namesIn(directory)
       .filter((name) => name.startsWith('tsvm-'))
       .map((name) => join(directory, name)),

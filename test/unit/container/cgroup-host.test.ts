@@ -20,7 +20,7 @@ describe('parseHierarchies()', () => {
     expect(controllersOf(found[0]!)).toEqual(['cpu', 'memory', 'pids', 'blkio']);
   });
 
-  test('finds version 1, controllers that are mounted together, and a version 2 that has none', () => {
+  test('finds version 1, controllers that are mounted together, and hierarchies that have none', () => {
     const found = parseHierarchies(
       '4:memory:/a/b\n3:cpu,cpuacct:/\n1:name=systemd:/\n0::/\n',
       [
@@ -34,9 +34,10 @@ describe('parseHierarchies()', () => {
     expect(found.map(({ version, directory }) => [version, directory])).toEqual([
       [1, '/sys/fs/cgroup/cpu,cpuacct'],
       [1, '/sys/fs/cgroup/memory/a/b'],
+      [1, '/sys/fs/cgroup/systemd'],
       [2, '/sys/fs/cgroup/unified'],
     ]);
-    expect(found.map(controllersOf)).toEqual([['cpu', 'cpuacct'], ['memory'], []]);
+    expect(found.map(controllersOf)).toEqual([['cpu', 'cpuacct'], ['memory'], [], []]);
   });
 
   test('finds what of a hierarchy is mounted in a container', () => {
