@@ -155,7 +155,11 @@ function checkLimits({ cpus, memoryBytes, pids, io }: Limits): void {
 
 function checkDirectory(what: string, path: string): void {
   checkPath(what, path);
-  if (!stats(what, path).isDirectory()) throw refuse(`${what} ${path}: not a directory`);
+  if (!stats(what, path).isDirectory())
+    throw refuse(
+      `${what} ${path}: not a directory`,
+      'unpack it, or: tsvm run --isolation container --image FILE',
+    );
 }
 
 function checkPath(what: string, path: string): void {
@@ -167,7 +171,10 @@ function stats(what: string, path: string): Stats {
     return statSync(path);
   } catch (cause) {
     const code = (cause as { code?: string }).code;
-    throw refuse(`${what} ${path}: ${code === 'ENOENT' ? 'there is no such file or directory' : code}`);
+    throw refuse(
+      `${what} ${path}: ${code === 'ENOENT' ? 'there is no such file or directory' : code}`,
+      'check the path',
+    );
   }
 }
 

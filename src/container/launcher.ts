@@ -6,7 +6,7 @@ import { PassThrough, type Readable, type Writable } from 'node:stream';
 import { hostRefuses, refuse } from './config.js';
 import { ERRNO, SIGKILL, SIGNAL_BASE } from './linux.js';
 import { encodePlan, type Plan, type Step } from './plan.js';
-import { EXECUTE } from './process.js';
+import { EXECUTE, WORKING_DIRECTORY } from './process.js';
 
 /** enum report_kind, kvm-addon/launcher/plan.h. */
 const REPORT = { CREATED: 1, FAILED: 2, RUNNING: 3, EXITED: 4 } as const;
@@ -193,6 +193,7 @@ function hintFor(purpose: string, errno: number): string | undefined {
   if (purpose.startsWith('mount an overlay') && errno === ERRNO.EINVAL) {
     return 'the upper directory must be on ext4, xfs, btrfs or tmpfs, not on an overlay; the kernel’s log says more: dmesg';
   }
+  if (purpose.startsWith(WORKING_DIRECTORY)) return 'make it in the image or a volume, or name another one';
   if (errno === ERRNO.EPERM || errno === ERRNO.EACCES) {
     return purpose === 'make the namespaces'
       ? 'this host gives user namespaces to the superuser only: run as root, or sysctl kernel.unprivileged_userns_clone=1'

@@ -31,7 +31,7 @@ export function composeProcess(config: ContainerConfig, held: bigint): Step[] {
     call('clear the ambient capabilities', SYS.prctl, [PR.CAP_AMBIENT, PR.CAP_AMBIENT_CLEAR_ALL, 0, 0, 0]),
     // Another user has lost them with the change.
     ...(uid === 0 ? [keepCapabilities(capabilities)] : []),
-    call(`enter the working directory ${cwd}`, SYS.chdir, [cwd]),
+    call(`${WORKING_DIRECTORY} ${cwd}`, SYS.chdir, [cwd]),
     ...(config.privileged === true ? [] : filter(capabilities)),
     ...execute(config),
   ];
@@ -85,5 +85,7 @@ function execute(config: ContainerConfig): Step[] {
   );
 }
 
+/** What the step is for that enters it. */
+export const WORKING_DIRECTORY = 'enter the working directory';
 /** What the steps are for that execute the command: their failure is its status. */
 export const EXECUTE = 'execute the command';

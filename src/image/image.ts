@@ -245,5 +245,8 @@ function rowsOf(image: Image, file: 'passwd' | 'group'): readonly (readonly stri
 }
 
 function unknown(file: string, name: string): TsvmError {
-  return imageError(`there is no '${name}' in /etc/${file} of the image`);
+  return imageError(
+    `there is no '${name}' in /etc/${file} of the image`,
+    'a number needs no name: --user 1000',
+  );
 }

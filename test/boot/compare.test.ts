@@ -57,6 +57,7 @@ test('starts each, says what they hold, and what they hold back', async () => {
 test.each([
   [['--runs', '0'], '--runs'],
   [['--counts', '1,x'], '--counts'],
+  [['--html', '/nowhere/page.html'], 'cannot write /nowhere/page.html'],
   [['--part', 'speed'], 'is not one of start, memory, isolation'],
 ])('%j is refused', async (args, message) => {
   const result = await tsvm(['compare', ...args], { env });

@@ -1,5 +1,6 @@
 /** `tsvm compare`: machines and containers beside each other, on this host. */
-import { writeFileSync } from 'node:fs';
+import { accessSync, constants, writeFileSync } from 'node:fs';
+import { dirname, resolve } from 'node:path';
 import { Command } from 'commander';
 import { COMPARE_PARTS, type ComparePart } from '../../compare/parts.js';
 import { TsvmError } from '../../errors.js';
@@ -56,6 +57,8 @@ async function run(options: CompareOptions): Promise<number> {
   const budgetBytes = options.budget === undefined ? GIB : parseSize('--budget', options.budget);
   const parts: readonly ComparePart[] =
     options.part?.map((text) => parseChoice('--part', text, COMPARE_PARTS)) ?? COMPARE_PARTS;
+  // Before minutes of measurement, not after them.
+  for (const path of [options.json, options.html]) if (path !== undefined && path !== '-') checkFolder(path);
   const abort = new AbortController();
   using signals = new EndSignals();
   signals.onSignal = () => abort.abort();
@@ -87,15 +90,27 @@ async function run(options: CompareOptions): Promise<number> {
   }
 }
 
+function checkFolder(path: string): void {
+  try {
+    accessSync(dirname(resolve(path)), constants.W_OK);
+  } catch (cause) {
+    throw unwritable(path, cause);
+  }
+}
+
 function write(path: string, text: string): void {
   try {
     writeFileSync(path, text);
   } catch (cause) {
-    throw new TsvmError('TSVM_FILE', `cannot write ${path}: ${describeFileError(cause)}`, {
-      hint: 'check the path',
-      cause,
-    });
+    throw unwritable(path, cause);
   }
+}
+
+function unwritable(path: string, cause: unknown): TsvmError {
+  return new TsvmError('TSVM_FILE', `cannot write ${path}: ${describeFileError(cause)}`, {
+    hint: 'check the path',
+    cause,
+  });
 }
 
 /** One line that is written over, on a terminal. */
