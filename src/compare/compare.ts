@@ -2,7 +2,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync } from 'node:fs';
-import { availableParallelism, cpus, release, totalmem } from 'node:os';
+import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { CAPABILITIES } from '../container/capabilities.js';
 import { controllersOf, hostHierarchies } from '../container/cgroup-host.js';
@@ -82,7 +82,7 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
     };
     add(...shellSubjects(archive));
     add(...(await machineSubjects(await machineConfig(archive), signal)));
-    add(containerSubject('container', { layers: [root] }, undefined));
+    add(containerSubject('container', { layers: [root] }));
     add(
       ...(await engineSubjects({ layers: [root] }, (engine, why) =>
         notes.push(`${engine} is left out: ${why}`),
@@ -182,10 +182,10 @@ async function measureIsolation(
   if (superuser) {
     const share = ['user'] as const;
     const privileged = { layers, share, privileged: true, capabilities: CAPABILITIES };
-    await look('container, privileged', containerSubject('', privileged, undefined));
-    await look('container, as Docker', containerSubject('', { layers, share }, undefined));
+    await look('container, privileged', containerSubject('', privileged));
+    await look('container, as Docker', containerSubject('', { layers, share }));
   }
-  await look('container', containerSubject('', { layers }, undefined));
+  await look('container', containerSubject('', { layers }));
   await look(
     'machine',
     subjects.find(({ name }) => name === 'machine, forked'),
@@ -203,13 +203,19 @@ function environment(): Record<string, string> {
   const facts = readHostFacts();
   return {
     date: new Date().toISOString().slice(0, 10),
-    machine: `${availableParallelism()} CPUs (${cpus()[0]?.model.trim() ?? 'unknown'}), ${Math.round(totalmem() / 2 ** 30)} GiB`,
+    machine: `${cpus().length} CPUs (${cpus()[0]?.model.trim() ?? 'unknown'}), ${Math.round(totalmem() / 2 ** 30)} GiB`,
+    'ran on CPUs': allowedCpus(),
     'host kernel': release(),
     KVM: facts.kvmModules.find((name) => name !== 'kvm') ?? 'kvm',
     node: process.version,
     cgroups: cgroupVersions(),
     'machine’s memory': `${MACHINE_BYTES >> 20} MiB`,
   };
+}
+
+/** As a list: 0-1, of proc_pid_status(5). */
+function allowedCpus(): string {
+  return /^Cpus_allowed_list:\s*(.+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 'all';
 }
 
 function cgroupVersions(): string {

@@ -1,23 +1,26 @@
 /** Containers that this process starts, by tsvm's own launcher or by another runtime. */
 import type { ContainerConfig } from '../container/config.js';
 import { ENGINES, type Engine } from '../container/config.js';
-import { startContainer } from '../container/container.js';
+import { type ContainerHost, startContainer } from '../container/container.js';
+import { DockerImage, dockerContainerPid } from '../container/docker-image.js';
 import { collectOutput } from './output.js';
-import { descendants } from './process-tree.js';
+import { descendants, parentOf } from './process-tree.js';
 import type { Instance, ProbeMode, Subject } from './subject.js';
 
 /** `config` has all but the command. */
 export function containerSubject(
   name: string,
   config: Omit<ContainerConfig, 'argv'>,
-  engine: Engine | undefined,
+  host: ContainerHost = {},
 ): Subject {
   return {
     name,
     wall: 'container',
     from: 'process',
-    start: (mode) => start({ ...config, argv: ['/probe', mode] }, mode, engine),
-    async [Symbol.asyncDispose]() {},
+    start: (mode) => start({ ...config, argv: ['/probe', mode] }, mode, host),
+    async [Symbol.asyncDispose]() {
+      await host.dockerImage?.[Symbol.asyncDispose]();
+    },
   };
 }
 
@@ -28,8 +31,13 @@ export async function engineSubjects(
 ): Promise<readonly Subject[]> {
   const found: Subject[] = [];
   for (const engine of ENGINES) {
-    const subject = containerSubject(`container, by ${engine}`, config, engine);
     try {
+      // Handed to its daemon once, as an image is pulled once.
+      const dockerImage = engine === 'docker' ? await DockerImage.import(config.layers[0] ?? '') : undefined;
+      const subject = containerSubject(`container, by ${engine}`, config, {
+        engine,
+        ...(dockerImage === undefined ? {} : { dockerImage }),
+      });
       await (await subject.start('start')).ended();
       found.push(subject);
     } catch (error) {
@@ -39,14 +47,10 @@ export async function engineSubjects(
   return found;
 }
 
-async function start(
-  config: ContainerConfig,
-  mode: ProbeMode,
-  engine: Engine | undefined,
-): Promise<Instance> {
+async function start(config: ContainerConfig, mode: ProbeMode, host: ContainerHost): Promise<Instance> {
   const begun = performance.now();
   const since = (): number => performance.now() - begun;
-  const container = await startContainer(config, engine === undefined ? {} : { engine });
+  const container = await startContainer(config, host);
   const createMs = since();
   let complaint = '';
   const { stdout } = container;
@@ -63,13 +67,19 @@ async function start(
   });
   end.catch(() => {}); // whoever waits is told
   const firstMs = await Promise.race([output.firstMs, end]);
+  // Docker's is no child of ours, but of a process of its daemon's that looks after it alone.
+  const keeper =
+    host.engine === 'docker' && mode === 'idle'
+      ? parentOf(await dockerContainerPid(container.name))
+      : undefined;
   return {
     firstMs,
     phases: [
       { name: 'create', ms: createMs },
       { name: 'program', ms: firstMs - createMs },
     ],
-    processes: () => descendants(container.launcherPid),
+    processes: () =>
+      [container.launcherPid, keeper].flatMap((pid) => (pid === undefined ? [] : descendants(pid))),
     cgroupBytes: () => container.usage.memoryBytes,
     async ended() {
       container.stdin?.end();

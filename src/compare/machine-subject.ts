@@ -9,6 +9,7 @@ import { openSavedMachine, type SavedMachine } from '../machine/restore.js';
 import { bootToReady } from '../template/template.js';
 import { Cleanup } from '../util/cleanup.js';
 import { collectOutput } from './output.js';
+import { machinePhases } from './phases.js';
 import type { Instance, ProbeMode, Subject } from './subject.js';
 
 const ENTROPY_BYTES = 32;
@@ -77,7 +78,6 @@ async function startMachine(make: () => Promise<Machine>, mode: ProbeMode): Prom
   );
   if (mode !== 'idle') channel.stdin.end();
   if (machine.state === 'ready') await machine.start();
-  const createMs = since();
   const end = channel.exited.then((status) => {
     if (status !== 0) throw new Error(`the program ended with ${status} in a machine: ${output.text()}`);
     return since();
@@ -86,10 +86,7 @@ async function startMachine(make: () => Promise<Machine>, mode: ProbeMode): Prom
   const firstMs = await Promise.race([output.firstMs, end]);
   return {
     firstMs,
-    phases: [
-      { name: 'create', ms: createMs },
-      { name: 'guest', ms: firstMs - createMs },
-    ],
+    phases: machinePhases(machine.timeline().phases, begun, firstMs),
     processes: () => [],
     cgroupBytes: () => undefined,
     async ended() {

@@ -14,6 +14,12 @@ export function descendants(pid: number): number[] {
   return [pid, ...children.flatMap(descendants)];
 }
 
+/** 1 for one that has ended, whose children are init's. */
+export function parentOf(pid: number): number {
+  const [, parent = '1'] = /^PPid:\s*(\d+)$/m.exec(text(`/proc/${pid}/status`)) ?? [];
+  return Number(parent);
+}
+
 /** Of processes together; one that has ended holds nothing. */
 export function heldMemory(pids: readonly number[]): HeldMemory {
   let pssBytes = 0;

@@ -3,7 +3,9 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import type { TimelineEntry } from '../machine/timeline.js';
 import { collectOutput } from './output.js';
+import { machinePhases } from './phases.js';
 import { descendants } from './process-tree.js';
 import type { Instance, Phase, ProbeMode, Subject } from './subject.js';
 
@@ -87,17 +89,9 @@ async function startShell(
   };
 }
 
-/** From a timeline that counts from the start of its process; without one, all of it is the process's. */
-function phasesOf(path: string, firstMs: number): Phase[] {
-  const whole = [{ name: 'process', ms: firstMs }];
-  if (!existsSync(path)) return whole;
-  const { phases } = JSON.parse(readFileSync(path, 'utf8')) as { phases: { name: string; ms: number }[] };
-  const at = (name: string): number | undefined => phases.find((phase) => phase.name === name)?.ms;
-  const [create, start] = [at('create'), at('start')];
-  if (create === undefined || start === undefined || start > firstMs) return whole;
-  return [
-    { name: 'process', ms: create },
-    { name: 'create', ms: start - create },
-    { name: 'guest', ms: firstMs - start },
-  ];
+/** Its timeline counts from the start of its process; without one, all of the time is the process's. */
+function phasesOf(path: string, firstMs: number): readonly Phase[] {
+  if (!existsSync(path)) return [{ name: 'process', ms: firstMs }];
+  const { phases } = JSON.parse(readFileSync(path, 'utf8')) as { phases: TimelineEntry[] };
+  return machinePhases(phases, 0, firstMs);
 }

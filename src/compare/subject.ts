@@ -3,7 +3,7 @@
 /** What the program does (kvm-addon/probe/probe.c). */
 export type ProbeMode = 'start' | 'idle' | 'look';
 
-/** Some of the time from a request to the program's end, in order: `create`, `guest`, `program`, ... */
+/** Some of the time from a request to the program's end, in order: `process`, `create`, `memory`, `kernel`, `program`. */
 export interface Phase {
   readonly name: string;
   readonly ms: number;

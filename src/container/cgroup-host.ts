@@ -1,5 +1,5 @@
 /** Where this process's cgroups are: version 2, version 1, or some controllers in each (cgroups(7)). */
-import { readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
+import { type Dirent, readdirSync, readFileSync, rmdirSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 
 /** What is limited or counted. */
@@ -119,14 +119,21 @@ export function sweepCgroups(
       for (const name of namesIn(parent)) {
         const [, pid] = pattern.exec(name) ?? [];
         if (pid === undefined || isAlive(Number(pid))) continue;
-        try {
-          rmdirSync(join(parent, name));
-        } catch {
-          // In use after all, or another process was quicker.
-        }
+        removeTree(join(parent, name));
       }
     }
   }
+}
+
+/** Removes a cgroup, and those below it that a runtime made. @returns whether a process is in it, or has just left it. */
+export function removeTree(directory: string): boolean {
+  for (const { name } of subdirectories(directory)) removeTree(join(directory, name));
+  try {
+    rmdirSync(directory);
+  } catch (error) {
+    return (error as { code?: string }).code === 'EBUSY';
+  }
+  return false;
 }
 
 /** Where a container's cgroup may have been made: this process's own, and of version 2 those above it. */
@@ -135,6 +142,14 @@ function parentsIn({ version, directory, mount }: Hierarchy): readonly string[] 
   if (version === 1) return parents;
   for (let at = directory; at !== mount && at.startsWith(mount); at = dirname(at)) parents.push(dirname(at));
   return parents;
+}
+
+function subdirectories(directory: string): readonly Dirent[] {
+  try {
+    return readdirSync(directory, { withFileTypes: true }).filter((entry) => entry.isDirectory());
+  } catch {
+    return [];
+  }
 }
 
 function namesIn(directory: string): readonly string[] {

@@ -1,8 +1,8 @@
 /** The cgroups of one container: its limits and what it used, with the same words for version 1 and 2. */
-import { mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Controller, controllersOf, type Hierarchy, parentIn } from './cgroup-host.js';
+import { type Controller, controllersOf, type Hierarchy, parentIn, removeTree } from './cgroup-host.js';
 import { settings } from './cgroup-limits.js';
 import { hostRefuses, type Limits } from './config.js';
 
@@ -138,17 +138,9 @@ export class Cgroup {
       await sleep(REMOVE_WAIT_MS);
   }
 
-  /** Whether any is left. */
+  /** Whether any is left that can be removed later. */
   #removeNow(): boolean {
-    let left = false;
-    for (const directory of this.directories) {
-      try {
-        rmdirSync(directory);
-      } catch (error) {
-        left ||= (error as { code?: string }).code === 'EBUSY';
-      }
-    }
-    return left;
+    return this.directories.map((directory) => removeTree(directory)).includes(true);
   }
 
   #set(controller: Controller, file: string, value: string, problem: unknown): void {

@@ -9,7 +9,7 @@ export const NAMESPACES = ['pid', 'net', 'uts', 'ipc', 'user', 'cgroup'] as cons
 export type Namespace = (typeof NAMESPACES)[number];
 
 /** Runtimes besides tsvm's own. */
-export const ENGINES = ['runc', 'crun', 'bwrap'] as const;
+export const ENGINES = ['runc', 'crun', 'bwrap', 'podman', 'docker'] as const;
 export type Engine = (typeof ENGINES)[number];
 
 /** A file or directory of the host's in the container. */

@@ -9,7 +9,8 @@ import { Cgroup, type Usage } from './cgroup.js';
 import { hostHierarchies, sweepCgroups } from './cgroup-host.js';
 import { composePlan } from './compose.js';
 import { type ContainerConfig, checkConfig, type Engine, type IdRange, refuse } from './config.js';
-import { composeEnginePlan } from './engine.js';
+import { DockerImage, removeDockerContainer } from './docker-image.js';
+import { composeEnginePlan, findEngine } from './engine.js';
 import { type ExitStatus, Launch, type Streams } from './launcher.js';
 import { SIGKILL } from './linux.js';
 import { UserNetwork } from './user-network.js';
@@ -24,6 +25,8 @@ export interface ContainerHost {
   readonly launcher?: string;
   /** Another runtime that runs it instead of ours. It has the same namespaces, files, limits and rights, as far as it knows them. */
   readonly engine?: Engine;
+  /** What docker runs, if it was imported before. Default: the one layer, imported for this container alone. */
+  readonly dockerImage?: DockerImage;
 }
 
 /** How a container ended and what it had used. */
@@ -45,13 +48,16 @@ export interface ContainerEnd {
  * ```
  */
 export class Container implements AsyncDisposable {
-  /** Of process 1, as the host sees it. */
+  /** By which another runtime knows it. */
+  readonly name: string;
+  /** Of process 1, as the host sees it; with another runtime, of what keeps that. */
   readonly pid: number;
   readonly #launch: Launch;
   readonly #cgroup: Cgroup;
   readonly #end: Promise<ContainerEnd>;
 
-  constructor(pid: number, launch: Launch, cgroup: Cgroup, cleanup: Cleanup) {
+  constructor(name: string, pid: number, launch: Launch, cgroup: Cgroup, cleanup: Cleanup) {
+    this.name = name;
     this.pid = pid;
     this.#launch = launch;
     this.#cgroup = cgroup;
@@ -135,6 +141,9 @@ export async function startContainer(
         : Cgroup.ofAnotherRuntime(name, hierarchies);
     cleanup.defer(() => cgroup.remove());
     const maps = mapsOf(config, superuser);
+    const { engine } = host;
+    const image = engine === 'docker' ? (host.dockerImage ?? (await ownImage(config, cleanup))) : undefined;
+    if (engine === 'docker') cleanup.defer(() => removeDockerContainer(name));
     const facts = {
       superuser,
       capabilities: heldCapabilities(),
@@ -145,13 +154,14 @@ export async function startContainer(
       isDirectory: (path: string) => statSync(path).isDirectory(),
     };
     const plan =
-      host.engine === undefined
+      engine === undefined
         ? composePlan(config, facts)
-        : composeEnginePlan(config, host.engine, {
+        : composeEnginePlan(config, engine, {
             ...facts,
             name,
             uidMap: maps?.uid ?? [],
             gidMap: maps?.gid ?? [],
+            ...(image === undefined ? {} : { dockerImage: image.id }),
           });
     const launch = new Launch(launcher, plan, config.argv[0] ?? '', streams);
     cleanup.defer(async () => {
@@ -159,7 +169,7 @@ export async function startContainer(
       await launch.ended;
     });
     const pid = await launch.created;
-    if (maps !== undefined && host.engine === undefined) writeMaps(pid, maps, superuser);
+    if (maps !== undefined && engine === undefined) writeMaps(pid, maps, superuser);
     cgroup.add(pid);
     if (config.network === 'user') {
       const network = await UserNetwork.attach(launcher, pid);
@@ -167,11 +177,22 @@ export async function startContainer(
     }
     launch.go();
     await launch.running;
-    return new Container(pid, launch, cgroup, cleanup);
+    return new Container(name, pid, launch, cgroup, cleanup);
   } catch (error) {
     await cleanup.run();
     throw error;
   }
+}
+
+async function ownImage(config: ContainerConfig, cleanup: Cleanup): Promise<DockerImage> {
+  const [root = '', ...more] = config.layers;
+  if (more.length > 0 || config.upper !== undefined) {
+    throw refuse('--engine docker: it takes one layer, and keeps nothing', 'give --rootfs alone');
+  }
+  findEngine('docker');
+  const image = await DockerImage.import(root);
+  cleanup.defer(() => image[Symbol.asyncDispose]());
+  return image;
 }
 
 interface IdMaps {

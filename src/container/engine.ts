@@ -17,13 +17,23 @@ import {
   refuse,
 } from './config.js';
 import { AT_FDCWD, CLONE, ERRNO, MNT_DETACH, O, SYS } from './linux.js';
-import { ociConfig } from './oci-bundle.js';
+import { ociConfig, ociSeccomp } from './oci-bundle.js';
 import { cStrings, type Plan, type Step } from './plan.js';
 import { capabilitiesOf, EXECUTE } from './process.js';
 import { mountRoot } from './root.js';
+import { mapArguments, runArguments } from './run-arguments.js';
 import { call, mountFs, Slots } from './steps.js';
 
-const DEBIAN_PACKAGES: Readonly<Record<Engine, string>> = { runc: 'runc', crun: 'crun', bwrap: 'bubblewrap' };
+const DEBIAN_PACKAGES: Readonly<Record<Engine, string>> = {
+  runc: 'runc',
+  crun: 'crun',
+  bwrap: 'bubblewrap',
+  podman: 'podman',
+  docker: 'docker.io',
+};
+
+/** Of this process's environment: where the programs, their settings and the daemon are. */
+const KEPT_VARIABLES = /^(PATH|HOME|DOCKER_.*|CONTAINER_HOST|CONTAINERS_.*)$/;
 
 /** Where systemd mounts version 2 on a host that has both. */
 const UNIFIED = '/sys/fs/cgroup/unified';
@@ -34,6 +44,8 @@ export interface EngineFacts extends PlanHost {
   readonly gidMap: readonly IdRange[];
   /** Of the container, for the runtime's own books. */
   readonly name: string;
+  /** What docker's daemon has of its root. */
+  readonly dockerImage?: string;
 }
 
 /**
@@ -42,7 +54,7 @@ export interface EngineFacts extends PlanHost {
  * @throws TsvmError `TSVM_HOST` if it is not installed, or this is not the superuser; `TSVM_CONTAINER` for what it lacks.
  */
 export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts: EngineFacts): Plan {
-  const program = find(engine);
+  const program = findEngine(engine);
   if (!facts.superuser)
     throw hostRefuses(`--engine ${engine}: it is run by the superuser only`, 'leave it out, or run as root');
   if (config.network === 'user')
@@ -50,10 +62,13 @@ export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts
   if (engine === 'bwrap' && (config.uidMap ?? config.gidMap) !== undefined) {
     throw refuse('--engine bwrap: it maps one id', 'leave out --uid-map and --gid-map');
   }
+  if (engine === 'docker' && (config.uidMap ?? config.gidMap) !== undefined) {
+    throw refuse('--engine docker: its daemon maps ids', 'leave out --uid-map and --gid-map');
+  }
   const { place } = facts;
   const { layers } = config;
   const upper = config.upper === undefined ? {} : { upper: config.upper };
-  const argv = engine === 'bwrap' ? bwrapArguments(config, facts) : ociArguments(engine, facts);
+  const { argv, files } = INVOCATIONS[engine](config, facts);
   return {
     cloneFlags: CLONE.NEWNS | CLONE.NEWPID,
     ...(config.terminal === undefined ? {} : { terminal: config.terminal }),
@@ -64,25 +79,90 @@ export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts
       call('hide cgroups of version 2 beside version 1', SYS.umount2, [UNIFIED, MNT_DETACH], {
         ignore: NO_MOUNT,
       }),
-      ...(engine === 'bwrap'
-        ? []
-        : writeFile(join(place, 'config.json'), bundleOf(config, facts), new Slots())),
+      ...Object.entries(files).flatMap(([name, content]) =>
+        writeFile(join(place, name), JSON.stringify(content), new Slots()),
+      ),
     ],
     command: [
       call(`enter ${place}`, SYS.chdir, [place]),
-      call(EXECUTE, SYS.execve, [program, cStrings(argv), cStrings([`PATH=${process.env['PATH'] ?? ''}`])]),
+      call(EXECUTE, SYS.execve, [program, cStrings([engine, ...argv]), cStrings(keptEnvironment())]),
     ],
     cleanup: [],
   };
 }
 
-function bundleOf(config: ContainerConfig, facts: EngineFacts): string {
-  return JSON.stringify(
-    ociConfig(config, { ...facts, capabilities: capabilitiesOf(config, facts.capabilities) }),
+/** What it is told, and the files of JSON that it reads beside the root. */
+interface Invocation {
+  readonly argv: readonly string[];
+  readonly files: Readonly<Record<string, object>>;
+}
+
+const INVOCATIONS: Readonly<Record<Engine, (config: ContainerConfig, facts: EngineFacts) => Invocation>> = {
+  runc: ociInvocation,
+  crun: ociInvocation,
+  bwrap: (config, facts) => ({ argv: bwrapArguments(config, facts), files: {} }),
+  podman: (config, facts) => {
+    const { argv, files } = runInvocation(config, facts);
+    return { argv: [...podmanArguments(config, facts, argv), ...config.argv], files };
+  },
+  docker: (config, facts) => {
+    if (facts.dockerImage === undefined) throw refuse('--engine docker: its daemon has no image of the root');
+    const { argv, files } = runInvocation(config, facts);
+    // What an image says of its command is put aside: this is all of it.
+    const [program = '', ...rest] = config.argv;
+    return { argv: [...argv, `--entrypoint=${program}`, facts.dockerImage, ...rest], files };
+  },
+};
+
+function ociInvocation(config: ContainerConfig, facts: EngineFacts): Invocation {
+  const { place, name } = facts;
+  const capabilities = capabilitiesOf(config, facts.capabilities);
+  return {
+    // Its books are kept in the file system that goes with the container.
+    argv: ['--root', join(place, 'state'), 'run', '--bundle', place, name],
+    files: { 'config.json': ociConfig(config, { ...facts, capabilities }) },
+  };
+}
+
+function runInvocation(config: ContainerConfig, facts: EngineFacts): Invocation {
+  const file = 'seccomp.json';
+  const capabilities = capabilitiesOf(config, facts.capabilities);
+  const { name, place } = facts;
+  return {
+    argv: runArguments(config, { name, capabilities, seccompPath: join(place, file) }),
+    files: { [file]: ociSeccomp(capabilities) },
+  };
+}
+
+/** Its books are with the container, and its cgroups below one that has the container's name. */
+function podmanArguments(
+  config: ContainerConfig,
+  { place, name, uidMap, gidMap }: EngineFacts,
+  argv: readonly string[],
+): string[] {
+  return [
+    // From the working directory, which is `place`: podman takes no long path of these.
+    ...['--root=store', '--runroot=run', '--tmpdir=tmp'],
+    ...['--storage-driver=vfs', '--cgroup-manager=cgroupfs', '--events-backend=none'],
+    ...argv,
+    ...[`--cgroup-parent=/${name}`, '--cgroups=no-conmon', '--sdnotify=ignore'],
+    // Nothing is in the container but what its layers have.
+    ...['--unsetenv-all', '--http-proxy=false', '--no-hosts', '--passwd=false', '--read-only-tmpfs=false'],
+    ...(config.share?.includes('user') === true
+      ? []
+      : [...mapArguments('--uidmap', uidMap), ...mapArguments('--gidmap', gidMap)]),
+    ...['--rootfs', join(place, 'root')],
+  ];
+}
+
+function keptEnvironment(): string[] {
+  return Object.entries(process.env).flatMap(([key, value]) =>
+    KEPT_VARIABLES.test(key) ? [`${key}=${value}`] : [],
   );
 }
 
-function find(engine: Engine): string {
+/** Its executable. @throws TsvmError `TSVM_HOST` if it is not installed. */
+export function findEngine(engine: Engine): string {
   for (const folder of (process.env['PATH'] ?? '').split(':')) {
     const path = join(folder, engine);
     try {
@@ -105,11 +185,6 @@ function writeFile(path: string, text: string, slots: Slots): Step[] {
   ];
 }
 
-function ociArguments(engine: Engine, { place, name }: EngineFacts): string[] {
-  // Its books are kept in the file system that goes with the container.
-  return [engine, '--root', join(place, 'state'), 'run', '--bundle', place, name];
-}
-
 function bwrapArguments(config: ContainerConfig, facts: EngineFacts): string[] {
   const hostname = config.hostname ?? DEFAULT_HOSTNAME;
   const env = config.env ?? defaultEnvironment(hostname, config.terminal !== undefined);
@@ -117,7 +192,6 @@ function bwrapArguments(config: ContainerConfig, facts: EngineFacts): string[] {
   const own = (namespace: string): boolean => config.share?.includes(namespace as never) !== true;
   const capabilities = capabilitiesOf(config, facts.capabilities);
   return [
-    'bwrap',
     ...['--die-with-parent', '--clearenv', '--unshare-user-try'],
     ...['pid', 'net', 'uts', 'ipc', 'cgroup'].filter(own).map((name) => `--unshare-${name}`),
     ...(own('uts') ? ['--hostname', hostname] : []),

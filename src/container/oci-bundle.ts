@@ -62,7 +62,7 @@ export function ociConfig(config: ContainerConfig, { capabilities, uidMap, gidMa
       resources: resources(config),
       ...(privileged
         ? {}
-        : { seccomp: seccomp(capabilities), maskedPaths: MASKED_PATHS, readonlyPaths: READ_ONLY_PATHS }),
+        : { seccomp: ociSeccomp(capabilities), maskedPaths: MASKED_PATHS, readonlyPaths: READ_ONLY_PATHS }),
     },
   };
 }
@@ -129,7 +129,8 @@ function resources({ limits = {} }: ContainerConfig): object {
   };
 }
 
-function seccomp(capabilities: readonly Capability[]): object {
+/** The filter of system calls; Docker's own format for it is the same. */
+export function ociSeccomp(capabilities: readonly Capability[]): object {
   return {
     defaultAction: 'SCMP_ACT_ALLOW',
     architectures: ['SCMP_ARCH_X86_64'],

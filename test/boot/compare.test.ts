@@ -1,10 +1,11 @@
 /** `tsvm compare`, whole, with few of each. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { afterAll, beforeAll, expect, test } from 'vitest';
 import type { Comparison } from '../../src/compare/compare.js';
 import { tsvm } from '../support/cli.js';
 import { traces, until } from '../support/container.js';
+import { DockerDaemon } from '../support/docker-daemon.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
@@ -19,12 +20,20 @@ const SUBJECTS = [
   'container, by runc',
   'container, by crun',
   'container, by bwrap',
+  'container, by podman',
+  'container, by docker',
 ];
+
+let daemon: DockerDaemon | undefined;
+beforeAll(async () => {
+  daemon = await DockerDaemon.start(join(folder, 'docker'));
+}, 150_000);
+afterAll(() => daemon?.[Symbol.asyncDispose]());
 
 test('starts each, says what they hold, and what they hold back', async () => {
   const before = traces();
   const [json, html] = [join(folder, 'out.json'), join(folder, 'out.html')];
-  const args = ['compare', '--runs', '1', '--counts', '1,3', '--json', json, '--html', html];
+  const args = ['compare', '--runs', '1', '--counts', '1,3', '--cpus', '0', '--json', json, '--html', html];
   const result = await tsvm(args, { env, timeoutMs: 280_000 });
   expect([result.status, result.stderr]).toEqual([0, '']);
   const comparison = JSON.parse(readFileSync(json, 'utf8')) as Comparison;
@@ -34,6 +43,13 @@ test('starts each, says what they hold, and what they hold back', async () => {
   expect(comparison.memory.map(({ subject, points }) => [subject, points.length])).toEqual(
     comparison.starts.slice(1).map(({ subject }) => [subject, 2]),
   );
+  expect(comparison.environment['ran on CPUs']).toBe('0');
+  const phasesOf = (name: string) =>
+    comparison.starts.find(({ subject }) => subject === name)?.phases.map((phase) => phase.name);
+  expect(phasesOf('tsvm run --no-template')).toEqual([
+    ...['process', 'create', 'memory', 'kernel', 'program', 'exit'],
+  ]);
+  expect(phasesOf('machine, forked')).toEqual(['process', 'create', 'memory', 'program', 'exit']);
   const kernel = comparison.isolation?.rows.find(({ title }) => title === 'kernel');
   expect(comparison.isolation?.columns).toEqual([
     'no wall',
@@ -57,6 +73,7 @@ test('starts each, says what they hold, and what they hold back', async () => {
 test.each([
   [['--runs', '0'], '--runs'],
   [['--counts', '1,x'], '--counts'],
+  [['--cpus', '4000'], '--cpus 4000'],
   [['--html', '/nowhere/page.html'], 'cannot write /nowhere/page.html'],
   [['--part', 'speed'], 'is not one of start, memory, isolation'],
 ])('%j is refused', async (args, message) => {

@@ -1,17 +1,24 @@
 /** The same container by other runtimes. */
+import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ContainerConfig } from '../../src/container/config.js';
 import { ENGINES, type Engine } from '../../src/container/config.js';
 import { startContainer } from '../../src/container/container.js';
 import { tsvm } from '../support/cli.js';
 import { makeBusyboxRoot, outputOf, traces } from '../support/container.js';
+import { DockerDaemon } from '../support/docker-daemon.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
 const root = join(folder, 'root');
-beforeAll(() => void makeBusyboxRoot(root));
+let daemon: DockerDaemon | undefined;
+beforeAll(async () => {
+  makeBusyboxRoot(root);
+  daemon = await DockerDaemon.start(join(folder, 'docker'));
+}, 150_000);
+afterAll(() => daemon?.[Symbol.asyncDispose]());
 
 const run = async (engine: Engine, script: string, config: Partial<ContainerConfig> = {}) => {
   const container = await startContainer(
@@ -61,6 +68,17 @@ describe.each(ENGINES)('%s', (engine) => {
   });
 });
 
+test('docker’s daemon keeps neither container nor image, and takes one layer', async () => {
+  const list = (...command: string[]) => spawnSync('docker', command, { encoding: 'utf8' }).stdout;
+  const { stdout } = await run('docker', 'echo x > /x; cat /x');
+  expect([stdout, list('ps', '--all', '--quiet'), list('images', '--all', '--quiet')]).toEqual([
+    'x\n',
+    '',
+    '',
+  ]);
+  await expect(run('docker', 'true', { layers: [root, root] })).rejects.toThrow('it takes one layer');
+});
+
 test('the command line takes them, and refuses others', async () => {
   const by = (engine: string, ...options: string[]) =>
     tsvm(['container', 'run', '--engine', engine, ...options, '--rootfs', root, '--', 'sh', '-c', 'exit 4']);
@@ -68,7 +86,7 @@ test('the command line takes them, and refuses others', async () => {
   const unknown = await by('lxc');
   expect([unknown.status, unknown.stderr]).toEqual([
     2,
-    expect.stringContaining('is not one of runc, crun, bwrap'),
+    expect.stringContaining('is not one of runc, crun, bwrap, podman, docker'),
   ]);
   const stats = await by('runc', '--stats');
   expect([stats.status, stats.stderr]).toEqual([

@@ -1,4 +1,5 @@
 /** `tsvm compare`: machines and containers beside each other, on this host. */
+import { spawnSync } from 'node:child_process';
 import { accessSync, constants, writeFileSync } from 'node:fs';
 import { dirname, resolve } from 'node:path';
 import { Command } from 'commander';
@@ -15,10 +16,10 @@ Examples:
   tsvm compare                              all of it: some minutes
   tsvm compare --runs 100 --html report.html --json report.json
   tsvm compare --part isolation             what a program sees of this host, behind each wall
-  taskset -c 2,3 tsvm compare               on two CPUs, for figures that vary less
+  tsvm compare --cpus 2,3                   on two CPUs, for figures that vary less
 
-The same program is put behind each wall: a machine booted, restored from its template, forked; a container by tsvm, runc, crun and
-bubblewrap, as far as they are installed. What is measured, and how, is in docs/comparison.md.`;
+The same program is put behind each wall: a machine booted, restored from its template, forked; a container by tsvm, runc, crun,
+bubblewrap, podman and docker, as far as they are installed. What is measured, and how, is in docs/comparison.md.`;
 
 const MIN_RUNS = 1;
 const MAX_RUNS = 100_000;
@@ -29,6 +30,7 @@ interface CompareOptions {
   counts: string;
   budget?: string;
   part?: string[];
+  cpus?: string;
   json?: string;
   html?: string;
 }
@@ -43,6 +45,7 @@ export function compareCommand(): Command {
     .option('--counts <list>', 'at how many idle ones memory is measured', '1,2,5,10,20,50')
     .option('--budget <size>', 'how many fit in it is told (default 1G)')
     .option('--part <name>', `only this: ${COMPARE_PARTS.join(', ')}; repeatable`, collect)
+    .option('--cpus <list>', 'run all of it on these: 2,3 or 4-7 (default: where the scheduler puts it)')
     .option('--json <file>', 'write all figures; - for standard output, instead of the tables')
     .option('--html <file>', 'write a page with plots')
     .addHelpText('after', EXAMPLES)
@@ -59,6 +62,7 @@ async function run(options: CompareOptions): Promise<number> {
     options.part?.map((text) => parseChoice('--part', text, COMPARE_PARTS)) ?? COMPARE_PARTS;
   // Before minutes of measurement, not after them.
   for (const path of [options.json, options.html]) if (path !== undefined && path !== '-') checkFolder(path);
+  if (options.cpus !== undefined) pin(options.cpus);
   const abort = new AbortController();
   using signals = new EndSignals();
   signals.onSignal = () => abort.abort();
@@ -88,6 +92,24 @@ async function run(options: CompareOptions): Promise<number> {
     if (signals.exitCode === undefined) throw error;
     return signals.exitCode;
   }
+}
+
+/** Every thread of this process, and so whatever it starts from now on (sched_setaffinity(2), by util-linux). */
+function pin(list: string): void {
+  const { status, error } = spawnSync('taskset', [
+    '--all-tasks',
+    '--cpu-list',
+    '--pid',
+    list,
+    `${process.pid}`,
+  ]);
+  if (status === 0) return;
+  if (error !== undefined) {
+    throw new TsvmError('TSVM_HOST', '--cpus: taskset is missing', { hint: 'apt-get install util-linux' });
+  }
+  throw new TsvmError('TSVM_USAGE', `--cpus ${list}: this host has no such CPUs for this process`, {
+    hint: 'see which there are: taskset -cp $$',
+  });
 }
 
 function checkFolder(path: string): void {

@@ -1,0 +1,80 @@
+/**
+ * A daemon of docker's for one test file, in namespaces that end with it.
+ *
+ * The package is unpacked, not installed: installed, it would start a service, and change this host's firewall.
+ */
+import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { hostHierarchies, removeTree } from '../../src/container/cgroup-host.js';
+import { cached } from './test-cache.js';
+
+const READY_SECONDS = 120;
+const CGROUP = '/docker-for-tests';
+
+/** What else they need comes with podman. */
+const PACKAGES = ['docker.io', 'containerd'];
+
+/** Debian's, unpacked. */
+function unpacked(): string {
+  return cached('docker', (folder) => {
+    mkdirSync(folder);
+    const fetch = ['download', '-q', '-o', 'APT::Sandbox::User=root', ...PACKAGES];
+    execFileSync('apt-get', fetch, { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] });
+    for (const name of readdirSync(folder)) {
+      execFileSync('dpkg', ['-x', name, '.'], { cwd: folder });
+      rmSync(join(folder, name));
+    }
+  });
+}
+
+/** Its clients find it by `DOCKER_HOST`, and themselves by `PATH`, which are this process's from then on. */
+export class DockerDaemon implements AsyncDisposable {
+  readonly #process: ChildProcess;
+
+  private constructor(process: ChildProcess) {
+    this.#process = process;
+  }
+
+  /** @param folder - holds all that it keeps */
+  static async start(folder: string): Promise<DockerDaemon> {
+    const root = unpacked();
+    const { env } = process;
+    env['PATH'] = ['usr/bin', 'usr/sbin'].map((bin) => `${join(root, bin)}:`).join('') + (env['PATH'] ?? '');
+    mkdirSync(folder, { recursive: true });
+    const socket = join(folder, 'docker.sock');
+    const places = ['data-root', 'exec-root'].map((name) => `--${name}=${join(folder, name)}`);
+    const child = spawn(
+      'unshare',
+      [
+        ...['--mount', '--net', '--pid', '--fork', '--kill-child', '--mount-proc'],
+        ...['dockerd', `--host=unix://${socket}`, `--pidfile=${join(folder, 'pid')}`, ...places],
+        ...['--storage-driver=vfs', '--iptables=false', '--bridge=none', `--cgroup-parent=${CGROUP}`],
+      ],
+      {
+        stdio: ['ignore', 'ignore', 'pipe'],
+      },
+    );
+    let log = '';
+    child.stderr.setEncoding('utf8').on('data', (text: string) => {
+      log = (log + text).slice(-2000);
+    });
+    env['DOCKER_HOST'] = `unix://${socket}`;
+    for (let tenths = 0; !existsSync(socket) || spawnSync('docker', ['info']).status !== 0; tenths++) {
+      if (tenths === READY_SECONDS * 10 || child.exitCode !== null) {
+        child.kill('SIGKILL');
+        throw new Error(`dockerd does not answer: ${log}`);
+      }
+      await sleep(100);
+    }
+    return new DockerDaemon(child);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const closed = new Promise((resolve) => this.#process.once('close', resolve));
+    this.#process.kill('SIGKILL');
+    await closed;
+    for (const { mount } of hostHierarchies()) removeTree(join(mount, CGROUP));
+  }
+}
