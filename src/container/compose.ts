@@ -25,6 +25,8 @@ export interface PlanHost extends MountHost {
   readonly capabilities: bigint;
   /** An empty directory that is covered in the container's mount namespace. */
   readonly place: string;
+  /** The layer is a copy of all, made for this container. */
+  readonly copied: boolean;
   /** Directories of cgroups that are removed at the end when nobody is left to do it, the deepest first. */
   readonly cgroups: readonly string[];
 }
@@ -35,6 +37,7 @@ export function composePlan(config: ContainerConfig, host: PlanHost): Plan {
   const place = {
     place: host.place,
     layers: config.layers,
+    copied: host.copied,
     ...(config.upper === undefined ? {} : { upper: config.upper }),
     ownAttributes: !host.superuser,
   };

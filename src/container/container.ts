@@ -9,6 +9,7 @@ import { Cgroup, type Usage } from './cgroup.js';
 import { hostHierarchies, sweepCgroups } from './cgroup-host.js';
 import { composePlan } from './compose.js';
 import { type ContainerConfig, checkConfig, type Engine, type IdRange, refuse } from './config.js';
+import { copyLayers, mountsOverlayForUsers, removeCopy, sweepCopies } from './copied-root.js';
 import { DockerImage, removeDockerContainer } from './docker-image.js';
 import { composeEnginePlan, findEngine } from './engine.js';
 import { type ExitStatus, Launch, type Streams } from './launcher.js';
@@ -27,6 +28,8 @@ export interface ContainerHost {
   readonly engine?: Engine;
   /** What docker runs, if it was imported before. Default: the one layer, imported for this container alone. */
   readonly dockerImage?: DockerImage;
+  /** Whether the layers are copied instead of mounted over one another. Default: for users of a kernel before 5.11, which cannot. */
+  readonly copy?: boolean;
 }
 
 /** How a container ended and what it had used. */
@@ -117,11 +120,11 @@ export class Container implements AsyncDisposable {
  * @throws ExecuteError if the command cannot be executed in it.
  */
 export async function startContainer(
-  config: ContainerConfig,
+  asked: ContainerConfig,
   host: ContainerHost = {},
   streams: Streams = 'pipe',
 ): Promise<Container> {
-  checkConfig(config);
+  checkConfig(asked);
   const launcher = host.launcher ?? packageFile('kvm-addon/build/Release/container-launcher');
   const place = join(dirname(launcher), 'container-root');
   if (!existsSync(launcher) || !existsSync(place)) {
@@ -137,9 +140,11 @@ export async function startContainer(
     // OCI runtimes make cgroups of their own, with these limits.
     const cgroup =
       host.engine === undefined || host.engine === 'bwrap'
-        ? Cgroup.create(name, config.limits ?? {}, hierarchies)
+        ? Cgroup.create(name, asked.limits ?? {}, hierarchies)
         : Cgroup.ofAnotherRuntime(name, hierarchies);
     cleanup.defer(() => cgroup.remove());
+    const copied = host.copy ?? (!superuser && !mountsOverlayForUsers());
+    const config = copied ? await copiedConfig(asked, cleanup) : asked;
     const maps = mapsOf(config, superuser);
     const { engine } = host;
     const image = engine === 'docker' ? (host.dockerImage ?? (await ownImage(config, cleanup))) : undefined;
@@ -147,6 +152,7 @@ export async function startContainer(
     const facts = {
       superuser,
       capabilities: heldCapabilities(),
+      copied,
       place,
       cgroups: cgroup.directories,
       unified: cgroup.unified,
@@ -182,6 +188,19 @@ export async function startContainer(
     await cleanup.run();
     throw error;
   }
+}
+
+async function copiedConfig(config: ContainerConfig, cleanup: Cleanup): Promise<ContainerConfig> {
+  if (config.upper !== undefined) {
+    throw refuse(
+      'an upper directory needs an overlay, which this kernel does not mount for users',
+      'as root',
+    );
+  }
+  sweepCopies(isAlive);
+  const copy = await copyLayers(config.layers);
+  cleanup.defer(() => removeCopy(copy));
+  return { ...config, layers: [copy] };
 }
 
 async function ownImage(config: ContainerConfig, cleanup: Cleanup): Promise<DockerImage> {

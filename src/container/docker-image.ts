@@ -1,5 +1,6 @@
 /** A root as docker takes it: its daemon runs nothing but what it holds, so the files are handed over first. */
 import { type ChildProcess, execFile, spawn } from 'node:child_process';
+import { readFileSync } from 'node:fs';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
@@ -49,10 +50,18 @@ export async function removeDockerContainer(name: string): Promise<void> {
   await run('docker', ['rm', '--force', name]).catch(() => {}); // it is gone, as it should be
 }
 
-/** Of process 1, as the host sees it. */
+/**
+ * Of process 1, as this process sees it.
+ *
+ * @throws Error if the daemon is in a PID namespace of its own, where it has another number.
+ */
 export async function dockerContainerPid(name: string): Promise<number> {
-  const { stdout } = await run('docker', ['inspect', '--format', '{{.State.Pid}}', name]);
-  return Number(stdout);
+  const { stdout } = await run('docker', ['inspect', '--format', '{{.State.Pid}} {{.Id}}', name]);
+  const [pid = '', id = ''] = stdout.trim().split(' ');
+  if (!readFileSync(`/proc/${pid}/cgroup`, 'utf8').includes(id)) {
+    throw new Error('docker’s daemon is in another PID namespace, so that its processes cannot be counted');
+  }
+  return Number(pid);
 }
 
 /** How it ended, and what each of its streams had to say. */

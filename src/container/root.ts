@@ -9,6 +9,8 @@ export interface RootPlace {
   /** An empty directory of the host's that is covered in the container's view of it: nothing has to be made or removed. */
   readonly place: string;
   readonly layers: readonly string[];
+  /** The one layer is a copy, which is the root as it is. */
+  readonly copied?: boolean;
   readonly upper?: string;
   /** Whose mount it is: the superuser's overlays have their marks in trusted.*, others' in user.* attributes. */
   readonly ownAttributes: boolean;
@@ -19,7 +21,10 @@ export interface RootPlace {
  *
  * @param apart - a mount namespace has to be made first
  */
-export function mountRoot({ place, layers, upper, ownAttributes }: RootPlace, apart: boolean): Step[] {
+export function mountRoot(
+  { place, layers, copied, upper, ownAttributes }: RootPlace,
+  apart: boolean,
+): Step[] {
   const links = layers.map((layer, i): readonly [string, string] => [layer, i.toString(36)]);
   const names = links.map(([, name]) => name).reverse();
   const kept = upper === undefined ? '.' : 'kept';
@@ -31,10 +36,15 @@ export function mountRoot({ place, layers, upper, ownAttributes }: RootPlace, ap
   ];
   const link = ([path, name]: readonly [string, string]): Step =>
     call(`name ${path}`, SYS.symlink, [path, name]);
-  return [
+  const base = [
     ...(apart ? [call('make a mount namespace', SYS.unshare, [CLONE.NEWNS])] : []),
     makeMountsPrivate(),
     mountFs('tmpfs', place, MS.NOSUID | MS.NODEV, 'mode=755'),
+  ];
+  const [copy = ''] = layers;
+  if (copied === true) return [...base, makeDirectory(join(place, 'root')), bind(copy, join(place, 'root'))];
+  return [
+    ...base,
     call(`enter ${place}`, SYS.chdir, [place]),
     ...links.map(link),
     ...(upper === undefined ? [] : [link([upper, 'kept'])]),

@@ -1,5 +1,6 @@
 /** Containers by what their insides see, and by what is left of them. */
 
+import { spawnSync } from 'node:child_process';
 import {
   existsSync,
   mkdirSync,
@@ -10,6 +11,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { CAPABILITIES } from '../../src/container/capabilities.js';
@@ -94,6 +96,22 @@ describe('files', () => {
     const merged = await run('ls /d /etc', { layers: [...layers, join(above, 'upper')] });
     expect(merged.stdout).toBe('/d:\nhigh\n\n/etc:\n');
     expect((await run('ls /d', { layers })).stdout).toBe('low\n');
+  });
+
+  test('where the kernel mounts no overlay for users, a copy takes its place, and goes', async () => {
+    const layer = newFolder('gone');
+    mkdirSync(join(layer, 'etc'));
+    expect(spawnSync('mknod', [join(layer, 'etc/passwd'), 'c', '0', '0']).status).toBe(0);
+    const copies = () => readdirSync(tmpdir()).filter((name) => name.startsWith('tsvm-root-'));
+    const before = copies();
+    const container = await startContainer(
+      { layers: [root, layer], argv: ['sh', '-c', 'ls /etc; touch /x; ls -d /x; test -c /etc/passwd'] },
+      { copy: true },
+    );
+    container.stdin?.end();
+    const { stdout, status } = await outputOf(container);
+    expect([stdout, status]).toEqual(['/x\n', { kind: 'exited', code: 1 }]);
+    expect([existsSync(join(root, 'x')), copies()]).toEqual([false, before]);
   });
 
   test('the highest of many layers wins', async () => {

@@ -46,9 +46,10 @@ export class DockerDaemon implements AsyncDisposable {
     const socket = join(folder, 'docker.sock');
     const places = ['data-root', 'exec-root'].map((name) => `--${name}=${join(folder, name)}`);
     const child = spawn(
-      'unshare',
+      'setpriv',
       [
-        ...['--mount', '--net', '--pid', '--fork', '--kill-child', '--mount-proc'],
+        // It ends with this process, and ends what it runs. In a PID namespace of its own it would, too, but count processes otherwise.
+        ...['--pdeathsig', 'TERM', 'unshare', '--mount', '--net'],
         ...['dockerd', `--host=unix://${socket}`, `--pidfile=${join(folder, 'pid')}`, ...places],
         ...['--storage-driver=vfs', '--iptables=false', '--bridge=none', `--cgroup-parent=${CGROUP}`],
       ],
@@ -73,7 +74,7 @@ export class DockerDaemon implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     const closed = new Promise((resolve) => this.#process.once('close', resolve));
-    this.#process.kill('SIGKILL');
+    this.#process.kill('SIGTERM');
     await closed;
     for (const { mount } of hostHierarchies()) removeTree(join(mount, CGROUP));
   }

@@ -12,6 +12,7 @@ const HOST: PlanHost = {
   cgroups: ['/sys/fs/cgroup/x'],
   unified: true,
   terminalGroup: true,
+  copied: false,
   isDirectory: () => true,
 };
 const CONFIG: ContainerConfig = { layers: ['/low', '/high'], argv: ['true'] };

@@ -1,0 +1,73 @@
+/** A root for those whose kernel mounts no overlay for them (before Linux 5.11): a copy of the layers, which goes with the container. */
+import { lstatSync, mkdtempSync, readdirSync, rmSync, type Stats } from 'node:fs';
+import { cp } from 'node:fs/promises';
+import { release, tmpdir } from 'node:os';
+import { join, relative } from 'node:path';
+import { refuse } from './config.js';
+
+const PREFIX = 'tsvm-root-';
+/** fs/overlayfs/super.c got FS_USERNS_MOUNT in 5.11. */
+const FIRST_KERNEL = [5, 11] as const;
+
+/** Whether this kernel mounts an overlay in a user's namespace. */
+export function mountsOverlayForUsers(kernel = release()): boolean {
+  const [major = 0, minor = 0] = kernel.split('.').map(Number);
+  return major > FIRST_KERNEL[0] || (major === FIRST_KERNEL[0] && minor >= FIRST_KERNEL[1]);
+}
+
+/**
+ * Copies layers over one another, the lowest first, with modes, times and links; owners become this user, as they are for it in the
+ * container. What a layer says is gone (Documentation/filesystems/overlayfs.rst) is, but for opaque directories: their
+ * mark is an attribute that users cannot read.
+ *
+ * @returns the directory, which is the caller's to remove
+ * @throws TsvmError `TSVM_CONTAINER` for what cannot be read or copied; nothing is left then.
+ */
+export async function copyLayers(layers: readonly string[]): Promise<string> {
+  const directory = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
+  try {
+    for (const layer of layers) {
+      await cp(layer, directory, {
+        recursive: true,
+        preserveTimestamps: true,
+        verbatimSymlinks: true,
+        filter: (source) => takes(lstatSync(source), join(directory, relative(layer, source))),
+      });
+    }
+    return directory;
+  } catch (cause) {
+    removeCopy(directory);
+    const { code, path } = cause as { code?: string; path?: string };
+    throw refuse(
+      `the layers cannot be copied, which this kernel needs: ${code} ${path ?? ''}`.trimEnd(),
+      'make them readable; a Linux of 5.11 or later mounts them instead',
+      cause,
+    );
+  }
+}
+
+/** Also those of processes that were killed. */
+export function sweepCopies(isAlive: (pid: number) => boolean): void {
+  for (const name of readdirSync(tmpdir())) {
+    const [, pid] = /^tsvm-root-(\d+)-/.exec(name) ?? [];
+    if (pid !== undefined && !isAlive(Number(pid))) removeCopy(join(tmpdir(), name));
+  }
+}
+
+export function removeCopy(directory: string): void {
+  try {
+    rmSync(directory, { recursive: true, force: true });
+  } catch {
+    // Another user's, or another process was quicker.
+  }
+}
+
+/** Whether it is copied; whatever another kind of it hides below goes first. */
+function takes(stats: Stats, target: string): boolean {
+  if (stats.isFIFO() || stats.isSocket() || stats.isBlockDevice()) return false;
+  const below = lstatSync(target, { throwIfNoEntry: false });
+  if (below !== undefined && !(below.isDirectory() && stats.isDirectory())) {
+    rmSync(target, { recursive: true, force: true });
+  }
+  return !stats.isCharacterDevice(); // 0:0 is a whiteout, which hid what is gone now
+}
