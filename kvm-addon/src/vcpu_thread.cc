@@ -95,6 +95,7 @@ bool VcpuThread::AwaitGo() {
 }
 
 void VcpuThread::Main() {
+  counters_->Set(Counters::kThreadId, ::gettid());
   while (AwaitGo() && RunUntilExit()) listener_->OnExit();
 }
 

@@ -1,5 +1,6 @@
-/** A machine that has this process's terminal until it ends. */
+/** A machine that this process stays with until it ends: on its terminal, or in the background. */
 import type { Machine, MachineEnd } from '../machine/machine.js';
+import { backgroundName, sayReady } from './background.js';
 import { showBootProgress } from './boot-progress.js';
 import { attachConsole } from './console.js';
 import type { EndSignals } from './end-signals.js';
@@ -24,21 +25,24 @@ export interface ForegroundOptions {
 const DRAIN_MS = 1000;
 
 /** Starts `machine` and stays with it. `forced`: a signal or the timeout ended it, whatever it was about to do. */
-export async function runInForeground(
+export async function runMachine(
   machine: Machine,
   options: ForegroundOptions,
 ): Promise<{ end: MachineEnd; exitCode: number; forced: boolean }> {
   const { usesOurInit, signals, deadline } = options;
+  const apart = backgroundName() !== undefined;
   // What is typed before the guest's init has set up its console would be lost or echoed.
   const stopProgress = showBootProgress(machine);
   const save = (): void => {
     if (options.save !== undefined)
       void saveWithProgress(machine, options.save, options.differential === true);
   };
-  const detach = attachConsole(machine, {
-    waitForCommand: usesOurInit,
-    ...(options.save === undefined ? {} : { onSave: save }),
-  });
+  const detach = apart
+    ? () => {}
+    : attachConsole(machine, {
+        waitForCommand: usesOurInit,
+        ...(options.save === undefined ? {} : { onSave: save }),
+      });
   let forced: number | undefined;
   const stopWith = (exitCode: number): void => {
     forced ??= exitCode;
@@ -54,6 +58,7 @@ export async function runInForeground(
       : setTimeout(() => stopWith(EXIT_CODES.timeout), Math.max(1, deadline - performance.now()));
   try {
     if (forced === undefined) await machine.start();
+    if (apart) sayReady();
     const end = await machine.wait();
     detach();
     if (forced === EXIT_CODES.timeout)

@@ -2,6 +2,7 @@
 import type { Command } from 'commander';
 import { findGuest, type Guest } from '../host/guest-store.js';
 import { MAX_CPUS, type MachineConfig } from '../machine/config.js';
+import { backgroundName } from './background.js';
 import { addDeviceOptions, type DeviceOptions, deviceRequests } from './device-options.js';
 import { parseChoice, parseCount, parseSize } from './values.js';
 
@@ -66,7 +67,9 @@ export async function machineConfig(
   ]
     .filter((part) => part !== undefined && part !== '')
     .join(' ');
-  const tty = process.stdin.isTTY === true && process.stdout.isTTY === true;
+  // A shell in the background has a terminal for whoever attaches to it.
+  const apart = backgroundName() !== undefined;
+  const tty = apart ? command.length === 0 : process.stdin.isTTY === true && process.stdout.isTTY === true;
   const config: MachineConfig = {
     ...(kernel === undefined ? {} : { kernel }),
     ...(initrd === undefined ? {} : { initrd }),
@@ -81,7 +84,7 @@ export async function machineConfig(
           command: {
             argv: command,
             tty,
-            ...(tty ? { rows: process.stdout.rows, columns: process.stdout.columns } : {}),
+            ...(tty && !apart ? { rows: process.stdout.rows, columns: process.stdout.columns } : {}),
             env: { TERM: process.env['TERM'] ?? 'linux' },
           },
         }

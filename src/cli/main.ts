@@ -2,15 +2,30 @@
 import { Command, CommanderError } from 'commander';
 import { TsvmError } from '../errors.js';
 import { packageVersion } from '../host/package-file.js';
+import { apiCommand } from './commands/api.js';
+import { attachCommand } from './commands/attach.js';
 import { bootCommand } from './commands/boot.js';
 import { compareCommand } from './commands/compare.js';
 import { completionCommand } from './commands/completion.js';
 import { containerCommand } from './commands/container.js';
 import { doctorCommand } from './commands/doctor.js';
 import { guestCommand } from './commands/guest.js';
+import { logsCommand } from './commands/logs.js';
+import { psCommand } from './commands/ps.js';
 import { restoreCommand } from './commands/restore.js';
 import { runCommand } from './commands/run.js';
 import { snapshotCommand } from './commands/snapshot.js';
+import { statsCommand } from './commands/stats.js';
+import {
+  forkCommand,
+  inspectCommand,
+  killCommand,
+  pauseCommand,
+  resumeCommand,
+  rmCommand,
+  stopCommand,
+  waitCommand,
+} from './commands/steer.js';
 import { templateCommand } from './commands/template.js';
 import { EXIT_CODES } from './exit-codes.js';
 
@@ -21,6 +36,19 @@ const commands: readonly (() => Command)[] = [
   snapshotCommand,
   restoreCommand,
   templateCommand,
+  psCommand,
+  attachCommand,
+  logsCommand,
+  statsCommand,
+  inspectCommand,
+  pauseCommand,
+  resumeCommand,
+  stopCommand,
+  killCommand,
+  waitCommand,
+  forkCommand,
+  rmCommand,
+  apiCommand,
   containerCommand,
   compareCommand,
   doctorCommand,
@@ -86,6 +114,11 @@ const HOST_ERRORS: ReadonlySet<string> = new Set([
   'TSVM_ADDON',
   'TSVM_HOST',
 ]);
+
+// A reader that goes away (`| head`) has what it wanted; what else there is to say goes nowhere.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
 
 const program = createProgram();
 program.parseAsync(process.argv).catch((error: unknown) => {

@@ -11,7 +11,7 @@ export const ESCAPE_HELP = [
   'Ctrl-A Ctrl-A  send Ctrl-A to the guest',
 ].join('\r\n');
 
-export type EscapeCommand = 'help' | 'exit' | 'save';
+export type EscapeCommand = 'help' | 'exit' | 'save' | 'detach';
 
 /** Splits what was typed into bytes for the guest and commands for tsvm. */
 export class EscapeFilter {
@@ -30,6 +30,7 @@ export class EscapeFilter {
       if (byte === ESCAPE) kept.push(ESCAPE);
       else if (key === 'x') onCommand('exit');
       else if (key === 's') onCommand('save');
+      else if (key === 'd') onCommand('detach');
       else if (key === 'h' || key === '?') onCommand('help');
       // any other key after Ctrl-A is swallowed, as a mistyped command
     }

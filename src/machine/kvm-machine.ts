@@ -22,7 +22,7 @@ import type { MachineConfig } from './config.js';
 import { Events } from './events.js';
 import { failureSummary, registerReport } from './failure-report.js';
 import type { Machine, MachineEnd, MachineEvents, MachineState, MachineTimeline } from './machine.js';
-import { deviceMetrics, exitMetrics, kvmStats, type MachineMetrics } from './metrics.js';
+import { deviceMetrics, exitMetrics, kvmStats, type MachineMetrics, vcpuMetrics } from './metrics.js';
 import { PanicScanner } from './panic-scanner.js';
 import type { Platform } from './platform.js';
 import type { PmemSlots } from './pmem-slots.js';
@@ -134,6 +134,10 @@ export class KvmMachine implements Machine {
           onFatal: (which, fatal) => this.#fatal(which, fatal),
         }),
     );
+  }
+
+  get config(): MachineConfig {
+    return this.parts.config;
   }
 
   get parts(): Parts {
@@ -321,7 +325,8 @@ export class KvmMachine implements Machine {
   metrics(): MachineMetrics {
     const { exits, kvmStats: stats } = this.#finalMetrics ?? this.#metrics();
     const devices = deviceMetrics(this.#parts?.platform.slots ?? []);
-    return { exits, ...(stats === undefined ? {} : { kvmStats: stats }), devices };
+    const vcpus = vcpuMetrics(this.#vcpus);
+    return { exits, ...(stats === undefined ? {} : { kvmStats: stats }), vcpus, devices };
   }
 
   timeline(): MachineTimeline {

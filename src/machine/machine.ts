@@ -3,6 +3,7 @@ import type { BalloonControl as MachineBalloon, DiskControl as MachineDisk } fro
 import type { MachineVsock } from '../host/vsock-endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
 import type { GuestChannel } from './channel.js';
+import type { MachineConfig } from './config.js';
 import type { ExitMetrics, MachineMetrics } from './metrics.js';
 import type { MachineConsole } from './terminal.js';
 import type { TimelineEntry } from './timeline.js';
@@ -62,6 +63,8 @@ export interface Machine extends AsyncDisposable {
   readonly state: MachineState;
   /** Name of the host profile in use. */
   readonly profile: string;
+  /** What it was made of; of one that was restored or forked, what it is made of now. */
+  readonly config: MachineConfig;
   /** The guest kernel's whole command line; empty for a firmware file. */
   readonly cmdline: string;
   readonly console: MachineConsole;

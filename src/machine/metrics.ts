@@ -13,6 +13,7 @@ const TO_JAVASCRIPT = 1;
 const SERVED_LOAD = 2;
 const SERVED_CLEAR_BITS = 3;
 const SERVED_STREAM = 4;
+const THREAD_ID = 6;
 const BY_REASON = 8;
 
 export interface ExitMetrics {
@@ -32,8 +33,16 @@ export interface MachineMetrics {
   readonly exits: ExitMetrics;
   /** KVM's own counters that are not zero; absent where the kernel has none. */
   readonly kvmStats?: Readonly<Record<string, number>>;
+  readonly vcpus: readonly VcpuMetrics[];
   /** In the order of their places in the machine. */
   readonly devices: readonly DeviceMetrics[];
+}
+
+export interface VcpuMetrics {
+  /** Of its thread in this process, for /proc/self/task; 0 before it ran. */
+  readonly threadId: number;
+  /** Returns of KVM_RUN. */
+  readonly exits: number;
 }
 
 export interface DeviceMetrics {
@@ -67,6 +76,13 @@ export function deviceMetrics(slots: readonly { readonly transport: VirtioMmio }
       ),
     };
   });
+}
+
+export function vcpuMetrics(vcpus: readonly NativeVcpu[]): VcpuMetrics[] {
+  return vcpus.map(({ counters }) => ({
+    threadId: counters[THREAD_ID] ?? 0,
+    exits: counters[RUN_RETURNS] ?? 0,
+  }));
 }
 
 /** Adds up what the vCPU threads counted. */

@@ -178,7 +178,7 @@ export interface NativeVcpu {
   /**
    * Counts kept by the thread, as doubles that it only adds to:
    * [0] KVM_RUN returns, [1] exits given to JavaScript, [2] served by 'load', [3] by 'clear-bits', [4] by 'stream',
-   * [5] KVM_RUN returns by EINTR, [8 + exit_reason] exits by reason (up to 39).
+   * [5] KVM_RUN returns by EINTR, [6] no count but the id of the thread, [8 + exit_reason] exits by reason (up to 39).
    */
   readonly counters: Float64Array;
   /** Sets what is called on this thread when the vCPU stopped with an exit that needs an answer. `error` is errno of KVM_RUN or 0. */

@@ -1,11 +1,13 @@
 /** `tsvm boot`: a machine in the foreground. */
 import { Command } from 'commander';
+import { instanceEnd } from '../../control/instance-end.js';
 import { ESCAPE_HELP } from '../../host/terminal.js';
 import { createMachine } from '../../machine/create.js';
 import { EndSignals } from '../end-signals.js';
 import { EXIT_CODES } from '../exit-codes.js';
-import { runInForeground } from '../foreground.js';
+import { runMachine } from '../foreground.js';
 import { addMachineOptions, type MachineOptions, machineConfig } from '../machine-options.js';
+import { addNameOptions, detached, type NameOptions, publishNamed } from '../named-machine.js';
 import { parseDuration } from '../values.js';
 
 const EXAMPLES = `
@@ -19,6 +21,7 @@ Examples:
   tsvm boot --timeout 60s --timeline boot.json -- true
   tsvm boot --share src:src,ro                   in the guest: mount -t virtiofs src /mnt
   tsvm boot --vsock /tmp/vm.sock                 CONNECT <port> to /tmp/vm.sock; port P of the host is /tmp/vm.sock_P
+  tsvm boot --name web -d --net user,hostfwd=tcp:127.0.0.1:8080-:80     in the background; then tsvm attach web
   tsvm boot --save here                          Ctrl-A s saves the machine; tsvm restore here goes on
 
 Exit status: the guest command's own; 0 after a power-off; 2 bad usage or input; ${EXIT_CODES.guestPanic} guest kernel panic;
@@ -27,7 +30,7 @@ ${EXIT_CODES.interrupted} ended by Ctrl-A x or SIGINT; ${EXIT_CODES.terminated} 
 
 On a terminal: ${ESCAPE_HELP.split('\r\n').join('; ')}.`;
 
-interface BootOptions extends MachineOptions {
+interface BootOptions extends MachineOptions, NameOptions {
   timeout?: string;
   timeline?: string;
   reboot?: boolean;
@@ -41,7 +44,7 @@ export function bootCommand(): Command {
       'Boot a machine and give it this terminal. Without --kernel, the default guest that `tsvm guest build` made.',
     )
     .argument('[command...]', 'run by the guest’s init instead of a shell (after --)');
-  return addMachineOptions(command)
+  return addNameOptions(addMachineOptions(command))
     .option('--timeout <duration>', `end the machine after 60s, 500ms, 2m; exit status ${EXIT_CODES.timeout}`)
     .option('--timeline <file>', 'write phases, exits and their cost as JSON')
     .option('--reboot', 'start again when the guest asks for a reset')
@@ -54,17 +57,21 @@ export function bootCommand(): Command {
 
 async function boot(argv: readonly string[], options: BootOptions): Promise<number> {
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
+  const status = await detached(options);
+  if (status !== undefined) return status;
   const { config, usesOurInit } = await machineConfig(argv, options);
   const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
   using signals = new EndSignals();
   for (;;) {
     await using machine = await createMachine(config);
-    const { end, exitCode, forced } = await runInForeground(machine, {
+    const published = await publishNamed(machine, argv, options);
+    const { end, exitCode, forced } = await runMachine(machine, {
       ...options,
       usesOurInit,
       signals,
       deadline,
     });
+    await published?.finish(instanceEnd(end, exitCode));
     if (forced || end.kind !== 'reset' || options.reboot !== true) return exitCode;
   }
 }

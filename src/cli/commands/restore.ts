@@ -1,10 +1,12 @@
 /** `tsvm restore`: a saved machine goes on in the foreground. */
 import { Command } from 'commander';
+import { instanceEnd } from '../../control/instance-end.js';
 import { parsePorts, pathsByName } from '../../devices/console-config.js';
 import { restoreMachine } from '../../machine/restore.js';
 import { EndSignals } from '../end-signals.js';
 import { EXIT_CODES } from '../exit-codes.js';
-import { runInForeground } from '../foreground.js';
+import { runMachine } from '../foreground.js';
+import { addNameOptions, detached, type NameOptions, publishNamed } from '../named-machine.js';
 import { parseChoice, parseDuration } from '../values.js';
 
 const EXAMPLES = `
@@ -16,7 +18,7 @@ Examples:
 
 Exit status: as of tsvm boot.`;
 
-interface RestoreCliOptions {
+interface RestoreCliOptions extends NameOptions {
   disks: string;
   vsock?: string;
   ports?: string;
@@ -27,7 +29,7 @@ interface RestoreCliOptions {
 }
 
 export function restoreCommand(): Command {
-  return new Command('restore')
+  const command = new Command('restore')
     .summary('go on with a saved machine')
     .description('Make the machine that was saved in a folder and give it this terminal.')
     .argument('<dir>', 'what `tsvm snapshot`, or Ctrl-A s, saved')
@@ -37,9 +39,15 @@ export function restoreCommand(): Command {
     .option('--timeout <duration>', `end the machine after 60s, 500ms, 2m; exit status ${EXIT_CODES.timeout}`)
     .option('--timeline <file>', 'write phases, exits and their cost as JSON')
     .option('--save <dir>', 'where Ctrl-A s, or SIGUSR1, saves the machine')
-    .option('--differential', 'save only what changed since <dir>')
+    .option('--differential', 'save only what changed since <dir>');
+  return addNameOptions(command)
     .addHelpText('after', EXAMPLES)
     .action(async (directory: string, options: RestoreCliOptions) => {
+      const status = await detached(options);
+      if (status !== undefined) {
+        process.exitCode = status;
+        return;
+      }
       const timeoutMs =
         options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
       const disks = parseChoice('--disks', options.disks, ['overlay', 'direct']);
@@ -50,12 +58,14 @@ export function restoreCommand(): Command {
         ...(options.vsock === undefined ? {} : { vsock: options.vsock }),
         ...(options.ports === undefined ? {} : { ports: pathsByName(parsePorts(options.ports)) }),
       });
-      const { exitCode } = await runInForeground(machine, {
+      const published = await publishNamed(machine, [], options);
+      const { end, exitCode } = await runMachine(machine, {
         ...options,
         usesOurInit: false,
         signals,
         deadline,
       });
+      await published?.finish(instanceEnd(end, exitCode));
       process.exitCode = exitCode;
     });
 }

@@ -1,6 +1,8 @@
 /** `tsvm run`: a command in a machine of its own, from a template. */
 import { randomBytes } from 'node:crypto';
 import { Command } from 'commander';
+import { logCommand } from '../../control/command-log.js';
+import { instanceEnd } from '../../control/instance-end.js';
 import { parsePorts, pathsByName, type SocketPort } from '../../devices/console-config.js';
 import { type DeviceRequest, deviceKinds } from '../../devices/registry.js';
 import { virtioConsole } from '../../devices/virtio/console.js';
@@ -14,6 +16,7 @@ import { MAX_CPUS } from '../../machine/config.js';
 import type { Machine } from '../../machine/machine.js';
 import { bootToReady, machineFromTemplate } from '../../template/template.js';
 import { formatBytes } from '../../util/units.js';
+import { backgroundName, sayReady } from '../background.js';
 import { showBootProgress } from '../boot-progress.js';
 import { attachConsole } from '../console.js';
 import { containerConfig } from '../container-options.js';
@@ -22,6 +25,7 @@ import { environment } from '../environment.js';
 import { EXIT_CODES, exitCodeOf } from '../exit-codes.js';
 import { type ImageCommand, imageCommand } from '../image-command.js';
 import { explainEnd, writeTimeline } from '../machine-end.js';
+import { addNameOptions, detached, type NameOptions, publishNamed } from '../named-machine.js';
 import { runContainer, terminalFor } from '../run-container.js';
 import { connectStreams } from '../run-streams.js';
 import { Stopper } from '../stopper.js';
@@ -33,6 +37,7 @@ Examples:
   tsvm run -- sh                                  a shell on this terminal
   tar c src | tsvm run -- sh -c 'tar x && ls'     standard input, output and error are the command's, byte for byte
   tsvm run -e TOKEN -w /tmp --memory 256M -- ./job
+  tsvm run -d --name job -- ./job                 in the background: tsvm logs job, tsvm wait job
   tsvm run --no-template -- true                  boot, and keep nothing
   tsvm run --image ./debian -- cat /etc/os-release            another root: a directory, an archive, an OCI layout
   tsvm run --image ./layout:app --isolation container -- ./job     the same in a container, on the host's own kernel
@@ -47,7 +52,7 @@ const ENTROPY_BYTES = 32;
 
 const ISOLATIONS = ['vm', 'container'] as const;
 
-interface RunOptions extends DeviceOptions {
+interface RunOptions extends DeviceOptions, NameOptions {
   net?: string;
   image?: string;
   isolation?: string;
@@ -93,7 +98,7 @@ export function runCommand(): Command {
       '--cpus <n>',
       `vCPUs, 1 to ${MAX_CPUS} (default 1); of a container: processor time, 0.5 is half of one CPU`,
     );
-  return addDeviceOptions(command)
+  return addNameOptions(addDeviceOptions(command))
     .option('-e, --env <name[=value]>', 'an environment variable; without a value, this process’s', collect)
     .option('-w, --workdir <path>', 'the command’s working directory in the guest')
     .option('--hostname <name>', 'the guest’s host name')
@@ -113,6 +118,8 @@ async function run(words: readonly string[], options: RunOptions): Promise<numbe
     throw new TsvmError('TSVM_USAGE', 'there is no command', { hint: 'tsvm run -- COMMAND' });
   }
   checkCombination(options, isolation);
+  const apart = await detached(options);
+  if (apart !== undefined) return apart;
   const { image: path } = options;
   const image = path === undefined ? undefined : await imageCommand(words, { ...options, image: path });
   if (isolation === 'container' && image !== undefined) return await runImageInContainer(image, options);
@@ -135,6 +142,8 @@ function checkCombination(options: RunOptions, isolation: (typeof ISOLATIONS)[nu
       'timeline',
       'vsock',
       'ports',
+      'name',
+      'detach',
       ...Object.values(deviceKinds).flatMap(({ cliFlag }) =>
         cliFlag === undefined || cliFlag === 'net' ? [] : cliFlag,
       ),
@@ -182,7 +191,8 @@ async function runMachine(
   const ports = options.ports === undefined ? undefined : parsePorts(options.ports);
   const root = image === undefined ? undefined : await machineRoot(image.image, image.store, sayMaking);
   const config = await machineConfig(options, ports, root);
-  const tty = options.tty && process.stdin.isTTY === true && process.stdout.isTTY === true;
+  const apart = backgroundName() !== undefined;
+  const tty = options.tty && !apart && process.stdin.isTTY === true && process.stdout.isTTY === true;
   const command: GuestCommand = {
     argv: words,
     env: { TERM: process.env['TERM'] ?? 'linux', ...environment(options.env ?? []) },
@@ -297,8 +307,14 @@ async function serve(
   const { channel } = machine;
   const tty = command.tty === true;
   if (channel === undefined) throw new TsvmError('TSVM_STATE', 'the machine has no channel');
+  const published = await publishNamed(machine, command.argv, options);
+  const apart = published !== undefined && backgroundName() !== undefined;
   const detach = tty ? attachConsole(machine, { waitForCommand: true }) : () => {};
-  const drained = tty ? async () => {} : connectStreams(channel);
+  const drained = tty
+    ? async () => {}
+    : apart
+      ? logCommand(channel, published.instance)
+      : connectStreams(channel);
   try {
     if (tty) process.stdout.on('resize', () => channel.resize(process.stdout.rows, process.stdout.columns));
     channel.send(command, {
@@ -307,6 +323,7 @@ async function serve(
       ...(hostname === undefined ? {} : { hostname }),
     });
     if (machine.state === 'ready') await machine.start();
+    if (apart) sayReady();
     stopper.forwardTo((number) => channel.signal(number));
     const status = await channel.exited;
     await drained();
@@ -316,7 +333,12 @@ async function serve(
     explainTimeout(stopper, options);
     if (stopper.exitCode !== EXIT_CODES.timeout && status === undefined) explainEnd(end);
     if (options.timeline !== undefined) await writeTimeline(options.timeline, machine);
-    return stopper.exitCode ?? status ?? exitCodeOf(end);
+    const exitCode = stopper.exitCode ?? status ?? exitCodeOf(end);
+    // A command that ended by itself is what the machine was for, whoever turned it off then.
+    await published?.finish(
+      status === undefined ? instanceEnd(end, exitCode) : { kind: 'power-off', exitCode },
+    );
+    return exitCode;
   } finally {
     detach();
     // A pipe that nobody reads would keep this process.

@@ -1,10 +1,13 @@
 /** `tsvm snapshot`: boots a machine, waits until it has come far enough, and saves it. */
+import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { TsvmError } from '../../errors.js';
 import { createMachine } from '../../machine/create.js';
+import { formatBytes } from '../../util/units.js';
 import { showBootProgress } from '../boot-progress.js';
 import { EXIT_CODES } from '../exit-codes.js';
 import { addMachineOptions, type MachineOptions, machineConfig } from '../machine-options.js';
+import { runningMachine } from '../running.js';
 import { saveWithProgress } from '../save-progress.js';
 import { parseDuration } from '../values.js';
 
@@ -12,6 +15,7 @@ const EXAMPLES = `
 Examples:
   tsvm snapshot here                                  the default guest, as its shell begins
   tsvm snapshot here --when 'listening' -- ./server   when the console shows it
+  tsvm snapshot here --machine web                    one that runs (tsvm ps)
   tsvm restore here
 
 Exit status: 0 when the machine was saved, 1 when it ended before.`;
@@ -22,17 +26,24 @@ const MAX_TAIL_CHARACTERS = 64 * 1024;
 interface SnapshotCliOptions extends MachineOptions {
   when?: string;
   timeout?: string;
+  machine?: string;
+  differential?: boolean;
 }
 
 export function snapshotCommand(): Command {
   const command = new Command('snapshot')
-    .summary('boot a machine and save it')
+    .summary('boot a machine and save it, or save one that runs')
     .description('Boot a machine, wait until it has come far enough, save it in a folder and end it.')
     .argument('<dir>', 'where to save it: a new folder, or one that holds a snapshot')
     .argument('[command...]', 'run by the guest’s init instead of a shell (after --)')
     .option(
       '--when <pattern>',
       'a regular expression that the console must show (default: the command starts)',
+    )
+    .option('--machine <name>', 'save one that runs, instead of booting one; it goes on')
+    .option(
+      '--differential',
+      'with --machine: only what changed since the snapshot that it was restored from',
     )
     .option('--timeout <duration>', `give up after 60s, 500ms, 2m; exit status ${EXIT_CODES.timeout}`);
   return addMachineOptions(command)
@@ -47,6 +58,7 @@ async function snapshot(
   argv: readonly string[],
   options: SnapshotCliOptions,
 ): Promise<number> {
+  if (options.machine !== undefined) return await saveRunning(options.machine, directory, options);
   const pattern = options.when === undefined ? undefined : parsePattern(options.when);
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
   const { config } = await machineConfig(argv, options);
@@ -95,4 +107,22 @@ function parsePattern(text: string): RegExp {
       hint: "for example: --when 'login:'",
     });
   }
+}
+
+async function saveRunning(
+  name: string,
+  directory: string,
+  { differential = false }: SnapshotCliOptions,
+): Promise<number> {
+  // Its process may stand elsewhere.
+  const body = { directory: resolve(directory), differential };
+  const { memoryBytes } = await runningMachine(name).client.call<{ memoryBytes: number }>(
+    'PUT',
+    '/tsvm/snapshot',
+    {
+      body,
+    },
+  );
+  process.stderr.write(`tsvm: saved in ${directory} (${formatBytes(memoryBytes)})\n`);
+  return EXIT_CODES.ok;
 }

@@ -41,8 +41,8 @@ test('deviceMetrics() has what a device, its queues and its requests did', async
 test('prometheusText() is a page of the text format, each metric with its machines together', async () => {
   const devices = await disk();
   const text = prometheusText({
-    one: { exits, devices },
-    'a "b"\\\n': { exits, kvmStats: { exits: 9 }, devices: [] },
+    one: { exits, vcpus: [], devices },
+    'a "b"\\\n': { exits, vcpus: [], kvmStats: { exits: 9 }, devices: [] },
   });
   const lines = text.split('\n');
   expect(lines.pop()).toBe('');

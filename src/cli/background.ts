@@ -1,0 +1,55 @@
+/** Machines that outlive the terminal: the process that runs one is this command once more, apart from it. */
+import { spawn } from 'node:child_process';
+import { randomBytes } from 'node:crypto';
+import { closeSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { EXIT_CODES } from './exit-codes.js';
+
+/** The child's sign, and the name of its machine. */
+const VARIABLE = 'TSVM_BACKGROUND';
+
+/** In the process that runs a machine in the background: its name. Undefined in every other. */
+export function backgroundName(): string | undefined {
+  return process.send === undefined ? undefined : process.env[VARIABLE] || undefined;
+}
+
+/** From the child: the machine runs and can be found. */
+export function sayReady(): void {
+  process.send?.('ready');
+  process.disconnect?.();
+}
+
+/**
+ * Runs the same command line apart from this terminal, and returns when its machine runs: 0 with its name on stdout, or what it failed
+ * with, which is said as it would have been here.
+ */
+export async function startInBackground(name: string): Promise<number> {
+  const path = join(tmpdir(), `tsvm-${randomBytes(8).toString('hex')}`);
+  const errors = openSync(path, 'wx', 0o600);
+  try {
+    const process_ = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
+      detached: true,
+      stdio: ['ignore', 'ignore', errors, 'ipc'],
+      env: { ...process.env, [VARIABLE]: name },
+    });
+    const interrupt = (): void => void process_.kill('SIGTERM');
+    process.on('SIGINT', interrupt);
+    const outcome = await new Promise<'ready' | number>((resolve, reject) => {
+      process_.once('error', reject);
+      process_.once('message', () => resolve('ready'));
+      process_.once('exit', (code) => resolve(code ?? EXIT_CODES.hostFailure));
+    });
+    process.removeListener('SIGINT', interrupt);
+    // What it said on the way: that a template is booted, or what went wrong.
+    process.stderr.write(readFileSync(path));
+    if (outcome !== 'ready') return outcome;
+    process_.unref();
+    if (process_.connected) process_.disconnect();
+    process.stdout.write(`${name}\n`);
+    return EXIT_CODES.ok;
+  } finally {
+    closeSync(errors);
+    rmSync(path, { force: true });
+  }
+}

@@ -1,0 +1,105 @@
+/** `tsvm api`: a machine that is configured, started and steered over HTTP, as Firecracker is. */
+import { appendFile, readFile } from 'node:fs/promises';
+import { Command } from 'commander';
+import { TsvmError } from '../../errors.js';
+import { describeFileError } from '../../host/files.js';
+import { attachConsole } from '../console.js';
+import { EndSignals } from '../end-signals.js';
+import { EXIT_CODES, exitCodeOf } from '../exit-codes.js';
+import { explainEnd } from '../machine-end.js';
+
+const EXAMPLES = `
+Examples:
+  tsvm api --api-sock /tmp/vm.sock        then, as of Firecracker's getting-started guide:
+    curl --unix-socket /tmp/vm.sock -X PUT http://localhost/boot-source -d '{"kernel_image_path":"vmlinux","boot_args":"console=ttyS0 reboot=k panic=1"}'
+    curl --unix-socket /tmp/vm.sock -X PUT http://localhost/drives/rootfs -d '{"drive_id":"rootfs","path_on_host":"root.ext4","is_root_device":true,"is_read_only":false}'
+    curl --unix-socket /tmp/vm.sock -X PUT http://localhost/actions -d '{"action_type":"InstanceStart"}'
+  tsvm api --api-sock /tmp/vm.sock --config-file vm.json
+  tsvm api --no-api --config-file vm.json
+  tsvm api --openapi > openapi.json       the API, described
+
+The console is on this terminal. docs/api.md says what is the same as in Firecracker and what is not.`;
+
+const DEFAULT_SOCKET = '/run/firecracker.socket';
+
+interface ApiOptions {
+  apiSock?: string;
+  api: boolean;
+  configFile?: string;
+  id: string;
+  openapi?: boolean;
+}
+
+export function apiCommand(): Command {
+  return new Command('api')
+    .summary('a machine configured over HTTP, by Firecracker’s API')
+    .option('--api-sock <path>', `the Unix socket to listen at (default: ${DEFAULT_SOCKET})`)
+    .option('--config-file <file>', 'a whole configuration, as GET /vm/config gives it: start it')
+    .option('--no-api', 'listen nowhere; needs --config-file')
+    .option('--id <id>', 'of the machine', 'anonymous-instance')
+    .option('--openapi', 'print the API’s description (OpenAPI 3.1) and end')
+    .addHelpText('after', EXAMPLES)
+    .action(async (options: ApiOptions) => {
+      process.exitCode = await serve(options);
+    });
+}
+
+async function serve(options: ApiOptions): Promise<number> {
+  if (options.openapi === true) {
+    const [{ openApiDocument }, { routes }] = await Promise.all([
+      import('../../control/openapi.js'),
+      import('../../control/routes.js'),
+    ]);
+    process.stdout.write(`${JSON.stringify(openApiDocument(routes), undefined, 2)}\n`);
+    return EXIT_CODES.ok;
+  }
+  if (!options.api && options.configFile === undefined) {
+    throw new TsvmError('TSVM_USAGE', '--no-api: then nobody could start the machine', {
+      hint: 'give --config-file',
+    });
+  }
+  const { ControlServer, Instance, ConsoleLog, instanceEnd, configure } = await import(
+    '../../control/api.js'
+  );
+  const text = options.configFile === undefined ? undefined : await readConfig(options.configFile);
+  using signals = new EndSignals();
+  const instance = new Instance(options.id, new ConsoleLog());
+  await using _server = options.api
+    ? await ControlServer.listen(instance, options.apiSock ?? DEFAULT_SOCKET)
+    : undefined;
+  signals.onSignal = () => void instance.kill();
+  if (signals.exitCode !== undefined) return signals.exitCode;
+  // Whoever is told of the start is told before the guest says anything.
+  const started = new Promise<void>((resolve) => {
+    instance.onAdopt = resolve;
+  });
+  if (text !== undefined) {
+    await configure(instance, text);
+    await instance.start();
+  }
+  await Promise.race([started, instance.ended]);
+  if (!instance.hasStarted) return signals.exitCode ?? EXIT_CODES.ok;
+  const { machine } = instance;
+  const path = instance.setup.serial?.serial_out_path;
+  const file =
+    path == null ? undefined : machine.on('console', (bytes) => void appendFile(path, bytes).catch(() => {}));
+  const detach = path == null ? attachConsole(machine, { waitForCommand: false }) : () => {};
+  const end = await machine.wait();
+  detach();
+  file?.[Symbol.dispose]();
+  explainEnd(end);
+  const exitCode = signals.exitCode ?? exitCodeOf(end);
+  instance.finish(instanceEnd(end, exitCode));
+  process.stdin.destroy();
+  return exitCode;
+}
+
+async function readConfig(path: string): Promise<string> {
+  try {
+    return await readFile(path, 'utf8');
+  } catch (cause) {
+    throw new TsvmError('TSVM_FILE', `cannot read ${path}: ${describeFileError(cause)}`, {
+      hint: 'check the path',
+    });
+  }
+}

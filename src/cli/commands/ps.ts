@@ -1,0 +1,69 @@
+/** `tsvm ps`: which machines there are. */
+import { Command } from 'commander';
+import { isRunning, type MachineRecord, MachineStore } from '../../control/machine-store.js';
+import { formatBytes } from '../../util/units.js';
+import { ANSWER_MS, clientOf, describeEnd } from '../running.js';
+import { formatAge, formatTable } from '../table.js';
+
+const EXAMPLES = `
+Examples:
+  tsvm ps                                 machines with a name that run
+  tsvm ps -a                              those that have ended as well, until tsvm rm
+  tsvm ps --json | jq -r '.[].name'`;
+
+interface PsOptions {
+  all?: boolean;
+  json?: boolean;
+}
+
+export function psCommand(): Command {
+  return new Command('ps')
+    .summary('list machines')
+    .description('List machines that have a name: those that run, or all.')
+    .option('-a, --all', 'those that have ended, too')
+    .option('--json', 'all that is known of each, as a list')
+    .addHelpText('after', EXAMPLES)
+    .action(async (options: PsOptions) => {
+      const found = new MachineStore()
+        .list()
+        .filter(({ record }) => options.all === true || isRunning(record));
+      const machines = await Promise.all(
+        found.map(async ({ folder, record }) => ({
+          ...record,
+          state: isRunning(record) ? await stateOf(folder) : 'Ended',
+        })),
+      );
+      process.stdout.write(
+        options.json === true
+          ? `${JSON.stringify(machines, undefined, 2)}\n`
+          : formatTable(HEAD, machines.map(row)),
+      );
+    });
+}
+
+const HEAD = ['NAME', 'STATE', 'CPUS', 'MEMORY', 'AGE', 'PID', 'COMMAND'];
+
+function row(record: MachineRecord & { readonly state: string }): string[] {
+  const { name, state, cpus, memoryBytes, createdMs, pid, command, end } = record;
+  return [
+    name,
+    end === undefined ? state : `Ended, ${describeEnd(record)}`,
+    String(cpus),
+    formatBytes(memoryBytes),
+    formatAge(Date.now() - createdMs),
+    end === undefined ? String(pid) : '-',
+    command.join(' ') || '-',
+  ];
+}
+
+/** One that does not answer must not keep the others from being seen. */
+async function stateOf(folder: Parameters<typeof clientOf>[0]): Promise<string> {
+  try {
+    const { state } = await clientOf(folder).call<{ state: string }>('GET', '/tsvm/machine', {
+      timeoutMs: ANSWER_MS,
+    });
+    return state;
+  } catch {
+    return 'No answer';
+  }
+}

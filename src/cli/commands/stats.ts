@@ -1,0 +1,81 @@
+/** `tsvm stats`: what machines cost and do, over a second. */
+import { setTimeout as sleep } from 'node:timers/promises';
+import { Command } from 'commander';
+import { isRunning, MachineStore } from '../../control/machine-store.js';
+import type { MachineStats } from '../../control/stats.js';
+import { formatBytes } from '../../util/units.js';
+import { ANSWER_MS, clientOf, runningMachine } from '../running.js';
+import { formatTable } from '../table.js';
+
+const EXAMPLES = `
+Examples:
+  tsvm stats                              every machine that runs
+  tsvm stats web db --json                two of them: counters since their start, for programs`;
+
+const INTERVAL_MS = 1000;
+
+export function statsCommand(): Command {
+  return new Command('stats')
+    .summary('show what machines cost and do')
+    .description('Show each machine’s processor time, memory, exits and devices, over one second.')
+    .argument('[name...]', 'of machines (default: all that run)')
+    .option('--json', 'counters since the start of each, at once')
+    .addHelpText('after', EXAMPLES)
+    .action(async (names: string[], { json }: { json?: boolean }) => {
+      const machines = names.length > 0 ? names.map(runningMachine) : allRunning();
+      const read = async (): Promise<readonly (readonly [string, MachineStats])[]> =>
+        await Promise.all(
+          machines.map(
+            async ({ folder, client }) =>
+              [
+                folder.name,
+                await client.call<MachineStats>('GET', '/tsvm/stats', { timeoutMs: ANSWER_MS }),
+              ] as const,
+          ),
+        );
+      const first = await read();
+      if (json === true) {
+        const rows = first.map(([name, stats]) => ({ name, ...stats }));
+        process.stdout.write(`${JSON.stringify(rows, undefined, 2)}\n`);
+        return;
+      }
+      await sleep(INTERVAL_MS);
+      const second = await read();
+      const rows = second.map(([name, stats], i) => row(name, first[i]?.[1] ?? stats, stats));
+      process.stdout.write(formatTable(HEAD, rows));
+    });
+}
+
+const HEAD = ['NAME', 'STATE', 'CPU', 'MEMORY', 'COSTS', 'EXITS/S', 'TO JS/S', 'REQUESTS/S'];
+
+function row(name: string, before: MachineStats, now: MachineStats): string[] {
+  const seconds = Math.max(0.001, (now.atMs - before.atMs) / 1000);
+  const rate = (of: (stats: MachineStats) => number): string =>
+    Math.round((of(now) - of(before)) / seconds).toString();
+  const cpu = (stats: MachineStats): number => stats.process.cpuMs / 10;
+  return [
+    name,
+    now.state,
+    `${rate(cpu)} %`,
+    formatBytes(now.memoryBytes - (now.balloonBytes ?? 0)),
+    formatBytes(now.process.proportionalBytes),
+    rate(({ metrics }) => metrics.exits.total),
+    rate(({ metrics }) => metrics.exits.toJavaScript),
+    rate(({ metrics }) =>
+      metrics.devices.reduce(
+        (sum, device) => sum + device.queues.reduce((all, queue) => all + queue.chains, 0),
+        0,
+      ),
+    ),
+  ];
+}
+
+function allRunning(): {
+  readonly folder: { readonly name: string };
+  readonly client: ReturnType<typeof clientOf>;
+}[] {
+  return new MachineStore()
+    .list()
+    .filter(({ record }) => isRunning(record))
+    .map(({ folder }) => ({ folder, client: clientOf(folder) }));
+}

@@ -1,0 +1,170 @@
+/** Commands of one request each, to machines that run: pause, resume, stop, kill, wait, fork; and rm and inspect, which read the record. */
+import { Command } from 'commander';
+import { isRunning, MachineStore } from '../../control/machine-store.js';
+import { TsvmError } from '../../errors.js';
+import { ANSWER_MS, clientOf, runningMachine } from '../running.js';
+import { parseDuration } from '../values.js';
+
+const names = ['<name...>', 'of machines'] as const;
+
+export function pauseCommand(): Command {
+  return new Command('pause')
+    .summary('stop a machine’s vCPUs')
+    .argument(...names)
+    .addHelpText('after', '\nExamples:\n  tsvm pause web && tsvm resume web')
+    .action((machines: string[]) =>
+      eachOf(machines, async (name) => {
+        await runningMachine(name).client.call('PATCH', '/vm', { body: { state: 'Paused' } });
+      }),
+    );
+}
+
+export function resumeCommand(): Command {
+  return new Command('resume')
+    .summary('let a paused machine go on')
+    .argument(...names)
+    .addHelpText('after', '\nExamples:\n  tsvm resume web')
+    .action((machines: string[]) =>
+      eachOf(machines, async (name) => {
+        await runningMachine(name).client.call('PATCH', '/vm', { body: { state: 'Resumed' } });
+      }),
+    );
+}
+
+export function stopCommand(): Command {
+  return new Command('stop')
+    .summary('end a machine')
+    .description(
+      'End machines: the command of `tsvm run` gets SIGTERM and some time, then the guest powers off. A machine that has nobody to be asked is ended at once; disks are flushed.',
+    )
+    .argument(...names)
+    .option('--timeout <duration>', 'how long the guest may take: 10s, 500ms', '10s')
+    .addHelpText('after', '\nExamples:\n  tsvm stop web\n  tsvm stop --timeout 60s db')
+    .action((machines: string[], options: { timeout: string }) => {
+      const body = { timeout_ms: parseDuration('--timeout', options.timeout) };
+      return eachOf(machines, async (name) => {
+        await runningMachine(name).client.call('PUT', '/tsvm/stop', { body });
+      });
+    });
+}
+
+export function killCommand(): Command {
+  return new Command('kill')
+    .summary('end a machine at once')
+    .description(
+      'End machines as pulling the plug does; disks are flushed. One whose process hangs is ended with it.',
+    )
+    .argument(...names)
+    .addHelpText('after', '\nExamples:\n  tsvm kill web')
+    .action((machines: string[]) =>
+      eachOf(machines, async (name) => {
+        const { client, record } = runningMachine(name);
+        try {
+          await client.call('PUT', '/tsvm/kill', { timeoutMs: ANSWER_MS });
+        } catch (error) {
+          if (!isRunning(record)) return; // it was about to end anyway
+          try {
+            process.kill(record.pid, 'SIGKILL');
+          } catch {
+            throw error;
+          }
+        }
+      }),
+    );
+}
+
+export function waitCommand(): Command {
+  return new Command('wait')
+    .summary('wait until a machine has ended')
+    .description(
+      'Wait until a machine has ended, and exit with the status that `tsvm boot` or `tsvm run` had.',
+    )
+    .argument('<name>', 'of the machine')
+    .addHelpText('after', '\nExamples:\n  tsvm run -d --name job -- ./job && tsvm wait job')
+    .action(async (name: string) => {
+      const store = new MachineStore();
+      const { folder, record } = store.find(name);
+      try {
+        if (isRunning(record)) {
+          const { exitCode } = await clientOf(folder).call<{ exitCode: number }>('GET', '/tsvm/wait');
+          process.exitCode = exitCode;
+          return;
+        }
+      } catch {
+        // Its process is gone: the record says how.
+      }
+      process.exitCode = store.find(name).record.end?.exitCode ?? 0;
+    });
+}
+
+export function forkCommand(): Command {
+  return new Command('fork')
+    .summary('make running copies of a machine')
+    .description(
+      'Make running copies that share the machine’s memory until they write to it, in its process. Its disks get a layer for each.',
+    )
+    .argument('<name>', 'of the machine')
+    .argument('<copy...>', 'names of the copies')
+    .addHelpText('after', '\nExamples:\n  tsvm fork warm one two three')
+    .action(async (name: string, copies: string[]) => {
+      await runningMachine(name).client.call('PUT', '/tsvm/fork', { body: { names: copies } });
+    });
+}
+
+export function rmCommand(): Command {
+  return new Command('rm')
+    .summary('forget machines that have ended')
+    .argument(...names)
+    .option('-f, --force', 'end those that run')
+    .addHelpText('after', '\nExamples:\n  tsvm rm web\n  tsvm rm -f $(tsvm ps -a --json | jq -r ".[].name")')
+    .action((machines: string[], { force }: { force?: boolean }) =>
+      eachOf(machines, async (name) => {
+        const { folder, record } = new MachineStore().find(name);
+        if (isRunning(record)) {
+          if (force !== true) {
+            throw new TsvmError('TSVM_STATE', `${name} runs`, {
+              hint: `tsvm stop ${name}, or tsvm rm -f ${name}`,
+            });
+          }
+          await clientOf(folder).call('PUT', '/tsvm/kill');
+        }
+        folder.remove();
+      }),
+    );
+}
+
+export function inspectCommand(): Command {
+  return new Command('inspect')
+    .summary('print all that is known of a machine, as JSON')
+    .argument('<name>', 'of the machine')
+    .addHelpText('after', '\nExamples:\n  tsvm inspect web | jq .machine.devices')
+    .action(async (name: string) => {
+      const { folder, record } = new MachineStore().find(name);
+      const facts = { record, folder: folder.path, socket: folder.socketPath };
+      const client = clientOf(folder);
+      const running = isRunning(record)
+        ? {
+            machine: await client.call<object>('GET', '/tsvm/machine', { timeoutMs: ANSWER_MS }),
+            config: await client.call<object>('GET', '/vm/config', { timeoutMs: ANSWER_MS }),
+            timeline: await client.call<object>('GET', '/tsvm/timeline', { timeoutMs: ANSWER_MS }),
+          }
+        : {};
+      process.stdout.write(`${JSON.stringify({ ...facts, ...running }, undefined, 2)}\n`);
+    });
+}
+
+/** All that can be done is done; what could not is said at the end, each in its line. */
+async function eachOf(machines: readonly string[], act: (name: string) => Promise<void>): Promise<void> {
+  const errors: unknown[] = [];
+  for (const name of machines) {
+    try {
+      await act(name);
+    } catch (error) {
+      errors.push(error);
+    }
+  }
+  const [last, ...others] = errors.reverse();
+  for (const error of others.reverse())
+    process.stderr.write(`tsvm: ${error instanceof Error ? error.message : error}\n`);
+  if (last !== undefined) throw last;
+}

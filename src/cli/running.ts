@@ -1,0 +1,35 @@
+/** Machines that run already, by their names: what the commands that look at them and steer them share. */
+import { ControlClient } from '../control/client.js';
+import { isRunning, type MachineFolder, type MachineRecord, MachineStore } from '../control/machine-store.js';
+import { TsvmError } from '../errors.js';
+
+/** For one that hangs; its process answers at once otherwise. */
+export const ANSWER_MS = 5000;
+
+export interface NamedMachine {
+  readonly folder: MachineFolder;
+  readonly record: MachineRecord;
+  readonly client: ControlClient;
+}
+
+/** @throws TsvmError `TSVM_STATE` if there is none of that name, or it has ended. */
+export function runningMachine(name: string): NamedMachine {
+  const { folder, record } = new MachineStore().find(name);
+  if (isRunning(record)) return { folder, record, client: clientOf(folder) };
+  throw new TsvmError('TSVM_STATE', `${name} has ended (${describeEnd(record)})`, {
+    hint: `see what it said: tsvm logs ${name}; forget it: tsvm rm ${name}`,
+  });
+}
+
+export function clientOf(folder: MachineFolder): ControlClient {
+  return new ControlClient(folder.socketPath, folder.name);
+}
+
+/** In words: `exit status 0`, `panic: ...`. */
+export function describeEnd({ end }: MachineRecord): string {
+  if (end === undefined) return 'it runs';
+  const { kind, exitCode, message } = end;
+  if (kind === 'lost') return message ?? kind;
+  if (kind === 'power-off') return `exit status ${exitCode}`;
+  return message === undefined ? kind : `${kind}: ${message}`;
+}

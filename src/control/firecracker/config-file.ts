@@ -1,0 +1,30 @@
+/** A whole machine in a file, as `firecracker --config-file` takes it. */
+import { TsvmError } from '../../errors.js';
+import { ApiError } from '../api-error.js';
+import type { Instance } from '../instance.js';
+import { describeIssue } from '../issue.js';
+import { fullConfiguration } from './models.js';
+import { checkBootSource, checkDrive, checkInterface, checkMachine } from './setup.js';
+
+/** @throws TsvmError `TSVM_CONFIG`, naming what is wrong with it. */
+export async function configure(instance: Instance, text: string): Promise<void> {
+  const wrong = (why: string): TsvmError => new TsvmError('TSVM_CONFIG', `the configuration file: ${why}`);
+  let value: unknown;
+  try {
+    value = JSON.parse(text);
+  } catch (cause) {
+    throw wrong(cause instanceof Error ? cause.message : String(cause));
+  }
+  const result = fullConfiguration.safeParse(value);
+  if (!result.success) throw wrong(describeIssue(result.error.issues[0]));
+  const setup = result.data;
+  try {
+    if (setup['machine-config'] !== undefined) checkMachine(setup['machine-config']);
+    if (setup['boot-source'] !== undefined) await checkBootSource(setup['boot-source']);
+    for (const drive of setup.drives ?? []) await checkDrive(drive);
+    for (const card of setup['network-interfaces'] ?? []) checkInterface(card);
+  } catch (error) {
+    throw error instanceof ApiError ? wrong(error.message) : error;
+  }
+  instance.setup = setup;
+}

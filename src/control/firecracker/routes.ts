@@ -1,0 +1,426 @@
+/** Firecracker's paths, with its status codes, over machines of tsvm's. */
+import { appendFile, stat } from 'node:fs/promises';
+import type { z } from 'zod';
+import { packageVersion } from '../../host/package-file.js';
+import { MIB, PAGE_BYTES } from '../../util/units.js';
+import { ApiError } from '../api-error.js';
+import type { Instance } from '../instance.js';
+import { type Route, route } from '../route.js';
+import * as models from './models.js';
+import {
+  checkBootSource,
+  checkDrive,
+  checkInterface,
+  checkMachine,
+  DEFAULT_MACHINE,
+  unsupported,
+} from './setup.js';
+
+/** Of the API that is spoken. */
+const API_VERSION = '1.13.0';
+
+const before = { when: 'before start' } as const;
+const after = { when: 'after start' } as const;
+
+export const firecrackerRoutes: readonly Route[] = [
+  route({
+    method: 'GET',
+    path: '/',
+    summary: 'what this is, and how it is',
+    reply: models.instanceInfo,
+    handle: ({ instance }) => ({
+      app_name: 'tsvm',
+      id: instance.id,
+      state: instance.state === 'Ended' ? 'Paused' : instance.state,
+      vmm_version: packageVersion(),
+    }),
+  }),
+  route({
+    method: 'GET',
+    path: '/version',
+    summary: 'of the API',
+    reply: models.version,
+    handle: () => ({ firecracker_version: API_VERSION }),
+  }),
+  route({
+    method: 'GET',
+    path: '/vm/config',
+    summary: 'the whole configuration',
+    reply: models.fullConfiguration,
+    handle: ({ instance: { setup } }) => ({
+      drives: [],
+      'network-interfaces': [],
+      ...setup,
+      'machine-config': { ...DEFAULT_MACHINE, ...setup['machine-config'] },
+    }),
+  }),
+  route({
+    method: 'GET',
+    path: '/machine-config',
+    summary: 'vCPUs and memory',
+    reply: models.machineConfiguration,
+    handle: ({ instance }) => ({
+      smt: false,
+      track_dirty_pages: false,
+      huge_pages: 'None',
+      ...DEFAULT_MACHINE,
+      ...instance.setup['machine-config'],
+    }),
+  }),
+  route({
+    ...before,
+    method: 'PUT',
+    path: '/machine-config',
+    summary: 'sets vCPUs and memory',
+    body: models.machineConfiguration,
+    handle({ instance, body }) {
+      checkMachine(body);
+      instance.setup['machine-config'] = body;
+      return undefined;
+    },
+  }),
+  route({
+    ...before,
+    method: 'PATCH',
+    path: '/machine-config',
+    summary: 'changes some of vCPUs and memory',
+    body: models.machineConfigurationUpdate,
+    handle({ instance, body }) {
+      const given = Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined));
+      const machine = { ...DEFAULT_MACHINE, ...instance.setup['machine-config'], ...given };
+      checkMachine(machine);
+      instance.setup['machine-config'] = machine;
+      return undefined;
+    },
+  }),
+  route({
+    ...before,
+    method: 'PUT',
+    path: '/boot-source',
+    summary: 'sets kernel, initramfs and command line',
+    body: models.bootSource,
+    async handle({ instance, body }) {
+      await checkBootSource(body);
+      instance.setup['boot-source'] = body;
+      return undefined;
+    },
+  }),
+  route({
+    ...before,
+    method: 'PUT',
+    path: '/drives/{drive_id}',
+    summary: 'adds a disk, or replaces it',
+    body: models.drive,
+    async handle({ instance, body, parameters }) {
+      sameId(parameters['drive_id'], body.drive_id);
+      await checkDrive(body);
+      const others = (instance.setup.drives ?? []).filter(({ drive_id }) => drive_id !== body.drive_id);
+      if (body.is_root_device && others.some(({ is_root_device }) => is_root_device)) {
+        throw new ApiError('A root block device already exists!');
+      }
+      instance.setup.drives = [...others, body];
+      return undefined;
+    },
+  }),
+  route({
+    ...after,
+    method: 'PATCH',
+    path: '/drives/{drive_id}',
+    summary: 'makes a disk as large as its file has become',
+    body: models.partialDrive,
+    async handle({ instance, body, parameters }) {
+      sameId(parameters['drive_id'], body.drive_id);
+      if (body.rate_limiter !== undefined) throw unsupported('rate_limiter: it is set before the start');
+      const drive = instance.setup.drives?.find(({ drive_id }) => drive_id === body.drive_id);
+      const disk = instance.machine.disks.find(({ id }) => id === body.drive_id.slice(0, 20));
+      if (drive === undefined || disk === undefined) throw new ApiError('Invalid block device ID!');
+      if (body.path_on_host !== undefined && body.path_on_host !== drive.path_on_host) {
+        throw unsupported('path_on_host: a disk stays the file that it was at the start');
+      }
+      const { size } = await stat(drive.path_on_host ?? '');
+      if (size > disk.sizeBytes) await disk.grow(size);
+      return undefined;
+    },
+  }),
+  route({
+    ...before,
+    method: 'PUT',
+    path: '/pmem/{id}',
+    summary: 'adds a file in the guest’s memory, or replaces it',
+    body: models.pmemDevice,
+    handle({ instance, body, parameters }) {
+      sameId(parameters['id'], body.id);
+      if (body.read_only !== true)
+        throw unsupported('pmem: it is read-only here, and has to be asked for as such');
+      if (body.root_device === true) throw unsupported('root_device: say root=/dev/pmem0 in boot_args');
+      instance.setup.pmem = [...(instance.setup.pmem ?? []).filter(({ id }) => id !== body.id), body];
+      return undefined;
+    },
+  }),
+  route({
+    ...before,
+    method: 'PUT',
+    path: '/network-interfaces/{iface_id}',
+    summary: 'adds a network card at a TAP interface, or replaces it',
+    body: models.networkInterface,
+    handle({ instance, body, parameters }) {
+      sameId(parameters['iface_id'], body.iface_id);
+      checkInterface(body);
+      const cards = instance.setup['network-interfaces'] ?? [];
+      const others = cards.filter(({ iface_id }) => iface_id !== body.iface_id);
+      if (others.some(({ guest_mac: mac }) => mac != null && mac === body.guest_mac)) {
+        throw new ApiError(`The MAC address is already in use: ${body.guest_mac}`);
+      }
+      instance.setup['network-interfaces'] = [...others, body];
+      return undefined;
+    },
+  }),
+  route({
+    ...before,
+    method: 'PUT',
+    path: '/vsock',
+    summary: 'adds a vsock',
+    body: models.vsockDevice,
+    handle({ instance, body }) {
+      instance.setup.vsock = body;
+      return undefined;
+    },
+  }),
+  route({
+    ...before,
+    method: 'PUT',
+    path: '/entropy',
+    summary: 'adds a random number generator',
+    body: models.entropyDevice,
+    handle({ instance, body }) {
+      if (body.rate_limiter != null) throw unsupported('rate_limiter: the host has enough of it');
+      instance.setup.entropy = body;
+      return undefined;
+    },
+  }),
+  route({
+    ...before,
+    method: 'PUT',
+    path: '/balloon',
+    summary: 'adds a balloon',
+    body: models.balloonDevice,
+    handle({ instance, body }) {
+      if (body.free_page_hinting === true) throw unsupported('free_page_hinting: it is for live migration');
+      instance.setup.balloon = body;
+      return undefined;
+    },
+  }),
+  route({
+    method: 'GET',
+    path: '/balloon',
+    summary: 'the balloon',
+    reply: models.balloonDevice,
+    handle: ({ instance }) => configuredBalloon(instance),
+  }),
+  route({
+    ...after,
+    method: 'PATCH',
+    path: '/balloon',
+    summary: 'asks the guest to give memory back, or lets it take some again',
+    body: models.balloonUpdate,
+    handle({ instance, body }) {
+      const device = configuredBalloon(instance);
+      instance.machine.balloon?.setTarget(body.amount_mib * MIB);
+      instance.setup.balloon = { ...device, amount_mib: body.amount_mib };
+      return undefined;
+    },
+  }),
+  route({
+    ...after,
+    method: 'GET',
+    path: '/balloon/statistics',
+    summary: 'what the guest says of its memory, newly asked',
+    reply: models.balloonStatistics,
+    async handle({ instance }) {
+      const device = configuredBalloon(instance);
+      if ((device.stats_polling_interval_s ?? 0) === 0) {
+        throw new ApiError('Statistics are not enabled: stats_polling_interval_s is 0');
+      }
+      const { balloon } = instance.machine;
+      if (balloon === undefined) throw new ApiError(NO_BALLOON);
+      return statistics(balloon.targetBytes, balloon.actualBytes, await balloon.stats());
+    },
+  }),
+  route({
+    method: 'PATCH',
+    path: '/balloon/statistics',
+    summary: 'how old statistics may be; they are always new here',
+    body: models.balloonStatsUpdate,
+    handle({ instance, body }) {
+      const device = configuredBalloon(instance);
+      if (
+        (device.stats_polling_interval_s ?? 0) > 0 !== body.stats_polling_interval_s > 0 &&
+        instance.hasStarted
+      ) {
+        throw new ApiError('Statistics cannot be turned on or off after the start');
+      }
+      instance.setup.balloon = { ...device, ...body };
+      return undefined;
+    },
+  }),
+  route({
+    ...before,
+    method: 'PUT',
+    path: '/logger',
+    summary: 'where requests are logged',
+    body: models.logger,
+    async handle({ instance, body }) {
+      if (body.log_path !== undefined) await append(body.log_path, '');
+      instance.setup.logger = body;
+      return undefined;
+    },
+  }),
+  route({
+    ...before,
+    method: 'PUT',
+    path: '/metrics',
+    summary: 'where FlushMetrics writes them, a line of JSON each time',
+    body: models.metricsTarget,
+    async handle({ instance, body }) {
+      await append(body.metrics_path, '');
+      instance.setup.metrics = body;
+      return undefined;
+    },
+  }),
+  route({
+    ...before,
+    method: 'PUT',
+    path: '/serial',
+    summary: 'a file that gets what the console says',
+    body: models.serialDevice,
+    async handle({ instance, body }) {
+      if (body.serial_out_path != null) await append(body.serial_out_path, '');
+      instance.setup.serial = body;
+      return undefined;
+    },
+  }),
+  route({
+    method: 'PUT',
+    path: '/actions',
+    summary: 'starts it, or writes its metrics',
+    body: models.action,
+    handle: ({ instance, body }) => act(instance, body.action_type),
+  }),
+  route({
+    ...after,
+    method: 'PATCH',
+    path: '/vm',
+    summary: 'stops its vCPUs, or lets them go on',
+    body: models.vmState,
+    async handle({ instance, body }) {
+      if (body.state === 'Paused') await instance.pause();
+      else await instance.resume();
+      return undefined;
+    },
+  }),
+  route({
+    ...after,
+    method: 'PUT',
+    path: '/snapshot/create',
+    summary: 'saves it: snapshot_path is a folder, which has the memory too',
+    body: models.snapshotCreate,
+    async handle({ instance, body }) {
+      if (instance.state !== 'Paused') throw new ApiError('Cannot save a machine that is not paused.');
+      await instance.machine.snapshot(body.snapshot_path, { differential: body.snapshot_type === 'Diff' });
+      return undefined;
+    },
+  }),
+  route({
+    ...before,
+    method: 'PUT',
+    path: '/snapshot/load',
+    summary: 'makes a saved machine: snapshot_path is the folder',
+    body: models.snapshotLoad,
+    async handle({ instance, body }) {
+      if ((body.mem_file_path === undefined) === (body.mem_backend === undefined)) {
+        throw new ApiError('Exactly one of mem_file_path and mem_backend must be there');
+      }
+      if (body.mem_backend?.backend_type === 'Uffd')
+        throw unsupported('Uffd: memory is mapped from its file');
+      await instance.load(body.snapshot_path, body.resume_vm === true);
+      return undefined;
+    },
+  }),
+];
+
+const NO_BALLOON = 'Balloon device not found.';
+
+async function act(
+  instance: Instance,
+  type: z.infer<typeof models.action>['action_type'],
+): Promise<undefined> {
+  switch (type) {
+    case 'InstanceStart':
+      if (instance.hasStarted) throw new ApiError('The microVM has already started.');
+      await instance.start();
+      return undefined;
+    case 'FlushMetrics': {
+      const path = instance.setup.metrics?.metrics_path;
+      if (path === undefined) throw new ApiError('Logger was not initialized: PUT /metrics first.');
+      await append(
+        path,
+        `${JSON.stringify({ utc_timestamp_ms: Date.now(), ...instance.machine.metrics() })}\n`,
+      );
+      return undefined;
+    }
+    case 'SendCtrlAltDel':
+      throw unsupported('SendCtrlAltDel: there is no keyboard here; PUT /tsvm/stop ends the machine');
+    default:
+      return type satisfies never;
+  }
+}
+
+function configuredBalloon({ setup }: Instance): z.infer<typeof models.balloonDevice> {
+  if (setup.balloon == null) throw new ApiError(NO_BALLOON);
+  return setup.balloon;
+}
+
+function statistics(
+  targetBytes: number,
+  actualBytes: number,
+  stats: Readonly<Record<string, number | undefined>>,
+): z.infer<typeof models.balloonStatistics> {
+  const named = {
+    swap_in: stats['swapInBytes'],
+    swap_out: stats['swapOutBytes'],
+    major_faults: stats['majorFaults'],
+    minor_faults: stats['minorFaults'],
+    free_memory: stats['freeBytes'],
+    total_memory: stats['totalBytes'],
+    available_memory: stats['availableBytes'],
+    disk_caches: stats['cacheBytes'],
+    hugetlb_allocations: stats['hugePageAllocations'],
+    hugetlb_failures: stats['hugePageFailures'],
+    oom_kill: stats['oomKills'],
+    alloc_stall: stats['allocationStalls'],
+    async_scan: stats['asyncScannedPages'],
+    direct_scan: stats['directScannedPages'],
+    async_reclaim: stats['asyncReclaimedPages'],
+    direct_reclaim: stats['directReclaimedPages'],
+  };
+  return {
+    target_pages: targetBytes / PAGE_BYTES,
+    actual_pages: actualBytes / PAGE_BYTES,
+    target_mib: Math.floor(targetBytes / MIB),
+    actual_mib: Math.floor(actualBytes / MIB),
+    ...named,
+  };
+}
+
+function sameId(inPath: string | undefined, inBody: string): void {
+  if (inPath === inBody) return;
+  throw new ApiError(`The id from the path [${inPath}] does not match the id from the body [${inBody}]!`);
+}
+
+async function append(path: string, text: string): Promise<void> {
+  try {
+    await appendFile(path, text);
+  } catch (cause) {
+    throw new ApiError(`${path} cannot be written: ${cause instanceof Error ? cause.message : cause}`);
+  }
+}

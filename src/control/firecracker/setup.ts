@@ -1,0 +1,200 @@
+/** A machine's configuration in Firecracker's words, and in tsvm's: there and back. */
+import { open } from 'node:fs/promises';
+import type { z } from 'zod';
+import type { BlkConfig } from '../../devices/blk-config.js';
+import type { NetConfig } from '../../devices/net-options.js';
+import type { RateLimit } from '../../devices/rate-limit.js';
+import type { DeviceRequest } from '../../devices/registry.js';
+import { balloon } from '../../devices/virtio/balloon.js';
+import { blk } from '../../devices/virtio/blk.js';
+import { net } from '../../devices/virtio/net.js';
+import { type PmemConfig, pmem } from '../../devices/virtio/pmem.js';
+import { rng } from '../../devices/virtio/rng.js';
+import { vsock } from '../../devices/virtio/vsock.js';
+import type { VsockConfig } from '../../devices/vsock-config.js';
+import { describeFileError } from '../../host/files.js';
+import { listGuests } from '../../host/guest-store.js';
+import { DEFAULT_MEMORY_BYTES, type MachineConfig } from '../../machine/config.js';
+import { MIB } from '../../util/units.js';
+import { ApiError } from '../api-error.js';
+import type * as models from './models.js';
+
+export type Drive = z.infer<typeof models.drive>;
+export type NetworkInterface = z.infer<typeof models.networkInterface>;
+
+/** {@link models.fullConfiguration}, in the making. */
+export type Setup = { -readonly [Key in keyof Full]: Full[Key] };
+type Full = Readonly<z.infer<typeof models.fullConfiguration>>;
+
+export const DEFAULT_MACHINE = { vcpu_count: 1, mem_size_mib: 128 } as const;
+/** What Firecracker gives a kernel that is told nothing. */
+const DEFAULT_BOOT_ARGS =
+  'reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce';
+
+/** @throws ApiError for what is known to be impossible already. */
+export function checkMachine(machine: z.infer<typeof models.machineConfiguration>): void {
+  if (machine.smt === true) throw unsupported('smt: a machine here has one thread in each core');
+  if ((machine.cpu_template ?? 'None') !== 'None')
+    throw unsupported('cpu_template: there are no templates here');
+  if (machine.huge_pages === '2M') throw unsupported('huge_pages: memory here is of 4 KiB pages');
+}
+
+export async function checkBootSource(source: z.infer<typeof models.bootSource>): Promise<void> {
+  await checkReadable('The kernel file', source.kernel_image_path);
+  if (source.initrd_path != null) await checkReadable('The initrd file', source.initrd_path);
+}
+
+export async function checkDrive(drive: Drive): Promise<void> {
+  if (drive.socket != null) throw unsupported('socket: there is no vhost-user here');
+  if (drive.path_on_host == null) throw new ApiError('missing field `path_on_host`');
+  if (drive.partuuid != null && !drive.is_root_device) throw new ApiError('partuuid is a root device’s');
+  checkLimiter(drive.rate_limiter);
+  await checkReadable('The block device', drive.path_on_host);
+}
+
+export function checkInterface(card: NetworkInterface): void {
+  checkLimiter(card.rx_rate_limiter);
+  checkLimiter(card.tx_rate_limiter);
+  const { rx_rate_limiter: rx, tx_rate_limiter: tx } = card;
+  if (rx != null && tx != null && JSON.stringify(rx) !== JSON.stringify(tx)) {
+    throw unsupported('rx_rate_limiter and tx_rate_limiter: one limit holds for each direction here');
+  }
+}
+
+/** The machine that was asked for. @throws ApiError if there is nothing to boot. */
+export async function configOf(setup: Setup): Promise<MachineConfig> {
+  const source = setup['boot-source'];
+  if (source === undefined) {
+    throw new ApiError('Cannot start microvm without kernel configuration.');
+  }
+  const machine = setup['machine-config'] ?? DEFAULT_MACHINE;
+  const guest = (await listGuests()).find(({ kernel }) => kernel === source.kernel_image_path);
+  const drives = setup.drives ?? [];
+  // The root is the guest's first.
+  const ordered = [...drives].sort((a, b) => Number(b.is_root_device) - Number(a.is_root_device));
+  return {
+    kernel: source.kernel_image_path,
+    ...(source.initrd_path == null ? {} : { initrd: source.initrd_path }),
+    cmdline: [source.boot_args ?? DEFAULT_BOOT_ARGS, rootParameter(ordered[0])].filter(Boolean).join(' '),
+    discovery: guest?.discovery ?? 'acpi',
+    memoryBytes: machine.mem_size_mib * MIB,
+    cpus: machine.vcpu_count,
+    devices: devicesOf(setup, ordered),
+  };
+}
+
+function devicesOf(setup: Setup, drives: readonly Drive[]): DeviceRequest[] {
+  const present = (request: DeviceRequest | undefined): DeviceRequest[] =>
+    request === undefined ? [] : [request];
+  return [
+    ...drives.map((drive) =>
+      blk({
+        path: drive.path_on_host ?? '',
+        readOnly: drive.is_read_only === true,
+        id: drive.drive_id.slice(0, 20),
+        ...limitOf(drive.rate_limiter),
+      }),
+    ),
+    ...(setup.pmem ?? []).map((file) => pmem({ path: file.path_on_host })),
+    ...(setup['network-interfaces'] ?? []).map((card) =>
+      net({
+        backend: 'tap',
+        name: card.host_dev_name,
+        ...(card.guest_mac == null ? {} : { mac: card.guest_mac }),
+        ...(card.mtu == null ? {} : { mtu: card.mtu }),
+        ...limitOf(card.rx_rate_limiter ?? card.tx_rate_limiter),
+      }),
+    ),
+    ...present(
+      setup.vsock == null ? undefined : vsock({ cid: setup.vsock.guest_cid, path: setup.vsock.uds_path }),
+    ),
+    ...present(setup.entropy == null ? undefined : rng()),
+    ...present(setup.balloon == null ? undefined : balloon()),
+  ];
+}
+
+function rootParameter(drive: Drive | undefined): string | undefined {
+  if (drive?.is_root_device !== true) return undefined;
+  const root = drive.partuuid == null ? '/dev/vda' : `PARTUUID=${drive.partuuid}`;
+  return `root=${root} ${drive.is_read_only === true ? 'ro' : 'rw'}`;
+}
+
+/** A machine that was made otherwise, as far as these words can say it. */
+export function setupOf(config: MachineConfig): Setup {
+  const ofKind = <Config>(kind: string): readonly Partial<Config>[] =>
+    (config.devices ?? []).flatMap((request) =>
+      request.kind === kind ? [(request.config ?? {}) as Partial<Config>] : [],
+    );
+  const [socket] = ofKind<VsockConfig>('vsock');
+  const has = (kind: string): boolean => ofKind(kind).length > 0;
+  return {
+    'machine-config': {
+      vcpu_count: config.cpus ?? 1,
+      mem_size_mib: Math.floor((config.memoryBytes ?? DEFAULT_MEMORY_BYTES) / MIB),
+    },
+    ...(config.kernel === undefined
+      ? {}
+      : {
+          'boot-source': {
+            kernel_image_path: config.kernel,
+            ...(config.initrd === undefined ? {} : { initrd_path: config.initrd }),
+            ...(config.cmdline === undefined ? {} : { boot_args: config.cmdline }),
+          },
+        }),
+    drives: ofKind<BlkConfig>('blk').map(({ path = '', readOnly, id }, i) => ({
+      drive_id: id ?? `disk${i}`,
+      path_on_host: path,
+      is_root_device: false,
+      is_read_only: readOnly === true,
+    })),
+    pmem: ofKind<PmemConfig>('pmem').map(({ path = '' }, i) => ({
+      id: `pmem${i}`,
+      path_on_host: path,
+      read_only: true,
+    })),
+    'network-interfaces': ofKind<NetConfig>('net').map(({ backend, name, mac, mtu }, i) => ({
+      iface_id: `eth${i}`,
+      host_dev_name: name ?? backend ?? '',
+      ...(mac === undefined ? {} : { guest_mac: mac }),
+      ...(mtu === undefined ? {} : { mtu }),
+    })),
+    ...(socket?.path === undefined ? {} : { vsock: { guest_cid: socket.cid ?? 3, uds_path: socket.path } }),
+    ...(has('rng') ? { entropy: {} } : {}),
+    ...(has('balloon') ? { balloon: { amount_mib: 0, deflate_on_oom: true } } : {}),
+  };
+}
+
+function checkLimiter(limiter: models.RateLimiter | undefined): void {
+  for (const bucket of [limiter?.bandwidth, limiter?.ops]) {
+    if (bucket != null && bucket.size > 0 !== bucket.refill_time > 0) {
+      throw new ApiError(
+        'rate_limiter: size and refill_time must both be more than 0, or both 0 for no limit',
+      );
+    }
+  }
+}
+
+/** Firecracker says how much in how long; tsvm how much in a second, and at once. */
+function limitOf(limiter: models.RateLimiter | undefined): RateLimit {
+  const perSecond = (bucket: { size: number; refill_time: number }): number =>
+    Math.max(1, Math.round((bucket.size * 1000) / bucket.refill_time));
+  const { bandwidth, ops } = limiter ?? {};
+  return {
+    ...(bandwidth != null && bandwidth.size > 0
+      ? { bytesPerSecond: perSecond(bandwidth), bytesBurst: bandwidth.size }
+      : {}),
+    ...(ops != null && ops.size > 0 ? { opsPerSecond: perSecond(ops), opsBurst: ops.size } : {}),
+  };
+}
+
+async function checkReadable(what: string, path: string): Promise<void> {
+  try {
+    await (await open(path, 'r')).close();
+  } catch (cause) {
+    throw new ApiError(`${what} cannot be opened: ${path}: ${describeFileError(cause)}`);
+  }
+}
+
+export function unsupported(what: string): ApiError {
+  return new ApiError(`not supported: ${what}`);
+}

@@ -1,0 +1,187 @@
+/** One machine as the control API sees it: first what it shall be, then what it is, at last how it ended. */
+import { createMachine } from '../machine/create.js';
+import type { Machine } from '../machine/machine.js';
+import { openSavedMachine } from '../machine/restore.js';
+import { MIB } from '../util/units.js';
+import { ApiError } from './api-error.js';
+import type { ConsoleLog } from './console-log.js';
+import { configOf, type Setup, setupOf } from './firecracker/setup.js';
+import type { InstanceEnd } from './instance-end.js';
+
+const SIGTERM = 15;
+/** What the guest's init gets to write back its disks in, after its command had its time. */
+const POWER_OFF_MS = 2000;
+
+export type InstanceState = 'Not started' | 'Running' | 'Paused' | 'Ended';
+
+/** What happened to it, for those who listen. */
+export interface InstanceEvent {
+  readonly name: 'state' | 'mark' | 'deviceError' | 'end';
+  /** Milliseconds since 1970. */
+  readonly atMs: number;
+  readonly detail: object;
+}
+
+const STOPPED: InstanceEnd = { kind: 'stopped', exitCode: 130 };
+
+/** Takes bytes; after `false`, `onDrain` says when it takes more. */
+export interface InstanceInput {
+  write(bytes: Uint8Array): boolean;
+  onDrain(callback: () => void): void;
+}
+
+export class Instance {
+  readonly id: string;
+  readonly log: ConsoleLog;
+  readonly createdMs = Date.now();
+  /** As asked for, until it starts; of a machine that was made otherwise, in the same words. */
+  setup: Setup = {};
+  startedMs: number | undefined;
+  readonly ended: Promise<InstanceEnd>;
+  /** Makes copies by these names, where there is somebody who can. */
+  onFork: ((names: readonly string[]) => Promise<void>) | undefined;
+  /** Called when there is a machine, before its guest runs. */
+  onAdopt: () => void = () => {};
+  /** Where what is typed goes, if not to the machine's console. */
+  input: InstanceInput | undefined;
+  #settle: (end: InstanceEnd) => void = () => {};
+  #end: InstanceEnd | undefined;
+  #machine: Machine | undefined;
+  readonly #listeners = new Set<(event: InstanceEvent) => void>();
+
+  constructor(id: string, log: ConsoleLog) {
+    this.id = id;
+    this.log = log;
+    this.ended = new Promise((resolve) => {
+      this.#settle = resolve;
+    });
+  }
+
+  get state(): InstanceState {
+    if (this.#end !== undefined || this.#machine?.state === 'ended') return 'Ended';
+    if (this.#machine === undefined) return 'Not started';
+    return this.#machine.state === 'running' ? 'Running' : 'Paused';
+  }
+
+  get end(): InstanceEnd | undefined {
+    return this.#end;
+  }
+
+  /** @throws ApiError before it has started. */
+  get machine(): Machine {
+    if (this.#machine === undefined) throw new ApiError(NOT_YET);
+    return this.#machine;
+  }
+
+  get terminal(): InstanceInput {
+    return this.input ?? this.machine.console;
+  }
+
+  get hasStarted(): boolean {
+    return this.#machine !== undefined;
+  }
+
+  /** Makes what was asked for, and starts it. @throws TsvmError for what cannot be; it may be asked for otherwise then. */
+  async start(): Promise<void> {
+    const config = await configOf(this.setup);
+    const machine = await createMachine(config);
+    machine.balloon?.setTarget((this.setup.balloon?.amount_mib ?? 0) * MIB);
+    this.adopt(machine);
+    await machine.start();
+  }
+
+  /** Makes a saved machine go on, or stand there. */
+  async load(directory: string, run: boolean): Promise<void> {
+    await using saved = await openSavedMachine(directory);
+    const machine = await saved.restore();
+    this.adopt(machine);
+    if (run) await machine.start();
+  }
+
+  /** Takes a machine that somebody made. */
+  adopt(machine: Machine): void {
+    this.#machine = machine;
+    this.setup = { ...setupOf(machine.config), ...this.setup };
+    this.startedMs = Date.now();
+    machine.on('console', (bytes) => this.log.push(bytes));
+    machine.on('state', (state) => this.#tell('state', { state }));
+    machine.on('mark', (mark) => this.#tell('mark', mark));
+    machine.on('deviceError', (error) => this.#tell('deviceError', error));
+    this.onAdopt();
+  }
+
+  /** Its end, which the one who made it knows best: the status is a command's, perhaps. The first word counts. */
+  finish(end: InstanceEnd): void {
+    if (this.#end !== undefined) return;
+    this.#end = end;
+    this.#tell('end', end);
+    this.#settle(end);
+  }
+
+  listen(listener: (event: InstanceEvent) => void): Disposable {
+    this.#listeners.add(listener);
+    return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+  }
+
+  async pause(): Promise<void> {
+    await this.machine.pause();
+  }
+
+  async resume(): Promise<void> {
+    const { machine } = this;
+    if (machine.state === 'ready') await machine.start();
+    else if (machine.state !== 'running') await machine.resume();
+  }
+
+  /** Asks the guest to end, where there is somebody to be asked, then ends it. */
+  async stop(timeoutMs: number): Promise<void> {
+    if (this.#machine === undefined) {
+      this.finish(STOPPED);
+      return;
+    }
+    const { channel } = this.#machine;
+    const gone = this.#machine.wait();
+    if (channel !== undefined && this.state === 'Running' && timeoutMs > 0) {
+      channel.signal(SIGTERM);
+      if (!(await within(gone, timeoutMs))) {
+        channel.close();
+        await within(gone, POWER_OFF_MS);
+      }
+    }
+    await this.kill();
+  }
+
+  async fork(names: readonly string[]): Promise<void> {
+    if (this.onFork === undefined)
+      throw new ApiError('This machine has no name, and so its forks would have none.');
+    if (new Set([...names, this.id]).size !== names.length + 1)
+      throw new ApiError('Each needs a name of its own.');
+    await this.onFork(names);
+  }
+
+  async kill(): Promise<void> {
+    await this.#machine?.stop();
+    if (this.#machine === undefined) this.finish(STOPPED);
+    await this.ended;
+  }
+
+  #tell(name: InstanceEvent['name'], detail: object): void {
+    const event = { name, atMs: Date.now(), detail };
+    for (const listener of this.#listeners) listener(event);
+  }
+}
+
+export const NOT_YET = 'The requested operation is not supported before starting the microVM.';
+export const TOO_LATE = 'The requested operation is not supported after starting the microVM.';
+
+async function within(promise: Promise<unknown>, ms: number): Promise<boolean> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<false>((resolve) => {
+    timer = setTimeout(() => resolve(false), ms);
+  });
+  try {
+    return await Promise.race([promise.then(() => true), late]);
+  } finally {
+    clearTimeout(timer);
+  }
+}

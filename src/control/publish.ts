@@ -1,0 +1,103 @@
+/** Makes a machine of this process known by a name, with a log and the control API, until it has ended. */
+import { randomBytes } from 'node:crypto';
+import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
+import type { Machine } from '../machine/machine.js';
+import { logCommand } from './command-log.js';
+import { ConsoleLog } from './console-log.js';
+import { Instance } from './instance.js';
+import { type InstanceEnd, instanceEnd } from './instance-end.js';
+import type { MachineFolder, MachineStore } from './machine-store.js';
+import { ControlServer } from './server.js';
+
+const ENTROPY_BYTES = 32;
+/** Of a machine that somebody ended. */
+export const STOPPED_EXIT_CODE = 130;
+
+export class PublishedMachine {
+  readonly instance: Instance;
+  readonly #folder: MachineFolder;
+  readonly #server: ControlServer;
+  readonly #removeAtEnd: boolean;
+
+  private constructor(
+    instance: Instance,
+    folder: MachineFolder,
+    server: ControlServer,
+    removeAtEnd: boolean,
+  ) {
+    this.instance = instance;
+    this.#folder = folder;
+    this.#server = server;
+    this.#removeAtEnd = removeAtEnd;
+  }
+
+  /**
+   * @param command - what its guest runs
+   * @throws TsvmError `TSVM_STATE` if the name is taken.
+   */
+  static async publish(
+    store: MachineStore,
+    name: string,
+    machine: Machine,
+    { command, removeAtEnd = false }: { command: readonly string[]; removeAtEnd?: boolean },
+  ): Promise<PublishedMachine> {
+    const { memoryBytes = DEFAULT_MEMORY_BYTES, cpus = 1 } = machine.config;
+    const folder = store.claim(name, { memoryBytes, cpus, command });
+    try {
+      const instance = new Instance(name, new ConsoleLog(folder.logPath));
+      instance.adopt(machine);
+      instance.onFork = async (names) => await publishForks(store, machine, names, command);
+      const server = await ControlServer.listen(instance, folder.socketPath);
+      return new PublishedMachine(instance, folder, server, removeAtEnd);
+    } catch (error) {
+      folder.remove();
+      throw error;
+    }
+  }
+
+  /** It has ended, so: whoever waits is told, and the record says it. */
+  async finish(end: InstanceEnd): Promise<void> {
+    this.instance.finish(end);
+    await this.instance.log.close();
+    const { record } = this.#folder;
+    if (record !== undefined) this.#folder.write({ ...record, end: { ...end, atMs: Date.now() } });
+    await this.#server[Symbol.asyncDispose]();
+    if (this.#removeAtEnd) this.#folder.remove();
+  }
+}
+
+/** Each lives until it ends; this process with it. */
+async function publishForks(
+  store: MachineStore,
+  parent: Machine,
+  names: readonly string[],
+  command: readonly string[],
+): Promise<void> {
+  const forks = await parent.fork(names.length);
+  try {
+    for (const [i, fork] of forks.entries()) {
+      const published = await PublishedMachine.publish(store, names[i] ?? '', fork, { command });
+      void live(fork, published);
+    }
+  } catch (error) {
+    await Promise.all(forks.map((fork) => fork.stop()));
+    throw error;
+  }
+}
+
+/** What `tsvm run` does for the machine that it made. */
+async function live(machine: Machine, published: PublishedMachine): Promise<void> {
+  const { channel } = machine;
+  let status: number | undefined;
+  if (channel !== undefined) {
+    const logged = logCommand(channel, published.instance);
+    // Two machines with the same random numbers, and a clock that stood still, are no two machines.
+    channel.refresh({ timeMs: Date.now(), entropy: randomBytes(ENTROPY_BYTES) });
+    status = await channel.exited;
+    if (status !== undefined) await logged();
+    await machine.stop();
+  }
+  const end = await machine.wait();
+  const exitCode = status ?? ('exitStatus' in end ? (end.exitStatus ?? 0) : STOPPED_EXIT_CODE);
+  await published.finish(status === undefined ? instanceEnd(end, exitCode) : { kind: 'power-off', exitCode });
+}

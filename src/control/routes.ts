@@ -1,0 +1,16 @@
+/** All of the control API. */
+import { firecrackerRoutes } from './firecracker/routes.js';
+import { machineRoutes } from './machine-routes.js';
+import { openApiDocument } from './openapi.js';
+import { type Route, route } from './route.js';
+
+export const routes: readonly Route[] = [
+  ...firecrackerRoutes,
+  ...machineRoutes,
+  route({
+    method: 'GET',
+    path: '/tsvm/openapi.json',
+    summary: 'this API, described',
+    handle: () => openApiDocument(routes),
+  }),
+];

@@ -1,0 +1,180 @@
+/** Machines with a name: in the background, seen and steered by other commands. */
+import { existsSync, readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import type { MachineRecord } from '../../src/control/machine-store.js';
+import type { MachineStats } from '../../src/control/stats.js';
+import { type CliOptions, type CliResult, tsvm as plain, run, TSVM } from '../support/cli.js';
+import { temporaryDirectory } from '../support/guest.js';
+
+const folder = temporaryDirectory();
+const machines = join(folder, 'run');
+const env = { TSVM_RUN_DIR: machines, TSVM_TEMPLATE_DIR: join(folder, 'templates') };
+const MEMORY = ['--memory', '64M'];
+
+const tsvm = (args: readonly string[], options: CliOptions = {}): Promise<CliResult> =>
+  plain(args, { ...options, env });
+const inBackground = (name: string, script: string): Promise<CliResult> =>
+  tsvm(['run', ...MEMORY, '-d', '--name', name, '--', 'sh', '-c', script], { timeoutMs: 280_000 });
+const list = async (): Promise<(MachineRecord & { state: string })[]> =>
+  JSON.parse((await tsvm(['ps', '-a', '--json'])).stdout.toString());
+const find = async (name: string) => (await list()).find((machine) => machine.name === name);
+const logs = async (name: string): Promise<string> => (await tsvm(['logs', name])).stdout.toString();
+const said = async (name: string, text: string | RegExp): Promise<void> => {
+  await expect.poll(() => logs(name), { timeout: 100_000, interval: 200 }).toMatch(text);
+};
+
+beforeAll(async () => {
+  // A template for the whole file.
+  expect((await tsvm(['run', ...MEMORY, '--', 'true'], { timeoutMs: 280_000 })).status).toBe(0);
+}, 300_000);
+
+afterAll(async () => {
+  for (const { pid, end } of await list()) if (end === undefined) process.kill(pid, 'SIGKILL');
+}, 60_000);
+
+describe('a command in the background', () => {
+  test('says what it says to the log, and its status to who waits', async () => {
+    const started = await inBackground('job', 'echo out; echo err >&2; cat; exit 7');
+    expect([started.status, started.stdout.toString(), started.stderr]).toEqual([0, 'job\n', '']);
+    await said('job', /out\n(.*\n)*err\n|err\n(.*\n)*out\n/);
+    expect(await find('job')).toMatchObject({ state: 'Running', memoryBytes: 64 << 20, cpus: 1 });
+    // Input by whoever attaches; its end is that one's, not the command's.
+    const attached = await tsvm(['attach', 'job'], { input: 'typed\n' });
+    expect(attached.status).toBe(0);
+    expect(attached.stdout.toString()).toContain('out\n');
+    await said('job', 'typed\n');
+    const waiting = tsvm(['wait', 'job']);
+    await sleep(300);
+    expect((await tsvm(['kill', 'job'])).status).toBe(0);
+    expect((await waiting).status).toBe(130);
+    expect(await find('job')).toMatchObject({ state: 'Ended', end: { kind: 'stopped' } });
+    const again = await tsvm(['attach', 'job']);
+    expect([again.status, again.stderr]).toEqual([2, expect.stringContaining('job has ended (stopped)')]);
+    expect((await tsvm(['rm', 'job'])).status).toBe(0);
+    expect(await find('job')).toBeUndefined();
+  });
+
+  test('gets SIGTERM when it is to stop, and its own status counts', async () => {
+    await inBackground('polite', 'trap "echo goodbye; exit 5" TERM; echo up; while :; do sleep 0.1; done');
+    await said('polite', 'up\n');
+    expect((await tsvm(['stop', 'polite'])).status).toBe(0);
+    expect((await tsvm(['wait', 'polite'])).status).toBe(5);
+    expect(await logs('polite')).toContain('goodbye\n');
+    await inBackground('rude', 'trap "" TERM; echo up; while :; do sleep 0.1; done');
+    await said('rude', 'up\n');
+    expect((await tsvm(['stop', '--timeout', '500ms', 'rude'])).status).toBe(0);
+    expect(await find('rude')).toMatchObject({ state: 'Ended' });
+  });
+
+  test('with --rm leaves nothing', async () => {
+    const { status } = await tsvm(['run', ...MEMORY, '-d', '--rm', '--name', 'brief', '--', 'true']);
+    expect(status).toBe(0);
+    await expect.poll(() => readdirSync(machines), { timeout: 60_000 }).not.toContain('brief');
+  });
+
+  test('says what went wrong where it was started', async () => {
+    const result = await tsvm(['run', '-d', '--kernel', '/nope', '--', 'true']);
+    expect([result.status, result.stdout.toString()]).toEqual([2, '']);
+    expect(result.stderr).toMatch(/^tsvm: cannot read kernel \/nope: no such file\n/);
+  });
+
+  test('whose process is killed is seen as lost, and its name is free', async () => {
+    await inBackground('fragile', 'echo up; sleep 1000');
+    const pid = (await find('fragile'))?.pid ?? 0;
+    process.kill(pid, 'SIGKILL');
+    await expect.poll(async () => (await find('fragile'))?.end?.kind, { timeout: 20_000 }).toBe('lost');
+    expect(existsSync(join(machines, 'fragile/api.sock'))).toBe(false);
+    expect((await tsvm(['wait', 'fragile'])).status).toBe(137);
+    expect((await inBackground('fragile', 'true')).status).toBe(0);
+  });
+});
+
+test('of several that want one name at once, one gets it', async () => {
+  const results = await Promise.all([1, 2, 3].map(() => inBackground('same', 'sleep 1000')));
+  expect(results.map(({ status }) => status).sort()).toEqual([0, 2, 2]);
+  for (const { status, stderr } of results)
+    if (status !== 0) expect(stderr).toMatch(/^tsvm: --name same: a machine of that name runs already\n/);
+  expect((await tsvm(['rm', 'same'])).stderr).toMatch(/^tsvm: same runs\n/);
+  expect((await tsvm(['rm', '-f', 'same'])).status).toBe(0);
+  expect(await find('same')).toBeUndefined();
+});
+
+test('forks go on by themselves, each with its name, and each with its end', async () => {
+  await inBackground(
+    'warm',
+    'echo up; n=0; while [ ! -e /stop ] && [ $n -lt 1000 ]; do read line && echo "$line" && exit 3; done',
+  );
+  await said('warm', 'up\n');
+  expect((await tsvm(['fork', 'warm', 'a', 'b'])).status).toBe(0);
+  expect((await tsvm(['fork', 'warm', 'c', 'c'])).stderr).toMatch(/Each needs a name of its own/);
+  await tsvm(['attach', 'a'], { input: 'first\n' });
+  await said('a', 'first\n');
+  expect((await tsvm(['wait', 'a'])).status).toBe(3);
+  expect(await logs('b')).not.toContain('first');
+  expect(await find('b')).toMatchObject({ state: 'Running' });
+  await tsvm(['kill', 'warm', 'b']);
+  await expect.poll(async () => (await find('b'))?.end?.kind, { timeout: 20_000 }).toBe('stopped');
+});
+
+test('a machine that boots has a console for whoever attaches; it is paused, looked at, saved, ended', async () => {
+  expect((await tsvm(['boot', ...MEMORY, '-d', '--name', 'shell'])).status).toBe(0);
+  await said('shell', '/ # ');
+  const attached = await tsvm(['attach', 'shell'], { input: 'echo $((40 + 2))\n' });
+  expect(attached.stdout.toString()).toContain('BusyBox');
+  await said('shell', /\b42\r?\n/);
+  expect((await tsvm(['pause', 'shell'])).status).toBe(0);
+  expect(await find('shell')).toMatchObject({ state: 'Paused' });
+  expect((await tsvm(['resume', 'shell'])).status).toBe(0);
+  const stats = JSON.parse((await tsvm(['stats', 'shell', '--json'])).stdout.toString()) as MachineStats[];
+  expect(stats[0]).toMatchObject({ name: 'shell', state: 'Running', memoryBytes: 64 << 20 });
+  expect(stats[0]?.vcpus[0]?.cpuMs).toBeGreaterThan(0);
+  expect(stats[0]?.process.proportionalBytes).toBeGreaterThan(1 << 20);
+  expect((await tsvm(['stats'])).stdout.toString()).toMatch(/^NAME +STATE .*\n(.*\n)*shell +Running/);
+  const inspected = JSON.parse((await tsvm(['inspect', 'shell'])).stdout.toString());
+  expect(inspected).toMatchObject({ record: { name: 'shell' }, machine: { state: 'Running', cpus: 1 } });
+  const saved = join(folder, 'saved');
+  expect((await tsvm(['snapshot', '--machine', 'shell', saved])).status).toBe(0);
+  expect(existsSync(join(saved, 'machine.json'))).toBe(true);
+  expect((await tsvm(['stop', 'shell'])).status).toBe(0);
+  expect((await tsvm(['restore', saved, '-d', '--name', 'shell'])).status).toBe(0);
+  await tsvm(['attach', 'shell'], { input: 'echo again $((1 + 1))\n' });
+  await said('shell', /again 2\r?\n/);
+  await tsvm(['kill', 'shell']);
+});
+
+test('a machine in the foreground with a name is seen as well', async () => {
+  const result = await tsvm(['run', ...MEMORY, '--name', 'here', '--', 'sh', '-c', 'echo up; cat'], {
+    onOutput: async (soFar, child) => {
+      if (soFar !== 'up\n') return;
+      expect(await find('here')).toMatchObject({ state: 'Running', command: ['sh', '-c', 'echo up; cat'] });
+      child.stdin?.end();
+    },
+  });
+  expect(result.status).toBe(0);
+  expect(await find('here')).toMatchObject({ end: { kind: 'power-off', exitCode: 0 } });
+});
+
+test('a terminal is left with Ctrl-A d, and is as it was', async () => {
+  await inBackground('tty', 'echo up; cat');
+  await said('tty', 'up\n');
+  const script = `printf '\\001d' | script -qec "${process.execPath} ${TSVM} attach tty; stty -a" /dev/null`;
+  const { stdout } = await run('sh', ['-c', script], { env, input: '' });
+  expect(stdout.toString()).toMatch(/left tty, which goes on/);
+  expect(stdout.toString()).toMatch(/isig icanon iexten echo /);
+  expect(await find('tty')).toMatchObject({ state: 'Running' });
+  await tsvm(['kill', 'tty']);
+});
+
+test.each([
+  [['boot', '-d', '--name', 'a/b'], 'not a name for a machine'],
+  [['boot', '--rm'], '--rm: a machine without a name leaves nothing'],
+  [['pause', 'nobody'], "there is no machine 'nobody'"],
+  [['logs', 'nobody'], "there is no machine 'nobody'"],
+  [['run', '--isolation', 'container', '--image', '/', '-d', '--', 'true'], 'a container has no such thing'],
+])('%j is refused', async (args, why) => {
+  const { status, stderr } = await tsvm(args);
+  expect([status, stderr.split('\n').length]).toEqual([2, 3]);
+  expect(stderr).toContain(why);
+});

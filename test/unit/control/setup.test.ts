@@ -1,0 +1,91 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import {
+  checkDrive,
+  checkInterface,
+  checkMachine,
+  configOf,
+  type Setup,
+  setupOf,
+} from '../../../src/control/firecracker/setup.js';
+import { temporaryDirectory } from '../../support/guest.js';
+
+const root = temporaryDirectory();
+const kernel = join(root, 'vmlinux');
+writeFileSync(kernel, '');
+const BOOT: Setup = { 'boot-source': { kernel_image_path: kernel, boot_args: 'console=ttyS0' } };
+const drive = { drive_id: 'a', path_on_host: kernel, is_root_device: false };
+
+test('without a kernel there is nothing to start', async () => {
+  await expect(configOf({})).rejects.toThrow('Cannot start microvm without kernel configuration');
+});
+
+test('the root is the first disk, wherever it stands, and the kernel is told', async () => {
+  const drives = [drive, { ...drive, drive_id: 'root', is_root_device: true, is_read_only: true }];
+  const { devices, cmdline } = await configOf({ ...BOOT, drives });
+  expect(devices?.map(({ config }) => config?.['id'])).toEqual(['root', 'a']);
+  expect(cmdline).toBe('console=ttyS0 root=/dev/vda ro');
+  const [first] = drives.slice(1);
+  const byUuid = await configOf({
+    ...BOOT,
+    drives: [{ ...(first ?? drive), partuuid: 'abc-01', is_read_only: false }],
+  });
+  expect(byUuid.cmdline).toBe('console=ttyS0 root=PARTUUID=abc-01 rw');
+});
+
+test('buckets become rates', async () => {
+  const rate_limiter = { bandwidth: { size: 1000, refill_time: 100 }, ops: { size: 5, refill_time: 1000 } };
+  const { devices } = await configOf({ ...BOOT, drives: [{ ...drive, rate_limiter }] });
+  expect(devices?.[0]?.config).toMatchObject({
+    bytesPerSecond: 10_000,
+    bytesBurst: 1000,
+    opsPerSecond: 5,
+    opsBurst: 5,
+  });
+});
+
+test('every device has its request, and a machine is described in the same words', async () => {
+  const setup: Setup = {
+    ...BOOT,
+    'machine-config': { vcpu_count: 2, mem_size_mib: 256 },
+    drives: [{ ...drive, is_read_only: true }],
+    pmem: [{ id: 'pmem0', path_on_host: kernel, read_only: true }],
+    'network-interfaces': [{ iface_id: 'eth0', host_dev_name: 'tap0', guest_mac: '02:00:00:00:00:01' }],
+    vsock: { guest_cid: 7, uds_path: '/tmp/v.sock' },
+    entropy: {},
+    balloon: { amount_mib: 0, deflate_on_oom: true },
+  };
+  const config = await configOf(setup);
+  expect(config).toMatchObject({ kernel, cpus: 2, memoryBytes: 256 << 20 });
+  expect(config.devices?.map(({ kind }) => kind)).toEqual(['blk', 'pmem', 'net', 'vsock', 'rng', 'balloon']);
+  expect(setupOf(config)).toEqual(setup);
+});
+
+test.each([
+  ['smt', () => checkMachine({ vcpu_count: 2, mem_size_mib: 1, smt: true })],
+  ['cpu_template', () => checkMachine({ vcpu_count: 2, mem_size_mib: 1, cpu_template: 'T2' })],
+  ['huge_pages', () => checkMachine({ vcpu_count: 2, mem_size_mib: 1, huge_pages: '2M' })],
+  [
+    'rx_rate_limiter',
+    () => {
+      const limiter = (size: number) => ({ ops: { size, refill_time: 1 } });
+      checkInterface({
+        iface_id: 'a',
+        host_dev_name: 'b',
+        rx_rate_limiter: limiter(1),
+        tx_rate_limiter: limiter(2),
+      });
+    },
+  ],
+])('%s is known, and refused', (name, check) => expect(check).toThrow(`not supported: ${name}`));
+
+test.each([
+  [{ ...drive, socket: '/tmp/x' }, 'vhost-user'],
+  [{ drive_id: 'a', is_root_device: false }, 'missing field `path_on_host`'],
+  [{ ...drive, path_on_host: '/nope' }, 'The block device cannot be opened: /nope: no such file'],
+  [{ ...drive, partuuid: 'x' }, 'partuuid'],
+  [{ ...drive, rate_limiter: { ops: { size: 1, refill_time: 0 } } }, 'rate_limiter'],
+])('the disk %j is refused', async (disk, why) => {
+  await expect(checkDrive(disk)).rejects.toThrow(why);
+});
