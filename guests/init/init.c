@@ -7,6 +7,8 @@
  */
 #include "init.h"
 
+#include <linux/magic.h>
+
 /* ACPI SLEEP_CONTROL_REG: SLP_TYP = 5 in bits 2-4, SLP_EN = bit 5 (ACPI 6.5, 4.8.3.7). */
 enum { SLEEP_S5 = 5 << 2 | 1 << 5 };
 
@@ -180,11 +182,29 @@ static long cover_root(void) {
   return SYS5(mount, "overlay", "/newroot", "overlay", 0, "lowerdir=/lower,upperdir=/cover/upper,workdir=/cover/work");
 }
 
+/* What programs expect beside /dev, /proc and /sys. */
+static void mount_rest(void) {
+  mount_on("devpts", "/dev/pts", "devpts", 0, "mode=620,ptmxmode=666");
+  mount_on("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
+  mount_on("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
+  mount_on("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
+}
+
+/* Whether the kernel mounted root= itself, since it had no initramfs. */
+static int on_disk(void) {
+  long statfs[16] = {0};
+  return SYS2(statfs, "/", statfs) == 0 && statfs[0] != RAMFS_MAGIC && statfs[0] != TMPFS_MAGIC;
+}
+
 /* root=: mount it and move into it. Returns 0 when there is none to enter. */
 static int enter_root(void) {
   static char source[256], data[256];
   char *text = parameter("root=");
   if (!text || !*text) return 0;
+  if (on_disk()) {
+    mount_rest();
+    return 0;
+  }
   memcpy(source, text, sizeof source);
   if ((text = parameter("rootflags="))) memcpy(data, text, sizeof data);
   int covered = flag("rootoverlay");
@@ -215,10 +235,7 @@ static int enter_root(void) {
   SYS5(mount, ".", "/", 0, MS_MOVE, 0);
   SYS1(chroot, ".");
   SYS1(chdir, "/");
-  mount_on("devpts", "/dev/pts", "devpts", 0, "mode=620,ptmxmode=666");
-  mount_on("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
-  mount_on("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
-  mount_on("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
+  mount_rest();
   return 1;
 }
 

@@ -70,7 +70,6 @@ async function attach(name: string): Promise<number> {
   await new Promise((resolve) => console_.once('close', resolve));
   restore();
   stdin.destroy();
-  if (stdin.isTTY)
-    process.stderr.write(left ? `\nleft ${name}, which goes on\n` : `\n${name} has ended\n`);
+  if (stdin.isTTY) process.stderr.write(left ? `\nleft ${name}, which goes on\n` : `\n${name} has ended\n`);
   return EXIT_CODES.ok;
 }

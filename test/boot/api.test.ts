@@ -1,0 +1,203 @@
+/** `tsvm api` by the recipes of Firecracker's getting-started guide: curl, as it is written there. */
+import { type ChildProcess, spawn } from 'node:child_process';
+import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { findGuest } from '../../src/index.js';
+import { run, TSVM, tsvm } from '../support/cli.js';
+import { until } from '../support/container.js';
+import { temporaryDirectory } from '../support/guest.js';
+
+const folder = temporaryDirectory();
+const at = (name: string): string => join(folder, name);
+const BOOT_ARGS = 'quiet noreplace-smp tsc=nowatchdog console=ttyS0 reboot=k panic=1';
+
+interface Answer {
+  readonly status: number;
+  readonly body: unknown;
+}
+
+async function curl(socket: string, method: string, path: string, body?: object): Promise<Answer> {
+  const { stdout } = await run('curl', [
+    ...['--silent', '--unix-socket', socket, '-w', '\n%{http_code}', '-X', method, `http://localhost${path}`],
+    ...['-H', 'Accept: application/json', '-H', 'Content-Type: application/json'],
+    ...(body === undefined ? [] : ['-d', JSON.stringify(body)]),
+  ]);
+  const [text = '', status = ''] = stdout.toString().split(/\n(?=\d+$)/);
+  return { status: Number(status), body: text === '' ? undefined : JSON.parse(text) };
+}
+
+const DONE = { status: 204, body: undefined };
+
+/** `tsvm api` on pipes, and all that its console said. */
+class Api {
+  said = '';
+  readonly #child: ChildProcess;
+  readonly ended: Promise<number | null>;
+
+  constructor(args: readonly string[]) {
+    this.#child = spawn(process.execPath, [TSVM, 'api', ...args], { stdio: ['pipe', 'pipe', 'inherit'] });
+    this.#child.stdout?.on('data', (bytes: Buffer) => {
+      this.said += bytes.toString();
+    });
+    this.ended = new Promise((resolve) => this.#child.once('close', resolve));
+  }
+
+  async says(what: string | RegExp): Promise<void> {
+    await expect.poll(() => this.said, { timeout: 100_000 }).toMatch(what);
+  }
+
+  type(text: string): void {
+    this.#child.stdin?.write(text);
+  }
+
+  kill(): void {
+    this.#child.kill('SIGKILL');
+  }
+}
+
+describe('a machine by requests', () => {
+  const socket = at('api.sock');
+  const put = (path: string, body: object) => curl(socket, 'PUT', path, body);
+  let api: Api | undefined;
+  let kernel = '';
+  const disk = at('data.img');
+  beforeAll(async () => {
+    kernel = (await findGuest()).kernel;
+    writeFileSync(disk, Buffer.alloc(1 << 20));
+    api = new Api(['--api-sock', socket, '--id', 'guide']);
+    await until('there is a socket', () => existsSync(socket), 60_000);
+  }, 100_000);
+  afterAll(() => api?.kill());
+
+  test('is configured, started, looked at, changed, paused, saved, and ends when the guest reboots', async () => {
+    const rootfs = join(kernel, '../rootfs.ext4');
+    expect(await put('/boot-source', { kernel_image_path: kernel, boot_args: BOOT_ARGS })).toEqual(DONE);
+    const root = { drive_id: 'rootfs', path_on_host: rootfs, is_root_device: true, is_read_only: true };
+    expect(await put('/drives/rootfs', root)).toEqual(DONE);
+    const data = { drive_id: 'data', path_on_host: disk, is_root_device: false, is_read_only: false };
+    expect(await put('/drives/data', data)).toEqual(DONE);
+    expect(await put('/machine-config', { vcpu_count: 1, mem_size_mib: 64 })).toEqual(DONE);
+    expect(await put('/entropy', {})).toEqual(DONE);
+    const balloon = { amount_mib: 0, deflate_on_oom: true, stats_polling_interval_s: 1 };
+    expect(await put('/balloon', balloon)).toEqual(DONE);
+    expect(await put('/vsock', { guest_cid: 3, uds_path: at('vsock') })).toEqual(DONE);
+    expect(await put('/metrics', { metrics_path: at('metrics') })).toEqual(DONE);
+    expect(await curl(socket, 'GET', '/')).toMatchObject({ body: { id: 'guide', state: 'Not started' } });
+
+    expect(await put('/actions', { action_type: 'InstanceStart' })).toEqual(DONE);
+    expect(await curl(socket, 'GET', '/')).toMatchObject({ body: { state: 'Running' } });
+    expect(await put('/actions', { action_type: 'InstanceStart' })).toMatchObject({ status: 400 });
+    expect(await put('/machine-config', { vcpu_count: 1, mem_size_mib: 64 })).toEqual({
+      status: 400,
+      body: { fault_message: 'The requested operation is not supported after starting the microVM.' },
+    });
+    await api?.says('# ');
+
+    expect(await curl(socket, 'GET', '/balloon/statistics')).toMatchObject({
+      status: 200,
+      body: { target_mib: 0, actual_mib: 0, total_memory: expect.any(Number) },
+    });
+    expect(await curl(socket, 'PATCH', '/balloon', { amount_mib: 8 })).toEqual(DONE);
+    truncateSync(disk, 2 << 20);
+    expect(await curl(socket, 'PATCH', '/drives/data', { drive_id: 'data', path_on_host: disk })).toEqual(
+      DONE,
+    );
+    api?.type('grep -c . /proc/mounts; cat /sys/block/vdb/size\n');
+    await api?.says(/\n4096\r?\n/);
+
+    expect(
+      await put('/snapshot/create', { snapshot_path: at('snap'), mem_file_path: at('mem') }),
+    ).toMatchObject({
+      status: 400,
+    });
+    expect(await curl(socket, 'PATCH', '/vm', { state: 'Paused' })).toEqual(DONE);
+    expect(await curl(socket, 'GET', '/')).toMatchObject({ body: { state: 'Paused' } });
+    expect(await put('/snapshot/create', { snapshot_path: at('snap'), mem_file_path: at('mem') })).toEqual(
+      DONE,
+    );
+    expect(await curl(socket, 'PATCH', '/vm', { state: 'Resumed' })).toEqual(DONE);
+    expect(await put('/actions', { action_type: 'FlushMetrics' })).toEqual(DONE);
+    const line = JSON.parse(readFileSync(at('metrics'), 'utf8')) as { exits: { total: number } };
+    expect(line.exits.total).toBeGreaterThan(0);
+
+    const events = run('curl', [
+      '--silent',
+      '--no-buffer',
+      '--unix-socket',
+      socket,
+      'http://localhost/tsvm/events',
+    ]);
+    const { stdout } = await run('curl', [
+      '--silent',
+      '--unix-socket',
+      socket,
+      'http://localhost/tsvm/metrics',
+    ]);
+    expect(stdout.toString()).toMatch(/^tsvm_exits_total\{machine="guide"/m);
+    api?.type('reboot -f\n');
+    expect(await api?.ended).toBe(123);
+    expect((await events).stdout.toString()).toMatch(/event: end\ndata: .*"kind":"reset"/);
+    expect([existsSync(socket), existsSync(at('vsock'))]).toEqual([false, false]);
+  });
+
+  test('is made of a snapshot by another process', async () => {
+    const path = at('other.sock');
+    const other = new Api(['--api-sock', path]);
+    try {
+      await expect.poll(() => existsSync(path), { timeout: 60_000 }).toBe(true);
+      const mem_backend = { backend_path: at('mem'), backend_type: 'File' };
+      expect(await curl(path, 'PUT', '/snapshot/load', { snapshot_path: at('snap'), mem_backend })).toEqual(
+        DONE,
+      );
+      expect(await curl(path, 'GET', '/')).toMatchObject({ body: { state: 'Paused' } });
+      expect(await curl(path, 'GET', '/machine-config')).toMatchObject({ body: { mem_size_mib: 64 } });
+      expect(await curl(path, 'PATCH', '/vm', { state: 'Resumed' })).toEqual(DONE);
+      other.type('echo $((40 + 2))\n');
+      await other.says(/\n42\r?\n/);
+      expect(await curl(path, 'PUT', '/tsvm/stop', {})).toEqual(DONE);
+      expect(await other.ended).toBe(130);
+    } finally {
+      other.kill();
+    }
+  });
+});
+
+test('a machine by a file, with and without a socket', async () => {
+  const { kernel, initramfs, cmdline } = await findGuest();
+  const config = {
+    'boot-source': {
+      kernel_image_path: kernel,
+      initrd_path: initramfs,
+      boot_args: `${cmdline} console=ttyS0`,
+    },
+    'machine-config': { vcpu_count: 1, mem_size_mib: 64 },
+    serial: { serial_out_path: at('serial') },
+  };
+  writeFileSync(at('vm.json'), JSON.stringify(config));
+  const api = new Api(['--no-api', '--config-file', at('vm.json')]);
+  try {
+    await expect
+      .poll(() => existsSync(at('serial')) && readFileSync(at('serial'), 'utf8'), { timeout: 100_000 })
+      .toMatch(/# /);
+  } finally {
+    api.kill();
+  }
+  writeFileSync(at('bad.json'), JSON.stringify({ ...config, 'machine-config': { vcpu_count: 1, mem: 64 } }));
+  const bad = await tsvm(['api', '--no-api', '--config-file', at('bad.json')]);
+  expect([bad.status, bad.stderr]).toEqual([2, expect.stringContaining('`machine-config.mem_size_mib`')]);
+});
+
+test.each([
+  [['--no-api'], '--no-api: then nobody could start the machine'],
+  [['--config-file', '/nope'], 'cannot read /nope: no such file'],
+  [['--api-sock', '/nowhere/api.sock'], 'API socket /nowhere/api.sock'],
+])('tsvm api %j is refused', async (args, why) => {
+  const { status, stderr } = await tsvm(['api', ...args]);
+  expect([status, stderr]).toEqual([2, expect.stringContaining(why)]);
+});
+
+test('--openapi prints the description', async () => {
+  const { stdout } = await tsvm(['api', '--openapi']);
+  expect(JSON.parse(stdout.toString())).toMatchObject({ openapi: '3.1.0', paths: { '/actions': {} } });
+});
