@@ -27,6 +27,7 @@ import {
   waitCommand,
 } from './commands/steer.js';
 import { templateCommand } from './commands/template.js';
+import { topCommand } from './commands/top.js';
 import { EXIT_CODES } from './exit-codes.js';
 
 /** In the order of `tsvm --help`. */
@@ -36,6 +37,7 @@ const commands: readonly (() => Command)[] = [
   snapshotCommand,
   restoreCommand,
   templateCommand,
+  topCommand,
   psCommand,
   attachCommand,
   logsCommand,

@@ -163,6 +163,8 @@ function describe(instance: Instance): object {
       ? {}
       : {
           profile: machine.profile,
+          // A command on pipes: what it says has line feeds only.
+          has_terminal: instance.input === undefined,
           cmdline: machine.cmdline,
           cpus: machine.config.cpus ?? 1,
           memory_bytes: machine.config.memoryBytes ?? DEFAULT_MEMORY_BYTES,

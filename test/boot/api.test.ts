@@ -1,8 +1,8 @@
 /** `tsvm api` by the recipes of Firecracker's getting-started guide: curl, as it is written there. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterEach, describe, expect, test } from 'vitest';
 import { findGuest } from '../../src/index.js';
 import { run, TSVM, tsvm } from '../support/cli.js';
 import { until } from '../support/container.js';
@@ -59,19 +59,24 @@ class Api {
 describe('a machine by requests', () => {
   const socket = at('api.sock');
   const put = (path: string, body: object) => curl(socket, 'PUT', path, body);
-  let api: Api | undefined;
-  let kernel = '';
   const disk = at('data.img');
-  beforeAll(async () => {
-    kernel = (await findGuest()).kernel;
-    writeFileSync(disk, Buffer.alloc(1 << 20));
-    api = new Api(['--api-sock', socket, '--id', 'guide']);
-    await until('there is a socket', () => existsSync(socket), 60_000);
-  }, 100_000);
-  afterAll(() => api?.kill());
+  const processes: Api[] = [];
+  const start = async (...args: string[]): Promise<Api> => {
+    const api = new Api(['--api-sock', ...args]);
+    processes.push(api);
+    await until('there is a socket', () => existsSync(args[0] ?? ''), 60_000);
+    return api;
+  };
+  afterEach(() => {
+    for (const api of processes.splice(0)) api.kill();
+    rmSync(socket, { force: true });
+  });
 
   test('is configured, started, looked at, changed, paused, saved, and ends when the guest reboots', async () => {
-    const rootfs = join(kernel, '../rootfs.ext4');
+    const { kernel, rootfs } = await findGuest();
+    writeFileSync(disk, Buffer.alloc(1 << 20));
+    rmSync(at('snap'), { recursive: true, force: true });
+    const api = await start(socket, '--id', 'guide');
     expect(await put('/boot-source', { kernel_image_path: kernel, boot_args: BOOT_ARGS })).toEqual(DONE);
     const root = { drive_id: 'rootfs', path_on_host: rootfs, is_root_device: true, is_read_only: true };
     expect(await put('/drives/rootfs', root)).toEqual(DONE);
@@ -92,7 +97,7 @@ describe('a machine by requests', () => {
       status: 400,
       body: { fault_message: 'The requested operation is not supported after starting the microVM.' },
     });
-    await api?.says('# ');
+    await api.says('# ');
 
     expect(await curl(socket, 'GET', '/balloon/statistics')).toMatchObject({
       status: 200,
@@ -103,8 +108,8 @@ describe('a machine by requests', () => {
     expect(await curl(socket, 'PATCH', '/drives/data', { drive_id: 'data', path_on_host: disk })).toEqual(
       DONE,
     );
-    api?.type('grep -c . /proc/mounts; cat /sys/block/vdb/size\n');
-    await api?.says(/\n4096\r?\n/);
+    api.type('grep -c . /proc/mounts; cat /sys/block/vdb/size\n');
+    await api.says(/\n4096\r?\n/);
 
     expect(
       await put('/snapshot/create', { snapshot_path: at('snap'), mem_file_path: at('mem') }),
@@ -135,31 +140,26 @@ describe('a machine by requests', () => {
       'http://localhost/tsvm/metrics',
     ]);
     expect(stdout.toString()).toMatch(/^tsvm_exits_total\{machine="guide"/m);
-    api?.type('reboot -f\n');
-    expect(await api?.ended).toBe(123);
+    api.type('reboot -f\n');
+    expect(await api.ended).toBe(123);
     expect((await events).stdout.toString()).toMatch(/event: end\ndata: .*"kind":"reset"/);
     expect([existsSync(socket), existsSync(at('vsock'))]).toEqual([false, false]);
   });
 
   test('is made of a snapshot by another process', async () => {
     const path = at('other.sock');
-    const other = new Api(['--api-sock', path]);
-    try {
-      await expect.poll(() => existsSync(path), { timeout: 60_000 }).toBe(true);
-      const mem_backend = { backend_path: at('mem'), backend_type: 'File' };
-      expect(await curl(path, 'PUT', '/snapshot/load', { snapshot_path: at('snap'), mem_backend })).toEqual(
-        DONE,
-      );
-      expect(await curl(path, 'GET', '/')).toMatchObject({ body: { state: 'Paused' } });
-      expect(await curl(path, 'GET', '/machine-config')).toMatchObject({ body: { mem_size_mib: 64 } });
-      expect(await curl(path, 'PATCH', '/vm', { state: 'Resumed' })).toEqual(DONE);
-      other.type('echo $((40 + 2))\n');
-      await other.says(/\n42\r?\n/);
-      expect(await curl(path, 'PUT', '/tsvm/stop', {})).toEqual(DONE);
-      expect(await other.ended).toBe(130);
-    } finally {
-      other.kill();
-    }
+    const other = await start(path);
+    const mem_backend = { backend_path: at('mem'), backend_type: 'File' };
+    expect(await curl(path, 'PUT', '/snapshot/load', { snapshot_path: at('snap'), mem_backend })).toEqual(
+      DONE,
+    );
+    expect(await curl(path, 'GET', '/')).toMatchObject({ body: { state: 'Paused' } });
+    expect(await curl(path, 'GET', '/machine-config')).toMatchObject({ body: { mem_size_mib: 64 } });
+    expect(await curl(path, 'PATCH', '/vm', { state: 'Resumed' })).toEqual(DONE);
+    other.type('echo $((40 + 2))\n');
+    await other.says(/\n42\r?\n/);
+    expect(await curl(path, 'PUT', '/tsvm/stop', {})).toEqual(DONE);
+    expect(await other.ended).toBe(130);
   });
 });
 

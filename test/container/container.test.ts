@@ -99,7 +99,7 @@ describe('files', () => {
   });
 
   test('where the kernel mounts no overlay for users, a copy takes its place, and goes', async () => {
-    const layer = newFolder('gone');
+    const layer = newFolder('gone', uppers);
     mkdirSync(join(layer, 'etc'));
     expect(spawnSync('mknod', [join(layer, 'etc/passwd'), 'c', '0', '0']).status).toBe(0);
     const copies = () => readdirSync(tmpdir()).filter((name) => name.startsWith('tsvm-root-'));

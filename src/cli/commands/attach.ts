@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { EscapeFilter, rawTerminal } from '../../host/terminal.js';
 import { EXIT_CODES } from '../exit-codes.js';
-import { runningMachine } from '../running.js';
+import { ANSWER_MS, runningMachine } from '../running.js';
 
 const EXAMPLES = `
 Examples:
@@ -26,8 +26,14 @@ export function attachCommand(): Command {
 
 async function attach(name: string): Promise<number> {
   const { client } = runningMachine(name);
+  const { has_terminal: hasTerminal } = await client.call<{ has_terminal: boolean }>('GET', '/tsvm/machine', {
+    timeoutMs: ANSWER_MS,
+  });
   const console_ = await client.attach();
   const { stdin, stdout } = process;
+  // In raw mode a line feed only goes down, which is what a guest's terminal means by it.
+  const shown = (bytes: Buffer): Buffer | string =>
+    hasTerminal || !stdin.isTTY ? bytes : bytes.toString('latin1').replaceAll('\n', '\r\n');
   const restore = rawTerminal(stdin);
   const filter = new EscapeFilter();
   let left = false;
@@ -62,7 +68,7 @@ async function attach(name: string): Promise<number> {
   }
   stdout.on('error', leave); // nobody reads any more
   console_.on('data', (bytes: Buffer) => {
-    if (stdout.write(bytes)) return;
+    if (stdout.write(shown(bytes), 'latin1')) return;
     console_.pause();
     stdout.once('drain', () => console_.resume());
   });

@@ -1,9 +1,10 @@
 /** `tsvm ps`: which machines there are. */
 import { Command } from 'commander';
 import { isRunning, type MachineRecord, MachineStore } from '../../control/machine-store.js';
+import { formatAge } from '../../util/age.js';
 import { formatBytes } from '../../util/units.js';
 import { ANSWER_MS, clientOf, describeEnd } from '../running.js';
-import { formatAge, formatTable } from '../table.js';
+import { formatTable } from '../table.js';
 
 const EXAMPLES = `
 Examples:

@@ -1,0 +1,52 @@
+/** What the dashboard fetches of the one machine that is looked at: its console and its timeline. */
+import type { Readable } from 'node:stream';
+import { ControlClient } from '../control/client.js';
+import type { MachineFolder } from '../control/machine-store.js';
+import type { TimelineEntry } from '../machine/timeline.js';
+import type { Closeup } from './detail.js';
+
+/** Of the console. */
+const MAX_CHARACTERS = 64 << 10;
+const ANSWER_MS = 900;
+
+export class CloseupSource implements Closeup {
+  console = '';
+  timeline: readonly TimelineEntry[] = [];
+  #key: string | undefined;
+  #stream: Readable | undefined;
+
+  /** @param folder - of the machine that is looked at now; undefined: none, or one that has ended */
+  async follow(folder: MachineFolder | undefined, key: string | undefined): Promise<void> {
+    if (key === this.#key) return;
+    this.close();
+    this.#key = key;
+    this.console = '';
+    this.timeline = [];
+    if (folder === undefined || key === undefined) return;
+    const client = new ControlClient(folder.socketPath, folder.name);
+    try {
+      const { phases } = await client.call<{ phases: TimelineEntry[] }>('GET', '/tsvm/timeline', {
+        timeoutMs: ANSWER_MS,
+      });
+      const stream = await client.stream('/tsvm/console');
+      if (this.#key !== key) {
+        stream.destroy();
+        return;
+      }
+      this.timeline = phases;
+      this.#stream = stream;
+      stream.setEncoding('utf8').on('error', () => {}); // it ended
+      stream.on('data', (text: string) => {
+        this.console = (this.console + text).slice(-MAX_CHARACTERS);
+      });
+    } catch {
+      // It is gone, which the next look will show.
+    }
+  }
+
+  close(): void {
+    this.#stream?.destroy();
+    this.#stream = undefined;
+    this.#key = undefined;
+  }
+}

@@ -1,0 +1,157 @@
+/** Looks at every machine once a second, through the control API and nothing else. */
+import { ControlClient } from '../control/client.js';
+import { isRunning, type MachineRecord, type MachineStore } from '../control/machine-store.js';
+import type { MachineStats } from '../control/stats.js';
+import { type Rates, ratesBetween } from './rates.js';
+
+/** A machine that hangs costs this much of a look, not all of them. */
+const ANSWER_MS = 900;
+/** Of looks; what a sparkline can show. */
+const HISTORY = 60;
+const MAX_EVENTS = 100;
+
+export interface MachineEvent {
+  readonly atMs: number;
+  readonly text: string;
+}
+
+/** A machine as it is shown. */
+export interface View {
+  readonly name: string;
+  readonly record: MachineRecord;
+  /** As the API has it, `Ended`, or `No answer`. */
+  state: string;
+  stats: MachineStats | undefined;
+  rates: Rates | undefined;
+  /** How many machines its process runs: forks are in their parent's. */
+  sharers: number;
+  /** Of processor time, the newest last. */
+  readonly cpuHistory: number[];
+  readonly exitHistory: number[];
+  readonly events: MachineEvent[];
+}
+
+export class Sampler {
+  readonly #store: MachineStore;
+  readonly #views = new Map<string, View>();
+  readonly #listening = new Set<string>();
+  #closed = false;
+
+  constructor(store: MachineStore) {
+    this.#store = store;
+  }
+
+  /** By name, as of the last look. */
+  get views(): readonly View[] {
+    return [...this.#views.values()];
+  }
+
+  async look(): Promise<void> {
+    const found = this.#store.list();
+    const running = found.filter(({ record }) => isRunning(record)).map(({ record }) => record.pid);
+    const names = new Set(found.map(({ record }) => record.name));
+    for (const name of this.#views.keys()) if (!names.has(name)) this.#views.delete(name);
+    await Promise.all(
+      found.map(async ({ folder, record }) => {
+        const view = this.#viewOf(record);
+        view.sharers = running.filter((pid) => pid === record.pid).length;
+        await this.#ask(view, new ControlClient(folder.socketPath, record.name));
+      }),
+    );
+  }
+
+  close(): void {
+    this.#closed = true;
+  }
+
+  #viewOf(record: MachineRecord): View {
+    const known = this.#views.get(record.name);
+    if (known?.record.pid === record.pid && known.record.createdMs === record.createdMs) {
+      const view = Object.assign(known, { record });
+      return view;
+    }
+    const view: View = {
+      name: record.name,
+      record,
+      state: '',
+      stats: undefined,
+      rates: undefined,
+      sharers: 1,
+      cpuHistory: [],
+      exitHistory: [],
+      events: [],
+    };
+    this.#views.set(record.name, view);
+    return view;
+  }
+
+  async #ask(view: View, client: ControlClient): Promise<void> {
+    if (!isRunning(view.record)) {
+      view.state = 'Ended';
+      view.rates = undefined;
+      return;
+    }
+    void this.#listen(view, client);
+    try {
+      const stats = await client.call<MachineStats>('GET', '/tsvm/stats', { timeoutMs: ANSWER_MS });
+      view.rates = view.stats === undefined ? undefined : ratesBetween(view.stats, stats);
+      view.stats = stats;
+      view.state = stats.state;
+      remember(view.cpuHistory, cpuOf(view) ?? 0, HISTORY);
+      remember(view.exitHistory, view.rates?.exits ?? 0, HISTORY);
+    } catch {
+      view.state = 'No answer';
+      view.rates = undefined;
+    }
+  }
+
+  /** To its events, from now until it ends. */
+  async #listen(view: View, client: ControlClient): Promise<void> {
+    const key = `${view.name} ${view.record.createdMs}`;
+    if (this.#listening.has(key)) return;
+    this.#listening.add(key);
+    try {
+      const stream = await client.stream('/tsvm/events');
+      let rest = '';
+      stream.on('error', () => {}); // it ended
+      for await (const chunk of stream as AsyncIterable<Buffer>) {
+        if (this.#closed) return;
+        const messages = (rest + chunk.toString()).split('\n\n');
+        rest = (messages.pop() ?? '').slice(-4096);
+        for (const message of messages) addEvent(view, message);
+      }
+    } catch {
+      // It is gone, which the next look will show.
+    } finally {
+      this.#listening.delete(key);
+    }
+  }
+}
+
+/** Of one whose process runs others, too: what its vCPUs took. */
+export function cpuOf({ rates, sharers }: View): number | undefined {
+  if (rates === undefined) return undefined;
+  return sharers > 1 ? rates.vcpus.reduce((sum, share) => sum + share, 0) : rates.cpu;
+}
+
+/** A process that runs several costs each of them the same. */
+export function costOf({ stats, sharers }: View): number | undefined {
+  return stats === undefined ? undefined : stats.process.proportionalBytes / Math.max(1, sharers);
+}
+
+function addEvent(view: View, message: string): void {
+  const [, name] = /^event: (\w+)$/m.exec(message) ?? [];
+  const [, data] = /^data: (.*)$/m.exec(message) ?? [];
+  if (name === undefined || data === undefined) return;
+  const { at_ms: atMs, ...detail } = JSON.parse(data) as { at_ms: number };
+  const text = Object.entries(detail)
+    .map(([key, value]) => `${key} ${typeof value === 'string' ? value : JSON.stringify(value)}`)
+    .join(', ');
+  view.events.push({ atMs, text: `${name}: ${text}` });
+  if (view.events.length > MAX_EVENTS) view.events.shift();
+}
+
+function remember(history: number[], value: number, most: number): void {
+  history.push(value);
+  if (history.length > most) history.shift();
+}

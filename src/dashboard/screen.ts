@@ -1,0 +1,178 @@
+/** The dashboard on a terminal, by blessed. */
+import { spawn } from 'node:child_process';
+import blessed from 'blessed';
+import { ControlClient } from '../control/client.js';
+import { isRunning, MachineStore } from '../control/machine-store.js';
+import { CloseupSource } from './closeup.js';
+import { frame, type Line } from './frame.js';
+import { select } from './overview.js';
+import { Sampler } from './sampler.js';
+import { type DashboardState, newState, press, type Wish } from './state.js';
+
+const INTERVAL_MS = 1000;
+const STOP_MS = 10_000;
+
+export interface DashboardOptions {
+  /** Nothing is done to machines. */
+  readonly readOnly: boolean;
+  readonly colour: boolean;
+  /** The command that attaches, and its first arguments. */
+  readonly attach: readonly [program: string, ...args: string[]];
+}
+
+const STYLES: Readonly<Record<Line['style'], readonly [before: string, after: string]>> = {
+  title: ['{bold}{cyan-fg}', '{/}'],
+  head: ['{bold}', '{/}'],
+  plain: ['', ''],
+  selected: ['{inverse}', '{/}'],
+  ended: ['{grey-fg}', '{/}'],
+  tab: ['{cyan-fg}', '{/}'],
+  footer: ['{cyan-fg}', '{/}'],
+  question: ['{yellow-fg}{bold}', '{/}'],
+};
+const PLAIN_STYLES: Readonly<Partial<Record<Line['style'], readonly [string, string]>>> = {
+  selected: ['{inverse}', '{/}'],
+};
+
+/** Shows machines until the user has seen enough. The terminal is as it was then. */
+export async function runDashboard(options: DashboardOptions): Promise<void> {
+  const store = new MachineStore();
+  const sampler = new Sampler(store);
+  const closeup = new CloseupSource();
+  const state = newState();
+  // Terminals that say less of themselves are shown no colour by blessed, though nearly all have it.
+  const screen = blessed.screen({
+    smartCSR: true,
+    fullUnicode: true,
+    terminal: 'xterm-256color',
+    title: 'tsvm top',
+  });
+  const box = blessed.box({ top: 0, left: 0, width: '100%', height: '100%', tags: true, wrap: false });
+  screen.append(box);
+  let problem = '';
+  let away = false;
+  let leave: () => void = () => {};
+  const left = new Promise<void>((resolve) => {
+    leave = resolve;
+  });
+
+  const draw = (): void => {
+    if (away) return;
+    const shown = { views: sampler.views, closeup, readOnly: options.readOnly, problem };
+    const lines = frame(state, shown, Number(screen.width), Number(screen.height));
+    box.setContent(lines.map((line) => styled(line, options.colour)).join('\n'));
+    screen.render();
+  };
+  const look = async (): Promise<void> => {
+    if (state.frozen || away) return;
+    await sampler.look();
+    await follow(closeup, state, sampler, store);
+    draw();
+  };
+  const act = async (wish: Exclude<Wish, 'quit'>): Promise<void> => {
+    const name = state.selected;
+    if (name === undefined) return;
+    problem = '';
+    try {
+      if (options.readOnly) throw new Error('read-only: nothing is done to machines (leave out --read-only)');
+      const { folder, record } = store.find(name);
+      if (!isRunning(record)) throw new Error(`${name} has ended`);
+      if (wish === 'attach') {
+        away = true;
+        await attachTo(screen, options.attach, name);
+        away = false;
+      } else await request(new ControlClient(folder.socketPath, name), wish, state, sampler);
+    } catch (error) {
+      problem = error instanceof Error ? error.message : String(error);
+    }
+    await look();
+  };
+
+  screen.on('keypress', (character: string | undefined, key: { full?: string; name?: string }) => {
+    if (away) return;
+    // Letters as they are, so that K is not k; anything else by its name.
+    const pressed =
+      character !== undefined && /^[\x21-\x7e\u00a0-\uffff]$/u.test(character) ? character : (key.full ?? '');
+    if (key.name === 'enter') return; // blessed says return as well
+    problem = '';
+    const names = select(sampler.views, state.filter, state.sort).map(({ name }) => name);
+    const wish = press(state, pressed, names);
+    if (wish === 'quit') leave();
+    else if (wish !== undefined) void act(wish);
+    void follow(closeup, state, sampler, store).then(draw);
+    draw();
+  });
+  screen.on('resize', draw);
+  for (const signal of ['SIGTERM', 'SIGHUP', 'SIGINT'] as const) process.once(signal, leave);
+  let looking = false;
+  const timer = setInterval(() => {
+    if (looking) return;
+    looking = true;
+    void look().finally(() => {
+      looking = false;
+    });
+  }, INTERVAL_MS);
+  try {
+    await look();
+    await left;
+  } finally {
+    clearInterval(timer);
+    sampler.close();
+    closeup.close();
+    screen.destroy();
+  }
+}
+
+function styled({ text, style }: Line, colour: boolean): string {
+  const [before, after] = (colour ? STYLES[style] : PLAIN_STYLES[style]) ?? ['', ''];
+  return before + blessed.escape(text) + after;
+}
+
+async function follow(
+  closeup: CloseupSource,
+  state: DashboardState,
+  sampler: Sampler,
+  store: MachineStore,
+): Promise<void> {
+  const view = sampler.views.find(({ name }) => name === state.selected);
+  if (view === undefined || !isRunning(view.record)) {
+    await closeup.follow(undefined, view === undefined ? undefined : `${view.name} ended`);
+    return;
+  }
+  await closeup.follow(store.find(view.name).folder, `${view.name} ${view.record.createdMs}`);
+}
+
+async function request(
+  client: ControlClient,
+  wish: 'pause' | 'stop' | 'kill',
+  { selected }: DashboardState,
+  sampler: Sampler,
+): Promise<void> {
+  if (wish === 'pause') {
+    const paused = sampler.views.find(({ name }) => name === selected)?.state === 'Paused';
+    await client.call('PATCH', '/vm', { body: { state: paused ? 'Resumed' : 'Paused' } });
+  } else if (wish === 'stop') await client.call('PUT', '/tsvm/stop', { body: { timeout_ms: STOP_MS } });
+  else await client.call('PUT', '/tsvm/kill');
+}
+
+/** Gives the terminal to another program until that ends. */
+async function attachTo(
+  screen: blessed.Widgets.Screen,
+  [program, ...args]: DashboardOptions['attach'],
+  name: string,
+): Promise<void> {
+  const { program: terminal } = screen;
+  terminal.normalBuffer();
+  terminal.showCursor();
+  terminal.flush(); // what is written while it pauses is lost
+  terminal.pause();
+  await new Promise<void>((resolve) => {
+    const child = spawn(program, [...args, name], { stdio: 'inherit' });
+    child.once('error', () => resolve());
+    child.once('close', () => resolve());
+  });
+  terminal.resume();
+  terminal.alternateBuffer();
+  terminal.hideCursor();
+  screen.alloc();
+}

@@ -1,0 +1,222 @@
+/** The dashboard without a terminal: what keys do, and what is on the screen then. */
+import { describe, expect, test } from 'vitest';
+import type { MachineStats } from '../../../src/control/stats.js';
+import { frame, type Shown } from '../../../src/dashboard/frame.js';
+import { ratesBetween } from '../../../src/dashboard/rates.js';
+import type { View } from '../../../src/dashboard/sampler.js';
+import { newState, press } from '../../../src/dashboard/state.js';
+import { columnsOf, formatCount, plainLines, sparkline, toWidth } from '../../../src/dashboard/text.js';
+
+function stats(atMs: number, times: number): MachineStats {
+  const exits = {
+    total: 100 * times,
+    toJavaScript: 10 * times,
+    byHostProfile: 0,
+    servedNatively: { load: 0, clearBits: 0, stream: 0 },
+    byReason: { io: 60 * times, mmio: 40 * times },
+  };
+  const queue = { kicks: 5 * times, interrupts: 4 * times, chains: 3 * times, errors: 0 };
+  return {
+    atMs,
+    state: 'Running',
+    uptimeMs: atMs,
+    process: {
+      pid: 1,
+      cpuMs: 500 * times,
+      residentBytes: 3 << 20,
+      proportionalBytes: 2 << 20,
+      privateBytes: 1 << 20,
+    },
+    vcpus: [{ cpuMs: 250 * times, state: 'R', exits: 1 }],
+    memoryBytes: 128 << 20,
+    metrics: {
+      exits,
+      devices: [
+        {
+          id: 'blk0',
+          name: 'blk',
+          needsReset: 0,
+          refusedWrites: 0,
+          queues: [queue],
+          counters: { readBytes: 1024 * times, writtenBytes: 0 },
+          durations: { request: { count: 3 * times, sumSeconds: 0.006 * times, atMost: [] } },
+        },
+      ],
+    },
+  };
+}
+
+function view(name: string, more: Partial<View> = {}): View {
+  const record = {
+    version: 1,
+    name,
+    pid: name.length,
+    pidStart: '1',
+    createdMs: Date.now() - 65_000,
+    memoryBytes: 128 << 20,
+    cpus: 1,
+    command: [`run-${name}`],
+  } as const;
+  const now = stats(2000, 2);
+  const rates = ratesBetween(stats(1000, 1), now);
+  return {
+    name,
+    record,
+    state: 'Running',
+    stats: now,
+    rates,
+    sharers: 1,
+    cpuHistory: [0, 0.5, 1],
+    exitHistory: [1],
+    events: [],
+    ...more,
+  };
+}
+
+const ended = view('old', { state: 'Ended', rates: undefined });
+Object.assign(ended, {
+  record: { ...ended.record, end: { kind: 'panic', exitCode: 121, message: 'no init', atMs: Date.now() } },
+});
+const SHOWN: Shown = {
+  views: [view('db'), view('web'), ended],
+  closeup: {
+    console: 'boot\r\n\x1b[31mred\x1b[0m 日本語\n',
+    timeline: [
+      { name: 'create', ms: 1 },
+      { name: 'start', ms: 11 },
+    ],
+  },
+  readOnly: false,
+  problem: '',
+};
+const texts = (state = newState(), columns = 100, rows = 30, shown = SHOWN): string[] =>
+  frame(state, shown, columns, rows).map(({ text }) => text);
+
+describe('frame()', () => {
+  test.each([
+    [80, 24],
+    [200, 60],
+    [40, 10],
+    [39, 10],
+    [10, 3],
+  ])('is exactly %i by %i, in every pane and mode', (columns, rows) => {
+    for (const pane of ['machine', 'devices', 'console', 'events'] as const) {
+      for (const mode of ['look', 'filter', 'kill', 'help'] as const) {
+        for (const large of [true, false]) {
+          const lines = texts({ ...newState(), pane, mode, large }, columns, rows);
+          expect(lines).toHaveLength(rows);
+          for (const line of lines) expect(columnsOf(line)).toBe(columns);
+        }
+      }
+    }
+  });
+
+  test('lists what runs before what has ended, with what it costs', () => {
+    const [title = '', head = '', first = '', second = '', third = ''] = texts();
+    expect(title).toMatch(/^tsvm top {3}2 machines {3}CPU 100% {3}4 MiB for 256 MiB of guest memory/);
+    expect(head).toMatch(/^NAME +STATE +CPU% +COSTS +MEMORY +EXITS\/S/);
+    expect(first).toMatch(/^db +Running +50 +▁▅█ +2 MiB +128 MiB +100 +1 KiB +0 +1 +65 s/);
+    expect([second.slice(0, 4), third]).toEqual(['web ', expect.stringMatching(/^old +Ended +-/)]);
+  });
+
+  test('shows the chosen one: exits by kind, vCPUs, the boot', () => {
+    const all = texts().join('\n');
+    expect(all).toMatch(/costs {4}2 MiB \(resident 3 MiB, its own 1 MiB\)/);
+    expect(all).toMatch(/vCPU 0 {3}█{5}░{15} {2}25% {2}runs/);
+    expect(all).toMatch(/io +60\/s/);
+    expect(all).toMatch(/start +\+10\.0 ms/);
+    const devices = texts({ ...newState(), pane: 'devices' }).join('\n');
+    expect(devices).toMatch(/blk0 +5\.0 +4\.0 +3\.0 +1 KiB +0 B +0 +2\.00 ms +0/);
+    expect(devices).toContain('queue 0: 10 kicks, 8 interrupts, 6 requests, 0 errors so far');
+  });
+
+  test('what a guest says moves no cursor and colours nothing', () => {
+    const lines = texts({ ...newState(), pane: 'console' });
+    expect(lines.find((line) => line.startsWith('red'))).toMatch(/^red 日本語 +$/);
+    expect(lines.join('')).not.toMatch(/\p{Cc}/u);
+  });
+
+  test('says how one ended', () => {
+    expect(texts({ ...newState(), selected: 'old' }).join('\n')).toMatch(
+      /ended 0 s ago: no init, exit status 121/,
+    );
+  });
+
+  test('says what to do where there is none', () => {
+    expect(texts(newState(), 80, 24, { ...SHOWN, views: [] }).join('\n')).toContain(
+      'tsvm run -d --name NAME',
+    );
+    expect(texts({ ...newState(), filter: 'zzz' }).join('\n')).toContain("none has 'zzz'");
+  });
+
+  test('keeps the chosen one in sight among many', () => {
+    const views = Array.from({ length: 200 }, (_, i) => view(`m${String(i).padStart(3, '0')}`));
+    const lines = frame({ ...newState(), selected: 'm150' }, { ...SHOWN, views }, 80, 24);
+    expect(lines.find(({ style }) => style === 'selected')?.text).toMatch(/^m150 /);
+  });
+});
+
+describe('press()', () => {
+  const names = ['a', 'b', 'c'];
+  const after = (...keys: string[]) => {
+    const state = { ...newState(), selected: 'a' };
+    const wishes = keys.map((key) => press(state, key, names));
+    return { ...state, wish: wishes.at(-1) };
+  };
+
+  test.each([
+    [['j'], { selected: 'b' }],
+    [['down', 'down', 'down'], { selected: 'c' }],
+    [['j', 'k'], { selected: 'a' }],
+    [['tab'], { pane: 'devices' }],
+    [['left'], { pane: 'events' }],
+    [['3'], { pane: 'console' }],
+    [['l'], { pane: 'console' }],
+    [['enter', 'escape'], { large: false }],
+    [['o'], { sort: 'cpu' }],
+    [['space'], { frozen: true }],
+    [['/', 'w', 'e', 'backspace', 'q', 'enter'], { filter: 'wq', mode: 'look' }],
+    [['/', 'w', 'escape'], { filter: '', mode: 'look' }],
+    [['/', 'C-c'], { wish: 'quit' }],
+    [['K', 'n'], { mode: 'look', wish: undefined }],
+    [['K', 'y'], { mode: 'look', wish: 'kill' }],
+    [['?', 'q'], { mode: 'look', wish: undefined }],
+    [['p'], { wish: 'pause' }],
+    [['s'], { wish: 'stop' }],
+    [['a'], { wish: 'attach' }],
+    [['q'], { wish: 'quit' }],
+  ])('%j', (keys, expected) => expect(after(...keys)).toMatchObject(expected));
+});
+
+describe('text', () => {
+  test.each([
+    [0, '0'],
+    [0.25, '0.3'],
+    [9.99, '10'],
+    [999, '999'],
+    [1000, '1.0k'],
+    [123_456, '123k'],
+    [9_999_999, '10M'],
+  ])('formatCount(%d) is %s', (value, text) => expect(formatCount(value)).toBe(text));
+
+  test('toWidth() cuts wide characters whole', () => {
+    expect(toWidth('日本語', 6)).toBe('日本語');
+    expect(toWidth('日本語', 5)).toBe('日本…');
+    expect(toWidth('日本語', 4)).toBe('日… ');
+    expect(toWidth('e\u0301a', 3)).toBe('e\u0301a ');
+  });
+
+  test('sparkline() is as wide as it is told to be', () => {
+    expect(sparkline([0, 1, 2], 5, 2)).toBe('  ▁▅█');
+    expect(sparkline([1, 1, 1], 2, 0)).toBe('▁▁');
+  });
+
+  test('plainLines() has what is left of a line that was written over', () => {
+    expect(plainLines('10%\r20%\r\nx\ty\n')).toEqual(['20%', 'x        y', '']);
+  });
+});
+
+test('there are no rates between two machines', () => {
+  expect(ratesBetween(stats(2000, 2), { ...stats(3000, 1), uptimeMs: 1 })).toBeUndefined();
+  expect(ratesBetween(stats(2000, 2), stats(2000, 2))).toBeUndefined();
+});
