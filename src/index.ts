@@ -41,6 +41,10 @@ export {
   startContainer,
 } from './container/container.js';
 export { ExecuteError, type ExitStatus } from './container/launcher.js';
+export { connect, listMachines, type RemoteEvent, RemoteMachine } from './control/connect.js';
+export type { InstanceEnd } from './control/instance-end.js';
+export type { MachineRecord, RecordedEnd } from './control/machine-store.js';
+export type { MachineStats } from './control/stats.js';
 export type { BalloonStats } from './devices/balloon-stats.js';
 export type { BlkConfig } from './devices/blk-config.js';
 export type { SocketPort, VirtioConsoleConfig } from './devices/console-config.js';

@@ -1,5 +1,5 @@
 /** Machines that run already, by their names: what the commands that look at them and steer them share. */
-import { ControlClient } from '../control/client.js';
+import { RemoteMachine } from '../control/connect.js';
 import { isRunning, type MachineFolder, type MachineRecord, MachineStore } from '../control/machine-store.js';
 import { TsvmError } from '../errors.js';
 
@@ -9,20 +9,20 @@ export const ANSWER_MS = 5000;
 export interface NamedMachine {
   readonly folder: MachineFolder;
   readonly record: MachineRecord;
-  readonly client: ControlClient;
+  readonly machine: RemoteMachine;
 }
 
 /** @throws TsvmError `TSVM_STATE` if there is none of that name, or it has ended. */
 export function runningMachine(name: string): NamedMachine {
   const { folder, record } = new MachineStore().find(name);
-  if (isRunning(record)) return { folder, record, client: clientOf(folder) };
+  if (isRunning(record)) return { folder, record, machine: machineIn(folder) };
   throw new TsvmError('TSVM_STATE', `${name} has ended (${describeEnd(record)})`, {
     hint: `see what it said: tsvm logs ${name}; forget it: tsvm rm ${name}`,
   });
 }
 
-export function clientOf(folder: MachineFolder): ControlClient {
-  return new ControlClient(folder.socketPath, folder.name);
+export function machineIn(folder: MachineFolder): RemoteMachine {
+  return new RemoteMachine(folder.name, folder.socketPath);
 }
 
 /** In words: `exit status 0`, `panic: ...`. */

@@ -30,7 +30,7 @@ export class ControlServer implements AsyncDisposable {
   private constructor(instance: Instance) {
     this.#instance = instance;
     this.#server = createServer((request, response) => void this.#serve(request, response));
-    this.#server.on('upgrade', (request, socket) => this.#upgrade(request, socket));
+    this.#server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
     this.#server.on('connection', (socket) => {
       this.#open.add(socket);
       socket.once('close', () => this.#open.delete(socket));
@@ -90,13 +90,15 @@ export class ControlServer implements AsyncDisposable {
     });
   }
 
-  #upgrade(request: IncomingMessage, socket: Duplex): void {
+  /** @param head - what the client sent already */
+  #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     try {
       const { route } = find(request).match;
       if (route.upgrade === undefined || request.headers.upgrade !== 'tsvm-console') {
         throw new ApiError(`${request.url} is no ${request.headers.upgrade}`);
       }
       if (!this.#instance.hasStarted) throw new ApiError(NOT_YET);
+      if (head.length > 0) socket.unshift(head);
       route.upgrade(this.#instance, request, socket);
     } catch (error) {
       const text = JSON.stringify({ fault_message: asApiError(error).message });

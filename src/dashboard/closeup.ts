@@ -1,13 +1,12 @@
 /** What the dashboard fetches of the one machine that is looked at: its console and its timeline. */
 import type { Readable } from 'node:stream';
-import { ControlClient } from '../control/client.js';
+import { RemoteMachine } from '../control/connect.js';
 import type { MachineFolder } from '../control/machine-store.js';
 import type { TimelineEntry } from '../machine/timeline.js';
 import type { Closeup } from './detail.js';
 
 /** Of the console. */
 const MAX_CHARACTERS = 64 << 10;
-const ANSWER_MS = 900;
 
 export class CloseupSource implements Closeup {
   console = '';
@@ -23,12 +22,10 @@ export class CloseupSource implements Closeup {
     this.console = '';
     this.timeline = [];
     if (folder === undefined || key === undefined) return;
-    const client = new ControlClient(folder.socketPath, folder.name);
+    const machine = new RemoteMachine(folder.name, folder.socketPath);
     try {
-      const { phases } = await client.call<{ phases: TimelineEntry[] }>('GET', '/tsvm/timeline', {
-        timeoutMs: ANSWER_MS,
-      });
-      const stream = await client.stream('/tsvm/console');
+      const { phases } = await machine.timeline();
+      const stream = await machine.output();
       if (this.#key !== key) {
         stream.destroy();
         return;

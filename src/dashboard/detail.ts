@@ -41,7 +41,8 @@ function machine(view: View, { timeline }: Closeup, width: number): string[] {
   const shared = view.sharers > 1 ? `, shared by ${view.sharers} machines` : '';
   const left = [
     `memory   guest ${formatBytes(memoryBytes)}${balloonBytes === undefined ? '' : `, gave back ${formatBytes(balloonBytes)}`}`,
-    `costs    ${formatBytes(costs.proportionalBytes)} (resident ${formatBytes(costs.residentBytes)}, its own ${formatBytes(costs.privateBytes)})${shared}`,
+    `costs    ${formatBytes(costs.proportionalBytes)}${shared}`,
+    `         resident ${formatBytes(costs.residentBytes)}, its own ${formatBytes(costs.privateBytes)}`,
     '',
     ...vcpus.map(({ state: thread }, i) => {
       const share = rates?.vcpus[i] ?? 0;
@@ -86,7 +87,7 @@ function devices({ stats, rates }: View): string[] {
   if (stats === undefined || rates === undefined) return ['nothing is known yet'];
   if (rates.devices.length === 0) return ['this machine has no virtio devices'];
   const row = (...cells: readonly string[]): string =>
-    cells.map((cell, i) => (i === 0 ? cell.padEnd(12) : cell.padStart(i < 4 ? 9 : 10))).join('');
+    cells.map((cell, i) => (i === 0 ? cell.padEnd(12) : cell.padStart(i < 4 ? 8 : 12))).join('');
   const lines = [
     row('DEVICE', 'KICKS/S', 'IRQS/S', 'REQS/S', 'READ/S', 'WRITTEN/S', 'FRAMES/S', 'LATENCY', 'ERRORS'),
   ];

@@ -1,5 +1,5 @@
 /** Looks at every machine once a second, through the control API and nothing else. */
-import { ControlClient } from '../control/client.js';
+import { type RemoteEvent, RemoteMachine } from '../control/connect.js';
 import { isRunning, type MachineRecord, type MachineStore } from '../control/machine-store.js';
 import type { MachineStats } from '../control/stats.js';
 import { type Rates, ratesBetween } from './rates.js';
@@ -55,7 +55,7 @@ export class Sampler {
       found.map(async ({ folder, record }) => {
         const view = this.#viewOf(record);
         view.sharers = running.filter((pid) => pid === record.pid).length;
-        await this.#ask(view, new ControlClient(folder.socketPath, record.name));
+        await this.#ask(view, new RemoteMachine(record.name, folder.socketPath));
       }),
     );
   }
@@ -85,15 +85,15 @@ export class Sampler {
     return view;
   }
 
-  async #ask(view: View, client: ControlClient): Promise<void> {
+  async #ask(view: View, machine: RemoteMachine): Promise<void> {
     if (!isRunning(view.record)) {
       view.state = 'Ended';
       view.rates = undefined;
       return;
     }
-    void this.#listen(view, client);
+    void this.#listen(view, machine);
     try {
-      const stats = await client.call<MachineStats>('GET', '/tsvm/stats', { timeoutMs: ANSWER_MS });
+      const stats = await machine.stats(ANSWER_MS);
       view.rates = view.stats === undefined ? undefined : ratesBetween(view.stats, stats);
       view.stats = stats;
       view.state = stats.state;
@@ -106,19 +106,14 @@ export class Sampler {
   }
 
   /** To its events, from now until it ends. */
-  async #listen(view: View, client: ControlClient): Promise<void> {
+  async #listen(view: View, machine: RemoteMachine): Promise<void> {
     const key = `${view.name} ${view.record.createdMs}`;
     if (this.#listening.has(key)) return;
     this.#listening.add(key);
     try {
-      const stream = await client.stream('/tsvm/events');
-      let rest = '';
-      stream.on('error', () => {}); // it ended
-      for await (const chunk of stream as AsyncIterable<Buffer>) {
+      for await (const event of machine.events()) {
         if (this.#closed) return;
-        const messages = (rest + chunk.toString()).split('\n\n');
-        rest = (messages.pop() ?? '').slice(-4096);
-        for (const message of messages) addEvent(view, message);
+        addEvent(view, event);
       }
     } catch {
       // It is gone, which the next look will show.
@@ -139,19 +134,14 @@ export function costOf({ stats, sharers }: View): number | undefined {
   return stats === undefined ? undefined : stats.process.proportionalBytes / Math.max(1, sharers);
 }
 
-function addEvent(view: View, message: string): void {
-  const [, name] = /^event: (\w+)$/m.exec(message) ?? [];
-  const [, data] = /^data: (.*)$/m.exec(message) ?? [];
-  if (name === undefined || data === undefined) return;
-  const { at_ms: atMs, ...detail } = JSON.parse(data) as { at_ms: number };
+function addEvent(view: View, { name, atMs, detail }: RemoteEvent): void {
   const text = Object.entries(detail)
     .map(([key, value]) => `${key} ${typeof value === 'string' ? value : JSON.stringify(value)}`)
     .join(', ');
-  view.events.push({ atMs, text: `${name}: ${text}` });
-  if (view.events.length > MAX_EVENTS) view.events.shift();
+  remember(view.events, { atMs, text: `${name}: ${text}` }, MAX_EVENTS);
 }
 
-function remember(history: number[], value: number, most: number): void {
+function remember<Value>(history: Value[], value: Value, most: number): void {
   history.push(value);
   if (history.length > most) history.shift();
 }

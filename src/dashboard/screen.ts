@@ -1,7 +1,7 @@
 /** The dashboard on a terminal, by blessed. */
 import { spawn } from 'node:child_process';
 import blessed from 'blessed';
-import { ControlClient } from '../control/client.js';
+import { RemoteMachine } from '../control/connect.js';
 import { isRunning, MachineStore } from '../control/machine-store.js';
 import { CloseupSource } from './closeup.js';
 import { frame, type Line } from './frame.js';
@@ -10,7 +10,6 @@ import { Sampler } from './sampler.js';
 import { type DashboardState, newState, press, type Wish } from './state.js';
 
 const INTERVAL_MS = 1000;
-const STOP_MS = 10_000;
 
 export interface DashboardOptions {
   /** Nothing is done to machines. */
@@ -81,7 +80,7 @@ export async function runDashboard(options: DashboardOptions): Promise<void> {
         away = true;
         await attachTo(screen, options.attach, name);
         away = false;
-      } else await request(new ControlClient(folder.socketPath, name), wish, state, sampler);
+      } else await request(new RemoteMachine(name, folder.socketPath), wish, state, sampler);
     } catch (error) {
       problem = error instanceof Error ? error.message : String(error);
     }
@@ -143,16 +142,16 @@ async function follow(
 }
 
 async function request(
-  client: ControlClient,
+  machine: RemoteMachine,
   wish: 'pause' | 'stop' | 'kill',
   { selected }: DashboardState,
   sampler: Sampler,
 ): Promise<void> {
   if (wish === 'pause') {
     const paused = sampler.views.find(({ name }) => name === selected)?.state === 'Paused';
-    await client.call('PATCH', '/vm', { body: { state: paused ? 'Resumed' : 'Paused' } });
-  } else if (wish === 'stop') await client.call('PUT', '/tsvm/stop', { body: { timeout_ms: STOP_MS } });
-  else await client.call('PUT', '/tsvm/kill');
+    await (paused ? machine.resume() : machine.pause());
+  } else if (wish === 'stop') await machine.stop();
+  else await machine.kill();
 }
 
 /** Gives the terminal to another program until that ends. */

@@ -7,6 +7,7 @@ import { readdir, readFile, realpath } from 'node:fs/promises';
 import { join } from 'node:path';
 import { isErrnoError, TsvmError } from '../errors.js';
 import { cacheDirectory } from './cache-directory.js';
+import { packageFile } from './package-file.js';
 
 /** What of a manifest tsvm needs; it says more, for people and for comparing builds. */
 interface Manifest {
@@ -50,7 +51,11 @@ export function guestDirectory(): string {
 
 /** Every guest that was built whole, the current ones first. */
 export async function listGuests(): Promise<Guest[]> {
-  const root = guestDirectory();
+  const guests = (await Promise.all([guestDirectory(), shippedGuests()].map(guestsIn))).flat();
+  return guests.sort((a, b) => Number(b.current) - Number(a.current) || a.name.localeCompare(b.name));
+}
+
+async function guestsIn(root: string): Promise<Guest[]> {
   const guests: Guest[] = [];
   for (const entry of await readdir(root, { withFileTypes: true }).catch(() => [])) {
     if (!entry.isDirectory()) continue; // the links that name the current ones are not directories
@@ -60,23 +65,28 @@ export async function listGuests(): Promise<Guest[]> {
     const current = await realpath(join(root, manifest.name)).catch(() => undefined);
     guests.push(guestOf(manifest, directory, current === (await realpath(directory))));
   }
-  return guests.sort((a, b) => Number(b.current) - Number(a.current) || a.name.localeCompare(b.name));
+  return guests;
 }
 
 /**
- * The guest of that name that its recipe makes now.
+ * The guest of that name that its recipe makes now; else the one that came with the package.
  *
  * @throws TsvmError `TSVM_GUEST_BUILD` if it was not built.
  */
 export async function findGuest(name: string = DEFAULT_GUEST): Promise<Guest> {
-  const directory = await realpath(join(guestDirectory(), name)).catch(() => undefined);
-  const manifest = directory === undefined ? undefined : await readManifest(directory);
-  if (directory === undefined || manifest === undefined) {
-    throw new TsvmError('TSVM_GUEST_BUILD', `the guest '${name}' has not been built`, {
-      hint: 'build it (a few minutes, once): tsvm guest build; or name a kernel: --kernel FILE',
-    });
+  for (const root of [guestDirectory(), shippedGuests()]) {
+    const directory = await realpath(join(root, name)).catch(() => undefined);
+    const manifest = directory === undefined ? undefined : await readManifest(directory);
+    if (directory !== undefined && manifest !== undefined) return guestOf(manifest, directory, true);
   }
-  return guestOf(manifest, directory, true);
+  throw new TsvmError('TSVM_GUEST_BUILD', `the guest '${name}' has not been built`, {
+    hint: 'build it (a few minutes, once): tsvm guest build; or name a kernel: --kernel FILE',
+  });
+}
+
+/** In the package as it is published (scripts/pack); not in the repository. */
+function shippedGuests(): string {
+  return packageFile('guests/built');
 }
 
 function guestOf(manifest: Manifest, directory: string, current: boolean): Guest {

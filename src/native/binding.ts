@@ -269,7 +269,7 @@ export function loadAddon(): NativeAddon {
     return require(path) as NativeAddon;
   } catch (cause) {
     throw new TsvmError('TSVM_ADDON', 'the native addon kvm_addon.node cannot be loaded', {
-      hint: 'build it with: npm run build:addon (needs cmake and a C++20 compiler)',
+      hint: 'build it, with cmake and a C++20 compiler, in the folder of the package: npx cmake-js@8 compile -d kvm-addon',
       cause,
     });
   }

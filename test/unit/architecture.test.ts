@@ -20,7 +20,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   snapshot: ['host', 'kvm', 'memory', 'native'],
   machine: ['snapshot', 'devices', 'virtio', 'bus', 'memory', 'boot', 'host', 'kvm', 'native'],
   template: ['machine', 'snapshot', 'host', 'kvm', 'native'],
-  control: ['machine', 'devices', 'host'],
+  control: ['machine', 'snapshot', 'devices', 'host'],
   dashboard: ['control', 'machine'],
   container: ['devices', 'host'],
   image: ['devices', 'host'],
@@ -38,6 +38,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'native',
   ],
   'index.ts': [
+    'control',
     'template',
     'container',
     'image',

@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { EscapeFilter, rawTerminal } from '../../host/terminal.js';
 import { EXIT_CODES } from '../exit-codes.js';
-import { ANSWER_MS, runningMachine } from '../running.js';
+import { runningMachine } from '../running.js';
 
 const EXAMPLES = `
 Examples:
@@ -25,11 +25,9 @@ export function attachCommand(): Command {
 }
 
 async function attach(name: string): Promise<number> {
-  const { client } = runningMachine(name);
-  const { has_terminal: hasTerminal } = await client.call<{ has_terminal: boolean }>('GET', '/tsvm/machine', {
-    timeoutMs: ANSWER_MS,
-  });
-  const console_ = await client.attach();
+  const { machine } = runningMachine(name);
+  const { has_terminal: hasTerminal } = await machine.call<{ has_terminal: boolean }>('GET', '/tsvm/machine');
+  const console_ = await machine.attach();
   const { stdin, stdout } = process;
   // In raw mode a line feed only goes down, which is what a guest's terminal means by it.
   const shown = (bytes: Buffer): Buffer | string =>
@@ -43,13 +41,13 @@ async function attach(name: string): Promise<number> {
   };
   const resize = (): void => {
     const body = { columns: stdout.columns, rows: stdout.rows };
-    void client.call('PUT', '/tsvm/console/size', { body }).catch(() => {}); // it ended
+    void machine.call('PUT', '/tsvm/console/size', body).catch(() => {}); // it ended
   };
   stdin.on('data', (chunk: Buffer) => {
     const bytes = stdin.isTTY
       ? filter.push(chunk, (command) => {
           if (command === 'detach') leave();
-          else if (command === 'exit') void client.call('PUT', '/tsvm/kill').catch(() => {});
+          else if (command === 'exit') void machine.kill().catch(() => {});
           else
             process.stderr.write(
               '\r\nCtrl-A d leaves; Ctrl-A x ends the machine; Ctrl-A Ctrl-A is Ctrl-A\r\n',

@@ -3,7 +3,7 @@ import { createReadStream, existsSync } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { Command } from 'commander';
 import { isRunning, MachineStore } from '../../control/machine-store.js';
-import { clientOf } from '../running.js';
+import { machineIn } from '../running.js';
 
 const EXAMPLES = `
 Examples:
@@ -20,7 +20,7 @@ export function logsCommand(): Command {
       const { folder, record } = new MachineStore().find(name);
       const sources =
         follow === true && isRunning(record)
-          ? [await clientOf(folder).stream('/tsvm/console')]
+          ? [await machineIn(folder).output()]
           : [`${folder.logPath}.1`, folder.logPath]
               .filter((path) => existsSync(path))
               .map((path) => createReadStream(path));

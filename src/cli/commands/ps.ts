@@ -1,9 +1,14 @@
 /** `tsvm ps`: which machines there are. */
 import { Command } from 'commander';
-import { isRunning, type MachineRecord, MachineStore } from '../../control/machine-store.js';
+import {
+  isRunning,
+  type MachineFolder,
+  type MachineRecord,
+  MachineStore,
+} from '../../control/machine-store.js';
 import { formatAge } from '../../util/age.js';
 import { formatBytes } from '../../util/units.js';
-import { ANSWER_MS, clientOf, describeEnd } from '../running.js';
+import { describeEnd, machineIn } from '../running.js';
 import { formatTable } from '../table.js';
 
 const EXAMPLES = `
@@ -58,12 +63,9 @@ function row(record: MachineRecord & { readonly state: string }): string[] {
 }
 
 /** One that does not answer must not keep the others from being seen. */
-async function stateOf(folder: Parameters<typeof clientOf>[0]): Promise<string> {
+async function stateOf(folder: MachineFolder): Promise<string> {
   try {
-    const { state } = await clientOf(folder).call<{ state: string }>('GET', '/tsvm/machine', {
-      timeoutMs: ANSWER_MS,
-    });
-    return state;
+    return await machineIn(folder).state();
   } catch {
     return 'No answer';
   }

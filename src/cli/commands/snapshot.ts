@@ -115,14 +115,7 @@ async function saveRunning(
   { differential = false }: SnapshotCliOptions,
 ): Promise<number> {
   // Its process may stand elsewhere.
-  const body = { directory: resolve(directory), differential };
-  const { memoryBytes } = await runningMachine(name).client.call<{ memoryBytes: number }>(
-    'PUT',
-    '/tsvm/snapshot',
-    {
-      body,
-    },
-  );
+  const { memoryBytes } = await runningMachine(name).machine.snapshot(resolve(directory), differential);
   process.stderr.write(`tsvm: saved in ${directory} (${formatBytes(memoryBytes)})\n`);
   return EXIT_CODES.ok;
 }

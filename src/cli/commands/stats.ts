@@ -1,10 +1,11 @@
 /** `tsvm stats`: what machines cost and do, over a second. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
+import type { RemoteMachine } from '../../control/connect.js';
 import { isRunning, MachineStore } from '../../control/machine-store.js';
 import type { MachineStats } from '../../control/stats.js';
 import { formatBytes } from '../../util/units.js';
-import { ANSWER_MS, clientOf, runningMachine } from '../running.js';
+import { machineIn, runningMachine } from '../running.js';
 import { formatTable } from '../table.js';
 
 const EXAMPLES = `
@@ -22,17 +23,9 @@ export function statsCommand(): Command {
     .option('--json', 'counters since the start of each, at once')
     .addHelpText('after', EXAMPLES)
     .action(async (names: string[], { json }: { json?: boolean }) => {
-      const machines = names.length > 0 ? names.map(runningMachine) : allRunning();
+      const machines = names.length > 0 ? names.map((name) => runningMachine(name).machine) : allRunning();
       const read = async (): Promise<readonly (readonly [string, MachineStats])[]> =>
-        await Promise.all(
-          machines.map(
-            async ({ folder, client }) =>
-              [
-                folder.name,
-                await client.call<MachineStats>('GET', '/tsvm/stats', { timeoutMs: ANSWER_MS }),
-              ] as const,
-          ),
-        );
+        await Promise.all(machines.map(async (machine) => [machine.name, await machine.stats()] as const));
       const first = await read();
       if (json === true) {
         const rows = first.map(([name, stats]) => ({ name, ...stats }));
@@ -70,12 +63,9 @@ function row(name: string, before: MachineStats, now: MachineStats): string[] {
   ];
 }
 
-function allRunning(): {
-  readonly folder: { readonly name: string };
-  readonly client: ReturnType<typeof clientOf>;
-}[] {
+function allRunning(): RemoteMachine[] {
   return new MachineStore()
     .list()
     .filter(({ record }) => isRunning(record))
-    .map(({ folder }) => ({ folder, client: clientOf(folder) }));
+    .map(({ folder }) => machineIn(folder));
 }

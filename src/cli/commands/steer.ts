@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { isRunning, MachineStore } from '../../control/machine-store.js';
 import { TsvmError } from '../../errors.js';
-import { ANSWER_MS, clientOf, runningMachine } from '../running.js';
+import { ANSWER_MS, machineIn, runningMachine } from '../running.js';
 import { parseDuration } from '../values.js';
 
 const names = ['<name...>', 'of machines'] as const;
@@ -14,7 +14,7 @@ export function pauseCommand(): Command {
     .addHelpText('after', '\nExamples:\n  tsvm pause web && tsvm resume web')
     .action((machines: string[]) =>
       eachOf(machines, async (name) => {
-        await runningMachine(name).client.call('PATCH', '/vm', { body: { state: 'Paused' } });
+        await runningMachine(name).machine.pause();
       }),
     );
 }
@@ -26,7 +26,7 @@ export function resumeCommand(): Command {
     .addHelpText('after', '\nExamples:\n  tsvm resume web')
     .action((machines: string[]) =>
       eachOf(machines, async (name) => {
-        await runningMachine(name).client.call('PATCH', '/vm', { body: { state: 'Resumed' } });
+        await runningMachine(name).machine.resume();
       }),
     );
 }
@@ -41,9 +41,9 @@ export function stopCommand(): Command {
     .option('--timeout <duration>', 'how long the guest may take: 10s, 500ms', '10s')
     .addHelpText('after', '\nExamples:\n  tsvm stop web\n  tsvm stop --timeout 60s db')
     .action((machines: string[], options: { timeout: string }) => {
-      const body = { timeout_ms: parseDuration('--timeout', options.timeout) };
+      const timeoutMs = parseDuration('--timeout', options.timeout);
       return eachOf(machines, async (name) => {
-        await runningMachine(name).client.call('PUT', '/tsvm/stop', { body });
+        await runningMachine(name).machine.stop(timeoutMs);
       });
     });
 }
@@ -58,9 +58,9 @@ export function killCommand(): Command {
     .addHelpText('after', '\nExamples:\n  tsvm kill web')
     .action((machines: string[]) =>
       eachOf(machines, async (name) => {
-        const { client, record } = runningMachine(name);
+        const { machine, record } = runningMachine(name);
         try {
-          await client.call('PUT', '/tsvm/kill', { timeoutMs: ANSWER_MS });
+          await machine.kill(ANSWER_MS);
         } catch (error) {
           if (!isRunning(record)) return; // it was about to end anyway
           try {
@@ -86,7 +86,7 @@ export function waitCommand(): Command {
       const { folder, record } = store.find(name);
       try {
         if (isRunning(record)) {
-          const { exitCode } = await clientOf(folder).call<{ exitCode: number }>('GET', '/tsvm/wait');
+          const { exitCode } = await machineIn(folder).wait();
           process.exitCode = exitCode;
           return;
         }
@@ -107,7 +107,7 @@ export function forkCommand(): Command {
     .argument('<copy...>', 'names of the copies')
     .addHelpText('after', '\nExamples:\n  tsvm fork warm one two three')
     .action(async (name: string, copies: string[]) => {
-      await runningMachine(name).client.call('PUT', '/tsvm/fork', { body: { names: copies } });
+      await runningMachine(name).machine.fork(copies);
     });
 }
 
@@ -126,7 +126,7 @@ export function rmCommand(): Command {
               hint: `tsvm stop ${name}, or tsvm rm -f ${name}`,
             });
           }
-          await clientOf(folder).call('PUT', '/tsvm/kill');
+          await machineIn(folder).kill();
         }
         folder.remove();
       }),
@@ -141,12 +141,12 @@ export function inspectCommand(): Command {
     .action(async (name: string) => {
       const { folder, record } = new MachineStore().find(name);
       const facts = { record, folder: folder.path, socket: folder.socketPath };
-      const client = clientOf(folder);
+      const machine = machineIn(folder);
       const running = isRunning(record)
         ? {
-            machine: await client.call<object>('GET', '/tsvm/machine', { timeoutMs: ANSWER_MS }),
-            config: await client.call<object>('GET', '/vm/config', { timeoutMs: ANSWER_MS }),
-            timeline: await client.call<object>('GET', '/tsvm/timeline', { timeoutMs: ANSWER_MS }),
+            machine: await machine.call<object>('GET', '/tsvm/machine'),
+            config: await machine.call<object>('GET', '/vm/config'),
+            timeline: await machine.timeline(),
           }
         : {};
       process.stdout.write(`${JSON.stringify({ ...facts, ...running }, undefined, 2)}\n`);

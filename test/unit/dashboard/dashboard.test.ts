@@ -121,7 +121,7 @@ describe('frame()', () => {
 
   test('shows the chosen one: exits by kind, vCPUs, the boot', () => {
     const all = texts().join('\n');
-    expect(all).toMatch(/costs {4}2 MiB \(resident 3 MiB, its own 1 MiB\)/);
+    expect(all).toMatch(/costs {4}2 MiB +.*\n +resident 3 MiB, its own 1 MiB/);
     expect(all).toMatch(/vCPU 0 {3}█{5}░{15} {2}25% {2}runs/);
     expect(all).toMatch(/io +60\/s/);
     expect(all).toMatch(/start +\+10\.0 ms/);
