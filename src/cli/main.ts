@@ -14,6 +14,7 @@ import { logsCommand } from './commands/logs.js';
 import { psCommand } from './commands/ps.js';
 import { restoreCommand } from './commands/restore.js';
 import { runCommand } from './commands/run.js';
+import { serveCommand, startCommand } from './commands/serve.js';
 import { snapshotCommand } from './commands/snapshot.js';
 import { statsCommand } from './commands/stats.js';
 import {
@@ -51,6 +52,8 @@ const commands: readonly (() => Command)[] = [
   forkCommand,
   rmCommand,
   apiCommand,
+  serveCommand,
+  startCommand,
   containerCommand,
   compareCommand,
   doctorCommand,

@@ -86,6 +86,21 @@ export class RemoteMachine {
     await this.#client.call('PUT', '/tsvm/fork', { body: { names } });
   }
 
+  /**
+   * Of `tsvm serve`: makes and starts a machine in that process, which is found by `name` then.
+   *
+   * @param request - `config`: a machine in Firecracker's words (docs/api.md); `snapshot`: the folder of a saved one, with the `command`
+   * that its guest waits for, if it does
+   */
+  async make(
+    name: string,
+    request:
+      | { readonly config: object }
+      | { readonly snapshot: string; readonly command?: readonly string[] },
+  ): Promise<void> {
+    await this.#client.call('PUT', `/tsvm/machines/${encodeURIComponent(name)}`, { body: request });
+  }
+
   /** Its console, both ways: first what it said last. Ending it lets go, and the machine goes on. */
   async attach(): Promise<Duplex> {
     return await this.#client.attach();

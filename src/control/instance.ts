@@ -7,12 +7,14 @@ import { ApiError } from './api-error.js';
 import type { ConsoleLog } from './console-log.js';
 import { configOf, type Setup, setupOf } from './firecracker/setup.js';
 import type { InstanceEnd } from './instance-end.js';
+import type { PoolRequest } from './pool-request.js';
 
 const SIGTERM = 15;
 /** What the guest's init gets to write back its disks in, after its command had its time. */
 const POWER_OFF_MS = 2000;
 
-export type InstanceState = 'Not started' | 'Running' | 'Paused' | 'Ended';
+/** `Serving`: it stands for a process that runs many. */
+export type InstanceState = 'Not started' | 'Running' | 'Paused' | 'Ended' | 'Serving';
 
 /** What happened to it, for those who listen. */
 export interface InstanceEvent {
@@ -40,6 +42,8 @@ export class Instance {
   readonly ended: Promise<InstanceEnd>;
   /** Makes copies by these names, where there is somebody who can. */
   onFork: ((names: readonly string[]) => Promise<void>) | undefined;
+  /** Makes a machine beside it, where this stands for a process that runs many. */
+  onMake: ((name: string, request: PoolRequest) => Promise<void>) | undefined;
   /** Called when there is a machine, before its guest runs. */
   onAdopt: () => void = () => {};
   /** Where what is typed goes, if not to the machine's console. */
@@ -59,7 +63,7 @@ export class Instance {
 
   get state(): InstanceState {
     if (this.#end !== undefined || this.#machine?.state === 'ended') return 'Ended';
-    if (this.#machine === undefined) return 'Not started';
+    if (this.#machine === undefined) return this.onMake === undefined ? 'Not started' : 'Serving';
     return this.#machine.state === 'running' ? 'Running' : 'Paused';
   }
 
@@ -157,6 +161,11 @@ export class Instance {
     if (new Set([...names, this.id]).size !== names.length + 1)
       throw new ApiError('Each needs a name of its own.');
     await this.onFork(names);
+  }
+
+  async make(name: string, request: PoolRequest): Promise<void> {
+    if (this.onMake === undefined) throw new ApiError('This process runs one machine: tsvm serve runs many.');
+    await this.onMake(name, request);
   }
 
   async kill(): Promise<void> {

@@ -4,6 +4,7 @@ import type { Duplex } from 'node:stream';
 import { z } from 'zod';
 import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
 import { prometheusText } from '../machine/prometheus.js';
+import { fullConfiguration } from './firecracker/models.js';
 import type { Instance } from './instance.js';
 import { MAX_BEHIND_BYTES, type Route, route, Stream } from './route.js';
 import { machineStats } from './stats.js';
@@ -17,6 +18,10 @@ const size = z.strictObject({ columns: z.int().min(1).max(1000), rows: z.int().m
 const stop = z.strictObject({ timeout_ms: z.int().min(0).max(3_600_000).optional() });
 const snapshot = z.strictObject({ directory: z.string().min(1), differential: z.boolean().optional() });
 const fork = z.strictObject({ names: z.array(z.string()).min(1).max(MAX_FORKS) });
+const made = z.union([
+  z.strictObject({ config: fullConfiguration }),
+  z.strictObject({ snapshot: z.string().min(1), command: z.array(z.string()).optional() }),
+]);
 const input = z.strictObject({ text: z.string().max(MAX_INPUT_CHARACTERS) });
 
 export const machineRoutes: readonly Route[] = [
@@ -144,6 +149,16 @@ export const machineRoutes: readonly Route[] = [
     body: fork,
     async handle({ instance, body }) {
       await instance.fork(body.names);
+      return undefined;
+    },
+  }),
+  route({
+    method: 'PUT',
+    path: '/tsvm/machines/{name}',
+    summary: 'of tsvm serve: makes and starts a machine in its process, from a configuration or a saved one',
+    body: made,
+    async handle({ instance, body, parameters }) {
+      await instance.make(parameters['name'] ?? '', body);
       return undefined;
     },
   }),

@@ -11,7 +11,7 @@ import { ControlServer } from './server.js';
 
 const ENTROPY_BYTES = 32;
 /** Of a machine that somebody ended. */
-export const STOPPED_EXIT_CODE = 130;
+const STOPPED_EXIT_CODE = 130;
 
 export class PublishedMachine {
   readonly instance: Instance;
@@ -77,7 +77,7 @@ async function publishForks(
   try {
     for (const [i, fork] of forks.entries()) {
       const published = await PublishedMachine.publish(store, names[i] ?? '', fork, { command });
-      void live(fork, published);
+      void live(fork, published, undefined);
     }
   } catch (error) {
     await Promise.all(forks.map((fork) => fork.stop()));
@@ -85,14 +85,24 @@ async function publishForks(
   }
 }
 
-/** What `tsvm run` does for the machine that it made. */
-async function live(machine: Machine, published: PublishedMachine): Promise<void> {
+/**
+ * What `tsvm run` does for the machine that it made: stays with it to its end.
+ *
+ * @param command - that a guest which waits for one is given; undefined: it runs one already
+ */
+export async function live(
+  machine: Machine,
+  published: PublishedMachine,
+  command: readonly string[] | undefined,
+): Promise<void> {
   const { channel } = machine;
   let status: number | undefined;
   if (channel !== undefined) {
     const logged = logCommand(channel, published.instance);
     // Two machines with the same random numbers, and a clock that stood still, are no two machines.
-    channel.refresh({ timeMs: Date.now(), entropy: randomBytes(ENTROPY_BYTES) });
+    const facts = { timeMs: Date.now(), entropy: randomBytes(ENTROPY_BYTES) };
+    if (command === undefined) channel.refresh(facts);
+    else channel.send({ argv: command }, facts);
     status = await channel.exited;
     if (status !== undefined) await logged();
     await machine.stop();

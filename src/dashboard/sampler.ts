@@ -91,6 +91,10 @@ export class Sampler {
       view.rates = undefined;
       return;
     }
+    if (view.record.cpus === 0) {
+      view.state = 'Serving'; // tsvm serve: what it runs is listed for itself
+      return;
+    }
     void this.#listen(view, machine);
     try {
       const stats = await machine.stats(ANSWER_MS);

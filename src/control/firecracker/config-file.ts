@@ -4,7 +4,7 @@ import { ApiError } from '../api-error.js';
 import type { Instance } from '../instance.js';
 import { describeIssue } from '../issue.js';
 import { fullConfiguration } from './models.js';
-import { checkBootSource, checkDrive, checkInterface, checkMachine } from './setup.js';
+import { checkSetup } from './setup.js';
 
 /** @throws TsvmError `TSVM_CONFIG`, naming what is wrong with it. */
 export async function configure(instance: Instance, text: string): Promise<void> {
@@ -19,10 +19,7 @@ export async function configure(instance: Instance, text: string): Promise<void>
   if (!result.success) throw wrong(describeIssue(result.error.issues[0]));
   const setup = result.data;
   try {
-    if (setup['machine-config'] !== undefined) checkMachine(setup['machine-config']);
-    if (setup['boot-source'] !== undefined) await checkBootSource(setup['boot-source']);
-    for (const drive of setup.drives ?? []) await checkDrive(drive);
-    for (const card of setup['network-interfaces'] ?? []) checkInterface(card);
+    await checkSetup(setup);
   } catch (error) {
     throw error instanceof ApiError ? wrong(error.message) : error;
   }

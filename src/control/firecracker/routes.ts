@@ -31,7 +31,7 @@ export const firecrackerRoutes: readonly Route[] = [
     handle: ({ instance }) => ({
       app_name: 'tsvm',
       id: instance.id,
-      state: instance.state === 'Ended' ? 'Paused' : instance.state,
+      state: FIRECRACKER_STATES[instance.state],
       vmm_version: packageVersion(),
     }),
   }),
@@ -347,6 +347,15 @@ export const firecrackerRoutes: readonly Route[] = [
     },
   }),
 ];
+
+/** It has no word for the others. */
+const FIRECRACKER_STATES = {
+  'Not started': 'Not started',
+  Serving: 'Not started',
+  Running: 'Running',
+  Paused: 'Paused',
+  Ended: 'Paused',
+} as const;
 
 const NO_BALLOON = 'Balloon device not found.';
 

@@ -61,6 +61,14 @@ export function checkInterface(card: NetworkInterface): void {
   }
 }
 
+/** All of that at once. @throws ApiError */
+export async function checkSetup(setup: Setup): Promise<void> {
+  if (setup['machine-config'] !== undefined) checkMachine(setup['machine-config']);
+  if (setup['boot-source'] !== undefined) await checkBootSource(setup['boot-source']);
+  for (const drive of setup.drives ?? []) await checkDrive(drive);
+  for (const card of setup['network-interfaces'] ?? []) checkInterface(card);
+}
+
 /** The machine that was asked for. @throws ApiError if there is nothing to boot. */
 export async function configOf(setup: Setup): Promise<MachineConfig> {
   const source = setup['boot-source'];

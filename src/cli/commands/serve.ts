@@ -1,0 +1,88 @@
+/** `tsvm serve`: one process that runs many machines, and `--in`, by which others are made in it. */
+import { readFile } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { Command } from 'commander';
+import { checkName, MachineStore } from '../../control/machine-store.js';
+import { TsvmError } from '../../errors.js';
+import { describeFileError } from '../../host/files.js';
+import { backgroundName, sayReady, startInBackground } from '../background.js';
+import { EndSignals } from '../end-signals.js';
+import { EXIT_CODES } from '../exit-codes.js';
+import { runningMachine } from '../running.js';
+
+const EXAMPLES = `
+Examples:
+  tsvm serve --name pool -d               Node's memory once, not for each machine
+  tsvm start pool web --snapshot here     a machine in it, of a saved one; the next of the same in a millisecond
+  tsvm start pool job --snapshot "$(tsvm template list --json | jq -r '.[0].directory')" -- ./job
+  tsvm start pool db --config-file vm.json
+  tsvm stop pool                          ends all its machines`;
+
+export function serveCommand(): Command {
+  return new Command('serve')
+    .summary('run many machines in one process')
+    .description('Run machines that others ask for (tsvm start, PUT /tsvm/machines/NAME) in this process.')
+    .requiredOption('--name <name>', 'by which it is found')
+    .option('-d, --detach', 'in the background')
+    .addHelpText('after', EXAMPLES)
+    .action(async ({ name, detach }: { name: string; detach?: boolean }) => {
+      process.exitCode = await serve(name, detach === true);
+    });
+}
+
+export function startCommand(): Command {
+  return new Command('start')
+    .summary('make a machine in the process of tsvm serve')
+    .argument('<pool>', 'the name of tsvm serve')
+    .argument('<name>', 'of the machine')
+    .argument('[command...]', 'for a guest that waits for one (after --)')
+    .option('--snapshot <dir>', 'what tsvm snapshot saved, or a template')
+    .option('--config-file <file>', 'a machine in Firecracker’s words, as GET /vm/config gives it')
+    .addHelpText('after', EXAMPLES)
+    .action(async (pool: string, name: string, command: string[], options: StartOptions) => {
+      checkName(name);
+      await runningMachine(pool).machine.make(name, await requestOf(command, options));
+    });
+}
+
+interface StartOptions {
+  snapshot?: string;
+  configFile?: string;
+}
+
+async function requestOf(
+  command: readonly string[],
+  { snapshot, configFile }: StartOptions,
+): Promise<{ config: object } | { snapshot: string; command?: readonly string[] }> {
+  if ((snapshot === undefined) === (configFile === undefined)) {
+    throw new TsvmError('TSVM_USAGE', 'tsvm start: one of --snapshot and --config-file', {
+      hint: 'for example: --snapshot DIR',
+    });
+  }
+  // The other process may stand elsewhere.
+  if (snapshot !== undefined)
+    return { snapshot: resolve(snapshot), ...(command.length === 0 ? {} : { command }) };
+  try {
+    return { config: JSON.parse(await readFile(configFile ?? '', 'utf8')) as object };
+  } catch (cause) {
+    throw new TsvmError('TSVM_FILE', `cannot read ${configFile}: ${describeFileError(cause)}`, {
+      hint: 'check the file: it must be JSON',
+      cause,
+    });
+  }
+}
+
+async function serve(name: string, detach: boolean): Promise<number> {
+  checkName(name);
+  if (detach && backgroundName() === undefined) return await startInBackground(name);
+  const { Pool } = await import('../../control/pool.js');
+  using signals = new EndSignals();
+  await using pool = await Pool.open(new MachineStore(), name);
+  signals.onSignal = () => void pool.instance.kill();
+  if (signals.exitCode !== undefined) return signals.exitCode;
+  if (backgroundName() === undefined)
+    process.stderr.write(`tsvm: runs machines for: tsvm start ${name} NAME\n`);
+  else sayReady();
+  await pool.instance.ended;
+  return signals.exitCode ?? EXIT_CODES.ok;
+}

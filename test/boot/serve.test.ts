@@ -1,0 +1,90 @@
+/** `tsvm serve`: machines in one process, each with a name of its own. */
+import { existsSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterAll, beforeAll, expect, test } from 'vitest';
+import { connect, findGuest, listMachines } from '../../src/index.js';
+import { tsvm as plain } from '../support/cli.js';
+import { temporaryDirectory } from '../support/guest.js';
+
+const folder = temporaryDirectory();
+const machines = join(folder, 'run');
+const env = { TSVM_RUN_DIR: machines, TSVM_TEMPLATE_DIR: join(folder, 'templates') };
+const tsvm = (...args: string[]) => plain(args, { env, timeoutMs: 280_000 });
+let template = '';
+
+beforeAll(async () => {
+  expect((await tsvm('run', '--memory', '64M', '--', 'true')).status).toBe(0);
+  const templates = JSON.parse((await tsvm('template', 'list', '--json')).stdout.toString()) as {
+    directory: string;
+  }[];
+  template = templates[0]?.directory ?? '';
+  expect((await tsvm('serve', '--name', 'pool', '-d')).stdout.toString()).toBe('pool\n');
+}, 300_000);
+afterAll(async () => {
+  await tsvm('kill', 'pool');
+}, 60_000);
+
+test('makes machines of a template, which run what they are told, and end for themselves', async () => {
+  const numbers = [1, 2, 3, 4];
+  const started = await Promise.all(
+    numbers.map((i) =>
+      tsvm('start', 'pool', `job${i}`, '--snapshot', template, '--', 'sh', '-c', `echo ${i}; exit ${i}`),
+    ),
+  );
+  expect(started.map(({ status, stderr }) => [status, stderr])).toEqual(numbers.map(() => [0, '']));
+  const ends = await Promise.all(numbers.map((i) => tsvm('wait', `job${i}`)));
+  expect(ends.map(({ status }) => status)).toEqual(numbers);
+  for (const i of numbers) expect((await tsvm('logs', `job${i}`)).stdout.toString()).toBe(`${i}\n`);
+  const pids = new Set(listMachines(machines).map(({ pid }) => pid));
+  expect(pids.size).toBe(1);
+  expect((await tsvm('ps')).stdout.toString()).toMatch(/^NAME .*\npool +Serving +0/);
+});
+
+test('makes them of a configuration, and by the library; their end is not its end', async () => {
+  const { kernel, initramfs, cmdline } = await findGuest();
+  const config = {
+    'boot-source': {
+      kernel_image_path: kernel,
+      initrd_path: initramfs,
+      boot_args: `${cmdline} console=ttyS0`,
+    },
+    'machine-config': { vcpu_count: 1, mem_size_mib: 64 },
+  };
+  await connect('pool', machines).make('db', { config });
+  const db = connect('db', machines);
+  expect(await db.state()).toBe('Running');
+  const events = db.events();
+  const first = events.next();
+  await db.pause();
+  expect((await first).value).toMatchObject({ name: 'state', detail: { state: 'paused' } });
+  await events.return(undefined);
+  await expect(connect('pool', machines).make('db', { config })).rejects.toThrow(
+    'a machine of that name runs already',
+  );
+  await db.kill();
+  expect(await connect('pool', machines).state()).toBe('Serving');
+});
+
+test.each([
+  [['pool', 'x'], 'one of --snapshot and --config-file'],
+  [['pool', 'x', '--snapshot', '/nope'], '/nope is not a snapshot'],
+  [['pool', 'a/b', '--snapshot', '/nope'], 'not a name for a machine'],
+  [['nobody', 'x', '--snapshot', '/nope'], "there is no machine 'nobody'"],
+])('tsvm start %j is refused', async (args, why) => {
+  const { status, stderr } = await tsvm('start', ...args);
+  expect([status, stderr]).toEqual([2, expect.stringContaining(why)]);
+});
+
+test('a configuration that is none is refused by the process, which goes on', async () => {
+  writeFileSync(join(folder, 'bad.json'), '{"machine-config":{"vcpu_count":1,"mem_size_mib":64}}');
+  const none = await tsvm('start', 'pool', 'x', '--config-file', join(folder, 'bad.json'));
+  expect([none.status, none.stderr]).toEqual([2, expect.stringContaining('without kernel configuration')]);
+  expect(existsSync(join(machines, 'x'))).toBe(false);
+});
+
+test('takes its machines with it, and leaves their records only', async () => {
+  await connect('pool', machines).make('last', { snapshot: template, command: ['sleep', '1000'] });
+  expect((await tsvm('stop', 'pool')).status).toBe(0);
+  await expect.poll(() => existsSync(join(machines, 'pool')), { timeout: 30_000 }).toBe(false);
+  expect(listMachines(machines).find(({ name }) => name === 'last')?.end?.kind).toBe('stopped');
+});
