@@ -57,7 +57,7 @@ export interface ContainerConfig {
   readonly readOnly?: boolean;
   readonly volumes?: readonly Volume[];
   readonly argv: readonly string[];
-  /** All of it; {@link defaultEnvironment} is what people expect. */
+  /** All of it. Default: PATH, HOME, HOSTNAME, and TERM with a terminal. */
   readonly env?: Readonly<Record<string, string>>;
   /** An absolute path in the container. Default: /. */
   readonly cwd?: string;
