@@ -6,12 +6,14 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { MachineRecord } from '../../src/control/machine-store.js';
 import type { MachineStats } from '../../src/control/stats.js';
 import { type CliOptions, type CliResult, tsvm as plain, run, TSVM } from '../support/cli.js';
-import { temporaryDirectory } from '../support/guest.js';
+import { inRig, temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
 const machines = join(folder, 'run');
 const env = { TSVM_RUN_DIR: machines, TSVM_TEMPLATE_DIR: join(folder, 'templates') };
 const MEMORY = ['--memory', '64M'];
+/** At once: the emulated SVM has been seen to mix up guests that run beside each other. */
+const FEW = inRig ? 2 : 3;
 
 const tsvm = (args: readonly string[], options: CliOptions = {}): Promise<CliResult> =>
   plain(args, { ...options, env });
@@ -92,8 +94,9 @@ describe('a command in the background', () => {
 });
 
 test('of several that want one name at once, one gets it', async () => {
-  const results = await Promise.all([1, 2, 3].map(() => inBackground('same', 'sleep 1000')));
-  expect(results.map(({ status }) => status).sort()).toEqual([0, 2, 2]);
+  const several = Array.from({ length: FEW }, () => inBackground('same', 'sleep 1000'));
+  const results = await Promise.all(several);
+  expect(results.map(({ status }) => status).sort()).toEqual([0, ...Array(FEW - 1).fill(2)]);
   for (const { status, stderr } of results)
     if (status !== 0) expect(stderr).toMatch(/^tsvm: --name same: a machine of that name runs already\n/);
   expect((await tsvm(['rm', 'same'])).stderr).toMatch(/^tsvm: same runs\n/);

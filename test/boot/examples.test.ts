@@ -4,9 +4,11 @@ import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { run, tsvm } from '../support/cli.js';
-import { temporaryDirectory } from '../support/guest.js';
+import { inRig, temporaryDirectory } from '../support/guest.js';
 
 const EXAMPLES = join(import.meta.dirname, '../../docs/examples');
+/** The emulated SVM has been seen to mix up guests that run beside each other. */
+const FORKS = inRig ? 2 : 5;
 const folder = temporaryDirectory();
 const example = (name: string, ...args: string[]) =>
   run(process.execPath, [join(EXAMPLES, name), ...args], { timeoutMs: 280_000 });
@@ -14,7 +16,12 @@ const example = (name: string, ...args: string[]) =>
 test.each([
   ['run-command.mjs', ['sh', '-c', 'echo $((6 * 7)); exit 3'], /^42\n$/, 3],
   ['own-device.mjs', [], /^66666666\n$/, 0],
-  ['hundred-forks.mjs', ['5'], /^5 machines in [\d.]+ ms\nthe last one says 16\n$/, 0],
+  [
+    'hundred-forks.mjs',
+    [String(FORKS)],
+    new RegExp(`^${FORKS} machines in [\\d.]+ ms\\nthe last one says ${(FORKS - 1) ** 2}\\n$`),
+    0,
+  ],
   ['virtual-switch.mjs', ['2'], /^10\.0\.0\.2 answers\n$/, 0],
 ])(
   '%s',

@@ -34,7 +34,7 @@ const shows = async (what: RegExp): Promise<void> => {
 
 beforeAll(async () => {
   expect(
-    (await background('web', 'i=0; while :; do i=$((i+1)); echo line $i 日本語; sleep 0.3; done')).status,
+    (await background('web', 'i=0; while :; do i=$((i+1)); echo line $i 日本語; sleep 0.5; done')).status,
   ).toBe(0);
   expect((await background('db', 'echo waiting; cat')).status).toBe(0);
   const command = `'${process.execPath}' '${TSVM}' top; echo left with $?; stty -a; cat`;
