@@ -1,13 +1,15 @@
 /** Machines that outlive the terminal: the process that runs one is this command once more, apart from it. */
 import { spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { closeSync, openSync, readFileSync, rmSync } from 'node:fs';
+import { closeSync, openSync, readSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { EXIT_CODES } from './exit-codes.js';
 
 /** The child's sign, and the name of its machine. */
 const VARIABLE = 'TSVM_BACKGROUND';
+/** How often what the child says is looked for. */
+const SHOW_MS = 200;
 
 /** In the process that runs a machine in the background: its name. Undefined in every other. */
 export function backgroundName(): string | undefined {
@@ -26,7 +28,17 @@ export function sayReady(): void {
  */
 export async function startInBackground(name: string): Promise<number> {
   const path = join(tmpdir(), `tsvm-${randomBytes(8).toString('hex')}`);
-  const errors = openSync(path, 'wx', 0o600);
+  const errors = openSync(path, 'wx+', 0o600);
+  let shown = 0;
+  // That a template is booted, or what went wrong: as it comes.
+  const show = (): void => {
+    const bytes = Buffer.alloc(4096);
+    for (let count = -1; count !== 0; shown += count) {
+      count = readSync(errors, bytes, 0, bytes.length, shown);
+      process.stderr.write(bytes.subarray(0, count).toString());
+    }
+  };
+  const timer = setInterval(show, SHOW_MS);
   try {
     const process_ = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
       detached: true,
@@ -41,14 +53,14 @@ export async function startInBackground(name: string): Promise<number> {
       process_.once('exit', (code) => resolve(code ?? EXIT_CODES.hostFailure));
     });
     process.removeListener('SIGINT', interrupt);
-    // What it said on the way: that a template is booted, or what went wrong.
-    process.stderr.write(readFileSync(path));
+    show();
     if (outcome !== 'ready') return outcome;
     process_.unref();
     if (process_.connected) process_.disconnect();
     process.stdout.write(`${name}\n`);
     return EXIT_CODES.ok;
   } finally {
+    clearInterval(timer);
     closeSync(errors);
     rmSync(path, { force: true });
   }

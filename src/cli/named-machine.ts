@@ -32,7 +32,7 @@ export async function detached({ name, detach, rm }: NameOptions): Promise<numbe
   return await startInBackground(name ?? newName());
 }
 
-/** Makes it known, if it has a name. The API costs a library's loading, so the machine had better run already. */
+/** Makes it known, if it has a name, before its guest does anything: the name may be taken. */
 export async function publishNamed(
   machine: Machine,
   command: readonly string[],

@@ -202,6 +202,7 @@ function sendJson(response: ServerResponse, status: number, value: object): void
 
 function stream({ type, open }: Stream, response: ServerResponse): void {
   response.writeHead(200, { Server: 'tsvm', 'Content-Type': type, 'Cache-Control': 'no-store' });
+  response.flushHeaders(); // there may be nothing to say for long
   const close = open(
     (bytes) => {
       response.write(bytes);
