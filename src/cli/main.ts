@@ -31,40 +31,26 @@ import { templateCommand } from './commands/template.js';
 import { topCommand } from './commands/top.js';
 import { EXIT_CODES } from './exit-codes.js';
 
-/** In the order of `tsvm --help`. */
-const commands: readonly (() => Command)[] = [
-  bootCommand,
-  runCommand,
-  snapshotCommand,
-  restoreCommand,
-  templateCommand,
-  topCommand,
-  psCommand,
-  attachCommand,
-  logsCommand,
-  statsCommand,
-  inspectCommand,
-  pauseCommand,
-  resumeCommand,
-  stopCommand,
-  killCommand,
-  waitCommand,
-  forkCommand,
-  rmCommand,
-  apiCommand,
-  serveCommand,
-  startCommand,
-  containerCommand,
-  compareCommand,
-  doctorCommand,
-  guestCommand,
-  completionCommand,
+/** As `tsvm --help` has them. */
+const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Command)[]])[] = [
+  ['Make machines:', [bootCommand, runCommand, snapshotCommand, restoreCommand, apiCommand]],
+  [
+    'Machines with a name (--name):',
+    [
+      ...[topCommand, psCommand, attachCommand, logsCommand, statsCommand, inspectCommand, pauseCommand],
+      ...[resumeCommand, stopCommand, killCommand, waitCommand, forkCommand, rmCommand],
+    ],
+  ],
+  ['Many in one process:', [serveCommand, startCommand]],
+  ['Containers, and both:', [containerCommand, compareCommand]],
+  ['This host:', [doctorCommand, guestCommand, templateCommand, completionCommand]],
 ];
 
 const EXAMPLES = `
 Examples:
   tsvm boot                          boot the default guest to a shell (Ctrl-A x ends it)
   tsvm run -- uname -a               run one command in a machine of its own, restored from a template
+  tsvm boot --name web -d            a machine in the background; tsvm top watches it
   tsvm boot --kernel bzImage --disk root.img --append root=/dev/vda
   tsvm doctor                        what this host can do`;
 
@@ -77,7 +63,9 @@ export function createProgram(): Command {
     .showSuggestionAfterError()
     .addHelpText('after', EXAMPLES)
     .configureOutput({ outputError: () => {} });
-  for (const create of commands) program.addCommand(create());
+  for (const [group, commands] of COMMANDS) {
+    for (const create of commands) program.addCommand(create().helpGroup(group));
+  }
   for (const command of withSubcommands(program)) {
     command.exitOverride().configureOutput({ outputError: () => {} });
   }
