@@ -95,7 +95,7 @@ export function controllersOf({ version, controllers }: Hierarchy): readonly Con
 export function parentIn(hierarchy: Hierarchy): string {
   if (hierarchy.version === 1) return hierarchy.directory;
   const uid = process.geteuid?.() ?? 0;
-  const parents = uid === 0 ? [hierarchy.mount] : parentsIn(hierarchy).slice(1);
+  const parents = uid === 0 ? [hierarchy.mount] : placesIn(hierarchy).slice(1);
   const found = parents.find((directory) => uid === 0 || statSync(directory).uid === uid);
   if (found === undefined) throw new Error(`${hierarchy.directory} is not delegated to this user`);
   const control = join(found, 'cgroup.subtree_control');
@@ -113,12 +113,11 @@ export function sweepCgroups(
   isAlive: (pid: number) => boolean,
   hierarchies: readonly Hierarchy[],
 ): void {
-  const pattern = new RegExp(`^${prefix}(\\d+)-\\d+$`);
   for (const hierarchy of hierarchies) {
-    for (const parent of parentsIn(hierarchy)) {
+    for (const parent of placesIn(hierarchy)) {
       for (const name of namesIn(parent)) {
-        const [, pid] = pattern.exec(name) ?? [];
-        if (pid === undefined || isAlive(Number(pid))) continue;
+        const pid = makerOf(prefix, name);
+        if (pid === undefined || isAlive(pid)) continue;
         removeTree(join(parent, name));
       }
     }
@@ -137,7 +136,7 @@ export function removeTree(directory: string): boolean {
 }
 
 /** Where a container's cgroup may have been made: this process's own, and of version 2 those above it. */
-function parentsIn({ version, directory, mount }: Hierarchy): readonly string[] {
+export function placesIn({ version, directory, mount }: Hierarchy): readonly string[] {
   const parents = [directory];
   if (version === 1) return parents;
   for (let at = directory; at !== mount && at.startsWith(mount); at = dirname(at)) parents.push(dirname(at));
@@ -150,6 +149,26 @@ function subdirectories(directory: string): readonly Dirent[] {
   } catch {
     return [];
   }
+}
+
+/** Names of containers that have a cgroup, whoever made it, and the number of that process. */
+export function containerNames(
+  prefix: string,
+  hierarchies: readonly Hierarchy[],
+): ReadonlyMap<string, number> {
+  const names = hierarchies.flatMap((hierarchy) => placesIn(hierarchy).flatMap(namesIn));
+  return new Map(
+    names.flatMap((name) => {
+      const pid = makerOf(prefix, name);
+      return pid === undefined ? [] : [[name, pid] as const];
+    }),
+  );
+}
+
+/** The process that made it, if that was for a container. */
+function makerOf(prefix: string, name: string): number | undefined {
+  const [, pid] = new RegExp(`^${prefix}(\\d+)-\\d+$`).exec(name) ?? [];
+  return pid === undefined ? undefined : Number(pid);
 }
 
 function namesIn(directory: string): readonly string[] {

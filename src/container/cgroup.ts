@@ -1,8 +1,15 @@
 /** The cgroups of one container: its limits and what it used, with the same words for version 1 and 2. */
-import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { type Controller, controllersOf, type Hierarchy, parentIn, removeTree } from './cgroup-host.js';
+import {
+  type Controller,
+  controllersOf,
+  type Hierarchy,
+  parentIn,
+  placesIn,
+  removeTree,
+} from './cgroup-host.js';
 import { settings } from './cgroup-limits.js';
 import { hostRefuses, type Limits } from './config.js';
 
@@ -51,6 +58,21 @@ export class Cgroup {
     );
   }
 
+  /** Those of a container that runs already, wherever it was started from. */
+  static ofRunning(name: string, hierarchies: readonly Hierarchy[]): Cgroup {
+    const places: Places = {};
+    for (const hierarchy of hierarchies) {
+      const directory = placesIn(hierarchy)
+        .map((parent) => join(parent, name))
+        .find((path) => existsSync(path));
+      if (directory === undefined) continue;
+      for (const controller of controllersOf(hierarchy)) {
+        places[controller] ??= { directory, version: hierarchy.version };
+      }
+    }
+    return new Cgroup(places);
+  }
+
   /**
    * Makes them, with their limits.
    *
@@ -89,6 +111,22 @@ export class Cgroup {
 
   get #own(): readonly string[] {
     return [...new Set(Object.values(this.#places).map(({ directory }) => directory))];
+  }
+
+  /** Processes in it, as this process sees them, in the order of their numbers. */
+  get processes(): readonly number[] {
+    const [directory] = this.#own;
+    if (directory === undefined) return [];
+    try {
+      return readFileSync(join(directory, 'cgroup.procs'), 'utf8')
+        .trim()
+        .split('\n')
+        .filter(Boolean)
+        .map(Number)
+        .sort((a, b) => a - b);
+    } catch {
+      return []; // it is gone
+    }
   }
 
   /** Whether what the container sees of cgroups is version 2. */

@@ -16,8 +16,8 @@ import { type ExitStatus, Launch, type Streams } from './launcher.js';
 import { SIGKILL } from './linux.js';
 import { UserNetwork } from './user-network.js';
 
-/** Of the cgroups, by which a later container finds what was left behind. */
-const NAME_PREFIX = 'tsvm-';
+/** Of the cgroups, by which a later container finds what was left behind, and others what runs. */
+export const NAME_PREFIX = 'tsvm-';
 const GROUP_OF_TERMINALS = 5;
 
 /** What a container is made with besides its configuration. */

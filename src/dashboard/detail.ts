@@ -1,4 +1,5 @@
 /** What is to be seen of one machine, as lines: panes by name. */
+import type { Usage } from '../container/cgroup.js';
 import type { TimelineEntry } from '../machine/timeline.js';
 import { formatAge } from '../util/age.js';
 import { formatBytes } from '../util/units.js';
@@ -36,6 +37,7 @@ function machine(view: View, { timeline }: Closeup, width: number): string[] {
       `ended ${formatAge(Date.now() - end.atMs)} ago: ${end.message ?? end.kind}, exit status ${end.exitCode}`,
     ];
   }
+  if (view.container !== undefined) return [head, '', ...containerLines(view.container.usage)];
   if (stats === undefined) return [head];
   const { process: costs, memoryBytes, balloonBytes, vcpus } = stats;
   const shared = view.sharers > 1 ? `, shared by ${view.sharers} machines` : '';
@@ -62,6 +64,26 @@ function machine(view: View, { timeline }: Closeup, width: number): string[] {
     head,
     '',
     ...(width < SIDE_BY_SIDE ? [...left, '', ...right] : beside(left, right, Math.floor(width / 2))),
+  ];
+}
+
+/** What its cgroups count; what this host's kernel does not count is left out. */
+function containerLines(usage: Usage): string[] {
+  const { memoryBytes, memoryPeakBytes, cpuSeconds, throttledSeconds, pids, readBytes, writtenBytes } = usage;
+  const line = (name: string, text: string | undefined): string[] =>
+    text === undefined ? [] : [`${name.padEnd(12)}${text}`];
+  const bytes = (value: number | undefined): string | undefined =>
+    value === undefined ? undefined : formatBytes(value);
+  return [
+    ...line('memory', bytes(memoryBytes)),
+    ...line('at most', bytes(memoryPeakBytes)),
+    ...line('processor', cpuSeconds === undefined ? undefined : `${cpuSeconds.toFixed(1)} s`),
+    ...line('held back', throttledSeconds === undefined ? undefined : `${throttledSeconds.toFixed(1)} s`),
+    ...line('processes', pids?.toString()),
+    ...line('read', bytes(readBytes)),
+    ...line('written', bytes(writtenBytes)),
+    '',
+    'It shares the host’s kernel: there are no exits, devices or console of its own.',
   ];
 }
 

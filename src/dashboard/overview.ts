@@ -39,7 +39,7 @@ const COLUMNS: readonly Column[] = [
     width: 10,
     right: true,
     luxury: 2,
-    cell: ({ record }) => formatBytes(record.memoryBytes),
+    cell: ({ record }) => (record.memoryBytes === 0 ? '-' : formatBytes(record.memoryBytes)),
   },
   { title: 'EXITS/S', width: 8, right: true, luxury: 0, cell: ({ rates }) => count(rates?.exits) },
   { title: 'DISK/S', width: 10, right: true, luxury: 3, cell: ({ rates }) => bytes(rates?.diskBytes) },
@@ -105,7 +105,10 @@ export function overviewLines(views: readonly View[], width: number): { head: st
 
 /** All of them in one line. */
 export function summary(views: readonly View[]): string {
-  const running = views.filter(({ record }) => record.end === undefined);
+  const running = views.filter(
+    ({ record, container }) => record.end === undefined && container === undefined,
+  );
+  const containers = views.filter(({ container }) => container !== undefined).length;
   // A process may run several: it counts once.
   const processes = new Map(running.map((view) => [view.record.pid, view]));
   const cpu = [...processes.values()].reduce((sum, { rates }) => sum + (rates?.cpu ?? 0), 0);
@@ -114,7 +117,8 @@ export function summary(views: readonly View[]): string {
     0,
   );
   const memory = running.reduce((sum, { record }) => sum + record.memoryBytes, 0);
-  const machines = `${running.length} machine${running.length === 1 ? '' : 's'}`;
+  const beside = containers === 0 ? '' : `, ${containers} container${containers === 1 ? '' : 's'}`;
+  const machines = `${running.length} machine${running.length === 1 ? '' : 's'}${beside}`;
   return `${machines}   CPU ${percent(cpu)}%   ${formatBytes(costs)} for ${formatBytes(memory)} of guest memory`;
 }
 

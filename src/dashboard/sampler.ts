@@ -1,4 +1,7 @@
-/** Looks at every machine once a second, through the control API and nothing else. */
+/** Looks at every machine once a second, through the control API and nothing else; and at containers, by their cgroups. */
+import { statSync } from 'node:fs';
+import type { Usage } from '../container/cgroup.js';
+import { type RunningContainer, runningContainers } from '../container/running.js';
 import { type RemoteEvent, RemoteMachine } from '../control/connect.js';
 import { isRunning, type MachineRecord, type MachineStore } from '../control/machine-store.js';
 import type { MachineStats } from '../control/stats.js';
@@ -19,7 +22,7 @@ export interface MachineEvent {
 export interface View {
   readonly name: string;
   readonly record: MachineRecord;
-  /** As the API has it, `Ended`, or `No answer`. */
+  /** As the API has it, `Ended`, `No answer`, or `Container`. */
   state: string;
   stats: MachineStats | undefined;
   rates: Rates | undefined;
@@ -29,6 +32,8 @@ export interface View {
   readonly cpuHistory: number[];
   readonly exitHistory: number[];
   readonly events: MachineEvent[];
+  /** Of one that is a container, not a machine. */
+  container?: { readonly usage: Usage; readonly atMs: number; readonly cpu: number | undefined };
 }
 
 export class Sampler {
@@ -49,7 +54,9 @@ export class Sampler {
   async look(): Promise<void> {
     const found = this.#store.list();
     const running = found.filter(({ record }) => isRunning(record)).map(({ record }) => record.pid);
-    const names = new Set(found.map(({ record }) => record.name));
+    const containers = runningContainers();
+    const names = new Set([...found.map(({ record }) => record.name), ...containers.map(nameOf)]);
+    for (const container of containers) this.#count(container);
     for (const name of this.#views.keys()) if (!names.has(name)) this.#views.delete(name);
     await Promise.all(
       found.map(async ({ folder, record }) => {
@@ -83,6 +90,22 @@ export class Sampler {
     };
     this.#views.set(record.name, view);
     return view;
+  }
+
+  #count(container: RunningContainer): void {
+    const { pid, command, usage } = container;
+    const name = nameOf(container);
+    const createdMs = statSync(`/proc/${pid}`, { throwIfNoEntry: false })?.ctimeMs ?? Date.now();
+    const known = this.#views.get(name)?.record.createdMs;
+    const record = { version: 1, name, pid, pidStart: '', memoryBytes: 0, cpus: 1, command } as const;
+    const view = this.#viewOf({ ...record, createdMs: known ?? createdMs });
+    const [before, atMs] = [view.container, Date.now()];
+    const seconds = (usage.cpuSeconds ?? Number.NaN) - (before?.usage.cpuSeconds ?? Number.NaN);
+    const cpu =
+      before === undefined || Number.isNaN(seconds) ? undefined : (seconds * 1000) / (atMs - before.atMs);
+    view.state = 'Container';
+    view.container = { usage, atMs, cpu };
+    remember(view.cpuHistory, cpu ?? 0, HISTORY);
   }
 
   async #ask(view: View, machine: RemoteMachine): Promise<void> {
@@ -128,14 +151,21 @@ export class Sampler {
 }
 
 /** Of one whose process runs others, too: what its vCPUs took. */
-export function cpuOf({ rates, sharers }: View): number | undefined {
+export function cpuOf({ rates, sharers, container }: View): number | undefined {
+  if (container !== undefined) return container.cpu;
   if (rates === undefined) return undefined;
   return sharers > 1 ? rates.vcpus.reduce((sum, share) => sum + share, 0) : rates.cpu;
 }
 
 /** A process that runs several costs each of them the same. */
-export function costOf({ stats, sharers }: View): number | undefined {
+export function costOf({ stats, sharers, container }: View): number | undefined {
+  if (container !== undefined) return container.usage.memoryBytes;
   return stats === undefined ? undefined : stats.process.proportionalBytes / Math.max(1, sharers);
+}
+
+/** Containers have no names of their own. */
+function nameOf({ pid }: RunningContainer): string {
+  return `container-${pid}`;
 }
 
 function addEvent(view: View, { name, atMs, detail }: RemoteEvent): void {

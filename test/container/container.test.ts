@@ -17,6 +17,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { CAPABILITIES } from '../../src/container/capabilities.js';
 import { NAMESPACES } from '../../src/container/config.js';
 import { startContainer } from '../../src/container/container.js';
+import { runningContainers } from '../../src/container/running.js';
 import { TsvmError } from '../../src/errors.js';
 import { MIB } from '../../src/util/units.js';
 import { commandLines, inContainer, makeBusyboxRoot, outputOf, traces } from '../support/container.js';
@@ -96,6 +97,23 @@ describe('files', () => {
     const merged = await run('ls /d /etc', { layers: [...layers, join(above, 'upper')] });
     expect(merged.stdout).toBe('/d:\nhigh\n\n/etc:\n');
     expect((await run('ls /d', { layers })).stdout).toBe('low\n');
+  });
+
+  test('is found by its cgroups while it runs, with what it uses', async () => {
+    await using container = await startContainer({
+      layers: [root],
+      argv: ['sh', '-c', 'echo up; cat; true'],
+    });
+    await new Promise((resolve) => container.stdout?.once('data', resolve));
+    const found = runningContainers().find(({ name }) => name === container.name);
+    expect(found).toMatchObject({
+      makerPid: process.pid,
+      pid: container.pid,
+      command: ['sh', '-c', 'echo up; cat; true'],
+    });
+    expect(found?.usage.memoryBytes).toBeGreaterThan(0);
+    await container[Symbol.asyncDispose]();
+    expect(runningContainers().some(({ name }) => name === container.name)).toBe(false);
   });
 
   test('where the kernel mounts no overlay for users, a copy takes its place, and goes', async () => {

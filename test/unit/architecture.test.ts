@@ -21,7 +21,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   machine: ['snapshot', 'devices', 'virtio', 'bus', 'memory', 'boot', 'host', 'kvm', 'native'],
   template: ['machine', 'snapshot', 'host', 'kvm', 'native'],
   control: ['machine', 'snapshot', 'devices', 'host'],
-  dashboard: ['control', 'machine'],
+  dashboard: ['control', 'container', 'machine'],
   container: ['devices', 'host'],
   image: ['devices', 'host'],
   compare: ['container', 'image', 'template', 'machine', 'devices', 'host', 'kvm'],

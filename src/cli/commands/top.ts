@@ -49,7 +49,13 @@ async function once(json: boolean): Promise<void> {
   sampler.close();
   const views = select(sampler.views, '', 'name');
   if (json) {
-    const machines = views.map(({ record, state, stats, rates }) => ({ ...record, state, stats, rates }));
+    const machines = views.map(({ record, state, stats, rates, container }) => ({
+      ...record,
+      state,
+      stats,
+      rates,
+      container,
+    }));
     process.stdout.write(`${JSON.stringify(machines, undefined, 2)}\n`);
   } else {
     const { head, lines } = overviewLines(views, process.stdout.columns ?? ONCE_COLUMNS);

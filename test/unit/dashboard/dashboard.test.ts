@@ -142,6 +142,24 @@ describe('frame()', () => {
     );
   });
 
+  test('has containers beside machines, with what their cgroups count', () => {
+    const usage = { memoryBytes: 5 << 20, memoryPeakBytes: 6 << 20, cpuSeconds: 1.5, pids: 3 };
+    const box = view('container-7', {
+      state: 'Container',
+      stats: undefined,
+      rates: undefined,
+      container: { usage, atMs: 0, cpu: 0.25 },
+    });
+    Object.assign(box.record, { memoryBytes: 0 });
+    const all = texts({ ...newState(), selected: 'container-7' }, 100, 30, {
+      ...SHOWN,
+      views: [view('web'), box],
+    });
+    expect(all[0]).toMatch(/^tsvm top {3}1 machine, 1 container {3}CPU 50%/);
+    expect(all.join('\n')).toMatch(/container-7 +Container +25 .* 5 MiB +- +-/);
+    expect(all.join('\n')).toMatch(/at most +6 MiB *\nprocessor +1\.5 s *\nprocesses +3/);
+  });
+
   test('says what to do where there is none', () => {
     expect(texts(newState(), 80, 24, { ...SHOWN, views: [] }).join('\n')).toContain(
       'tsvm run -d --name NAME',

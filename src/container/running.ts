@@ -1,0 +1,36 @@
+/** Containers that run on this host, whichever process started them, by their cgroups. */
+import { readFileSync } from 'node:fs';
+import { Cgroup, type Usage } from './cgroup.js';
+import { containerNames, hostHierarchies } from './cgroup-host.js';
+import { NAME_PREFIX } from './container.js';
+
+export interface RunningContainer {
+  /** Of its cgroups. */
+  readonly name: string;
+  /** Of the process that started it. */
+  readonly makerPid: number;
+  /** Of its process 1, as this process sees it. */
+  readonly pid: number;
+  /** What it runs: the arguments of the first process beside process 1. */
+  readonly command: readonly string[];
+  readonly usage: Usage;
+}
+
+/** Those that have cgroups which this process may read: a user's may have none. */
+export function runningContainers(): readonly RunningContainer[] {
+  const hierarchies = hostHierarchies();
+  return [...containerNames(NAME_PREFIX, hierarchies)].flatMap(([name, makerPid]) => {
+    const cgroup = Cgroup.ofRunning(name, hierarchies);
+    const [pid, first] = cgroup.processes;
+    if (pid === undefined) return []; // it has ended, or is being made
+    return [{ name, makerPid, pid, command: commandLine(first), usage: cgroup.usage }];
+  });
+}
+
+function commandLine(pid: number | undefined): readonly string[] {
+  try {
+    return pid === undefined ? [] : readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
+  } catch {
+    return []; // it has ended
+  }
+}
