@@ -5,7 +5,16 @@
  * so in its record, or takes its place.
  */
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import {
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  truncateSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { isErrnoError, TsvmError } from '../errors.js';
@@ -95,6 +104,19 @@ export class MachineFolder {
     renameSync(`${path}.new`, path);
   }
 
+  /** Its last word, for which there is room if there ever was for the log. */
+  writeEnd(end: RecordedEnd): void {
+    const { record } = this;
+    if (record === undefined) return;
+    try {
+      this.write({ ...record, end });
+    } catch {
+      rmSync(`${this.logPath}.1`, { force: true });
+      truncateSync(this.logPath);
+      this.write({ ...record, end });
+    }
+  }
+
   remove(): void {
     // Whoever looks meanwhile finds all of it or nothing.
     const doomed = join(dirname(this.path), `.${this.name}.${randomBytes(4).toString('hex')}`);
@@ -133,7 +155,15 @@ export class MachineStore {
       folder.remove();
     }
     const pidStart = startOf(process.pid) ?? '';
-    folder.write({ version: 1, name, pid: process.pid, pidStart, createdMs: Date.now(), ...about });
+    try {
+      folder.write({ version: 1, name, pid: process.pid, pidStart, createdMs: Date.now(), ...about });
+    } catch (cause) {
+      folder.remove();
+      throw new TsvmError('TSVM_FILE', `cannot write to ${folder.path}: ${describeFileError(cause)}`, {
+        hint: 'make room there, or set TSVM_RUN_DIR to another folder',
+        cause,
+      });
+    }
     return folder;
   }
 

@@ -59,8 +59,11 @@ export class PublishedMachine {
   async finish(end: InstanceEnd): Promise<void> {
     this.instance.finish(end);
     await this.instance.log.close();
-    const { record } = this.#folder;
-    if (record !== undefined) this.#folder.write({ ...record, end: { ...end, atMs: Date.now() } });
+    try {
+      this.#folder.writeEnd({ ...end, atMs: Date.now() });
+    } catch {
+      // The folder was taken away, or is on a disk that is broken: then it is seen as lost.
+    }
     await this.#server[Symbol.asyncDispose]();
     if (this.#removeAtEnd) this.#folder.remove();
   }

@@ -15,6 +15,9 @@ export function describeFileError(cause: unknown): string {
       return 'it is a directory';
     case 'ENOTDIR':
       return 'a part of the path is not a directory';
+    case 'ENOSPC':
+    case 'EDQUOT':
+      return 'there is no room left';
     case 'EROFS':
       return 'the file system is read-only';
     case 'ELOOP':

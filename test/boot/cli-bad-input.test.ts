@@ -430,7 +430,12 @@ describe.skipIf(!isRoot)(`a host that${isRoot ? '' : ': SKIPPED, only root can m
   test('has no addon', async () => {
     const addon = join(TSVM, '../../../kvm-addon/build/Release/kvm_addon.node');
     const result = await onHost(`mount --bind /dev/null ${addon}`);
-    expectRefusal(result, HOST_FAILURE, /kvm_addon\.node cannot be loaded/, /cmake-js@8 compile -d kvm-addon/);
+    expectRefusal(
+      result,
+      HOST_FAILURE,
+      /kvm_addon\.node cannot be loaded/,
+      /cmake-js@8 compile -d kvm-addon/,
+    );
   });
 
   test('has no xz, for a kernel that needs it', async () => {

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
@@ -84,4 +85,28 @@ test('a path that cannot be is said with its remedy', () => {
   expect(() => new MachineStore(join(root, 'file/tsvm')).claim('web', ABOUT)).toThrow(
     /cannot make .*not a directory/,
   );
+});
+
+const superuser = process.geteuid?.() === 0;
+test.skipIf(!superuser)('a full disk costs the log, not the record of the end (as the superuser)', () => {
+  const disk = join(root, 'full');
+  mkdirSync(disk);
+  expect(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=32k', 'tmpfs', disk]).status).toBe(0);
+  try {
+    const store = new MachineStore(join(disk, 'tsvm'));
+    const folder = store.claim('web', ABOUT);
+    for (const path of [folder.logPath, join(disk, 'rest')]) {
+      try {
+        writeFileSync(path, Buffer.alloc(64 << 10));
+      } catch {
+        // It is full now.
+      }
+    }
+    expect(() => store.claim('other', ABOUT)).toThrow(/cannot (write to|make) .*no room left/);
+    expect(readdirSync(store.directory)).toEqual(['web']);
+    folder.writeEnd({ kind: 'stopped', exitCode: 130, atMs: 1 });
+    expect(store.find('web').record.end?.kind).toBe('stopped');
+  } finally {
+    spawnSync('umount', [disk]);
+  }
 });
