@@ -17,7 +17,7 @@ export function describeFileError(cause: unknown): string {
       return 'a part of the path is not a directory';
     case 'ENOSPC':
     case 'EDQUOT':
-      return 'there is no room left';
+      return 'no space left on the device';
     case 'EROFS':
       return 'the file system is read-only';
     case 'ELOOP':

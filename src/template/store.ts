@@ -144,13 +144,24 @@ export class TemplateStore {
     // Out of sight in one step: nobody restores half a template.
     const doomed = join(this.directory, `${DOOMED}${key}-${process.pid}`);
     try {
-      await rename(this.pathOf(key), doomed);
+      await this.#hide(key, doomed);
       await rm(doomed, { recursive: true, force: true });
       await this.#removeLock(key);
       return true;
     } catch (error) {
       if (isErrnoError(error) && error.code === 'ENOENT') return false;
       throw this.#error('remove', error);
+    }
+  }
+
+  async #hide(key: string, doomed: string): Promise<void> {
+    try {
+      await rename(this.pathOf(key), doomed);
+    } catch (error) {
+      if (!isErrnoError(error) || error.code !== 'EXDEV') throw error;
+      // A folder of a lower layer of an overlay, which may not be renamed: without its manifest it is no template.
+      await rm(join(this.pathOf(key), MANIFEST_NAME));
+      await rm(this.pathOf(key), { recursive: true, force: true });
     }
   }
 

@@ -102,7 +102,7 @@ test.skipIf(!superuser)('a full disk costs the log, not the record of the end (a
         // It is full now.
       }
     }
-    expect(() => store.claim('other', ABOUT)).toThrow(/cannot (write to|make) .*no room left/);
+    expect(() => store.claim('other', ABOUT)).toThrow(/cannot (write to|make) .*no space left/);
     expect(readdirSync(store.directory)).toEqual(['web']);
     folder.writeEnd({ kind: 'stopped', exitCode: 130, atMs: 1 });
     expect(store.find('web').record.end?.kind).toBe('stopped');
