@@ -4,7 +4,7 @@ import { randomBytes } from 'node:crypto';
 import { closeSync, openSync, readSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { EXIT_CODES } from './exit-codes.js';
+import { EXIT_CODES } from '../control/exit-codes.js';
 
 /** The child's sign, and the name of its machine. */
 const VARIABLE = 'TSVM_BACKGROUND';
@@ -40,23 +40,23 @@ export async function startInBackground(name: string): Promise<number> {
   };
   const timer = setInterval(show, SHOW_MS);
   try {
-    const process_ = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
+    const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
       detached: true,
       stdio: ['ignore', 'ignore', errors, 'ipc'],
       env: { ...process.env, [VARIABLE]: name },
     });
-    const interrupt = (): void => void process_.kill('SIGTERM');
+    const interrupt = (): void => void child.kill('SIGTERM');
     process.on('SIGINT', interrupt);
     const outcome = await new Promise<'ready' | number>((resolve, reject) => {
-      process_.once('error', reject);
-      process_.once('message', () => resolve('ready'));
-      process_.once('exit', (code) => resolve(code ?? EXIT_CODES.hostFailure));
+      child.once('error', reject);
+      child.once('message', () => resolve('ready'));
+      child.once('exit', (code) => resolve(code ?? EXIT_CODES.hostFailure));
     });
     process.removeListener('SIGINT', interrupt);
     show();
     if (outcome !== 'ready') return outcome;
-    process_.unref();
-    if (process_.connected) process_.disconnect();
+    child.unref();
+    if (child.connected) child.disconnect();
     process.stdout.write(`${name}\n`);
     return EXIT_CODES.ok;
   } finally {

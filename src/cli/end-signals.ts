@@ -1,5 +1,5 @@
 /** SIGINT, SIGTERM and SIGHUP while a command runs machines. */
-import { EXIT_CODES } from './exit-codes.js';
+import { EXIT_CODES } from '../control/exit-codes.js';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 

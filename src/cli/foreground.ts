@@ -1,10 +1,11 @@
 /** A machine that this process stays with until it ends: on its terminal, or in the background. */
+
+import { EXIT_CODES, exitCodeOf } from '../control/exit-codes.js';
 import type { Machine, MachineEnd } from '../machine/machine.js';
 import { backgroundName, sayReady } from './background.js';
 import { showBootProgress } from './boot-progress.js';
 import { attachConsole } from './console.js';
 import type { EndSignals } from './end-signals.js';
-import { EXIT_CODES, exitCodeOf } from './exit-codes.js';
 import { explainEnd, writeTimeline } from './machine-end.js';
 import { saveWithProgress } from './save-progress.js';
 

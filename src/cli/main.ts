@@ -1,5 +1,6 @@
 /** The `tsvm` command. One file per subcommand, in commands/. */
 import { Command, CommanderError } from 'commander';
+import { EXIT_CODES } from '../control/exit-codes.js';
 import { TsvmError } from '../errors.js';
 import { packageVersion } from '../host/package-file.js';
 import { apiCommand } from './commands/api.js';
@@ -29,7 +30,6 @@ import {
 } from './commands/steer.js';
 import { templateCommand } from './commands/template.js';
 import { topCommand } from './commands/top.js';
-import { EXIT_CODES } from './exit-codes.js';
 
 /** As `tsvm --help` has them. */
 const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Command)[]])[] = [

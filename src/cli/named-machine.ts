@@ -1,6 +1,6 @@
 /** The options by which a machine gets a name, and what follows from it: it is found by other commands, and may run apart. */
 import type { Command } from 'commander';
-import { checkName, MachineStore, newName } from '../control/machine-store.js';
+import { checkName, MachineStore, nameTaken, newName } from '../control/machine-store.js';
 import type { PublishedMachine } from '../control/publish.js';
 import { TsvmError } from '../errors.js';
 import type { Machine } from '../machine/machine.js';
@@ -50,8 +50,5 @@ export async function publishNamed(
 /** Before anything is begun; whoever comes first in the end is decided when the folder is made. */
 function refuseTaken(name: string): void {
   const found = new MachineStore().list().find(({ record }) => record.name === name);
-  if (found === undefined || found.record.end !== undefined) return;
-  throw new TsvmError('TSVM_STATE', `--name ${name}: a machine of that name runs already`, {
-    hint: `give another one, or end it: tsvm stop ${name}`,
-  });
+  if (found !== undefined && found.record.end === undefined) throw nameTaken(name);
 }

@@ -2,9 +2,9 @@
 import type { ContainerConfig, Engine } from '../container/config.js';
 import type { ContainerEnd } from '../container/container.js';
 import { SIGKILL, SIGNAL_BASE, SIGWINCH } from '../container/linux.js';
+import { EXIT_CODES } from '../control/exit-codes.js';
 import { rawTerminal } from '../host/terminal.js';
 import { formatBytes } from '../util/units.js';
-import { EXIT_CODES } from './exit-codes.js';
 import { Stopper } from './stopper.js';
 import { parseDuration } from './values.js';
 

@@ -1,5 +1,5 @@
 /** Signals and time limits of a command that runs somewhere else. */
-import { EXIT_CODES } from './exit-codes.js';
+import { EXIT_CODES } from '../control/exit-codes.js';
 
 /** Those that go to the command, by their numbers in Linux. */
 const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12 } as const;

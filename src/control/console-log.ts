@@ -60,7 +60,7 @@ export class ConsoleLog {
   }
 
   async close(): Promise<void> {
-    await this.#writing;
+    await this.settled();
     await this.#file?.close();
     this.#file = undefined;
   }

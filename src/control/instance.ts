@@ -6,7 +6,7 @@ import { MIB } from '../util/units.js';
 import { ApiError } from './api-error.js';
 import type { ConsoleLog } from './console-log.js';
 import { configOf, type Setup, setupOf } from './firecracker/setup.js';
-import type { InstanceEnd } from './instance-end.js';
+import { type InstanceEnd, instanceEnd } from './instance-end.js';
 import type { PoolRequest } from './pool-request.js';
 
 const SIGTERM = 15;
@@ -24,7 +24,7 @@ export interface InstanceEvent {
   readonly detail: object;
 }
 
-const STOPPED: InstanceEnd = { kind: 'stopped', exitCode: 130 };
+const STOPPED = instanceEnd({ kind: 'stopped' });
 
 /** Takes bytes; after `false`, `onDrain` says when it takes more. */
 export interface InstanceInput {

@@ -1,5 +1,4 @@
 /** What Firecracker's API lacks: the console, events, what a machine costs, its boot, its end. */
-import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { z } from 'zod';
 import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
@@ -189,7 +188,7 @@ function describe(instance: Instance): object {
 }
 
 /** Bytes both ways. Whoever does not read is dropped, whoever types more than the guest takes waits. */
-function attach(instance: Instance, _request: IncomingMessage, socket: Duplex): void {
+function attach(instance: Instance, socket: Duplex): void {
   const { terminal, log } = instance;
   socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tsvm-console\r\n\r\n');
   socket.write(log.tail);

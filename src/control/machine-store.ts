@@ -47,6 +47,8 @@ export interface MachineRecord {
   readonly cpus: number;
   /** What the guest runs; empty: what its init does. */
   readonly command: readonly string[];
+  /** It is no machine, but a process that runs many: tsvm serve. */
+  readonly serves?: true;
   readonly end?: RecordedEnd;
 }
 
@@ -64,6 +66,12 @@ export function checkName(name: string): void {
   if (NAME.test(name)) return;
   throw new TsvmError('TSVM_USAGE', `--name ${JSON.stringify(name)}: not a name for a machine`, {
     hint: 'a letter or digit, then up to 62 of these or . _ -',
+  });
+}
+
+export function nameTaken(name: string): TsvmError {
+  return new TsvmError('TSVM_STATE', `--name ${name}: a machine of that name runs already`, {
+    hint: `give another one, or end it: tsvm stop ${name}`,
   });
 }
 
@@ -142,15 +150,16 @@ export class MachineStore {
    *
    * @throws TsvmError `TSVM_STATE` if a machine of that name runs; `TSVM_FILE` if there can be no folder.
    */
-  claim(name: string, about: Pick<MachineRecord, 'memoryBytes' | 'cpus' | 'command'>): MachineFolder {
+  claim(
+    name: string,
+    about: Pick<MachineRecord, 'memoryBytes' | 'cpus' | 'command' | 'serves'>,
+  ): MachineFolder {
     checkName(name);
     this.#makeDirectory();
     const folder = this.#folder(name);
     while (!this.#make(folder)) {
       if (isTaken(folder)) {
-        throw new TsvmError('TSVM_STATE', `--name ${name}: a machine of that name runs already`, {
-          hint: `give another one, or end it: tsvm stop ${name}`,
-        });
+        throw nameTaken(name);
       }
       folder.remove();
     }

@@ -31,7 +31,12 @@ export class Pool implements AsyncDisposable {
 
   /** @throws TsvmError `TSVM_STATE` if the name is taken. */
   static async open(store: MachineStore, name: string): Promise<Pool> {
-    const folder = store.claim(name, { memoryBytes: 0, cpus: 0, command: ['(runs machines: tsvm serve)'] });
+    const folder = store.claim(name, {
+      memoryBytes: 0,
+      cpus: 0,
+      command: ['(runs machines: tsvm serve)'],
+      serves: true,
+    });
     try {
       const instance = new Instance(name, new ConsoleLog());
       return new Pool(store, instance, folder, await ControlServer.listen(instance, folder.socketPath));

@@ -5,13 +5,11 @@ import type { Machine } from '../machine/machine.js';
 import { logCommand } from './command-log.js';
 import { ConsoleLog } from './console-log.js';
 import { Instance } from './instance.js';
-import { type InstanceEnd, instanceEnd } from './instance-end.js';
+import { commandEnd, type InstanceEnd, instanceEnd } from './instance-end.js';
 import type { MachineFolder, MachineStore } from './machine-store.js';
 import { ControlServer } from './server.js';
 
 const ENTROPY_BYTES = 32;
-/** Of a machine that somebody ended. */
-const STOPPED_EXIT_CODE = 130;
 
 export class PublishedMachine {
   readonly instance: Instance;
@@ -111,6 +109,5 @@ export async function live(
     await machine.stop();
   }
   const end = await machine.wait();
-  const exitCode = status ?? ('exitStatus' in end ? (end.exitStatus ?? 0) : STOPPED_EXIT_CODE);
-  await published.finish(status === undefined ? instanceEnd(end, exitCode) : { kind: 'power-off', exitCode });
+  await published.finish(status === undefined ? instanceEnd(end) : commandEnd(status));
 }

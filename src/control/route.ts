@@ -1,10 +1,9 @@
 /** What the control API is made of: the server, its document and its tests all derive from these. */
-import type { IncomingMessage } from 'node:http';
 import type { Duplex } from 'node:stream';
 import type { z } from 'zod';
 import type { Instance } from './instance.js';
 
-export type Method = 'GET' | 'PUT' | 'PATCH' | 'POST';
+export type Method = 'GET' | 'PUT' | 'PATCH';
 
 /** What a listener may be behind before it is dropped: it can come again, and the machine does not wait. */
 export const MAX_BEHIND_BYTES = 4 << 20;
@@ -15,7 +14,6 @@ export interface Call<Body> {
   readonly body: Body;
   /** Of the path: `drives/{drive_id}`. */
   readonly parameters: Readonly<Record<string, string>>;
-  readonly query: URLSearchParams;
 }
 
 /** `undefined` is 204; an object is JSON; a stream is fed for as long as the client listens. */
@@ -44,7 +42,7 @@ export interface Route {
   readonly when?: 'before start' | 'after start';
   handle(call: Call<never>): Promise<Reply> | Reply;
   /** Takes the connection over, if the client asks for that (RFC 9110, 7.8). */
-  upgrade?(instance: Instance, request: IncomingMessage, socket: Duplex): void;
+  upgrade?(instance: Instance, socket: Duplex): void;
 }
 
 /** With the type of its body put right once, here. */

@@ -76,8 +76,7 @@ export class ControlServer implements AsyncDisposable {
   }
 
   async #answer(request: IncomingMessage): Promise<Reply> {
-    const { match, url } = find(request);
-    const { route, parameters } = match;
+    const { route, parameters } = find(request);
     const instance = this.#instance;
     const body = await readBody(request);
     if (route.when === 'before start' && instance.hasStarted) throw new ApiError(TOO_LATE);
@@ -85,7 +84,6 @@ export class ControlServer implements AsyncDisposable {
     return await route.handle({
       instance,
       parameters,
-      query: url.searchParams,
       body: parse(route, body) as never,
     });
   }
@@ -93,13 +91,13 @@ export class ControlServer implements AsyncDisposable {
   /** @param head - what the client sent already */
   #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
     try {
-      const { route } = find(request).match;
+      const { route } = find(request);
       if (route.upgrade === undefined || request.headers.upgrade !== 'tsvm-console') {
         throw new ApiError(`${request.url} is no ${request.headers.upgrade}`);
       }
       if (!this.#instance.hasStarted) throw new ApiError(NOT_YET);
       if (head.length > 0) socket.unshift(head);
-      route.upgrade(this.#instance, request, socket);
+      route.upgrade(this.#instance, socket);
     } catch (error) {
       const text = JSON.stringify({ fault_message: asApiError(error).message });
       socket.end(
@@ -120,13 +118,13 @@ export class ControlServer implements AsyncDisposable {
   }
 }
 
-function find({ method = '', url: target = '' }: IncomingMessage): { match: Match; url: URL } {
+function find({ method = '', url: target = '' }: IncomingMessage): Match {
   const unknown = (): ApiError => new ApiError(`Invalid request method and/or path: ${method} ${target}.`);
   if (!URL.canParse(target, BASE)) throw unknown();
-  const url = new URL(target, BASE);
+  const { pathname } = new URL(target, BASE);
   for (const route of routes) {
-    const parameters = route.method === method ? matchPath(route.path, url.pathname) : undefined;
-    if (parameters !== undefined) return { match: { route, parameters }, url };
+    const parameters = route.method === method ? matchPath(route.path, pathname) : undefined;
+    if (parameters !== undefined) return { route, parameters };
   }
   throw unknown();
 }

@@ -4,8 +4,8 @@ import type { Usage } from '../container/cgroup.js';
 import { type RunningContainer, runningContainers } from '../container/running.js';
 import { type RemoteEvent, RemoteMachine } from '../control/connect.js';
 import { isRunning, type MachineRecord, type MachineStore } from '../control/machine-store.js';
+import { type Rates, ratesBetween } from '../control/rates.js';
 import type { MachineStats } from '../control/stats.js';
-import { type Rates, ratesBetween } from './rates.js';
 
 /** A machine that hangs costs this much of a look, not all of them. */
 const ANSWER_MS = 900;
@@ -74,8 +74,7 @@ export class Sampler {
   #viewOf(record: MachineRecord): View {
     const known = this.#views.get(record.name);
     if (known?.record.pid === record.pid && known.record.createdMs === record.createdMs) {
-      const view = Object.assign(known, { record });
-      return view;
+      return Object.assign(known, { record });
     }
     const view: View = {
       name: record.name,
@@ -114,8 +113,8 @@ export class Sampler {
       view.rates = undefined;
       return;
     }
-    if (view.record.cpus === 0) {
-      view.state = 'Serving'; // tsvm serve: what it runs is listed for itself
+    if (view.record.serves === true) {
+      view.state = 'Serving'; // what it runs is listed for itself
       return;
     }
     void this.#listen(view, machine);

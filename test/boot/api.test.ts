@@ -6,7 +6,7 @@ import { afterEach, describe, expect, test } from 'vitest';
 import { findGuest } from '../../src/index.js';
 import { run, TSVM, tsvm } from '../support/cli.js';
 import { until } from '../support/container.js';
-import { temporaryDirectory } from '../support/guest.js';
+import { firecrackerConfig, temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
 const at = (name: string): string => join(folder, name);
@@ -164,16 +164,7 @@ describe('a machine by requests', () => {
 });
 
 test('a machine by a file, with and without a socket', async () => {
-  const { kernel, initramfs, cmdline } = await findGuest();
-  const config = {
-    'boot-source': {
-      kernel_image_path: kernel,
-      initrd_path: initramfs,
-      boot_args: `${cmdline} console=ttyS0`,
-    },
-    'machine-config': { vcpu_count: 1, mem_size_mib: 64 },
-    serial: { serial_out_path: at('serial') },
-  };
+  const config = { ...(await firecrackerConfig()), serial: { serial_out_path: at('serial') } };
   writeFileSync(at('vm.json'), JSON.stringify(config));
   const api = new Api(['--no-api', '--config-file', at('vm.json')]);
   try {

@@ -173,6 +173,7 @@ test('a terminal is left with Ctrl-A d, and is as it was', async () => {
 test.each([
   [['boot', '-d', '--name', 'a/b'], 'not a name for a machine'],
   [['boot', '--rm'], '--rm: a machine without a name leaves nothing'],
+  [['snapshot', 'here', '--differential'], '--differential: a machine that boots was restored from nothing'],
   [['pause', 'nobody'], "there is no machine 'nobody'"],
   [['logs', 'nobody'], "there is no machine 'nobody'"],
   [['run', '--isolation', 'container', '--image', '/', '-d', '--', 'true'], 'a container has no such thing'],

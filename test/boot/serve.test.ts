@@ -2,9 +2,9 @@
 import { existsSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { connect, findGuest, listMachines } from '../../src/index.js';
+import { connect, listMachines } from '../../src/index.js';
 import { tsvm as plain } from '../support/cli.js';
-import { inRig, temporaryDirectory } from '../support/guest.js';
+import { firecrackerConfig, inRig, temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
 const machines = join(folder, 'run');
@@ -39,18 +39,14 @@ test('makes machines of a template, which run what they are told, and end for th
   const pids = new Set(listMachines(machines).map(({ pid }) => pid));
   expect(pids.size).toBe(1);
   expect((await tsvm('ps')).stdout.toString()).toMatch(/^NAME .*\npool +Serving +0/);
+  // It is no machine, and no error where machines are looked at.
+  const stats = await tsvm('stats');
+  expect([stats.status, stats.stdout.toString()]).toEqual([0, expect.not.stringContaining('pool')]);
+  expect((await tsvm('inspect', 'pool')).status).toBe(0);
 });
 
 test('makes them of a configuration, and by the library; their end is not its end', async () => {
-  const { kernel, initramfs, cmdline } = await findGuest();
-  const config = {
-    'boot-source': {
-      kernel_image_path: kernel,
-      initrd_path: initramfs,
-      boot_args: `${cmdline} console=ttyS0`,
-    },
-    'machine-config': { vcpu_count: 1, mem_size_mib: 64 },
-  };
+  const config = await firecrackerConfig();
   await connect('pool', machines).make('db', { config });
   const db = connect('db', machines);
   expect(await db.state()).toBe('Running');

@@ -46,6 +46,19 @@ export async function guestConfig(more: MachineConfig = {}): Promise<MachineConf
   };
 }
 
+/** The same guest as `tsvm api` and `tsvm serve` take it. */
+export async function firecrackerConfig() {
+  const { kernel, initramfs, cmdline } = await findGuest();
+  return {
+    'boot-source': {
+      kernel_image_path: kernel,
+      initrd_path: initramfs,
+      boot_args: `${cmdline} console=ttyS0`,
+    },
+    'machine-config': { vcpu_count: 1, mem_size_mib: SMALL_MEMORY_BYTES / MIB },
+  };
+}
+
 /** Everything that a machine printed, and promises for what it will print. */
 export class ConsoleLog {
   text = '';

@@ -1,11 +1,12 @@
 /** `tsvm api`: a machine that is configured, started and steered over HTTP, as Firecracker is. */
 import { appendFile, readFile } from 'node:fs/promises';
 import { Command } from 'commander';
+import { EXIT_CODES, exitCodeOf } from '../../control/exit-codes.js';
+import { instanceEnd } from '../../control/instance-end.js';
 import { TsvmError } from '../../errors.js';
 import { describeFileError } from '../../host/files.js';
 import { attachConsole } from '../console.js';
 import { EndSignals } from '../end-signals.js';
-import { EXIT_CODES, exitCodeOf } from '../exit-codes.js';
 import { explainEnd } from '../machine-end.js';
 
 const EXAMPLES = `
@@ -58,9 +59,12 @@ async function serve(options: ApiOptions): Promise<number> {
       hint: 'give --config-file',
     });
   }
-  const { ControlServer, Instance, ConsoleLog, instanceEnd, configure } = await import(
-    '../../control/api.js'
-  );
+  const [{ ControlServer }, { Instance }, { ConsoleLog }, { configure }] = await Promise.all([
+    import('../../control/server.js'),
+    import('../../control/instance.js'),
+    import('../../control/console-log.js'),
+    import('../../control/firecracker/config-file.js'),
+  ]);
   const text = options.configFile === undefined ? undefined : await readConfig(options.configFile);
   using signals = new EndSignals();
   const instance = new Instance(options.id, new ConsoleLog());

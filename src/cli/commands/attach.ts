@@ -1,7 +1,7 @@
 /** `tsvm attach`: a running machine's console on this terminal. */
 import { Command } from 'commander';
+import { EXIT_CODES } from '../../control/exit-codes.js';
 import { EscapeFilter, rawTerminal } from '../../host/terminal.js';
-import { EXIT_CODES } from '../exit-codes.js';
 import { runningMachine } from '../running.js';
 
 const EXAMPLES = `

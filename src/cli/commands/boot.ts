@@ -1,10 +1,10 @@
 /** `tsvm boot`: a machine in the foreground. */
 import { Command } from 'commander';
+import { EXIT_CODES } from '../../control/exit-codes.js';
 import { instanceEnd } from '../../control/instance-end.js';
 import { ESCAPE_HELP } from '../../host/terminal.js';
 import { createMachine } from '../../machine/create.js';
 import { EndSignals } from '../end-signals.js';
-import { EXIT_CODES } from '../exit-codes.js';
 import { runMachine } from '../foreground.js';
 import { addMachineOptions, type MachineOptions, machineConfig } from '../machine-options.js';
 import { addNameOptions, detached, type NameOptions, publishNamed } from '../named-machine.js';

@@ -1,9 +1,9 @@
 /** `tsvm container`: the other kind of wall, on the host's own kernel. */
 import { Command } from 'commander';
 import { ENGINES } from '../../container/config.js';
+import { EXIT_CODES } from '../../control/exit-codes.js';
 import { TsvmError } from '../../errors.js';
 import { addContainerOptions, type ContainerOptions, containerConfig } from '../container-options.js';
-import { EXIT_CODES } from '../exit-codes.js';
 import { runContainer, terminalFor } from '../run-container.js';
 import { parseChoice } from '../values.js';
 

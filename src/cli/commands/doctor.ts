@@ -2,6 +2,7 @@
 import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
+import { EXIT_CODES } from '../../control/exit-codes.js';
 import { TsvmError } from '../../errors.js';
 import { findGuest } from '../../host/guest-store.js';
 import { hostMemory, readHostFacts } from '../../host/host-facts.js';
@@ -12,7 +13,6 @@ import type { HostProfile } from '../../kvm/profiles/profile.js';
 import { detectProfile } from '../../kvm/profiles/registry.js';
 import { loadAddon } from '../../native/binding.js';
 import { formatBytes } from '../../util/units.js';
-import { EXIT_CODES } from '../exit-codes.js';
 
 interface Check {
   readonly name: string;

@@ -1,10 +1,10 @@
 /** `tsvm restore`: a saved machine goes on in the foreground. */
 import { Command } from 'commander';
+import { EXIT_CODES } from '../../control/exit-codes.js';
 import { instanceEnd } from '../../control/instance-end.js';
 import { parsePorts, pathsByName } from '../../devices/console-config.js';
 import { restoreMachine } from '../../machine/restore.js';
 import { EndSignals } from '../end-signals.js';
-import { EXIT_CODES } from '../exit-codes.js';
 import { runMachine } from '../foreground.js';
 import { addNameOptions, detached, type NameOptions, publishNamed } from '../named-machine.js';
 import { parseChoice, parseDuration } from '../values.js';

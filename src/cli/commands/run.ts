@@ -2,7 +2,8 @@
 import { randomBytes } from 'node:crypto';
 import { Command } from 'commander';
 import { logCommand } from '../../control/command-log.js';
-import { instanceEnd } from '../../control/instance-end.js';
+import { EXIT_CODES, exitCodeOf } from '../../control/exit-codes.js';
+import { commandEnd, instanceEnd } from '../../control/instance-end.js';
 import { parsePorts, pathsByName, type SocketPort } from '../../devices/console-config.js';
 import { type DeviceRequest, deviceKinds } from '../../devices/registry.js';
 import { virtioConsole } from '../../devices/virtio/console.js';
@@ -22,7 +23,6 @@ import { attachConsole } from '../console.js';
 import { containerConfig } from '../container-options.js';
 import { addDeviceOptions, collect, type DeviceOptions, deviceRequests } from '../device-options.js';
 import { environment } from '../environment.js';
-import { EXIT_CODES, exitCodeOf } from '../exit-codes.js';
 import { type ImageCommand, imageCommand } from '../image-command.js';
 import { explainEnd, writeTimeline } from '../machine-end.js';
 import { addNameOptions, detached, type NameOptions, publishNamed } from '../named-machine.js';
@@ -334,10 +334,7 @@ async function serve(
     if (stopper.exitCode !== EXIT_CODES.timeout && status === undefined) explainEnd(end);
     if (options.timeline !== undefined) await writeTimeline(options.timeline, machine);
     const exitCode = stopper.exitCode ?? status ?? exitCodeOf(end);
-    // A command that ended by itself is what the machine was for, whoever turned it off then.
-    await published?.finish(
-      status === undefined ? instanceEnd(end, exitCode) : { kind: 'power-off', exitCode },
-    );
+    await published?.finish(status === undefined ? instanceEnd(end, exitCode) : commandEnd(exitCode));
     return exitCode;
   } finally {
     detach();

@@ -2,12 +2,12 @@
 import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
+import { EXIT_CODES } from '../../control/exit-codes.js';
 import { checkName, MachineStore } from '../../control/machine-store.js';
 import { TsvmError } from '../../errors.js';
 import { describeFileError } from '../../host/files.js';
 import { backgroundName, sayReady, startInBackground } from '../background.js';
 import { EndSignals } from '../end-signals.js';
-import { EXIT_CODES } from '../exit-codes.js';
 import { runningMachine } from '../running.js';
 
 const EXAMPLES = `

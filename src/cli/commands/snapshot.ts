@@ -1,11 +1,11 @@
 /** `tsvm snapshot`: boots a machine, waits until it has come far enough, and saves it. */
 import { resolve } from 'node:path';
 import { Command } from 'commander';
+import { EXIT_CODES } from '../../control/exit-codes.js';
 import { TsvmError } from '../../errors.js';
 import { createMachine } from '../../machine/create.js';
 import { formatBytes } from '../../util/units.js';
 import { showBootProgress } from '../boot-progress.js';
-import { EXIT_CODES } from '../exit-codes.js';
 import { addMachineOptions, type MachineOptions, machineConfig } from '../machine-options.js';
 import { runningMachine } from '../running.js';
 import { saveWithProgress } from '../save-progress.js';
@@ -59,6 +59,11 @@ async function snapshot(
   options: SnapshotCliOptions,
 ): Promise<number> {
   if (options.machine !== undefined) return await saveRunning(options.machine, directory, options);
+  if (options.differential === true) {
+    throw new TsvmError('TSVM_USAGE', '--differential: a machine that boots was restored from nothing', {
+      hint: 'give --machine NAME, or leave it out',
+    });
+  }
   const pattern = options.when === undefined ? undefined : parsePattern(options.when);
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
   const { config } = await machineConfig(argv, options);

@@ -3,6 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import type { RemoteMachine } from '../../control/connect.js';
 import { isRunning, MachineStore } from '../../control/machine-store.js';
+import { ratesBetween } from '../../control/rates.js';
 import type { MachineStats } from '../../control/stats.js';
 import { formatBytes } from '../../util/units.js';
 import { machineIn, runningMachine } from '../running.js';
@@ -42,30 +43,24 @@ export function statsCommand(): Command {
 const HEAD = ['NAME', 'STATE', 'CPU', 'MEMORY', 'COSTS', 'EXITS/S', 'TO JS/S', 'REQUESTS/S'];
 
 function row(name: string, before: MachineStats, now: MachineStats): string[] {
-  const seconds = Math.max(0.001, (now.atMs - before.atMs) / 1000);
-  const rate = (of: (stats: MachineStats) => number): string =>
-    Math.round((of(now) - of(before)) / seconds).toString();
-  const cpu = (stats: MachineStats): number => stats.process.cpuMs / 10;
+  const rates = ratesBetween(before, now);
+  const rounded = (value: number | undefined): string =>
+    value === undefined ? '-' : Math.round(value).toString();
   return [
     name,
     now.state,
-    `${rate(cpu)} %`,
+    `${rounded(rates && rates.cpu * 100)} %`,
     formatBytes(now.memoryBytes - (now.balloonBytes ?? 0)),
     formatBytes(now.process.proportionalBytes),
-    rate(({ metrics }) => metrics.exits.total),
-    rate(({ metrics }) => metrics.exits.toJavaScript),
-    rate(({ metrics }) =>
-      metrics.devices.reduce(
-        (sum, device) => sum + device.queues.reduce((all, queue) => all + queue.chains, 0),
-        0,
-      ),
-    ),
+    rounded(rates?.exits),
+    rounded(rates?.toJavaScript),
+    rounded(rates?.devices.reduce((sum, { requests }) => sum + requests, 0)),
   ];
 }
 
 function allRunning(): RemoteMachine[] {
   return new MachineStore()
     .list()
-    .filter(({ record }) => isRunning(record))
+    .filter(({ record }) => isRunning(record) && record.serves !== true)
     .map(({ folder }) => machineIn(folder));
 }

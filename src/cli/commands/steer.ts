@@ -146,7 +146,7 @@ export function inspectCommand(): Command {
         ? {
             machine: await machine.call<object>('GET', '/tsvm/machine'),
             config: await machine.call<object>('GET', '/vm/config'),
-            timeline: await machine.timeline(),
+            ...(record.serves === true ? {} : { timeline: await machine.timeline() }),
           }
         : {};
       process.stdout.write(`${JSON.stringify({ ...facts, ...running }, undefined, 2)}\n`);

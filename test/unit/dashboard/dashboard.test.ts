@@ -1,8 +1,8 @@
 /** The dashboard without a terminal: what keys do, and what is on the screen then. */
 import { describe, expect, test } from 'vitest';
+import { ratesBetween } from '../../../src/control/rates.js';
 import type { MachineStats } from '../../../src/control/stats.js';
 import { frame, type Shown } from '../../../src/dashboard/frame.js';
-import { ratesBetween } from '../../../src/dashboard/rates.js';
 import type { View } from '../../../src/dashboard/sampler.js';
 import { newState, press } from '../../../src/dashboard/state.js';
 import { columnsOf, formatCount, plainLines, sparkline, toWidth } from '../../../src/dashboard/text.js';

@@ -1,6 +1,7 @@
 /** What machines do in a second, from two looks at their counters. */
-import type { MachineStats } from '../control/stats.js';
+
 import type { DeviceMetrics } from '../machine/metrics.js';
+import type { MachineStats } from './stats.js';
 
 export interface DeviceRates {
   readonly id: string;
