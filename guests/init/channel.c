@@ -317,8 +317,6 @@ static __attribute__((noreturn)) void run_command(void) {
 }
 
 void serve_channel(void) {
-  unsigned char offer = 0;
-  if (SYS4(pread64, port, &offer, 1, PORT_MARK) != 1 || offer != MACHINE_HAS_CHANNEL) return;
   if (port < 3) { /* a machine without a console, or none yet: the kernel gave us no descriptors 0 to 2 */
     port = (int)SYS3(fcntl, port, F_DUPFD_CLOEXEC, 3);
     for (int n = 0; n < 3; n++) {
@@ -334,7 +332,7 @@ void serve_channel(void) {
     return;
   }
   make_pipes();
-  const ulong set = 1ul << (SIGCHLD - 1) | 1ul << (SIGUSR1 - 1) | 1ul << (SIGUSR2 - 1) | 1ul << (SIGTERM - 1);
+  const ulong set = SIGNAL_BIT(SIGCHLD) | SIGNAL_BIT(SIGUSR1) | SIGNAL_BIT(SIGUSR2) | SIGNAL_BIT(SIGTERM);
   signals = (int)SYS4(signalfd4, -1, &set, sizeof set, O_CLOEXEC);
   wanted[SIGNALS] = (struct pollfd){signals, POLLIN, 0};
   wanted[CONTROL] = (struct pollfd){ports[CONTROL], POLLIN, 0};

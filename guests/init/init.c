@@ -17,6 +17,7 @@ enum {
   CMDLINE_BYTES = 4096, /* the kernel's own limit is 2048 */
   MOUNTS_BYTES = 16384, /* as much of /proc/self/mounts as is unmounted one by one */
   ROOT_WAIT_MS = 5000,  /* for a root disk to appear */
+  STOP_WAIT_MS = 5000,  /* for the stop port to appear */
 };
 
 int port = -1;
@@ -401,10 +402,41 @@ int exit_status(int status) {
   return status & 0x7f ? 128 + (status & 0x7f) : status >> 8 & 0xff;
 }
 
-static __attribute__((noreturn)) void supervise(long command) {
-  const ulong set = 1ul << (SIGCHLD - 1) | 1ul << (SIGUSR1 - 1) | 1ul << (SIGUSR2 - 1) | 1ul << (SIGTERM - 1);
+/* What init takes when it looks: a dead child; busybox's halt, poweroff and reboot; and a wish for the end. */
+static const ulong handled =
+    SIGNAL_BIT(SIGCHLD) | SIGNAL_BIT(SIGUSR1) | SIGNAL_BIT(SIGUSR2) | SIGNAL_BIT(SIGTERM) | SIGNAL_BIT(SIGINT);
+
+/*
+ * Waits at the stop port, and passes on what comes there as the kernel does Ctrl-Alt-Del: by SIGINT to PID 1, whoever that is
+ * by then. A process of its own, since PID 1 may become another program.
+ */
+static void listen_for_stop(void) {
+  if (SYS5(clone, SIGCHLD, 0, 0, 0, 0) != 0) return;
+  int fd = -1;
+  for (int waited = 0; waited < STOP_WAIT_MS; waited += 10) {
+    if ((fd = (int)SYS3(open, "/dev/vport0p1", O_RDWR | O_CLOEXEC, 0)) >= 0) break;
+    sleep_ms(10);
+  }
+  char byte;
+  while (SYS3(read, fd, &byte, 1) == 1) SYS2(kill, 1, SIGINT);
+  for (;;) SYS1(exit, 0);
+}
+
+/* The first time all programs are asked to end, the second time nobody is asked. */
+static void wind_up(long command, int tty) {
+  static int asked;
+  if (asked++) finish(128 + SIGKILL, 0);
+  SYS2(kill, -1, SIGTERM);
+  if (tty) SYS2(kill, command, SIGHUP); /* a shell at a terminal does not end of SIGTERM */
+  SYS2(kill, -1, SIGCONT);
+}
+
+static __attribute__((noreturn)) void supervise(long command, int tty) {
+  /* Where a kernel knows Ctrl-Alt-Del, it is SIGINT to us, and not a reset at once. */
+  SYS4(reboot, LINUX_REBOOT_MAGIC1, LINUX_REBOOT_MAGIC2, LINUX_REBOOT_CMD_CAD_OFF, 0);
   for (;;) {
-    long signal = SYS4(rt_sigtimedwait, &set, 0, 0, sizeof set);
+    long signal = SYS4(rt_sigtimedwait, &handled, 0, 0, sizeof handled);
+    if (signal == SIGINT) wind_up(command, tty);
     if (signal == SIGTERM) finish(0, 1);                       /* busybox reboot */
     if (signal == SIGUSR1 || signal == SIGUSR2) finish(0, 0);  /* busybox halt, poweroff */
     for (;;) {
@@ -421,8 +453,7 @@ __attribute__((noreturn, used)) void init_main(void) {
   open_port();
   out(PORT_MARK, MARK_INIT);
 
-  const ulong set = 1ul << (SIGCHLD - 1) | 1ul << (SIGUSR1 - 1) | 1ul << (SIGUSR2 - 1) | 1ul << (SIGTERM - 1);
-  SYS4(rt_sigprocmask, 2 /* SIG_SETMASK */, &set, 0, sizeof set);
+  SYS4(rt_sigprocmask, 2 /* SIG_SETMASK */, &handled, 0, sizeof handled);
 
   struct options options = {.tty = 1};
   env[0] = path_env, env[1] = home_env, env[2] = term_env;
@@ -440,8 +471,12 @@ __attribute__((noreturn, used)) void init_main(void) {
   if (entered < 0) finish(127, 0);
   set_up_network(parameter("ip="));
 
+  unsigned char offer = 0;
+  SYS4(pread64, port, &offer, 1, PORT_MARK);
+  if (offer == MACHINE_HAS_STOP_PORT) listen_for_stop();
+
   if (!options.given) {
-    serve_channel();
+    if (offer == MACHINE_HAS_CHANNEL) serve_channel();
     char *other = entered ? parameter("init=") : 0;
     if (other) { /* a distribution's own init takes over */
       ulong none = 0;
@@ -455,7 +490,7 @@ __attribute__((noreturn, used)) void init_main(void) {
   use_terminal(&options);
 
   out(PORT_MARK, MARK_EXEC);
-  supervise(start(&options));
+  supervise(start(&options), options.tty);
 }
 
 __asm__(".globl _start\n_start: xor %ebp, %ebp\n and $-16, %rsp\n call init_main\n");

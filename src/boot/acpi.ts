@@ -13,6 +13,8 @@ import {
   ACPI_END,
   ACPI_POWER_PORT,
   type Gpa,
+  I8042_IRQ,
+  I8042_PORT,
   IOAPIC_ADDR,
   LAPIC_ADDR,
   RTC_PORT,
@@ -50,6 +52,7 @@ const FADT = {
   sleepStatusReg: 256,
 } as const;
 const IAPC_LEGACY_DEVICES = 1 << 0;
+const IAPC_8042 = 1 << 1;
 const IAPC_VGA_NOT_PRESENT = 1 << 2;
 const FADT_WBINVD = 1 << 0;
 const FADT_PWR_BUTTON = 1 << 4;
@@ -81,15 +84,24 @@ const ALL_PROCESSORS = 0xff;
 export interface PortDeviceRow {
   readonly name: string;
   readonly hid: string;
-  readonly port: number;
-  readonly length: number;
+  readonly ports: readonly (readonly [port: number, length: number])[];
   readonly gsi?: number;
 }
 
-/** Linux needs COM1 here for its interrupt, and the RTC to know that it may touch it. */
+/** Linux needs COM1 and the keyboard here for their interrupts, and the RTC to know that it may touch it. */
 export const DEFAULT_PORT_DEVICES: readonly PortDeviceRow[] = [
-  { name: 'COM1', hid: 'PNP0501', port: SERIAL_PORT, length: 8, gsi: SERIAL_IRQ },
-  { name: 'RTC0', hid: 'PNP0B00', port: RTC_PORT, length: 2 },
+  { name: 'COM1', hid: 'PNP0501', ports: [[SERIAL_PORT, 8]], gsi: SERIAL_IRQ },
+  { name: 'RTC0', hid: 'PNP0B00', ports: [[RTC_PORT, 2]] },
+  {
+    name: 'KBD0',
+    hid: 'PNP0303',
+    // Data, then commands and status: the order by which Linux tells them apart.
+    ports: [
+      [I8042_PORT, 1],
+      [I8042_PORT + 4, 1],
+    ],
+    gsi: I8042_IRQ,
+  },
 ];
 
 export interface AcpiOptions {
@@ -147,8 +159,7 @@ export function fadt(dsdtAddr: Gpa): Uint8Array {
   // 5.2.9: DSDT is ignored where X_DSDT is set, but must agree with it.
   view.setUint32(FADT.dsdt, dsdtAddr, true);
   view.setBigUint64(FADT.xDsdt, BigInt(dsdtAddr), true);
-  // No 8042 flag: the stub at 0x64 only resets, and a driver would probe it in vain.
-  view.setUint16(FADT.iapcBootArch, IAPC_LEGACY_DEVICES | IAPC_VGA_NOT_PRESENT, true);
+  view.setUint16(FADT.iapcBootArch, IAPC_LEGACY_DEVICES | IAPC_8042 | IAPC_VGA_NOT_PRESENT, true);
   view.setUint32(
     FADT.flags,
     FADT_WBINVD | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_RESET_REG_SUP | FADT_HW_REDUCED_ACPI,
@@ -173,14 +184,17 @@ export function madt(cpus: number): Uint8Array {
 
 export function dsdt({ devices, portDevices = DEFAULT_PORT_DEVICES }: AcpiOptions): Uint8Array {
   const terms = [
-    ...portDevices.map(({ name, hid, port, length, gsi }) =>
+    ...portDevices.map(({ name, hid, ports, gsi }) =>
       aml.device(
         name,
         aml.name('_HID', aml.eisaId(hid)),
         aml.name('_UID', aml.integer(0)),
         aml.name(
           '_CRS',
-          aml.resourceTemplate(aml.ioPorts(port, length), ...(gsi === undefined ? [] : [aml.interrupt(gsi)])),
+          aml.resourceTemplate(
+            ...ports.map(([port, length]) => aml.ioPorts(port, length)),
+            ...(gsi === undefined ? [] : [aml.interrupt(gsi)]),
+          ),
         ),
       ),
     ),

@@ -52,7 +52,7 @@ export function addMachineOptions(command: Command): Command {
 /** @throws TsvmError for options that make no sense, or a guest that is not built. */
 export async function machineConfig(
   command: readonly string[],
-  options: MachineOptions,
+  options: MachineOptions & { name?: string },
 ): Promise<{ config: MachineConfig; usesOurInit: boolean }> {
   const foreignFirmware = options.firmware !== undefined && options.firmware !== 'builtin';
   const guest = options.kernel === undefined && !foreignFirmware ? await findGuest() : undefined;
@@ -79,6 +79,8 @@ export async function machineConfig(
     ...(options.cpus === undefined ? {} : { cpus: parseCount('--cpus', options.cpus, 1, MAX_CPUS) }),
     devices: deviceRequests(options),
     console: consoleKind,
+    // Whoever has a name can be asked to stop.
+    ...(usesOurInit && (apart || options.name !== undefined) ? { stopPort: true } : {}),
     ...(usesOurInit || command.length > 0
       ? {
           command: {

@@ -9,7 +9,6 @@ import { configOf, type Setup, setupOf } from './firecracker/setup.js';
 import { type InstanceEnd, instanceEnd } from './instance-end.js';
 import type { PoolRequest } from './pool-request.js';
 
-const SIGTERM = 15;
 /** What the guest's init gets to write back its disks in, after its command had its time. */
 const POWER_OFF_MS = 2000;
 
@@ -143,14 +142,10 @@ export class Instance {
       this.finish(STOPPED);
       return;
     }
-    const { channel } = this.#machine;
     const gone = this.#machine.wait();
-    if (channel !== undefined && this.state === 'Running' && timeoutMs > 0) {
-      channel.signal(SIGTERM);
-      if (!(await within(gone, timeoutMs))) {
-        channel.close();
-        await within(gone, POWER_OFF_MS);
-      }
+    if (timeoutMs > 0 && this.#machine.requestStop() && !(await within(gone, timeoutMs))) {
+      this.#machine.requestStop();
+      await within(gone, POWER_OFF_MS);
     }
     await this.kill();
   }

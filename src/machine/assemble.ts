@@ -16,6 +16,7 @@ import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import type { KvmMachine, Parts } from './kvm-machine.js';
 import { Platform } from './platform.js';
 import { PmemSlots } from './pmem-slots.js';
+import { STOP_PORTS, StopPort } from './stop-port.js';
 import { Wiring } from './wiring.js';
 
 export interface Pieces {
@@ -37,6 +38,7 @@ export async function assemble(
   const devices = [];
   cleanup.defer(() => host.close());
   const channel = config.channel === true ? new MachineChannel(config) : undefined;
+  const stopPort = config.stopPort === true ? new StopPort() : undefined;
   let balloon: BalloonControl | undefined;
   const pmem = new PmemSlots({
     addon,
@@ -47,7 +49,7 @@ export async function assemble(
   const deviceHost: Host = {
     ...host,
     openPmem: async (path) => await pmem.add(await host.openPmemFile(path)),
-    openPort: (name) => portOf(channel, name),
+    openPort: (name) => portOf(channel ?? stopPort, name),
     openBalloon() {
       if (balloon !== undefined)
         throw new TsvmError('TSVM_CONFIG', 'balloon: a machine has no more than one', {
@@ -76,21 +78,23 @@ export async function assemble(
   pmem.watch(platform.mmio);
   wiring.connect();
   const disks = devices.filter((device) => device instanceof Blk);
-  return { ...pieces, memory, platform, channel, balloon, disks, pmem };
+  return { ...pieces, memory, platform, channel, stopPort, balloon, disks, pmem };
 }
 
-/** The first device, so that the guest's init finds the channel at /dev/vport0p*. */
-function consoleRequests({ console, channel }: MachineConfig): DeviceRequest[] {
+/** The first device, so that the guest's init finds the ports at /dev/vport0p*. */
+function consoleRequests({ console, channel, stopPort }: MachineConfig): DeviceRequest[] {
   const terminal = console === 'virtio';
   if (channel === true) return [virtioConsole({ console: terminal, ports: CHANNEL_PORTS })];
+  if (stopPort === true) return [virtioConsole({ console: terminal, ports: STOP_PORTS })];
   return terminal ? [virtioConsole()] : [];
 }
 
-function portOf(channel: MachineChannel | undefined, name: string): PortHost {
-  if (channel === undefined) {
+function portOf(ours: MachineChannel | StopPort | undefined, name: string): PortHost {
+  if (ours instanceof MachineChannel) return ours.port(name);
+  if (ours === undefined || name !== STOP_PORTS[0]) {
     throw new TsvmError('TSVM_CONFIG', `console.ports: nobody serves port '${name}' without a channel`);
   }
-  return channel.port(name);
+  return ours;
 }
 
 export function chooseProfile(name: string): HostProfile {

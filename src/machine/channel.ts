@@ -20,6 +20,8 @@ const MAX_HOSTNAME_BYTES = 64;
 /** Output that is kept for a reader on the host before the guest has to wait. */
 const OUTPUT_BUFFER_BYTES = 64 * 1024;
 
+const SIGTERM = 15;
+
 /** What a machine that was saved has wrong when it goes on. */
 export interface GuestFacts {
   /** Milliseconds since 1970, fractions too. */
@@ -90,6 +92,7 @@ export class MachineChannel implements GuestChannel {
   #sent = false;
   #saidNoInput = false;
   #ended = false;
+  #stopRequested = false;
 
   constructor(config: MachineConfig) {
     this.#hasConsole = config.console !== 'none';
@@ -175,6 +178,14 @@ export class MachineChannel implements GuestChannel {
 
   close(): void {
     this.#control.close();
+  }
+
+  /** Asks the command to end, and the second time the guest. */
+  requestStop(): boolean {
+    if (this.#sent && !this.#ended && !this.#stopRequested) this.signal(SIGTERM);
+    else this.close();
+    this.#stopRequested = true;
+    return true;
   }
 
   #say(strings: readonly string[]): void {

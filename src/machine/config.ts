@@ -47,6 +47,11 @@ export interface MachineConfig {
   readonly command?: GuestCommand;
   /** A way to hand the guest's init a command while it runs, and its streams apart (`machine.channel`). Default false. */
   readonly channel?: boolean;
+  /**
+   * A port by which `machine.requestStop` reaches the guest's init, which listens there where it is tsvm's. Default false; with a
+   * channel there is no need of it.
+   */
+  readonly stopPort?: boolean;
   readonly entry?: KernelEntry;
   readonly discovery?: DeviceDiscovery;
   /** `builtin`: the reset-vector ROM starts the kernel. A path: a foreign ROM, and no kernel is loaded. */
@@ -81,6 +86,7 @@ const FIELDS: Readonly<Record<keyof MachineConfig, readonly [expected: string, c
   console: ['serial, virtio or none', isOneOf('serial', 'virtio', 'none')],
   command: ['an object with argv, a list of strings', isCommand],
   channel: ['true or false', isBoolean],
+  stopPort: ['true or false', isBoolean],
   entry: ['auto, pvh or bzimage', isOneOf('auto', 'pvh', 'bzimage')],
   discovery: ['acpi or cmdline', isOneOf('acpi', 'cmdline')],
   firmware: ['"builtin" or a path', isText],
@@ -140,6 +146,11 @@ export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: num
   if (config.channel === true && config.command !== undefined) {
     throw new TsvmError('TSVM_CONFIG', 'command: a machine with a channel gets its command over it', {
       hint: 'call machine.channel.send()',
+    });
+  }
+  if (config.channel === true && config.stopPort === true) {
+    throw new TsvmError('TSVM_CONFIG', 'stopPort: a machine with a channel is asked over that', {
+      hint: 'leave one of the two out',
     });
   }
   const cpus = config.cpus ?? 1;

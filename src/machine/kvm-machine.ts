@@ -27,6 +27,7 @@ import { PanicScanner } from './panic-scanner.js';
 import type { Platform } from './platform.js';
 import type { PmemSlots } from './pmem-slots.js';
 import { emptyStore, type PreparedVm } from './prepared-vm.js';
+import type { StopPort } from './stop-port.js';
 import { type MachineConsole, Terminal } from './terminal.js';
 import type { Timeline } from './timeline.js';
 import { type FatalExit, VcpuRunner } from './vcpu-runner.js';
@@ -42,6 +43,7 @@ export interface Parts {
   readonly memory: GuestMemory;
   readonly platform: Platform;
   readonly channel: MachineChannel | undefined;
+  readonly stopPort: StopPort | undefined;
   readonly balloon: BalloonControl | undefined;
   readonly disks: readonly DiskControl[];
   readonly pmem: PmemSlots;
@@ -80,6 +82,7 @@ export class KvmMachine implements Machine {
   #still: Promise<unknown> = Promise.resolve();
   #end: MachineEnd | undefined;
   #exitStatus: number | undefined;
+  #stopRequested = false;
   #finalMetrics: Metrics | undefined;
 
   constructor(options: {
@@ -109,11 +112,8 @@ export class KvmMachine implements Machine {
       onPowerOff: () => this.#finish({ kind: 'power-off', exitStatus: this.#exitStatus }),
       onReset: () => {
         const message = this.#panic.panic;
-        this.#finish(
-          message === undefined
-            ? { kind: 'reset', exitStatus: this.#exitStatus }
-            : { kind: 'panic', message },
-        );
+        if (message === undefined) this.#reset();
+        else this.#finish({ kind: 'panic', message });
       },
       onDeviceError: (device: string, reason: string) => this.#events.emit('deviceError', { device, reason }),
     };
@@ -309,6 +309,18 @@ export class KvmMachine implements Machine {
     await this.reproduction.prepareForks(this, count);
   }
 
+  requestStop(): boolean {
+    if (this.#state !== 'running' || this.#end !== undefined) return false;
+    const { channel, stopPort, platform } = this.parts;
+    const asked = channel?.requestStop() || stopPort?.request() || platform.pressCtrlAltDel();
+    this.#stopRequested ||= asked;
+    return asked;
+  }
+
+  pressCtrlAltDel(): boolean {
+    return this.#state === 'running' && this.parts.platform.pressCtrlAltDel();
+  }
+
   async stop(): Promise<void> {
     this.#finish({ kind: 'stopped' });
     await this.#ended;
@@ -383,7 +395,7 @@ export class KvmMachine implements Machine {
           this.#finish({ kind: 'power-off', exitStatus: this.#exitStatus });
         else if (fatal.type === KVM_SYSTEM_EVENT_CRASH)
           this.#finish({ kind: 'panic', message: panic ?? 'the guest reported a crash' });
-        else this.#finish({ kind: 'reset', exitStatus: this.#exitStatus });
+        else this.#reset();
         return;
       case 'kvm-error': {
         const message = failureSummary(vcpu, fatal.exit, fatal.errno, this.#parts?.memory);
@@ -393,6 +405,11 @@ export class KvmMachine implements Machine {
       default:
         fatal satisfies never;
     }
+  }
+
+  /** Who answers Ctrl-Alt-Del restarts; who was to end has ended. */
+  #reset(): void {
+    this.#finish({ kind: this.#stopRequested ? 'power-off' : 'reset', exitStatus: this.#exitStatus });
   }
 
   /** The first end counts. Called from within an exit, so the release happens in its own turn. */

@@ -85,6 +85,15 @@ export interface Machine extends AsyncDisposable {
   /** Ends the machine at once, as pulling the plug does; disks are flushed. Safe at any time and more than once. */
   stop(): Promise<void>;
   /**
+   * Asks the guest to end: over the channel or the stop port, where tsvm's init listens (it ends the command, the second time at
+   * once, writes back and unmounts disks, and powers off), else by Ctrl-Alt-Del. A reset is from now on a power-off.
+   *
+   * @returns false if nobody listens in the guest, or the machine does not run: then there is only `stop()`
+   */
+  requestStop(): boolean;
+  /** Presses Ctrl-Alt-Del on the guest's keyboard (PS/2). @returns false if the guest has no driver that waits for keys */
+  pressCtrlAltDel(): boolean;
+  /**
    * Saves the machine into a folder, from which `restoreMachine` makes it again, any number of times, here or in another
    * process. It stands still meanwhile and then goes on. What was in the folder is replaced when the new is complete.
    *

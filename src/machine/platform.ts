@@ -2,7 +2,7 @@
 import { Bus } from '../bus/bus.js';
 import type { BusDevice } from '../bus/bus-device.js';
 import { ACPI_POWER_PORTS, AcpiPower } from '../devices/legacy/acpi-power.js';
-import { BOOT_MARKS_PORTS, BootMarks } from '../devices/legacy/boot-marks.js';
+import { BOOT_MARKS_PORTS, BOOT_OFFER, BootMarks } from '../devices/legacy/boot-marks.js';
 import { DEBUG_CONSOLE_PORTS, DebugConsole } from '../devices/legacy/debug-console.js';
 import { I8042, I8042_PORTS, type I8042State } from '../devices/legacy/i8042.js';
 import { RTC_PORTS, Rtc, type RtcState } from '../devices/legacy/rtc.js';
@@ -13,6 +13,7 @@ import {
   ACPI_POWER_PORT,
   BOOT_MARKS_PORT,
   DEBUG_CONSOLE_PORT,
+  I8042_IRQ,
   I8042_PORT,
   RTC_PORT,
   ramRanges,
@@ -89,7 +90,7 @@ export class Platform {
       this.#attach('port', SERIAL_PORT, SERIAL_PORTS, serial);
       if (kind === 'serial') terminal.connect({ input: (bytes) => serial.input(bytes), resize: () => {} });
     }
-    this.#i8042 = new I8042({ onReset: events.onReset });
+    this.#i8042 = new I8042({ irq: wiring.irq(I8042_IRQ), onReset: events.onReset });
     this.#attach('port', I8042_PORT, I8042_PORTS, this.#i8042);
     this.#rtc = new Rtc({ now: Date.now, firmware: firmwareFacts(config) });
     this.#attach('port', RTC_PORT, RTC_PORTS, this.#rtc);
@@ -97,7 +98,7 @@ export class Platform {
       'port',
       BOOT_MARKS_PORT,
       BOOT_MARKS_PORTS,
-      new BootMarks({ ...events, channel: config.channel === true }),
+      new BootMarks({ ...events, offer: offerOf(config) }),
     );
     this.#attach('port', ACPI_POWER_PORT, ACPI_POWER_PORTS, new AcpiPower(events));
     if (config.firmware !== undefined) {
@@ -132,6 +133,11 @@ export class Platform {
     this.#wiring.add(space, addr, device);
   }
 
+  /** Presses Ctrl-Alt-Del. False if the guest has no driver that waits for keys. */
+  pressCtrlAltDel(): boolean {
+    return this.#i8042.pressCtrlAltDel();
+  }
+
   /** Waits for requests in flight, and takes no new ones: afterwards no device touches guest memory. */
   async pause(): Promise<void> {
     await Promise.all(this.slots.map((slot) => slot.transport.pause()));
@@ -162,6 +168,11 @@ export class Platform {
       transport.restore(state.slots[i] as VirtioMmioState);
     });
   }
+}
+
+function offerOf({ channel, stopPort }: MachineConfig): number {
+  if (channel === true) return BOOT_OFFER.CHANNEL;
+  return stopPort === true ? BOOT_OFFER.STOP_PORT : BOOT_OFFER.NOTHING;
 }
 
 function firmwareFacts(config: MachineConfig) {

@@ -241,12 +241,13 @@ function watchMemory(platform: Platform, memoryBytes: number, onLost: () => void
 }
 
 function machineConfig(snapshot: Snapshot): MachineConfig {
-  const { memoryBytes, cpus, console, firmware, channel } = snapshot.config;
+  const { memoryBytes, cpus, console, firmware, channel, stopPort } = snapshot.config;
   return {
     memoryBytes,
     cpus,
     console,
     channel,
+    stopPort,
     ...(firmware ? { firmware: 'builtin' } : {}),
     devices: snapshot.config.devices.map(requestOf),
   };

@@ -137,6 +137,7 @@ function savedConfig(config: MachineConfig): Omit<SavedConfig, 'directory'> {
     console: config.console ?? 'serial',
     firmware: config.firmware !== undefined,
     channel: config.channel ?? false,
+    stopPort: config.stopPort ?? false,
     devices,
   };
 }

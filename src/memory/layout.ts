@@ -72,6 +72,7 @@ export const KVM_TSS_ADDR = 0xfeff_d000;
 export const SERIAL_PORT = 0x3f8;
 export const SERIAL_IRQ = 4;
 export const I8042_PORT = 0x60;
+export const I8042_IRQ = 1;
 export const RTC_PORT = 0x70;
 export const DEBUG_CONSOLE_PORT = 0x402;
 export const BOOT_MARKS_PORT = 0x5f0;

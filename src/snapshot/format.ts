@@ -6,7 +6,7 @@
  */
 import * as z from 'zod/mini';
 
-export const SNAPSHOT_FORMAT = 1;
+export const SNAPSHOT_FORMAT = 2;
 export const MANIFEST_NAME = 'machine.json';
 
 /** Bounds what is parsed. A machine with 64 vCPUs and every slot in use takes 1.5 MiB. */
@@ -89,7 +89,14 @@ const platformState = z.strictObject({
       queue: z.array(u8),
     }),
   ),
-  i8042: z.strictObject({ version: count, outputPortNext: z.boolean() }),
+  i8042: z.strictObject({
+    version: count,
+    control: u8,
+    status: u8,
+    queue: z.array(u8),
+    controllerCommand: u8,
+    keyboardCommand: u8,
+  }),
   rtc: z.strictObject({
     version: count,
     index: u8,
@@ -123,6 +130,7 @@ const savedConfig = z.strictObject({
   console: z.enum(['serial', 'virtio', 'none']),
   firmware: z.boolean(),
   channel: z.boolean(),
+  stopPort: z.boolean(),
   devices: z.array(z.strictObject({ kind: text, config: z.record(text, z.unknown()) })),
 });
 export type SavedConfig = DeepReadonly<z.infer<typeof savedConfig>>;

@@ -122,6 +122,10 @@ describe('a machine by requests', () => {
       DONE,
     );
     expect(await curl(socket, 'PATCH', '/vm', { state: 'Resumed' })).toEqual(DONE);
+    expect(await put('/actions', { action_type: 'SendCtrlAltDel' })).toMatchObject({
+      status: 400,
+      body: { fault_message: expect.stringContaining('no driver that waits for keys') },
+    });
     expect(await put('/actions', { action_type: 'FlushMetrics' })).toEqual(DONE);
     const line = JSON.parse(readFileSync(at('metrics'), 'utf8')) as { exits: { total: number } };
     expect(line.exits.total).toBeGreaterThan(0);

@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { PageRun, Ram } from '../../src/kvm/ram.js';
 import type { NativeAddon } from '../../src/native/binding.js';
-import { MANIFEST_NAME, type Snapshot } from '../../src/snapshot/format.js';
+import { MANIFEST_NAME, SNAPSHOT_FORMAT, type Snapshot } from '../../src/snapshot/format.js';
 import { SnapshotWriter } from '../../src/snapshot/writer.js';
 import { PAGE_BYTES } from '../../src/util/units.js';
 
@@ -26,7 +26,10 @@ export function editManifest(
 /** Puts `body` where the snapshot goes in `machine.json`, with its checksum. */
 export function writeManifest(directory: string, body: string): void {
   const checksum = createHash('sha256').update(body).digest('hex');
-  writeFileSync(join(directory, MANIFEST_NAME), `{"format":1,"checksum":"${checksum}","snapshot":${body}}\n`);
+  writeFileSync(
+    join(directory, MANIFEST_NAME),
+    `{"format":${SNAPSHOT_FORMAT},"checksum":"${checksum}","snapshot":${body}}\n`,
+  );
 }
 
 export function readSnapshot(directory: string): LooseSnapshot {
@@ -64,6 +67,7 @@ export function fakeSnapshot(memoryBytes: number, more: Partial<Snapshot> = {}):
       console: 'none',
       firmware: false,
       channel: false,
+      stopPort: false,
       devices: [],
     },
     cmdline: '',
@@ -71,7 +75,14 @@ export function fakeSnapshot(memoryBytes: number, more: Partial<Snapshot> = {}):
       vm: { vcpus: [], irqchips: ['', '', ''], pit: '', clock: '' },
       platform: {
         serial: null,
-        i8042: { version: 1, outputPortNext: false },
+        i8042: {
+          version: 2,
+          control: 0,
+          status: 0,
+          queue: [],
+          controllerCommand: 0,
+          keyboardCommand: 0,
+        },
         rtc: { version: 1, index: 0, offsetMs: 0, setting: false, cmos: [] },
         slots: [],
       },

@@ -212,7 +212,9 @@ async function act(
       return undefined;
     }
     case 'SendCtrlAltDel':
-      throw unsupported('SendCtrlAltDel: there is no keyboard here; PUT /tsvm/stop ends the machine');
+      if (!instance.machine.pressCtrlAltDel())
+        throw new ApiError('The guest has no driver that waits for keys. PUT /tsvm/stop ends the machine.');
+      return undefined;
     default:
       return type satisfies never;
   }

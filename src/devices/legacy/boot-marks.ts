@@ -10,15 +10,15 @@ export const BOOT_MARKS_PORTS = 2;
 /** Marks that tsvm's own init sets; a guest may use the others as it likes. */
 export const BOOT_MARK = { INIT: 1, COMMAND: 2, READY: 3, DONE: 4 } as const;
 
-/** What MARK reads as in a machine with a channel; 0 without. Ports that are not there read 0xff. */
-const OFFERS_CHANNEL = 0x43; // "C"
+/** What MARK reads as: "C", "S", or 0. Ports that are not there read 0xff. */
+export const BOOT_OFFER = { NOTHING: 0, CHANNEL: 0x43, STOP_PORT: 0x53 } as const;
 
 const MARK = 0;
 const EXIT_STATUS = 1;
 
 export interface BootMarksOptions {
-  /** Tell the guest's init to wait for its command on the channel. */
-  readonly channel?: boolean;
+  /** What the guest's init finds at its first virtio-console: the channel, the stop port, or nothing. */
+  readonly offer?: number;
   onMark(mark: number): void;
   onExitStatus(status: number): void;
 }
@@ -33,7 +33,7 @@ export class BootMarks implements BusDevice {
 
   read(offset: number, data: Uint8Array): void {
     data.fill(0);
-    if (offset === MARK && this.#options.channel === true) data[0] = OFFERS_CHANNEL;
+    if (offset === MARK) data[0] = this.#options.offer ?? BOOT_OFFER.NOTHING;
   }
 
   write(offset: number, data: Uint8Array): void {

@@ -3,7 +3,6 @@ import type { BusDevice } from '../../../src/bus/bus-device.js';
 import { AcpiPower } from '../../../src/devices/legacy/acpi-power.js';
 import { BootMarks } from '../../../src/devices/legacy/boot-marks.js';
 import { DebugConsole } from '../../../src/devices/legacy/debug-console.js';
-import { I8042 } from '../../../src/devices/legacy/i8042.js';
 import { Rtc } from '../../../src/devices/legacy/rtc.js';
 import { GIB, MIB } from '../../../src/util/units.js';
 
@@ -16,30 +15,6 @@ function inb(device: BusDevice, offset: number): number {
 function outb(device: BusDevice, offset: number, value: number): void {
   void device.write(offset, Uint8Array.of(value));
 }
-
-test('I8042 never makes anybody wait to send a command, and looks absent to a probe', () => {
-  const device = new I8042({ onReset: () => {} });
-  for (let i = 0; i < 20; i++) {
-    expect(inb(device, 4) & 0x02).toBe(0); // kb_wait: input buffer empty
-    expect(inb(device, 4) & 0x01).toBe(1); // i8042_flush gives up after 16 of these
-    expect(inb(device, 0)).toBe(0);
-  }
-});
-
-test('I8042 resets on 0xFE, and on a write to the output port that pulls the line', () => {
-  const onReset = vi.fn();
-  const device = new I8042({ onReset });
-  for (const command of [0x20, 0x60, 0xaa, 0xad, 0xa7, 0xff]) outb(device, 4, command);
-  outb(device, 0, 0);
-  outb(device, 4, 0xd1);
-  outb(device, 0, 0xdf);
-  expect(onReset).not.toHaveBeenCalled();
-  outb(device, 4, 0xfe);
-  expect(onReset).toHaveBeenCalledTimes(1);
-  outb(device, 4, 0xd1);
-  outb(device, 0, 0xfe);
-  expect(onReset).toHaveBeenCalledTimes(2);
-});
 
 test('AcpiPower powers off on S5 only, and resets on the reset value only', () => {
   const onPowerOff = vi.fn();

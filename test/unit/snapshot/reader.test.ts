@@ -17,7 +17,7 @@ import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { TsvmError } from '../../../src/errors.js';
 import type { FilePiece, Ram } from '../../../src/kvm/ram.js';
-import { MANIFEST_NAME, MAX_MANIFEST_BYTES } from '../../../src/snapshot/format.js';
+import { MANIFEST_NAME, MAX_MANIFEST_BYTES, SNAPSHOT_FORMAT } from '../../../src/snapshot/format.js';
 import { openSnapshot } from '../../../src/snapshot/reader.js';
 import { PAGE_BYTES } from '../../../src/util/units.js';
 import { temporaryDirectory } from '../../support/guest.js';
@@ -125,8 +125,8 @@ describe('openSnapshot() refuses', () => {
 
   test('a format of the future, naming both', async () => {
     const path = join(directory, MANIFEST_NAME);
-    writeFileSync(path, readFileSync(path, 'utf8').replace('"format":1', '"format":2'));
-    expect((await refusal(directory)).message).toMatch(/it has format 2, and this tsvm reads format 1/);
+    writeFileSync(path, readFileSync(path, 'utf8').replace(`"format":${SNAPSHOT_FORMAT}`, '"format":99'));
+    expect((await refusal(directory)).message).toMatch(/it has format 99, and this tsvm reads format 2/);
   });
 
   test('any flipped byte of machine.json', async () => {

@@ -1,0 +1,32 @@
+/** The host's side of a port by which the guest's init is asked to end the machine (guests/README.md, "The stop port"). */
+import type { PortControl, PortHost } from '../devices/host.js';
+
+/** The one port of the machine's first virtio-console; guests/init/init.c knows it by this number. */
+export const STOP_PORTS = ['tsvm.stop'] as const;
+
+/** Any byte does. */
+const REQUEST = Uint8Array.of(1);
+
+export class StopPort implements PortHost {
+  #control: PortControl | undefined;
+  #isOpen = false;
+
+  connect(control: PortControl): void {
+    this.#control = control;
+  }
+
+  onOpen(open: boolean): void {
+    this.#isOpen = open;
+  }
+
+  onOutput(): boolean {
+    return true;
+  }
+
+  onDrain(): void {}
+
+  /** Returns false, and asks for nothing, if nobody listens. */
+  request(): boolean {
+    return this.#isOpen && this.#control?.input(REQUEST) === REQUEST.length;
+  }
+}
