@@ -59,7 +59,11 @@ export {
   fileError,
 } from './devices/fuse/file-system.js';
 export { MemoryFileSystem } from './devices/fuse/memory-file-system.js';
-export type { BalloonControl as MachineBalloon, DiskControl as MachineDisk } from './devices/host.js';
+export type {
+  BalloonControl as MachineBalloon,
+  DiskControl as MachineDisk,
+  NetControl as MachineCard,
+} from './devices/host.js';
 export type { NetBackend, NetClient, NetHub, PortForward } from './devices/net-backend.js';
 export type { NetConfig } from './devices/net-options.js';
 export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/registry.js';

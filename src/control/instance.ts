@@ -5,7 +5,7 @@ import { openSavedMachine } from '../machine/restore.js';
 import { MIB } from '../util/units.js';
 import { ApiError } from './api-error.js';
 import type { ConsoleLog } from './console-log.js';
-import { configOf, type Setup, setupOf } from './firecracker/setup.js';
+import { configOf, limitCards, type Setup, setupOf } from './firecracker/setup.js';
 import { type InstanceEnd, instanceEnd } from './instance-end.js';
 import type { PoolRequest } from './pool-request.js';
 
@@ -89,6 +89,7 @@ export class Instance {
     const config = await configOf(this.setup);
     const machine = await createMachine(config);
     machine.balloon?.setTarget((this.setup.balloon?.amount_mib ?? 0) * MIB);
+    limitCards(machine.cards, this.setup['network-interfaces'] ?? []);
     this.adopt(machine);
     await machine.start();
   }

@@ -53,7 +53,7 @@ export class BlkRequests {
   sectorCount: number;
   /** Counts what `cancel` called off: what was begun before one must not touch guest memory after it. */
   epoch = 0;
-  readonly #backend: BlockBackend;
+  #backend: BlockBackend;
   readonly #serial: Uint8Array;
   readonly #counters: BlkCounters;
 
@@ -61,6 +61,12 @@ export class BlkRequests {
     this.#backend = backend;
     this.#serial = new TextEncoder().encode(id).subarray(0, ID_BYTES);
     this.#counters = counters;
+    this.sectorCount = Math.floor(backend.sizeBytes / SECTOR_BYTES);
+  }
+
+  /** Only while none runs. */
+  replaceBackend(backend: BlockBackend): void {
+    this.#backend = backend;
     this.sectorCount = Math.floor(backend.sizeBytes / SECTOR_BYTES);
   }
 

@@ -2,6 +2,7 @@
 import type { BalloonStats } from './balloon-stats.js';
 import type { FileSystem } from './fuse/file-system.js';
 import type { NetBackend, NetPlace } from './net-backend.js';
+import type { RateLimit } from './rate-limit.js';
 
 /**
  * A disk's contents. Every method is asynchronous and works on the guest's memory as it is, without a copy.
@@ -48,6 +49,16 @@ export interface DiskControl {
    * @throws TsvmError `TSVM_DISK` if it cannot: it is read-only, has an overlay, or there are forks of it; `TSVM_CONFIG` if that is not larger.
    */
   grow(bytes: number): Promise<void>;
+  /** How fast it may be from now on, with full buckets; `{}`: as fast as it can. @throws TsvmError `TSVM_CONFIG` */
+  setLimit(limit: RateLimit): void;
+}
+
+/** A network card, from outside the guest. */
+export interface NetControl {
+  /** Six bytes. */
+  readonly mac: Uint8Array;
+  /** How fast each direction may be from now on, as the guest sees it; one that is not given stays as it is. @throws TsvmError `TSVM_CONFIG` */
+  setLimit(limits: { readonly sending?: RateLimit; readonly receiving?: RateLimit }): void;
 }
 
 /** The device's side of a console: where the host puts what was typed. */

@@ -4,9 +4,10 @@
  * What is let through may cost more than there is left: the debt is waited for afterwards. So no request is too large for its
  * bucket, and nothing need be known of one before it is taken.
  */
+import { TsvmError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
 import { GIB, parseBytes } from '../util/units.js';
-import type { RequestField } from './request-config.js';
+import { checkRequestConfig, type RequestField } from './request-config.js';
 
 export interface RateLimit {
   readonly bytesPerSecond?: number;
@@ -50,22 +51,44 @@ class Bucket {
 export class RateLimiter {
   readonly #clock: Clock;
   readonly #resume: () => void;
-  readonly #bytes: Bucket | undefined;
-  readonly #ops: Bucket | undefined;
+  #limit: RateLimit = {};
+  #bytes: Bucket | undefined;
+  #ops: Bucket | undefined;
   #callOff: (() => void) | undefined;
 
   /** @param resume called when `open` is true again, after it was found false. */
   constructor(limit: RateLimit, clock: Clock, resume: () => void) {
-    const { bytesPerSecond, bytesBurst, opsPerSecond, opsBurst } = limit;
     this.#clock = clock;
     this.#resume = resume;
-    const now = clock.nowMs();
+    this.#set(limit);
+  }
+
+  get limit(): RateLimit {
+    return this.#limit;
+  }
+
+  /** From now on, with full buckets: `resume` is called, for what was held up until now. */
+  set(limit: RateLimit): void {
+    this.stop();
+    this.#set(limit);
+    this.#resume();
+  }
+
+  #set({ bytesPerSecond, bytesBurst, opsPerSecond, opsBurst }: RateLimit): void {
+    const now = this.#clock.nowMs();
     this.#bytes = bytesPerSecond === undefined ? undefined : new Bucket(bytesPerSecond, bytesBurst, now);
     this.#ops = opsPerSecond === undefined ? undefined : new Bucket(opsPerSecond, opsBurst, now);
+    this.#limit = {
+      ...(bytesPerSecond === undefined ? {} : { bytesPerSecond }),
+      ...(bytesBurst === undefined ? {} : { bytesBurst }),
+      ...(opsPerSecond === undefined ? {} : { opsPerSecond }),
+      ...(opsBurst === undefined ? {} : { opsBurst }),
+    };
   }
 
   /** The next operation may begin. */
   get open(): boolean {
+    if (this.#bytes === undefined && this.#ops === undefined) return true;
     const now = this.#clock.nowMs();
     const waitMs = Math.max(this.#bytes?.waitMs(now) ?? 0, this.#ops?.waitMs(now) ?? 0);
     if (waitMs === 0) return true;
@@ -89,17 +112,6 @@ export class RateLimiter {
   }
 }
 
-/** Undefined if it is no limit. */
-export function newLimiter(
-  limit: RateLimit | undefined,
-  clock: Clock,
-  resume: () => void,
-): RateLimiter | undefined {
-  if (limit === undefined) return undefined;
-  if (limit.bytesPerSecond === undefined && limit.opsPerSecond === undefined) return undefined;
-  return new RateLimiter(limit, clock, resume);
-}
-
 function isRate(value: unknown): value is number {
   return (
     Number.isInteger(value) && (value as number) >= MIN_PER_SECOND && (value as number) <= MAX_PER_SECOND
@@ -116,6 +128,20 @@ export const LIMIT_FIELDS: Readonly<Record<keyof RateLimit, RequestField>> = {
   opsPerSecond: RATE,
   opsBurst: BURST,
 };
+
+/** @throws TsvmError `TSVM_CONFIG`, naming the field. */
+export function checkLimit(limit: unknown): RateLimit {
+  return checkRequestConfig<RateLimit>('limit', limit, LIMIT_FIELDS);
+}
+
+/** As a device saved it. @throws TsvmError `TSVM_STATE` */
+export function restoredLimit(saved: unknown): RateLimit {
+  try {
+    return checkLimit(saved);
+  } catch (error) {
+    throw new TsvmError('TSVM_STATE', `saved state is not valid: ${(error as Error).message}`);
+  }
+}
 
 /** `10M`, or with a burst `10M/64M`, as on the command line; undefined if it is none. */
 export function parseLimit(of: 'bytes' | 'ops', text: string): RateLimit | undefined {

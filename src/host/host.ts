@@ -2,7 +2,7 @@
 import assert from 'node:assert';
 import { randomFillSync } from 'node:crypto';
 import { resolve } from 'node:path';
-import type { ConsolePort, Host, PortHost, ShareOptions } from '../devices/host.js';
+import type { BlockBackend, ConsolePort, Host, PortHost, ShareOptions } from '../devices/host.js';
 import type { NetBackend, NetPlace } from '../devices/net-backend.js';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
@@ -42,6 +42,12 @@ export interface MachineHost extends Omit<Host, 'openBalloon' | 'openPmem'> {
    * @throws TsvmError `TSVM_DISK` if a file cannot stand for its disk, because what was written is in memory.
    */
   disks(): Promise<readonly DiskFacts[]>;
+  /**
+   * Opens a disk that may take the place of another, which is the caller's to close then. What is written goes to the file.
+   *
+   * @throws TsvmError `TSVM_DISK`
+   */
+  openSuccessor(old: BlockBackend, path: string): Promise<Successor>;
   /** Undefined if the machine has none. */
   vsock(): MachineVsock | undefined;
   /**
@@ -72,6 +78,7 @@ export function createHost(addon: NativeAddon, console: ConsolePort, options: Ho
   const openShare = (path: string, how?: ShareOptions): Promise<SharedFolder> =>
     openSharedFolder(addon, path, how);
   return machineHost({
+    addon,
     console,
     directory,
     source,
@@ -81,6 +88,12 @@ export function createHost(addon: NativeAddon, console: ConsolePort, options: Ho
     openShare,
     vsock,
   });
+}
+
+export interface Successor {
+  readonly disk: BlockBackend;
+  /** It is the machine's now. */
+  succeed(): void;
 }
 
 /** Where a host's disks and files in memory come from. Paths are absolute. */
@@ -116,6 +129,7 @@ function inheritedFiles(waiting: OpenDisk[], waitingPmem: PmemFile[]): FileSourc
 }
 
 interface HostParts {
+  readonly addon: NativeAddon;
   readonly console: ConsolePort;
   readonly directory: string;
   readonly source: FileSource;
@@ -128,6 +142,7 @@ interface HostParts {
 }
 
 function machineHost({
+  addon,
   console,
   directory,
   source,
@@ -176,6 +191,18 @@ function machineHost({
       endpoint = await VsockEndpoint.open(at && resolve(directory, at), vsock.inherited);
       return endpoint;
     },
+    async openSuccessor(old, path) {
+      const at = opened.findIndex(({ disk }) => disk === old);
+      assert(at >= 0, 'a disk that this host did not open');
+      const { readOnly } = old;
+      const next = await openDisk(addon, { path: resolve(directory, path), readOnly, throwAway: false });
+      return {
+        disk: next.disk,
+        succeed() {
+          opened[at] = next;
+        },
+      };
+    },
     vsock: () => endpoint,
     async disks() {
       const facts = await Promise.all([
@@ -188,6 +215,7 @@ function machineHost({
       const disks = opened.map((open) => ({ ...open, disk: open.disk.fork() }));
       const pmem = openedPmem.map((file) => file.share());
       return machineHost({
+        addon,
         console: forkConsole,
         directory,
         source: inheritedFiles(disks, pmem),

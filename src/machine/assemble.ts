@@ -3,6 +3,7 @@ import type { BalloonControl, Host, PortHost } from '../devices/host.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { Blk } from '../devices/virtio/blk.js';
 import { virtioConsole } from '../devices/virtio/console.js';
+import { Net } from '../devices/virtio/net.js';
 import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';
 import { readHostFacts } from '../host/host-facts.js';
@@ -78,7 +79,8 @@ export async function assemble(
   pmem.watch(platform.mmio);
   wiring.connect();
   const disks = devices.filter((device) => device instanceof Blk);
-  return { ...pieces, memory, platform, channel, stopPort, balloon, disks, pmem };
+  const cards = devices.filter((device) => device instanceof Net);
+  return { ...pieces, memory, platform, channel, stopPort, balloon, disks, cards, pmem };
 }
 
 /** The first device, so that the guest's init finds the ports at /dev/vport0p*. */

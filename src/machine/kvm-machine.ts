@@ -1,6 +1,7 @@
 /** One machine on KVM: its vCPUs' comings and goings, its events, its end. */
 import assert from 'node:assert';
-import type { BalloonControl, DiskControl } from '../devices/host.js';
+import type { BalloonControl, NetControl } from '../devices/host.js';
+import type { Blk } from '../devices/virtio/blk.js';
 import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';
 import type { MachineVsock } from '../host/vsock-endpoint.js';
@@ -19,6 +20,7 @@ import type { SavedState, SnapshotOptions, SnapshotResult } from '../snapshot/fo
 import type { Cleanup } from '../util/cleanup.js';
 import type { MachineChannel } from './channel.js';
 import type { MachineConfig } from './config.js';
+import { changeDisk } from './disk-change.js';
 import { Events } from './events.js';
 import { failureSummary, registerReport } from './failure-report.js';
 import type { Machine, MachineEnd, MachineEvents, MachineState, MachineTimeline } from './machine.js';
@@ -45,7 +47,8 @@ export interface Parts {
   readonly channel: MachineChannel | undefined;
   readonly stopPort: StopPort | undefined;
   readonly balloon: BalloonControl | undefined;
-  readonly disks: readonly DiskControl[];
+  readonly disks: readonly Blk[];
+  readonly cards: readonly NetControl[];
   readonly pmem: PmemSlots;
   readonly host: MachineHost;
   readonly cmdline: string;
@@ -174,8 +177,20 @@ export class KvmMachine implements Machine {
     return this.#parts?.channel;
   }
 
-  get disks(): readonly DiskControl[] {
+  get disks(): readonly Blk[] {
     return this.#parts?.disks ?? [];
+  }
+
+  get cards(): readonly NetControl[] {
+    return this.#parts?.cards ?? [];
+  }
+
+  async changeDisk(index: number, path: string): Promise<void> {
+    const what = 'change a disk of';
+    this.refuseUnless(['running', 'paused'], what);
+    await this.still(what, async () => {
+      this.#parts = { ...this.parts, config: await changeDisk(this.parts, index, path) };
+    });
   }
 
   get balloon(): BalloonControl | undefined {

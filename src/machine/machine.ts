@@ -1,5 +1,9 @@
 /** A virtual machine as an object: what can be asked of it, what it tells, how it ends. */
-import type { BalloonControl as MachineBalloon, DiskControl as MachineDisk } from '../devices/host.js';
+import type {
+  BalloonControl as MachineBalloon,
+  NetControl as MachineCard,
+  DiskControl as MachineDisk,
+} from '../devices/host.js';
 import type { MachineVsock } from '../host/vsock-endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
 import type { GuestChannel } from './channel.js';
@@ -72,6 +76,8 @@ export interface Machine extends AsyncDisposable {
   readonly channel: GuestChannel | undefined;
   /** In the order in which they were asked for: the guest's vda, vdb, ... */
   readonly disks: readonly MachineDisk[];
+  /** Its network cards, in the order in which they were asked for. */
+  readonly cards: readonly MachineCard[];
   /** Absent unless the machine has the device `balloon()`. */
   readonly balloon: MachineBalloon | undefined;
   /** Absent unless the machine has the device `vsock()`. */
@@ -84,6 +90,14 @@ export interface Machine extends AsyncDisposable {
   resume(): Promise<void>;
   /** Ends the machine at once, as pulling the plug does; disks are flushed. Safe at any time and more than once. */
   stop(): Promise<void>;
+  /**
+   * Puts another image in the place of disk `index` of `disks`, of the same mode; writes go to it. The old one is flushed and closed. The
+   * guest is told the new size, and must not have the old one mounted: what it has read of that stays in its caches.
+   *
+   * @throws TsvmError `TSVM_STATE` unless it is running or paused; `TSVM_CONFIG` if there is no such disk; `TSVM_DISK` if the file cannot
+   * be had. Then nothing has changed.
+   */
+  changeDisk(index: number, path: string): Promise<void>;
   /**
    * Asks the guest to end: over the channel or the stop port, where tsvm's init listens (it ends the command, the second time at
    * once, writes back and unmounts disks, and powers off), else by Ctrl-Alt-Del. A reset is from now on a power-off.

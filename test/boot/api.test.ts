@@ -110,6 +110,29 @@ describe('a machine by requests', () => {
     );
     api.type('grep -c . /proc/mounts; cat /sys/block/vdb/size\n');
     await api.says(/\n4096\r?\n/);
+    const other = at('other.img');
+    writeFileSync(other, 'second\n'.padEnd(3 << 20, '\0'));
+    const limiter = { bandwidth: null, ops: { size: 5, refill_time: 1000 } };
+    const drive = { drive_id: 'data', path_on_host: other, rate_limiter: limiter };
+    expect(await curl(socket, 'PATCH', '/drives/data', { ...drive, path_on_host: '/nope' })).toMatchObject({
+      status: 400,
+      body: { fault_message: expect.stringContaining('/nope') },
+    });
+    expect(await curl(socket, 'PATCH', '/drives/data', drive)).toEqual(DONE);
+    expect(await curl(socket, 'GET', '/vm/config')).toMatchObject({
+      body: { drives: expect.arrayContaining([expect.objectContaining(drive)]) },
+    });
+    api.type('cat /sys/block/vdb/size; head -n 1 /dev/vdb; echo third >/dev/vdb; sync\n');
+    await api.says(/\n6144\r?\nsecond\r?\n/);
+    await until(
+      'what the guest wrote is in the other file',
+      () => readFileSync(other, 'utf8').startsWith('third'),
+      20_000,
+    );
+    const unlimited = { size: 0, refill_time: 0 };
+    expect(
+      await curl(socket, 'PATCH', '/drives/data', { drive_id: 'data', rate_limiter: { ops: unlimited } }),
+    ).toEqual(DONE);
 
     expect(
       await put('/snapshot/create', { snapshot_path: at('snap'), mem_file_path: at('mem') }),
@@ -160,8 +183,8 @@ describe('a machine by requests', () => {
     expect(await curl(path, 'GET', '/')).toMatchObject({ body: { state: 'Paused' } });
     expect(await curl(path, 'GET', '/machine-config')).toMatchObject({ body: { mem_size_mib: 64 } });
     expect(await curl(path, 'PATCH', '/vm', { state: 'Resumed' })).toEqual(DONE);
-    other.type('echo $((40 + 2))\n');
-    await other.says(/\n42\r?\n/);
+    other.type('echo $((40 + 2)); head -n 1 /dev/vdb\n');
+    await other.says(/\n42\r?\nthird\r?\n/);
     expect(await curl(path, 'PUT', '/tsvm/stop', {})).toEqual(DONE);
     expect(await other.ended).toBe(130);
   });

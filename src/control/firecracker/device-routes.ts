@@ -1,12 +1,22 @@
 /** Firecracker's paths for devices: disks, files in memory, network cards, vsock, entropy, balloon. */
 import { stat } from 'node:fs/promises';
 import type { z } from 'zod';
+import type { DiskControl } from '../../devices/host.js';
 import { MIB, PAGE_BYTES } from '../../util/units.js';
 import { ApiError } from '../api-error.js';
 import type { Instance } from '../instance.js';
 import { type Route, route } from '../route.js';
 import * as models from './models.js';
-import { checkDrive, checkInterface, unsupported } from './setup.js';
+import {
+  checkDrive,
+  checkInterface,
+  checkLimiter,
+  inGuestOrder,
+  limitCards,
+  limitOf,
+  mergeLimiters,
+  unsupported,
+} from './setup.js';
 
 const before = { when: 'before start' } as const;
 const after = { when: 'after start' } as const;
@@ -33,19 +43,27 @@ export const deviceRoutes: readonly Route[] = [
     ...after,
     method: 'PATCH',
     path: '/drives/{drive_id}',
-    summary: 'makes a disk as large as its file has become',
+    summary:
+      'sets limits, puts another file in the disk’s place, or makes it as large as its file has become',
     body: models.partialDrive,
     async handle({ instance, body, parameters }) {
       sameId(parameters['drive_id'], body.drive_id);
-      if (body.rate_limiter !== undefined) throw unsupported('rate_limiter: it is set before the start');
-      const drive = instance.setup.drives?.find(({ drive_id }) => drive_id === body.drive_id);
-      const disk = instance.machine.disks.find(({ id }) => id === body.drive_id.slice(0, 20));
+      checkLimiter(body.rate_limiter);
+      const drives = inGuestOrder(instance.setup.drives ?? []);
+      const index = drives.findIndex(({ drive_id }) => drive_id === body.drive_id);
+      const drive = drives[index];
+      const disk = instance.machine.disks[index];
       if (drive === undefined || disk === undefined) throw new ApiError('Invalid block device ID!');
-      if (body.path_on_host !== undefined && body.path_on_host !== drive.path_on_host) {
-        throw unsupported('path_on_host: a disk stays the file that it was at the start');
-      }
-      const { size } = await stat(drive.path_on_host ?? '');
-      if (size > disk.sizeBytes) await disk.grow(size);
+      const path = body.path_on_host ?? drive.path_on_host ?? '';
+      if (path !== drive.path_on_host) await instance.machine.changeDisk(index, path);
+      else if (body.path_on_host !== undefined) await growToFile(disk, path);
+      const limiter = body.rate_limiter && mergeLimiters(drive.rate_limiter, body.rate_limiter);
+      if (limiter !== undefined) disk.setLimit(limitOf(limiter));
+      instance.setup.drives = drives.with(index, {
+        ...drive,
+        path_on_host: path,
+        ...(limiter === undefined ? {} : { rate_limiter: limiter }),
+      });
       return undefined;
     },
   }),
@@ -79,6 +97,30 @@ export const deviceRoutes: readonly Route[] = [
         throw new ApiError(`The MAC address is already in use: ${body.guest_mac}`);
       }
       instance.setup['network-interfaces'] = [...others, body];
+      return undefined;
+    },
+  }),
+  route({
+    ...after,
+    method: 'PATCH',
+    path: '/network-interfaces/{iface_id}',
+    summary: 'sets a network card’s limits',
+    body: models.partialNetworkInterface,
+    handle({ instance, body, parameters }) {
+      sameId(parameters['iface_id'], body.iface_id);
+      const cards = instance.setup['network-interfaces'] ?? [];
+      const index = cards.findIndex(({ iface_id }) => iface_id === body.iface_id);
+      const card = cards[index];
+      const device = instance.machine.cards[index];
+      if (card === undefined || device === undefined) throw new ApiError('Invalid interface ID!');
+      const { rx_rate_limiter: rx, tx_rate_limiter: tx } = body;
+      checkInterface(body);
+      const limits = {
+        ...(rx == null ? {} : { rx_rate_limiter: mergeLimiters(card.rx_rate_limiter, rx) }),
+        ...(tx == null ? {} : { tx_rate_limiter: mergeLimiters(card.tx_rate_limiter, tx) }),
+      };
+      limitCards([device], [limits]);
+      instance.setup['network-interfaces'] = cards.with(index, { ...card, ...limits });
       return undefined;
     },
   }),
@@ -171,6 +213,11 @@ export const deviceRoutes: readonly Route[] = [
     },
   }),
 ];
+
+async function growToFile(disk: DiskControl, path: string): Promise<void> {
+  const { size } = await stat(path);
+  if (size > disk.sizeBytes) await disk.grow(size);
+}
 
 const NO_BALLOON = 'Balloon device not found.';
 

@@ -70,6 +70,12 @@ export const networkInterface = z.strictObject({
   tx_rate_limiter: rateLimiter.optional(),
 });
 
+export const partialNetworkInterface = z.strictObject({
+  iface_id: id,
+  rx_rate_limiter: rateLimiter.optional(),
+  tx_rate_limiter: rateLimiter.optional(),
+});
+
 export const vsockDevice = z.strictObject({
   guest_cid: z.int().min(3),
   uds_path: text,

@@ -2,6 +2,7 @@
 import { open } from 'node:fs/promises';
 import type { z } from 'zod';
 import type { BlkConfig } from '../../devices/blk-config.js';
+import type { NetControl } from '../../devices/host.js';
 import type { NetConfig } from '../../devices/net-options.js';
 import type { RateLimit } from '../../devices/rate-limit.js';
 import type { DeviceRequest } from '../../devices/registry.js';
@@ -52,13 +53,11 @@ export async function checkDrive(drive: Drive): Promise<void> {
   await checkReadable('The block device', drive.path_on_host);
 }
 
-export function checkInterface(card: NetworkInterface): void {
+export function checkInterface(
+  card: NetworkInterface | z.infer<typeof models.partialNetworkInterface>,
+): void {
   checkLimiter(card.rx_rate_limiter);
   checkLimiter(card.tx_rate_limiter);
-  const { rx_rate_limiter: rx, tx_rate_limiter: tx } = card;
-  if (rx != null && tx != null && JSON.stringify(rx) !== JSON.stringify(tx)) {
-    throw unsupported('rx_rate_limiter and tx_rate_limiter: one limit holds for each direction here');
-  }
 }
 
 /** All of that at once. @throws ApiError */
@@ -77,9 +76,7 @@ export async function configOf(setup: Setup): Promise<MachineConfig> {
   }
   const machine = setup['machine-config'] ?? DEFAULT_MACHINE;
   const guest = (await listGuests()).find(({ kernel }) => kernel === source.kernel_image_path);
-  const drives = setup.drives ?? [];
-  // The root is the guest's first.
-  const ordered = [...drives].sort((a, b) => Number(b.is_root_device) - Number(a.is_root_device));
+  const ordered = inGuestOrder(setup.drives ?? []);
   return {
     kernel: source.kernel_image_path,
     ...(source.initrd_path == null ? {} : { initrd: source.initrd_path }),
@@ -89,6 +86,11 @@ export async function configOf(setup: Setup): Promise<MachineConfig> {
     cpus: machine.vcpu_count,
     devices: devicesOf(setup, ordered),
   };
+}
+
+/** The root is the guest's first. */
+export function inGuestOrder(drives: readonly Drive[]): readonly Drive[] {
+  return [...drives].sort((a, b) => Number(b.is_root_device) - Number(a.is_root_device));
 }
 
 function devicesOf(setup: Setup, drives: readonly Drive[]): DeviceRequest[] {
@@ -110,7 +112,6 @@ function devicesOf(setup: Setup, drives: readonly Drive[]): DeviceRequest[] {
         name: card.host_dev_name,
         ...(card.guest_mac == null ? {} : { mac: card.guest_mac }),
         ...(card.mtu == null ? {} : { mtu: card.mtu }),
-        ...limitOf(card.rx_rate_limiter ?? card.tx_rate_limiter),
       }),
     ),
     ...present(
@@ -172,7 +173,31 @@ export function setupOf(config: MachineConfig): Setup {
   };
 }
 
-function checkLimiter(limiter: models.RateLimiter | undefined): void {
+/** Received and sent are the guest's. The limits of cards are no part of a configuration, since each direction has its own. */
+export function limitCards(
+  cards: readonly NetControl[],
+  interfaces: readonly Partial<NetworkInterface>[],
+): void {
+  for (const [i, { rx_rate_limiter: rx, tx_rate_limiter: tx }] of interfaces.entries()) {
+    cards[i]?.setLimit({
+      ...(rx === undefined ? {} : { receiving: limitOf(rx) }),
+      ...(tx === undefined ? {} : { sending: limitOf(tx) }),
+    });
+  }
+}
+
+/** A bucket that is not given stays as it was. */
+export function mergeLimiters(
+  old: models.RateLimiter | undefined,
+  given: NonNullable<models.RateLimiter>,
+): NonNullable<models.RateLimiter> {
+  return {
+    bandwidth: given.bandwidth ?? old?.bandwidth ?? null,
+    ops: given.ops ?? old?.ops ?? null,
+  };
+}
+
+export function checkLimiter(limiter: models.RateLimiter | undefined): void {
   for (const bucket of [limiter?.bandwidth, limiter?.ops]) {
     if (bucket != null && bucket.size > 0 !== bucket.refill_time > 0) {
       throw new ApiError(
@@ -183,7 +208,7 @@ function checkLimiter(limiter: models.RateLimiter | undefined): void {
 }
 
 /** Firecracker says how much in how long; tsvm how much in a second, and at once. */
-function limitOf(limiter: models.RateLimiter | undefined): RateLimit {
+export function limitOf(limiter: models.RateLimiter | undefined): RateLimit {
   const perSecond = (bucket: { size: number; refill_time: number }): number =>
     Math.max(1, Math.round((bucket.size * 1000) / bucket.refill_time));
   const { bandwidth, ops } = limiter ?? {};

@@ -36,7 +36,7 @@ import {
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
 import type { BlockBackend, DiskControl } from '../host.js';
 import { InFlight } from '../in-flight.js';
-import { newLimiter, type RateLimit, type RateLimiter } from '../rate-limit.js';
+import { checkLimit, type RateLimit, RateLimiter, restoredLimit } from '../rate-limit.js';
 
 const DEVICE_ID = 2;
 const QUEUE_SIZE = 256;
@@ -93,12 +93,12 @@ export class Blk implements VirtioDevice, DiskControl {
     ioErrors: 0,
   };
   readonly durations = { request: new DurationHistogram() };
-  readonly #backend: BlockBackend;
+  #backend: BlockBackend;
   readonly #requests: BlkRequests;
   readonly #defer: (task: () => void) => void;
   readonly #configView: DataView;
   readonly #clock: Clock;
-  readonly #limiter: RateLimiter | undefined;
+  readonly #limiter: RateLimiter;
   #context: VirtioContext | undefined;
   /** Whose turn it is. */
   #turn = 0;
@@ -113,7 +113,7 @@ export class Blk implements VirtioDevice, DiskControl {
     this.queueSizes = new Array<number>(queues).fill(QUEUE_SIZE);
     this.#defer = options.defer ?? ((task) => void setImmediate(task));
     this.#clock = options.clock ?? systemClock;
-    this.#limiter = newLimiter(options.limit, this.#clock, () => this.#pump());
+    this.#limiter = new RateLimiter(options.limit ?? {}, this.#clock, () => this.#pump());
     this.features =
       VIRTIO_BLK_F_SEG_MAX |
       VIRTIO_BLK_F_BLK_SIZE |
@@ -138,6 +138,10 @@ export class Blk implements VirtioDevice, DiskControl {
     this.#configView = view;
   }
 
+  get backend(): BlockBackend {
+    return this.#backend;
+  }
+
   get readOnly(): boolean {
     return this.#backend.readOnly;
   }
@@ -156,8 +160,28 @@ export class Blk implements VirtioDevice, DiskControl {
       throw new TsvmError('TSVM_DISK', 'a disk that is only read cannot grow');
     await this.#backend.grow(bytes);
     this.#requests.sectorCount = bytes / SECTOR_BYTES;
+    this.#capacityChanged();
+  }
+
+  #capacityChanged(): void {
     this.#configView.setBigUint64(CONFIG_CAPACITY, BigInt(this.#requests.sectorCount), true);
     this.#context?.configChanged();
+  }
+
+  setLimit(limit: RateLimit): void {
+    this.#limiter.set(checkLimit(limit));
+  }
+
+  /**
+   * Puts another disk in the place of this one, whose backend is flushed and closed. Only while the device is drained: no request
+   * is between the two. The guest is told of the new size, as it is when a disk grows.
+   */
+  async replaceBackend(backend: BlockBackend): Promise<void> {
+    const old = this.#backend;
+    this.#backend = backend;
+    this.#requests.replaceBackend(backend);
+    this.#capacityChanged();
+    await closeBackend(old);
   }
 
   activate(context: VirtioContext): void {
@@ -173,7 +197,7 @@ export class Blk implements VirtioDevice, DiskControl {
     const queues = this.#context?.queues ?? [];
     // Each in its turn, so that none starves, until none has anything.
     for (let empty = 0; empty < queues.length; ) {
-      if (!this.#inFlight.hasRoom || this.#limiter?.open === false) break;
+      if (!this.#inFlight.hasRoom || !this.#limiter.open) break;
       this.#turn = (this.#turn + 1) % queues.length;
       const queue = queues[this.#turn];
       const chain = queue?.pop();
@@ -196,7 +220,7 @@ export class Blk implements VirtioDevice, DiskControl {
     }
     const writeThrough = ((this.#context?.features ?? 0n) & VIRTIO_BLK_F_FLUSH) === 0n;
     const job = this.#requests.parse(chain, writeThrough);
-    this.#limiter?.charge(bytesOf(chain));
+    this.#limiter.charge(bytesOf(chain));
     if ('status' in job) {
       this.#complete(queue, chain, job.status, job.written);
       return;
@@ -240,7 +264,7 @@ export class Blk implements VirtioDevice, DiskControl {
 
   reset(): void | Promise<void> {
     this.#requests.cancel();
-    this.#limiter?.stop();
+    this.#limiter.stop();
     this.#context = undefined;
     if (!this.#inFlight.isEmpty) return this.#inFlight.none();
   }
@@ -254,34 +278,48 @@ export class Blk implements VirtioDevice, DiskControl {
   }
 
   save(): DeviceState {
-    return { version: 1, sectorCount: this.#requests.sectorCount };
+    return { version: 2, sectorCount: this.#requests.sectorCount, limit: this.#limiter.limit };
   }
 
   restore(state: DeviceState): void {
-    checkStateVersion(this.name, state, 1);
-    const { sectorCount } = state as { sectorCount?: unknown };
+    checkStateVersion(this.name, state, 2);
+    const { sectorCount, limit } = state as { sectorCount?: unknown; limit?: unknown };
     checkState(
       sectorCount === this.#requests.sectorCount,
       `blk: the disk had ${sectorCount} sectors, not ${this.#requests.sectorCount}`,
     );
+    this.#limiter.set(restoredLimit(limit));
   }
 
   /** Waits for what is in flight, flushes and closes the backend. */
   async close(): Promise<void> {
     this.#requests.cancel();
-    this.#limiter?.stop();
+    this.#limiter.stop();
     this.#context = undefined;
     await this.#inFlight.none();
-    try {
-      if (!this.#backend.readOnly) await this.#backend.flush();
-    } finally {
-      await this.#backend.close();
-    }
+    await closeBackend(this.#backend);
+  }
+}
+
+async function closeBackend(backend: BlockBackend): Promise<void> {
+  try {
+    if (!backend.readOnly) await backend.flush();
+  } finally {
+    await backend.close();
   }
 }
 
 /** What a request counts for its limit: all that it moves, its header and status too. */
 const bytesOf = ({ reader, writer }: Chain): number => reader.length + writer.length;
+
+/** Closes it then. @throws TsvmError `TSVM_DISK` */
+export async function refuseTiny(path: string, backend: BlockBackend): Promise<void> {
+  if (backend.sizeBytes >= SECTOR_BYTES) return;
+  await backend.close();
+  throw new TsvmError('TSVM_DISK', `disk ${path}: ${backend.sizeBytes} bytes is less than a sector`, {
+    hint: `make it larger, for example: truncate -s 1G ${path}`,
+  });
+}
 
 /** Asks for a virtio-blk over a raw disk image. */
 export function blk(config: BlkConfig): DeviceRequest {
@@ -293,12 +331,7 @@ export function blk(config: BlkConfig): DeviceRequest {
     config: { ...checked, readOnly },
     async open(host) {
       const backend = await host.openDisk(path, { readOnly, overlay });
-      if (backend.sizeBytes < SECTOR_BYTES) {
-        await backend.close();
-        throw new TsvmError('TSVM_DISK', `disk ${path}: ${backend.sizeBytes} bytes is less than a sector`, {
-          hint: `make it larger, for example: truncate -s 1G ${path}`,
-        });
-      }
+      await refuseTiny(path, backend);
       return new Blk({
         backend,
         limit: checked,

@@ -23,6 +23,7 @@ import type {
   Virtqueue,
 } from '../../virtio/device.js';
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
+import type { NetControl } from '../host.js';
 import {
   ETHERNET_HEADER_BYTES,
   MAC_BYTES,
@@ -43,7 +44,7 @@ import {
   randomMac,
   toMac,
 } from '../net-options.js';
-import { newLimiter, type RateLimit, type RateLimiter } from '../rate-limit.js';
+import { checkLimit, type RateLimit, RateLimiter, restoredLimit } from '../rate-limit.js';
 
 const DEVICE_ID = 1;
 const RECEIVE = 0;
@@ -95,7 +96,7 @@ export interface NetOptions {
   readonly clock?: Clock;
 }
 
-export class Net implements VirtioDevice, NetClient {
+export class Net implements VirtioDevice, NetClient, NetControl {
   readonly name = 'net';
   readonly deviceId = DEVICE_ID;
   readonly features = VIRTIO_NET_F_MTU | VIRTIO_NET_F_MAC | VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS;
@@ -109,8 +110,8 @@ export class Net implements VirtioDevice, NetClient {
   readonly #header = new Uint8Array(HEADER_BYTES);
   /** Buffers that the current frame takes. */
   readonly #chains: Chain[] = [];
-  readonly #sending: RateLimiter | undefined;
-  readonly #receiving: RateLimiter | undefined;
+  readonly #sending: RateLimiter;
+  readonly #receiving: RateLimiter;
   #context: VirtioContext | undefined;
   #connected = false;
   /** A frame was refused, and the backend waits. */
@@ -121,8 +122,8 @@ export class Net implements VirtioDevice, NetClient {
   constructor(options: NetOptions) {
     this.#backend = options.backend;
     const clock = options.clock ?? systemClock;
-    this.#sending = newLimiter(options.limit, clock, () => this.#transmit());
-    this.#receiving = newLimiter(options.limit, clock, () => this.#resumeBackend());
+    this.#sending = new RateLimiter(options.limit ?? {}, clock, () => this.#transmit());
+    this.#receiving = new RateLimiter(options.limit ?? {}, clock, () => this.#resumeBackend());
     const bytes = new Uint8Array(CONFIG_BYTES);
     this.config = { bytes };
     this.#configView = new DataView(bytes.buffer);
@@ -137,6 +138,12 @@ export class Net implements VirtioDevice, NetClient {
 
   get linkUp(): boolean {
     return (this.#configView.getUint16(CONFIG_STATUS, true) & VIRTIO_NET_S_LINK_UP) !== 0;
+  }
+
+  setLimit({ sending, receiving }: { readonly sending?: RateLimit; readonly receiving?: RateLimit }): void {
+    const checked = [sending, receiving].map((limit) => limit && checkLimit(limit));
+    if (checked[0] !== undefined) this.#sending.set(checked[0]);
+    if (checked[1] !== undefined) this.#receiving.set(checked[1]);
   }
 
   /** The backend is connected only now, when a restored card has its address. */
@@ -160,10 +167,10 @@ export class Net implements VirtioDevice, NetClient {
   #transmit(): void {
     const queue = this.#context?.queues[TRANSMIT];
     if (queue === undefined || this.#held) return;
-    while (this.#backend.writable && this.#sending?.open !== false) {
+    while (this.#backend.writable && this.#sending.open) {
       const chain = queue.pop();
       if (chain === undefined) break;
-      this.#sending?.charge(chain.reader.length);
+      this.#sending.charge(chain.reader.length);
       this.#send(chain.reader);
       queue.complete(chain, 0);
     }
@@ -194,7 +201,7 @@ export class Net implements VirtioDevice, NetClient {
 
   /** Puts a frame into as many of the guest's buffers as it takes, of which there may not be enough yet. */
   receive(frame: Uint8Array): boolean {
-    if (this.#held || this.#receiving?.open === false) return this.#refuse();
+    if (this.#held || !this.#receiving.open) return this.#refuse();
     const queue = this.#context?.queues[RECEIVE];
     if (queue === undefined || frame.length > this.#longestFrame(frame)) return this.#drop();
     const needed = HEADER_BYTES + frame.length;
@@ -218,7 +225,7 @@ export class Net implements VirtioDevice, NetClient {
       }
     }
     this.#fill(queue, frame);
-    this.#receiving?.charge(frame.length);
+    this.#receiving.charge(frame.length);
     this.counters.received++;
     return true;
   }
@@ -279,8 +286,8 @@ export class Net implements VirtioDevice, NetClient {
   }
 
   #stopLimits(): void {
-    this.#sending?.stop();
-    this.#receiving?.stop();
+    this.#sending.stop();
+    this.#receiving.stop();
   }
 
   /** Frames that come until there is a driver again are dropped: nobody waits for a guest that reboots. */
@@ -301,21 +308,25 @@ export class Net implements VirtioDevice, NetClient {
 
   save(): DeviceState {
     return {
-      version: 1,
+      version: 2,
       mac: [...this.mac],
       mtu: this.#configView.getUint16(CONFIG_MTU, true),
       linkUp: this.linkUp,
+      sendLimit: this.#sending.limit,
+      receiveLimit: this.#receiving.limit,
     };
   }
 
   /** The guest's driver has read address and MTU already, so they are the saved ones whatever the request says. */
   restore(state: DeviceState): void {
-    checkStateVersion(this.name, state, 1);
-    const { mac, mtu, linkUp } = state as { readonly [key: string]: unknown };
+    checkStateVersion(this.name, state, 2);
+    const { mac, mtu, linkUp, sendLimit, receiveLimit } = state as { readonly [key: string]: unknown };
     checkState(isMac(mac), 'net: MAC address');
     checkState(Number.isInteger(mtu) && (mtu as number) >= MIN_MTU && (mtu as number) <= MAX_MTU, 'net: MTU');
     checkState(typeof linkUp === 'boolean', 'net: link');
     this.#held = true;
+    this.#sending.set(restoredLimit(sendLimit));
+    this.#receiving.set(restoredLimit(receiveLimit));
     this.config.bytes.set(mac, CONFIG_MAC);
     this.#configView.setUint16(CONFIG_MTU, mtu as number, true);
     // Compared with what the backend says when it is connected.

@@ -1,11 +1,14 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import {
   checkDrive,
   checkInterface,
   checkMachine,
   configOf,
+  limitCards,
+  limitOf,
+  mergeLimiters,
   type Setup,
   setupOf,
 } from '../../../src/control/firecracker/setup.js';
@@ -66,19 +69,32 @@ test.each([
   ['smt', () => checkMachine({ vcpu_count: 2, mem_size_mib: 1, smt: true })],
   ['cpu_template', () => checkMachine({ vcpu_count: 2, mem_size_mib: 1, cpu_template: 'T2' })],
   ['huge_pages', () => checkMachine({ vcpu_count: 2, mem_size_mib: 1, huge_pages: '2M' })],
-  [
-    'rx_rate_limiter',
-    () => {
-      const limiter = (size: number) => ({ ops: { size, refill_time: 1 } });
-      checkInterface({
-        iface_id: 'a',
-        host_dev_name: 'b',
-        rx_rate_limiter: limiter(1),
-        tx_rate_limiter: limiter(2),
-      });
-    },
-  ],
 ])('%s is known, and refused', (name, check) => expect(check).toThrow(`not supported: ${name}`));
+
+test('a card has a limit each way, as the guest sees them', () => {
+  const setLimit = vi.fn();
+  const card = { mac: new Uint8Array(6), setLimit };
+  const limiter = { bandwidth: { size: 1000, refill_time: 100 } };
+  limitCards([card], [{ rx_rate_limiter: limiter, tx_rate_limiter: null }]);
+  expect(setLimit.mock.calls).toEqual([
+    [{ receiving: { bytesPerSecond: 10_000, bytesBurst: 1000 }, sending: {} }],
+  ]);
+  expect(() =>
+    checkInterface({ iface_id: 'a', rx_rate_limiter: { ops: { size: 1, refill_time: 0 } } }),
+  ).toThrow('rate_limiter');
+});
+
+test('a bucket that is not given stays, and one of nothing is none', () => {
+  const ops = { size: 1, refill_time: 1 };
+  expect(mergeLimiters({ ops }, { bandwidth: { size: 0, refill_time: 0 } })).toEqual({
+    ops,
+    bandwidth: { size: 0, refill_time: 0 },
+  });
+  expect(limitOf({ ops, bandwidth: { size: 0, refill_time: 0 } })).toEqual({
+    opsPerSecond: 1000,
+    opsBurst: 1,
+  });
+});
 
 test.each([
   [{ ...drive, socket: '/tmp/x' }, 'vhost-user'],

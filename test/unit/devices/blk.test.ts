@@ -510,3 +510,26 @@ describe('Blk.grow()', () => {
     expect(device.sizeBytes).toBe(SECTORS * 512);
   });
 });
+
+test('Blk.replaceBackend() puts another disk there, of its own size, and flushes and closes the old one', async () => {
+  const { disk, device, rig, run } = setUp();
+  const other = new MemoryDisk({ sizeBytes: 2 * SECTORS * 512 });
+  await device.replaceBackend(other);
+  expect([disk.log, disk.closed]).toEqual([['flush'], true]);
+  expect(rig.driver.config(0, 8)).toBe(2 * SECTORS);
+  const bytes = new Uint8Array(512).fill(7);
+  expect(await run(VIRTIO_BLK_T_OUT, SECTORS, { readable: [bytes] })).toMatchObject({
+    status: VIRTIO_BLK_S_OK,
+  });
+  expect(other.bytes.subarray(SECTORS * 512, SECTORS * 512 + 512)).toEqual(bytes);
+});
+
+test('a limit that was changed is that of the copy', () => {
+  const { device } = setUp();
+  device.setLimit({ opsPerSecond: 5 });
+  const copy = setUp().device;
+  copy.restore(device.save());
+  expect(copy.save()['limit']).toEqual({ opsPerSecond: 5 });
+  expect(() => device.setLimit({ opsPerSecond: 0 })).toThrow('limit.opsPerSecond');
+  expect(() => copy.restore({ ...device.save(), limit: 'none' })).toThrow('saved state');
+});

@@ -323,7 +323,9 @@ describe('Net saved', () => {
   });
 
   test.each([
-    ['a version of the future', { version: 2 }],
+    ['a version of the future', { version: 3 }],
+    ['a limit that is none', { sendLimit: { bytesPerSecond: -1 } }],
+    ['no limit', { receiveLimit: undefined }],
     ['no address', { mac: undefined }],
     ['a short address', { mac: [1, 2, 3] }],
     ['an address of no bytes', { mac: [2, 0, 0, 0, 0, 256] }],

@@ -1,6 +1,6 @@
 import fc from 'fast-check';
-import { describe, expect, test } from 'vitest';
-import { newLimiter, parseLimit, RateLimiter } from '../../../src/devices/rate-limit.js';
+import { describe, expect, test, vi } from 'vitest';
+import { parseLimit, RateLimiter } from '../../../src/devices/rate-limit.js';
 import { Blk, blkKind } from '../../../src/devices/virtio/blk.js';
 import { Net, netKind } from '../../../src/devices/virtio/net.js';
 import type { TsvmError } from '../../../src/errors.js';
@@ -94,9 +94,30 @@ describe('RateLimiter', () => {
     );
   });
 
-  test('newLimiter() of no limit is none', () => {
-    expect(newLimiter({}, new FakeClock(), () => {})).toBeUndefined();
-    expect(newLimiter(undefined, new FakeClock(), () => {})).toBeUndefined();
+  test('without a limit is open, and asks no clock', () => {
+    const clock = new FakeClock();
+    const limiter = new RateLimiter({}, clock, () => {});
+    clock.nowMs = () => {
+      throw new Error('asked');
+    };
+    limiter.charge(1e9);
+    expect(limiter.open).toBe(true);
+  });
+
+  test('set() begins anew, lets on what was held up, and takes back a limit that is none', () => {
+    const clock = new FakeClock();
+    const resume = vi.fn();
+    const limiter = new RateLimiter({ opsPerSecond: 1 }, clock, resume);
+    limiter.charge(1);
+    expect([limiter.open, clock.armed]).toEqual([false, true]);
+    limiter.set({ bytesPerSecond: 100, bytesBurst: 10 });
+    expect(resume).toHaveBeenCalledTimes(1);
+    expect([limiter.open, clock.armed]).toEqual([true, false]);
+    expect(limiter.limit).toEqual({ bytesPerSecond: 100, bytesBurst: 10 });
+    limiter.charge(30);
+    expect(limiter.open).toBe(false);
+    limiter.set({});
+    expect([limiter.open, clock.armed]).toEqual([true, false]);
   });
 });
 

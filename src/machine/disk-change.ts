@@ -1,0 +1,34 @@
+/** Another file in the place of a disk's, as when a medium is changed in a drive. */
+import { type BlkConfig, checkBlkConfig } from '../devices/blk-config.js';
+import { type Blk, blk, refuseTiny } from '../devices/virtio/blk.js';
+import { TsvmError } from '../errors.js';
+import type { MachineHost } from '../host/host.js';
+import type { MachineConfig } from './config.js';
+
+/**
+ * Only while no device touches a disk.
+ *
+ * @returns the machine's configuration, changed
+ * @throws TsvmError `TSVM_CONFIG` if there is no such disk, `TSVM_DISK` if the file cannot be one; then nothing has changed.
+ */
+export async function changeDisk(
+  { config, disks, host }: { config: MachineConfig; disks: readonly Blk[]; host: MachineHost },
+  index: number,
+  path: string,
+): Promise<MachineConfig> {
+  const disk = disks[index];
+  const requests = [...(config.devices ?? [])];
+  const at = requests.flatMap(({ kind }, i) => (kind === 'blk' ? [i] : []))[index];
+  const request = at === undefined ? undefined : requests[at];
+  if (disk === undefined || at === undefined || request?.config === undefined) {
+    throw new TsvmError('TSVM_CONFIG', `disk ${index}: the machine has no such disk`);
+  }
+  const { overlay: _, ...rest }: BlkConfig = checkBlkConfig(request.config);
+  const changed = blk({ ...rest, path });
+  const successor = await host.openSuccessor(disk.backend, path);
+  await refuseTiny(path, successor.disk);
+  successor.succeed();
+  await disk.replaceBackend(successor.disk);
+  requests[at] = changed;
+  return { ...config, devices: requests };
+}
