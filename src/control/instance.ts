@@ -1,13 +1,13 @@
 /** One machine as the control API sees it: first what it shall be, then what it is, at last how it ended. */
-import { createMachine } from '../machine/create.js';
 import type { Machine } from '../machine/machine.js';
 import { openSavedMachine } from '../machine/restore.js';
-import { MIB } from '../util/units.js';
 import { ApiError } from './api-error.js';
 import type { ConsoleLog } from './console-log.js';
-import { configOf, limitCards, type Setup, setupOf } from './firecracker/setup.js';
+import { makeMachine } from './firecracker/make-machine.js';
+import { type Setup, setupOf } from './firecracker/setup.js';
 import { type InstanceEnd, instanceEnd } from './instance-end.js';
 import type { PoolRequest } from './pool-request.js';
+import { ProcessMeter } from './process-meter.js';
 
 /** What the guest's init gets to write back its disks in, after its command had its time. */
 const POWER_OFF_MS = 2000;
@@ -34,6 +34,7 @@ export interface InstanceInput {
 export class Instance {
   readonly id: string;
   readonly log: ConsoleLog;
+  readonly meter: ProcessMeter;
   readonly createdMs = Date.now();
   /** As asked for, until it starts; of a machine that was made otherwise, in the same words. */
   setup: Setup = {};
@@ -52,9 +53,11 @@ export class Instance {
   #machine: Machine | undefined;
   readonly #listeners = new Set<(event: InstanceEvent) => void>();
 
-  constructor(id: string, log: ConsoleLog) {
+  /** @param meter - one for all machines of this process */
+  constructor(id: string, log: ConsoleLog, meter = new ProcessMeter()) {
     this.id = id;
     this.log = log;
+    this.meter = meter;
     this.ended = new Promise((resolve) => {
       this.#settle = resolve;
     });
@@ -86,10 +89,7 @@ export class Instance {
 
   /** Makes what was asked for, and starts it. @throws TsvmError for what cannot be; it may be asked for otherwise then. */
   async start(): Promise<void> {
-    const config = await configOf(this.setup);
-    const machine = await createMachine(config);
-    machine.balloon?.setTarget((this.setup.balloon?.amount_mib ?? 0) * MIB);
-    limitCards(machine.cards, this.setup['network-interfaces'] ?? []);
+    const machine = await makeMachine(this.setup);
     this.adopt(machine);
     await machine.start();
   }

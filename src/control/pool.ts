@@ -1,9 +1,9 @@
 /** One process that runs many machines: `tsvm serve`. Each is made on request, and has its own name, folder and socket. */
-import { createMachine } from '../machine/create.js';
 import type { Machine } from '../machine/machine.js';
 import { openSavedMachine, type SavedMachine } from '../machine/restore.js';
 import { ConsoleLog } from './console-log.js';
-import { checkSetup, configOf } from './firecracker/setup.js';
+import { makeMachine } from './firecracker/make-machine.js';
+import { checkSetup } from './firecracker/setup.js';
 import { Instance } from './instance.js';
 import type { MachineFolder, MachineStore } from './machine-store.js';
 import type { PoolRequest } from './pool-request.js';
@@ -59,11 +59,14 @@ export class Pool implements AsyncDisposable {
     if ('config' in request) await checkSetup(request.config);
     const machine =
       'config' in request
-        ? await createMachine(await configOf(request.config))
+        ? await makeMachine(request.config)
         : await (await this.#open(request.snapshot)).restore();
     const command = 'command' in request ? (request.command ?? []) : [];
     try {
-      const published = await PublishedMachine.publish(this.#store, name, machine, { command });
+      const published = await PublishedMachine.publish(this.#store, name, machine, {
+        command,
+        meter: this.instance.meter,
+      });
       const ended = live(machine, published, command).finally(() => this.#machines.delete(machine));
       this.#machines.set(machine, ended);
       await machine.start();

@@ -7,9 +7,18 @@ import { ConsoleLog } from './console-log.js';
 import { Instance } from './instance.js';
 import { commandEnd, type InstanceEnd, instanceEnd } from './instance-end.js';
 import type { MachineFolder, MachineStore } from './machine-store.js';
+import { ProcessMeter } from './process-meter.js';
 import { ControlServer } from './server.js';
 
 const ENTROPY_BYTES = 32;
+
+interface PublishOptions {
+  /** What its guest runs. */
+  readonly command: readonly string[];
+  readonly removeAtEnd?: boolean;
+  /** Default: one of its own. */
+  readonly meter?: ProcessMeter;
+}
 
 export class PublishedMachine {
   readonly instance: Instance;
@@ -30,21 +39,20 @@ export class PublishedMachine {
   }
 
   /**
-   * @param command - what its guest runs
    * @throws TsvmError `TSVM_STATE` if the name is taken.
    */
   static async publish(
     store: MachineStore,
     name: string,
     machine: Machine,
-    { command, removeAtEnd = false }: { command: readonly string[]; removeAtEnd?: boolean },
+    { command, removeAtEnd = false, meter = new ProcessMeter() }: PublishOptions,
   ): Promise<PublishedMachine> {
     const { memoryBytes = DEFAULT_MEMORY_BYTES, cpus = 1 } = machine.config;
     const folder = store.claim(name, { memoryBytes, cpus, command });
     try {
-      const instance = new Instance(name, new ConsoleLog(folder.logPath));
+      const instance = new Instance(name, new ConsoleLog(folder.logPath), meter);
       instance.adopt(machine);
-      instance.onFork = async (names) => await publishForks(store, machine, names, command);
+      instance.onFork = async (names) => await publishForks(store, machine, names, { command, meter });
       const server = await ControlServer.listen(instance, folder.socketPath);
       return new PublishedMachine(instance, folder, server, removeAtEnd);
     } catch (error) {
@@ -72,12 +80,12 @@ async function publishForks(
   store: MachineStore,
   parent: Machine,
   names: readonly string[],
-  command: readonly string[],
+  options: PublishOptions,
 ): Promise<void> {
   const forks = await parent.fork(names.length);
   try {
     for (const [i, fork] of forks.entries()) {
-      const published = await PublishedMachine.publish(store, names[i] ?? '', fork, { command });
+      const published = await PublishedMachine.publish(store, names[i] ?? '', fork, options);
       void live(fork, published, undefined);
     }
   } catch (error) {

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
 import type { MachineMetrics } from '../machine/metrics.js';
 import type { Instance, InstanceState } from './instance.js';
+import type { ProcessStats } from './process-meter.js';
 
 /** The kernel's, which is 100 on every Linux (proc_pid_stat(5)). */
 const TICKS_PER_SECOND = 100;
@@ -13,16 +14,6 @@ export interface VcpuStats {
   /** As the kernel has it: R runs, S sleeps, D waits. */
   readonly state: string;
   readonly exits: number;
-}
-
-export interface ProcessStats {
-  readonly pid: number;
-  /** Processor time of all its threads. */
-  readonly cpuMs: number;
-  /** Its pages: all, those shared in proportion, those that nobody else has. */
-  readonly residentBytes: number;
-  readonly proportionalBytes: number;
-  readonly privateBytes: number;
 }
 
 export interface MachineStats {
@@ -39,36 +30,20 @@ export interface MachineStats {
   readonly metrics: Omit<MachineMetrics, 'vcpus'>;
 }
 
-export function machineStats(instance: Instance): MachineStats {
-  const { machine, state, startedMs } = instance;
+export async function machineStats(instance: Instance): Promise<MachineStats> {
+  const { machine, state, startedMs, meter } = instance;
+  const process = await meter.stats();
   const { vcpus, ...metrics } = machine.metrics();
   const atMs = Date.now();
   return {
     atMs,
     state,
     uptimeMs: startedMs === undefined ? 0 : atMs - startedMs,
-    process: processStats(),
+    process,
     vcpus: vcpus.map(({ threadId, exits }) => ({ ...threadStats(threadId), exits })),
     memoryBytes: machine.config.memoryBytes ?? DEFAULT_MEMORY_BYTES,
     ...(machine.balloon === undefined ? {} : { balloonBytes: machine.balloon.actualBytes }),
     metrics,
-  };
-}
-
-function processStats(): ProcessStats {
-  const { user, system } = process.cpuUsage();
-  const rollup = Object.fromEntries(
-    [...text('/proc/self/smaps_rollup').matchAll(/^(\w+): +(\d+) kB$/gm)].map(([, name = '', kib]) => [
-      name,
-      Number(kib) * 1024,
-    ]),
-  );
-  return {
-    pid: process.pid,
-    cpuMs: (user + system) / 1000,
-    residentBytes: rollup['Rss'] ?? 0,
-    proportionalBytes: rollup['Pss'] ?? 0,
-    privateBytes: (rollup['Private_Clean'] ?? 0) + (rollup['Private_Dirty'] ?? 0),
   };
 }
 

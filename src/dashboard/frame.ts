@@ -3,11 +3,13 @@ import { type Closeup, PANES, paneLines } from './detail.js';
 import { overviewLines, select, summary } from './overview.js';
 import type { View } from './sampler.js';
 import { type DashboardState, KEYS } from './state.js';
-import { toWidth } from './text.js';
+import { columnsOf, toWidth } from './text.js';
 
 export interface Line {
   readonly text: string;
   readonly style: 'title' | 'head' | 'plain' | 'selected' | 'ended' | 'tab' | 'footer' | 'question';
+  /** Whose line it is, in the list. */
+  readonly machine?: string;
 }
 
 const MIN_COLUMNS = 40;
@@ -66,8 +68,9 @@ function listLines(state: DashboardState, listed: readonly View[], columns: numb
   return [
     { text: head, style: 'head' },
     ...lines.slice(from, from + room).map((text, i): Line => {
-      const ended = listed[from + i]?.record.end !== undefined;
-      return { text, style: from + i === at ? 'selected' : ended ? 'ended' : 'plain' };
+      const view = listed[from + i];
+      const style = from + i === at ? 'selected' : view?.record.end !== undefined ? 'ended' : 'plain';
+      return { text, style, ...(view && { machine: view.name }) };
     }),
   ];
 }
@@ -80,6 +83,22 @@ function titleText(state: DashboardState, views: readonly View[], columns: numbe
 
 function tabText({ pane }: DashboardState, { name }: View): string {
   return `━ ${name} ━ ${PANES.map((each, i) => (each === pane ? `[${i + 1} ${each}]` : ` ${i + 1} ${each} `)).join('')} `;
+}
+
+/** What a click means, if anything: another machine in the list, or another pane in the line of panes. */
+export function point(state: DashboardState, line: Line | undefined, column: number): void {
+  if (state.mode !== 'look' || line === undefined) return;
+  if (line.machine !== undefined) state.selected = line.machine;
+  if (line.style !== 'tab') return;
+  const from = line.text.lastIndexOf('━') + 1;
+  let at = columnsOf(line.text.slice(0, from)) + 1;
+  for (const pane of PANES) {
+    at += `[1 ${pane}]`.length;
+    if (column < at) {
+      state.pane = pane;
+      return;
+    }
+  }
 }
 
 function footerLine(state: DashboardState, { readOnly, problem }: Shown): Line {
@@ -116,6 +135,6 @@ function fill(lines: readonly Line[], columns: number, rows: number): Line[] {
   return all.slice(0, rows).map((line) => sized(line, columns));
 }
 
-function sized({ text, style }: Line, columns: number): Line {
-  return { text: toWidth(text, columns), style };
+function sized(line: Line, columns: number): Line {
+  return { ...line, text: toWidth(line.text, columns) };
 }

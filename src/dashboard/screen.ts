@@ -4,7 +4,7 @@ import blessed from 'blessed';
 import { RemoteMachine } from '../control/connect.js';
 import { isRunning, MachineStore } from '../control/machine-store.js';
 import { CloseupSource } from './closeup.js';
-import { frame, type Line } from './frame.js';
+import { frame, type Line, point } from './frame.js';
 import { select } from './overview.js';
 import { Sampler } from './sampler.js';
 import { type DashboardState, newState, press, type Wish } from './state.js';
@@ -15,6 +15,8 @@ export interface DashboardOptions {
   /** Nothing is done to machines. */
   readonly readOnly: boolean;
   readonly colour: boolean;
+  /** The terminal's own selection of text needs the shift key then. */
+  readonly mouse: boolean;
   /** The command that attaches, and its first arguments. */
   readonly attach: readonly [program: string, ...args: string[]];
 }
@@ -49,6 +51,7 @@ export async function runDashboard(options: DashboardOptions): Promise<void> {
   const box = blessed.box({ top: 0, left: 0, width: '100%', height: '100%', tags: true, wrap: false });
   screen.append(box);
   let problem = '';
+  let lines: readonly Line[] = [];
   let away = false;
   let leave: () => void = () => {};
   const left = new Promise<void>((resolve) => {
@@ -58,7 +61,7 @@ export async function runDashboard(options: DashboardOptions): Promise<void> {
   const draw = (): void => {
     if (away) return;
     const shown = { views: sampler.views, closeup, readOnly: options.readOnly, problem };
-    const lines = frame(state, shown, Number(screen.width), Number(screen.height));
+    lines = frame(state, shown, Number(screen.width), Number(screen.height));
     box.setContent(lines.map((line) => styled(line, options.colour)).join('\n'));
     screen.render();
   };
@@ -89,20 +92,36 @@ export async function runDashboard(options: DashboardOptions): Promise<void> {
     await look();
   };
 
+  const pressed = (key: string): void => {
+    problem = '';
+    const names = select(sampler.views, state.filter, state.sort).map(({ name }) => name);
+    const wish = press(state, key, names);
+    if (wish === 'quit') leave();
+    else if (wish !== undefined) void act(wish);
+    changed();
+  };
+  const changed = (): void => {
+    void follow(closeup, state, sampler, store).then(draw);
+    draw();
+  };
   screen.on('keypress', (character: string | undefined, key: { full?: string; name?: string }) => {
     if (away) return;
     // Letters as they are, so that K is not k; anything else by its name.
-    const pressed =
+    const byName =
       character !== undefined && /^[\x21-\x7e\u00a0-\uffff]$/u.test(character) ? character : (key.full ?? '');
     if (key.name === 'enter') return; // blessed says return as well
-    problem = '';
-    const names = select(sampler.views, state.filter, state.sort).map(({ name }) => name);
-    const wish = press(state, pressed, names);
-    if (wish === 'quit') leave();
-    else if (wish !== undefined) void act(wish);
-    void follow(closeup, state, sampler, store).then(draw);
-    draw();
+    pressed(byName);
   });
+  if (options.mouse) {
+    screen.on('mouse', ({ action, x, y }: { action: string; x: number; y: number }) => {
+      if (away) return;
+      if (action === 'wheelup' || action === 'wheeldown') pressed(action === 'wheelup' ? 'up' : 'down');
+      else if (action === 'mousedown') {
+        point(state, lines[y], x);
+        changed();
+      }
+    });
+  }
   screen.on('resize', draw);
   for (const signal of ['SIGTERM', 'SIGHUP', 'SIGINT'] as const) process.once(signal, leave);
   let looking = false;

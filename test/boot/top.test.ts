@@ -37,7 +37,7 @@ beforeAll(async () => {
     (await background('web', 'i=0; while :; do i=$((i+1)); echo line $i 日本語; sleep 0.5; done')).status,
   ).toBe(0);
   expect((await background('db', 'echo waiting; cat')).status).toBe(0);
-  const command = `'${process.execPath}' '${TSVM}' top; echo left with $?; stty -a; cat`;
+  const command = `'${process.execPath}' '${TSVM}' top --mouse; echo left with $?; stty -a; cat`;
   tmux('-u', 'new-session', '-d', '-s', 'top', '-x', '80', '-y', '24', command);
 }, 300_000);
 afterAll(async () => {
@@ -89,6 +89,23 @@ test('gives the terminal to the console and takes it back', async () => {
   type('C-a', 'd');
   await shows(/━ db ━/);
   expect((await tsvm('logs', 'db')).stdout.toString()).toContain('typed');
+});
+
+test('is steered by the mouse', async () => {
+  const lineOf = (what: RegExp): number =>
+    screen()
+      .split('\n')
+      .findIndex((line) => what.test(line)) + 1;
+  // Pressed and let go, as a terminal says it (xterm, SGR 1006).
+  const click = (column: number, line: number): void =>
+    type('-l', `\x1b[<0;${column};${line}M`, `\x1b[<0;${column};${line}m`);
+  click(3, lineOf(/^web /));
+  await shows(/━ web ━/);
+  const tabs = lineOf(/━ web ━/);
+  click((screen().split('\n')[tabs - 1]?.indexOf('devices') ?? 0) + 1, tabs);
+  await shows(/\[2 devices\]/);
+  type('-l', '\x1b[<64;3;3M'); // the wheel, up
+  await shows(/━ db ━/);
 });
 
 test('costs hardly anything while it looks', async () => {

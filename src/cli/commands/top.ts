@@ -21,6 +21,7 @@ interface TopOptions {
   json?: boolean;
   readOnly?: boolean;
   colour: boolean;
+  mouse?: boolean;
 }
 
 export function topCommand(): Command {
@@ -29,6 +30,7 @@ export function topCommand(): Command {
     .option('--once', 'print what it would show, and end')
     .option('--json', 'with --once: as JSON, with rates over a second')
     .option('--read-only', 'only look')
+    .option('--mouse', 'click machines and panes, turn the wheel (selecting text needs shift then)')
     .option('--no-colour', 'only what every terminal has (also: NO_COLOR in the environment)')
     .addHelpText('after', EXAMPLES)
     .action(async (options: TopOptions) => {
@@ -65,13 +67,14 @@ async function once(json: boolean): Promise<void> {
   process.stdout.write('', () => process.exit(0));
 }
 
-async function watch({ readOnly, colour }: TopOptions): Promise<void> {
+async function watch({ readOnly, colour, mouse }: TopOptions): Promise<void> {
   if (process.stdin.isTTY !== true || process.stdout.isTTY !== true) {
     throw new TsvmError('TSVM_USAGE', 'tsvm top needs a terminal', { hint: 'for scripts: tsvm top --once' });
   }
   const { runDashboard } = await import('../../dashboard/screen.js');
   await runDashboard({
     readOnly: readOnly === true,
+    mouse: mouse === true,
     colour: colour && !process.env['NO_COLOR'] && process.env['TERM'] !== 'dumb',
     attach: [process.execPath, packageFile('dist/bin/tsvm.cjs'), 'attach'],
   });

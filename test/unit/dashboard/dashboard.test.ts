@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { ratesBetween } from '../../../src/control/rates.js';
 import type { MachineStats } from '../../../src/control/stats.js';
-import { frame, type Shown } from '../../../src/dashboard/frame.js';
+import { frame, point, type Shown } from '../../../src/dashboard/frame.js';
 import type { View } from '../../../src/dashboard/sampler.js';
 import { newState, press } from '../../../src/dashboard/state.js';
 import { columnsOf, formatCount, plainLines, sparkline, toWidth } from '../../../src/dashboard/text.js';
@@ -171,6 +171,29 @@ describe('frame()', () => {
     const views = Array.from({ length: 200 }, (_, i) => view(`m${String(i).padStart(3, '0')}`));
     const lines = frame({ ...newState(), selected: 'm150' }, { ...SHOWN, views }, 80, 24);
     expect(lines.find(({ style }) => style === 'selected')?.text).toMatch(/^m150 /);
+  });
+});
+
+describe('point()', () => {
+  test('chooses a machine by its line, and a pane by its name in the line of panes', () => {
+    const state = newState();
+    const lines = frame(state, SHOWN, 100, 30);
+    point(state, lines[3], 2);
+    expect(state.selected).toBe('web');
+    const tabs = lines.find(({ style }) => style === 'tab');
+    for (const pane of ['machine', 'devices', 'console', 'events'] as const) {
+      point(state, tabs, (tabs?.text.indexOf(pane) ?? 0) + 1);
+      expect(state.pane).toBe(pane);
+    }
+    for (const line of [lines[0], lines[29], undefined]) point(state, line, 5);
+    point(state, tabs, 99);
+    expect([state.selected, state.pane]).toEqual(['web', 'events']);
+  });
+
+  test('answers no question', () => {
+    const state = { ...newState(), mode: 'kill' as const, selected: 'db' };
+    point(state, frame(state, SHOWN, 100, 30)[3], 2);
+    expect(state.selected).toBe('db');
   });
 });
 
