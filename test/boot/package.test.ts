@@ -1,5 +1,5 @@
 /** The package as it is published, installed where nothing is: it boots, and its types are there. */
-import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type CliResult, run } from '../support/cli.js';
@@ -80,5 +80,17 @@ blk({ file: String(status ?? costs) });
     ];
     const { status, stdout } = await there(join(REPOSITORY, 'node_modules/.bin/tsc'), ...flags, 'use.ts');
     expect([status, stdout.toString()]).toEqual([0, '']);
+  });
+
+  test('without its prebuilt addon says what to do, and that builds it from its own sources', async () => {
+    rmSync(join(folder, 'node_modules/tsvm/kvm-addon/build'), { recursive: true });
+    const without = await there('npx', 'tsvm', 'boot', '--', 'true');
+    expect(without.stderr).toContain('in the folder of the package: npx cmake-js@8 compile -d kvm-addon');
+    const cmakeJs = join(REPOSITORY, 'node_modules/cmake-js/bin/cmake-js');
+    const build = `cd node_modules/tsvm && exec '${cmakeJs}' compile -d kvm-addon`;
+    const built = await there('sh', '-c', build);
+    expect([built.status, built.stderr]).toEqual([0, expect.anything()]);
+    const { status, stdout } = await there('npx', 'tsvm', 'boot', '--memory', '64M', '--', 'echo', 'built');
+    expect([status, stdout.toString()]).toEqual([0, 'built\n']);
   });
 });
