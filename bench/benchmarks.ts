@@ -9,8 +9,11 @@ import { fork } from './system/fork.js';
 import { idleCpu } from './system/idle-cpu.js';
 import { incoming } from './system/incoming.js';
 import { memory } from './system/memory.js';
+import { netThroughput } from './system/net-throughput.js';
 import { restore } from './system/restore.js';
 import { serialThroughput } from './system/serial-throughput.js';
+import { shareThroughput } from './system/share-throughput.js';
+import { vsockThroughput } from './system/vsock-throughput.js';
 
 export const benchmarks: readonly Benchmark[] = [
   bootInstructions,
@@ -23,5 +26,8 @@ export const benchmarks: readonly Benchmark[] = [
   idleCpu,
   serialThroughput,
   diskThroughput,
+  netThroughput,
+  vsockThroughput,
+  shareThroughput,
   hop,
 ];

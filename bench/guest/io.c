@@ -4,46 +4,16 @@
  *
  *   io write BYTES                                      to stdout
  *   io read|write DEVICE sequential|random BLOCK_BYTES COUNT DEPTH   with O_DIRECT, DEPTH requests at a time
+ *   io create DIRECTORY COUNT BYTES                                  files of so many bytes
+ *   io cat FILE BLOCK_BYTES                                          through the page cache
  */
 #include <linux/aio_abi.h>
 
-#include "../../guests/init/sys.h"
+#include "measure.h"
 
 enum { WRITE_BYTES = 4096, BUFFER_BYTES = 4 << 20, MAX_DEPTH = 64 };
 
 static char buffer[BUFFER_BYTES] __attribute__((aligned(4096)));
-
-void *memset(void *to, int byte, ulong size) {
-  void *result = to;
-  __asm__ volatile("rep stosb" : "+D"(to), "+c"(size) : "a"(byte) : "memory");
-  return result;
-}
-
-static ulong now(void) {
-  struct __kernel_timespec time;
-  SYS2(clock_gettime, 1 /* CLOCK_MONOTONIC */, &time);
-  return (ulong)time.tv_sec * 1000000000 + (ulong)time.tv_nsec;
-}
-
-static void begin(void) { SYS3(write, 2, "<begin>\n", 8); }
-
-static void end(ulong nanoseconds) {
-  char text[32] = "<end ", digits[20];
-  int n = 0, at = 5;
-  do digits[n++] = (char)('0' + nanoseconds % 10);
-  while (nanoseconds /= 10);
-  while (n) text[at++] = digits[--n];
-  text[at++] = '>';
-  text[at++] = '\n';
-  SYS3(write, 2, text, at);
-}
-
-static int fail(const char *what) {
-  SYS3(write, 2, "io: ", 4);
-  SYS3(write, 2, what, length(what));
-  SYS3(write, 2, "\n", 1);
-  return 1;
-}
 
 static int write_stream(ulong bytes) {
   memset(buffer, 'x', WRITE_BYTES);
@@ -97,6 +67,41 @@ static int transfer(const char *path, int writing, int random, ulong block_bytes
   return 0;
 }
 
+/* Small files, as an archive that is unpacked makes them: made, written and closed, one after the other. */
+static int create_files(const char *directory, ulong count, ulong bytes) {
+  char path[256];
+  ulong base = length(directory);
+  if (base > 200 || bytes > BUFFER_BYTES) return fail("too long");
+  for (ulong i = 0; i < base; i++) path[i] = directory[i];
+  path[base] = '/';
+  path[base + 7] = 0;
+  memset(buffer, 'x', bytes);
+  begin();
+  ulong start = now();
+  for (ulong n = 0; n < count; n++) {
+    for (ulong i = 0, rest = n; i < 6; i++, rest /= 10) path[base + 6 - i] = (char)('0' + rest % 10);
+    int fd = (int)SYS3(open, path, O_CREAT | O_EXCL | O_WRONLY, 0644);
+    if (fd < 0 || SYS3(write, fd, buffer, bytes) != (ssize)bytes) return fail("cannot make a file");
+    SYS1(close, fd);
+  }
+  end(now() - start);
+  return 0;
+}
+
+/* A whole file, as cat reads it. */
+static int read_file(const char *path, ulong block_bytes) {
+  int fd = (int)SYS3(open, path, O_RDONLY, 0);
+  if (fd < 0 || block_bytes > BUFFER_BYTES) return fail("cannot open the file");
+  memset(buffer, 0, block_bytes);
+  begin();
+  ulong start = now();
+  ssize got;
+  while ((got = SYS3(read, fd, buffer, block_bytes)) > 0);
+  if (got < 0) return fail("cannot read");
+  end(now() - start);
+  return 0;
+}
+
 __attribute__((used)) static void io_main(long *stack) {
   long argc = stack[0];
   const char **argv = (const char **)(stack + 1);
@@ -105,7 +110,9 @@ __attribute__((used)) static void io_main(long *stack) {
   else if (argc == 7)
     status = transfer(argv[2], equal(argv[1], "write"), equal(argv[3], "random"), number(&argv[4]), number(&argv[5]),
                       number(&argv[6]));
-  else fail("usage: io write BYTES | io read|write DEVICE sequential|random BLOCK_BYTES COUNT DEPTH");
+  else if (argc == 5 && equal(argv[1], "create")) status = create_files(argv[2], number(&argv[3]), number(&argv[4]));
+  else if (argc == 4 && equal(argv[1], "cat")) status = read_file(argv[2], number(&argv[3]));
+  else fail("usage: io write BYTES | read|write DEVICE sequential|random BLOCK_BYTES COUNT DEPTH | create DIR COUNT BYTES | cat FILE BLOCK_BYTES");
   SYS1(exit, status);
 }
 __asm__(".globl _start\n_start: mov %rsp, %rdi\n and $-16, %rsp\n call io_main\n");

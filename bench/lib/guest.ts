@@ -69,15 +69,15 @@ export async function bootGuest(config: MachineConfig): Promise<Machine> {
   return machine;
 }
 
-/** The guest's initramfs with the program bench/guest/io.c in it, as /io. */
-export function initramfsWithIo(host: BenchHost, scratch: string): string {
-  const path = join(scratch, 'initramfs-io.cpio');
-  const program = readFileSync(new URL('../../io', import.meta.url));
+/** The guest's initramfs with a program of bench/guest in it, as /io or /stream. */
+export function initramfsWithProgram(host: BenchHost, scratch: string, name: 'io' | 'stream'): string {
+  const path = join(scratch, `initramfs-${name}.cpio`);
+  const program = readFileSync(new URL(`../../${name}`, import.meta.url));
   const base = readFileSync(guestOf(host).initramfs);
   const padding = Buffer.alloc((4 - (base.length % 4)) % 4);
   writeFileSync(
     path,
-    Buffer.concat([base, padding, writeCpio([{ path: 'io', mode: S_IFREG | 0o755, data: program }])]),
+    Buffer.concat([base, padding, writeCpio([{ path: name, mode: S_IFREG | 0o755, data: program }])]),
   );
   return path;
 }

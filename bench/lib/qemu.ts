@@ -3,7 +3,6 @@ import { spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { commandSegment } from '../../src/boot/cpio.js';
-import { ACPI_POWER_PORT } from '../../src/memory/layout.js';
 import { MIB } from '../../src/util/units.js';
 import type { BenchHost } from './benchmark.js';
 import { GUEST_MEMORY_BYTES, guestOf } from './guest.js';
@@ -15,8 +14,14 @@ export const SLEEP_S5 = 0x34;
  * As lean as a microvm gets: no ACPI, no option ROMs, qboot in place of SeaBIOS, the kernel entered by PVH.
  *
  * @param more the serial port's other end, and what else there is.
+ * @param append of the kernel's command line.
  */
-export function qemuArguments(host: BenchHost, initrd: string, more: readonly string[]): string[] {
+export function qemuArguments(
+  host: BenchHost,
+  initrd: string,
+  more: readonly string[],
+  append: readonly string[] = [],
+): string[] {
   const guest = guestOf(host);
   return [
     ...[
@@ -36,7 +41,14 @@ export function qemuArguments(host: BenchHost, initrd: string, more: readonly st
       `${GUEST_MEMORY_BYTES / MIB}`,
     ],
     ...['-nodefaults', '-no-user-config', '-display', 'none', '-no-reboot'],
-    ...['-kernel', guest.kernel, '-initrd', initrd, '-append', `${guest.cmdline} console=ttyS0`],
+    ...[
+      '-kernel',
+      guest.kernel,
+      '-initrd',
+      initrd,
+      '-append',
+      [guest.cmdline, 'console=ttyS0', ...append].join(' '),
+    ],
     ...more,
   ];
 }
@@ -88,28 +100,4 @@ export function timeProcess(
         );
     });
   });
-}
-
-/** Runs `io` in a microvm with `disk`. Returns the seconds that the guest's clock says it took. */
-export async function runIoInQemu(run: {
-  readonly host: BenchHost;
-  readonly scratch: string;
-  /** Has /io. */
-  readonly initrd: string;
-  readonly argv: readonly string[];
-  readonly disk: string;
-}): Promise<number> {
-  const { host, scratch, initrd, argv, disk } = run;
-  const args = qemuArguments(host, initramfsWith(host, scratch, argv, initrd), [
-    // With devices, the guest must be told where they are.
-    ...['-machine', 'auto-kernel-cmdline=on'],
-    ...['-drive', `if=none,id=disk,format=raw,file=${disk}`, '-device', 'virtio-blk-device,drive=disk'],
-    ...exitAtPort(ACPI_POWER_PORT),
-  ]);
-  const child = spawn('qemu-system-x86_64', args, { stdio: ['ignore', 'pipe', 'inherit'] });
-  let output = '';
-  for await (const bytes of child.stdout) output += (bytes as Buffer).toString('latin1');
-  const nanoseconds = /<end (\d+)>/.exec(output)?.[1];
-  if (nanoseconds === undefined) throw new Error(`${argv.join(' ')} in QEMU failed:\n${output}`);
-  return Number(nanoseconds) / 1e9;
 }

@@ -13,8 +13,8 @@ import {
   needsGuest,
   needsQemuBeside,
 } from '../lib/benchmark.js';
-import { guestConfig, initramfsWithIo, runIo } from '../lib/guest.js';
-import { runIoInQemu } from '../lib/qemu.js';
+import { runInQemu } from '../lib/beside.js';
+import { guestConfig, initramfsWithProgram, runIo } from '../lib/guest.js';
 
 const DISK_BYTES = 64 * MIB;
 
@@ -61,8 +61,12 @@ async function measure(
   const { way, order, blockBytes, depth } = pattern;
   const count = Math.ceil(pattern.count * (host.profile === 'pvm' ? INTERPRETED_SHARE : 1));
   const argv = ['/io', way, '/dev/vda', order, `${blockBytes}`, `${count}`, `${depth}`];
-  const initrd = initramfsWithIo(host, scratch);
+  const initrd = initramfsWithProgram(host, scratch, 'io');
   const config = guestConfig(host, argv, { initrd, devices: [blk({ path: disk })] });
+  const qemuDisk = [
+    ...['-drive', `if=none,id=disk,format=raw,file=${disk}`],
+    ...['-device', 'virtio-blk-device,drive=disk'],
+  ];
   const beside = needsQemuBeside(host) === undefined;
   const mib = (count * blockBytes) / MIB;
   const size = blockBytes === MIB ? '1 MiB' : '4 KiB';
@@ -76,7 +80,9 @@ async function measure(
   // The first round fills the page cache, lets V8 compile, and does not count.
   for (let round = 0; round <= runs; round++) {
     const run = await runIo(config);
-    const qemuSeconds = beside ? await runIoInQemu({ host, scratch, initrd, argv, disk }) : undefined;
+    const qemuSeconds = beside
+      ? await runInQemu({ host, scratch, initrd, argv, options: qemuDisk })
+      : undefined;
     if (round === 0) continue;
     samples.rate.push(mib / run.seconds);
     samples.exits.push(run.exitsToJavaScript / mib);

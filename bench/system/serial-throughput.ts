@@ -2,7 +2,7 @@
 
 import { MIB } from '../../src/util/units.js';
 import { type BenchContext, type Benchmark, type Measurement, needsGuest } from '../lib/benchmark.js';
-import { guestConfig, initramfsWithIo, runIo } from '../lib/guest.js';
+import { guestConfig, initramfsWithProgram, runIo } from '../lib/guest.js';
 
 export const serialThroughput: Benchmark = {
   name: 'serial-throughput',
@@ -23,7 +23,7 @@ async function measure(
     (host.profile === 'pvm' ? (console === 'serial' ? 1 / 64 : 1 / 4) : console === 'serial' ? 1 / 2 : 8);
   const config = guestConfig(host, ['/io', 'write', String(bytes)], {
     console,
-    initrd: initramfsWithIo(host, scratch),
+    initrd: initramfsWithProgram(host, scratch, 'io'),
   });
   const rate: number[] = [];
   const exits: number[] = [];

@@ -19,7 +19,7 @@ kernel_inputs() {
   echo "recipe $(sha256 "$here/kernel/recipe.sh")"
   for dir in $(kernel_chain "$1"); do
     for file in "$dir"/config "$dir"/patches/*.patch; do
-      [ -f "$file" ] && echo "${file#"$here/"} $(sha256 "$file")"
+      if [ -f "$file" ]; then echo "${file#"$here/"} $(sha256 "$file")"; fi # a variant may have no patches
     done
   done
 }

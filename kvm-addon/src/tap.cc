@@ -16,7 +16,8 @@
 Napi::Function Tap::Define(Napi::Env env) {
   return DefineClass(env, "NativeTap",
                      {InstanceAccessor<&Tap::Mtu>("mtu"), InstanceMethod<&Tap::Read>("read"),
-                      InstanceMethod<&Tap::Write>("write"), InstanceMethod<&Tap::Listen>("listen"),
+                      InstanceMethod<&Tap::Write>("write"), InstanceMethod<&Tap::SetOffloads>("setOffloads"),
+                      InstanceMethod<&Tap::Listen>("listen"),
                       InstanceMethod<&Tap::Mute>("mute"), InstanceMethod<&Tap::Close>("close")});
 }
 
@@ -37,8 +38,11 @@ Napi::Value Tap::Open(const Napi::CallbackInfo& info) {
 
   opened.fd = Fd(::open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC));
   if (!opened.fd.valid()) throw ErrnoError(env, errno, "open");
-  request.ifr_flags = IFF_TAP | IFF_NO_PI;
+  request.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR;
   IOCTL(env, opened.fd.get(), TUNSETIFF, &request);
+  int header_bytes = 12;  // struct virtio_net_hdr_v1, whose header file is not C++
+  IOCTL(env, opened.fd.get(), TUNSETVNETHDRSZ, &header_bytes);
+  IOCTL(env, opened.fd.get(), TUNSETOFFLOAD, 0UL);
   return Construct(AddonData::Of(env).tap, &opened);
 }
 
@@ -72,6 +76,11 @@ Napi::Value Tap::Write(const Napi::CallbackInfo& info) {
   } while (count < 0 && errno == EINTR);
   // No error is thrown: a lost frame is what networks do, and a guest may lose as many as it likes.
   return Napi::Boolean::New(info.Env(), count >= 0);
+}
+
+void Tap::SetOffloads(const Napi::CallbackInfo& info) {
+  if (!fd_.valid()) throw ErrnoError(info.Env(), EBADF, "TUNSETOFFLOAD");
+  IOCTL(info.Env(), fd_.get(), TUNSETOFFLOAD, static_cast<unsigned long>(Integer<uint32_t>(info[0])));
 }
 
 void Tap::Listen(const Napi::CallbackInfo& info) {

@@ -1,4 +1,4 @@
-// A TAP interface of the host's: Ethernet frames, one a read and one a write.
+// A TAP interface of the host's: Ethernet frames behind a virtio_net_hdr_v1, one a read and one a write.
 #pragma once
 
 #include <napi.h>
@@ -25,6 +25,7 @@ class Tap : public Napi::ObjectWrap<Tap>, private EnvironmentBound {
   Napi::Value Mtu(const Napi::CallbackInfo& info);
   Napi::Value Read(const Napi::CallbackInfo& info);
   Napi::Value Write(const Napi::CallbackInfo& info);
+  void SetOffloads(const Napi::CallbackInfo& info);
   void Listen(const Napi::CallbackInfo& info);
   void Mute(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);

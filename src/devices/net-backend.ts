@@ -1,9 +1,13 @@
 /** Where a network card's cable goes, as the card sees it. src/host implements it; tests do too. */
 
+import type { Offloads } from './net-header.js';
+
 /** Source, destination and type. */
 export const ETHERNET_HEADER_BYTES = 14;
 /** The greatest frame that anybody here takes: what passt does, and more than a TAP's MTU allows. */
 export const MAX_FRAME_BYTES = 65_535;
+/** Of segments that are yet to be cut: an IP packet of the greatest length, with its Ethernet header and a VLAN's tag. */
+export const MAX_SEGMENTED_BYTES: number = 65_535 + ETHERNET_HEADER_BYTES + 4;
 /** virtio 1.3, 5.1.4.1 MUST: no less than 68. */
 export const MIN_MTU = 68;
 /** Rounded down to whole words, as passt counts. */
@@ -31,8 +35,10 @@ export interface NetClient {
   /**
    * A frame for the guest; the array is valid during the call only. False: there is no room and it was not taken. Whoever
    * can keeps it, pauses, and offers it again when `resume` is called.
+   *
+   * @param header - struct virtio_net_hdr, from a backend with offloads
    */
-  receive(frame: Uint8Array): boolean;
+  receive(frame: Uint8Array, header?: Uint8Array): boolean;
   /** No more frames for now: the guest is told of those that came. */
   received(): void;
   /** `writable` is true again. */
@@ -49,8 +55,14 @@ export interface NetBackend {
   readonly writable: boolean;
   /** Called once, by the card, before anything else; frames may come from then on, also from within. */
   connect(mac: Uint8Array, client: NetClient): void;
-  /** A frame from the guest, of a legal size. Only while `writable`. */
-  send(frame: FrameSource): void;
+  /**
+   * A frame from the guest, of a legal size. Only while `writable`.
+   *
+   * @param header - struct virtio_net_hdr, which says nothing for a backend without offloads
+   */
+  send(frame: FrameSource, header: Uint8Array): void;
+  /** Absent in one that takes and gives whole frames only. Else: what it may leave to the guest from now on; nothing at first. */
+  setOffloads?(offloads: Offloads): void;
   /** No more frames for now: what was sent goes out. */
   flush(): void;
   /** `receive` would succeed again. May call it from within. */

@@ -5,9 +5,16 @@
  * a thread of libuv's pool that waits in read(2), and disks need those.
  */
 import type { FrameSource, NetBackend, NetClient } from '../devices/net-backend.js';
-import { MAX_FRAME_BYTES, MAX_MTU, MIN_MTU } from '../devices/net-backend.js';
+import { MAX_MTU, MAX_SEGMENTED_BYTES, MIN_MTU } from '../devices/net-backend.js';
+import { NET_HEADER_BYTES, type Offloads } from '../devices/net-header.js';
 import { isErrnoError, TsvmError } from '../errors.js';
 import type { NativeAddon, NativeTap } from '../native/binding.js';
+
+// linux/if_tun.h
+const TUN_F_CSUM = 0x01;
+const TUN_F_TSO4 = 0x02;
+const TUN_F_TSO6 = 0x04;
+const TUN_F_TSO_ECN = 0x08;
 
 /** Read before others get their turn. */
 const FRAMES_PER_TURN = 64;
@@ -24,8 +31,8 @@ export function openTap(addon: Pick<NativeAddon, 'openTap'>, name: string): NetB
 class TapBackend implements NetBackend {
   readonly mtu: number;
   readonly #tap: NativeTap;
-  readonly #sent = new Uint8Array(MAX_FRAME_BYTES);
-  readonly #received = new Uint8Array(MAX_FRAME_BYTES);
+  readonly #sent = new Uint8Array(NET_HEADER_BYTES + MAX_SEGMENTED_BYTES);
+  readonly #received = new Uint8Array(NET_HEADER_BYTES + MAX_SEGMENTED_BYTES);
   /** Of a frame in `#received` that the guest had no room for. */
   #waitingBytes = 0;
   #client: NetClient | undefined;
@@ -47,9 +54,25 @@ class TapBackend implements NetBackend {
     this.#tap.listen(() => this.#read());
   }
 
-  send(frame: FrameSource): void {
-    const length = frame.read(this.#sent);
-    this.#tap.write(this.#sent.subarray(0, length));
+  send(frame: FrameSource, header: Uint8Array): void {
+    this.#sent.set(header);
+    const length = frame.read(this.#sent.subarray(NET_HEADER_BYTES));
+    this.#tap.write(this.#sent.subarray(0, NET_HEADER_BYTES + length));
+  }
+
+  /** What the guest does not take, the host's kernel does before it gives the frame out. */
+  setOffloads({ checksum, tcp4, tcp6, ecn }: Offloads): void {
+    if (this.#closed) return;
+    const flags =
+      (checksum ? TUN_F_CSUM : 0) |
+      (tcp4 ? TUN_F_TSO4 : 0) |
+      (tcp6 ? TUN_F_TSO6 : 0) |
+      (ecn ? TUN_F_TSO_ECN : 0);
+    try {
+      this.#tap.setOffloads(flags);
+    } catch {
+      // The interface is gone, which the next read tells the guest.
+    }
   }
 
   flush(): void {}
@@ -80,7 +103,8 @@ class TapBackend implements NetBackend {
   }
 
   #give(length: number): void {
-    if (this.#client?.receive(this.#received.subarray(0, length)) !== false) return;
+    const header = this.#received.subarray(0, NET_HEADER_BYTES);
+    if (this.#client?.receive(this.#received.subarray(NET_HEADER_BYTES, length), header) !== false) return;
     this.#waitingBytes = length;
     this.#tap.mute();
   }

@@ -77,7 +77,7 @@ export interface NativeEventFd {
   close(): void;
 }
 
-/** A TAP interface that was there, opened without blocking: a frame a call. */
+/** A TAP interface that was there, opened without blocking: a frame a call, behind a struct virtio_net_hdr_v1 of 12 bytes. */
 export interface NativeTap {
   /** The interface's, when it was opened. */
   readonly mtu: number;
@@ -85,6 +85,8 @@ export interface NativeTap {
   read(target: Uint8Array): number;
   /** False when the frame was lost: the interface is down or gone, or there is no memory. */
   write(frame: Uint8Array): boolean;
+  /** What may be left to who reads: TUN_F_* of linux/if_tun.h. Nothing at first. */
+  setOffloads(flags: number): void;
   /** Calls `callback` on this thread as long as there are frames, or the interface is gone. Keeps nothing alive. */
   listen(callback: () => void): void;
   /** Until the next `listen`. */

@@ -1,6 +1,9 @@
 /** A network that a test holds the other end of. */
 import type { FrameSource, NetBackend, NetClient } from '../../src/devices/net-backend.js';
 
+/** Of a frame that leaves nothing to anybody. */
+export const PLAIN_HEADER: Uint8Array = new Uint8Array(12);
+
 /** A frame as if it were in a guest's memory. */
 export function frameSource(bytes: Uint8Array): FrameSource {
   return {

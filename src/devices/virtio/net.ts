@@ -1,13 +1,13 @@
 /**
- * virtio-net: a network card with one pair of queues, and no offloads.
+ * virtio-net: a network card with one pair of queues, and the offloads that its backend has.
  *
  * Frames from the guest go from its memory into the backend's in one copy, and the other way round. Who has no room makes
  * the other wait: a full backend leaves frames in the transmit queue, a guest without buffers pauses the backend.
  *
  * @spec virtio-1.3 5.1    Network device               #yes
  * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_MRG_RXBUF       #yes
- * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_CSUM, _HOST_*   #no   passt takes whole frames with checksums only
- * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_GUEST_*         #no   the same
+ * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_CSUM, _GUEST_CSUM, _HOST_TSO*, _GUEST_TSO*, _ECN   #yes  at a TAP interface
+ * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_*_UFO, _USO*, CTRL_GUEST_OFFLOADS  #no   TCP is what comes in bulk
  * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_CTRL_VQ         #no   at the end of a cable there is nothing to filter
  * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_GUEST_ANNOUNCE  #no   it needs the control queue; see docs/devices/net.md
  * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_MQ, _RSS        #no   one JavaScript thread serves all queues anyway
@@ -29,12 +29,23 @@ import {
   MAC_BYTES,
   MAX_FRAME_BYTES,
   MAX_MTU,
+  MAX_SEGMENTED_BYTES,
   MIN_MTU,
   type NetBackend,
   type NetClient,
   type NetHub,
   USER_NET,
 } from '../net-backend.js';
+import {
+  finishHeader,
+  guestOffloads,
+  hostOffloads,
+  isAllowed,
+  isSegmented,
+  NET_HEADER_BYTES,
+  NO_OFFLOADS,
+  OFFLOAD_FEATURES,
+} from '../net-header.js';
 import {
   checkNetConfig,
   NET_ARGUMENT,
@@ -62,13 +73,6 @@ const CONFIG_MAC = 0;
 const CONFIG_STATUS = 6;
 const CONFIG_MTU = 10;
 export const VIRTIO_NET_S_LINK_UP = 1;
-
-// struct virtio_net_hdr (virtio 1.3, 5.1.6): flags, gso_type, hdr_len, gso_size, csum_start, csum_offset, num_buffers
-export const HEADER_BYTES = 12;
-const HEADER_FLAGS = 0;
-const HEADER_GSO_TYPE = 1;
-const HEADER_NUM_BUFFERS = 10;
-const VIRTIO_NET_HDR_GSO_NONE = 0;
 
 /** Where a frame says what is in it, or that a VLAN's tag (0x8100) comes first. */
 const ETHERTYPE_OFFSET = 12;
@@ -99,15 +103,18 @@ export interface NetOptions {
 export class Net implements VirtioDevice, NetClient, NetControl {
   readonly name = 'net';
   readonly deviceId = DEVICE_ID;
-  readonly features = VIRTIO_NET_F_MTU | VIRTIO_NET_F_MAC | VIRTIO_NET_F_MRG_RXBUF | VIRTIO_NET_F_STATUS;
+  readonly features: bigint;
   readonly queueSizes = [QUEUE_SIZE, QUEUE_SIZE];
   readonly config: ConfigSpace;
   readonly counters: NetCounters = { sent: 0, received: 0, malformed: 0, unsent: 0, dropped: 0 };
   readonly #backend: NetBackend;
   readonly #configView: DataView;
-  /** The header of the frame that is being sent; and of every frame that is received. */
-  readonly #sentHeader = new Uint8Array(HEADER_BYTES);
-  readonly #header = new Uint8Array(HEADER_BYTES);
+  /** Of the frame that is being sent, and of the one that is being received. */
+  readonly #sentHeader = new Uint8Array(NET_HEADER_BYTES);
+  readonly #header = new Uint8Array(NET_HEADER_BYTES);
+  /** What was negotiated: what the guest may leave to the host, and the host to the guest. */
+  #fromGuest = NO_OFFLOADS;
+  #toGuest = NO_OFFLOADS;
   /** Buffers that the current frame takes. */
   readonly #chains: Chain[] = [];
   readonly #sending: RateLimiter;
@@ -121,6 +128,12 @@ export class Net implements VirtioDevice, NetClient, NetControl {
 
   constructor(options: NetOptions) {
     this.#backend = options.backend;
+    this.features =
+      VIRTIO_NET_F_MTU |
+      VIRTIO_NET_F_MAC |
+      VIRTIO_NET_F_MRG_RXBUF |
+      VIRTIO_NET_F_STATUS |
+      (options.backend.setOffloads === undefined ? 0n : OFFLOAD_FEATURES);
     const clock = options.clock ?? systemClock;
     this.#sending = new RateLimiter(options.limit ?? {}, clock, () => this.#transmit());
     this.#receiving = new RateLimiter(options.limit ?? {}, clock, () => this.#resumeBackend());
@@ -149,9 +162,16 @@ export class Net implements VirtioDevice, NetClient, NetControl {
   /** The backend is connected only now, when a restored card has its address. */
   activate(context: VirtioContext): void {
     this.#context = context;
+    this.#negotiate(context.features);
     if (this.#connected) return;
     this.#connected = true;
     this.#backend.connect(this.mac, this);
+  }
+
+  #negotiate(features: bigint): void {
+    this.#fromGuest = hostOffloads(features);
+    this.#toGuest = guestOffloads(features);
+    this.#backend.setOffloads?.(this.#toGuest);
   }
 
   notify({ index }: Virtqueue): void {
@@ -179,15 +199,15 @@ export class Net implements VirtioDevice, NetClient, NetControl {
   }
 
   #send(reader: ChainReader): void {
-    const frameBytes = reader.length - HEADER_BYTES;
-    if (frameBytes < ETHERNET_HEADER_BYTES || frameBytes > MAX_FRAME_BYTES) {
+    const frameBytes = reader.length - NET_HEADER_BYTES;
+    const header = this.#sentHeader;
+    if (frameBytes < ETHERNET_HEADER_BYTES) {
       this.counters.malformed++;
       return;
     }
-    const header = this.#sentHeader;
     reader.read(header);
-    // virtio 1.3, 5.1.6.2.1 MUST (driver): without CSUM no flags, without HOST_* no GSO. The other fields then mean nothing.
-    if (header[HEADER_FLAGS] !== 0 || header[HEADER_GSO_TYPE] !== VIRTIO_NET_HDR_GSO_NONE) {
+    const most = isSegmented(header) ? MAX_SEGMENTED_BYTES : MAX_FRAME_BYTES;
+    if (frameBytes > most || !isAllowed(header, this.#fromGuest)) {
       this.counters.malformed++;
       return;
     }
@@ -195,16 +215,16 @@ export class Net implements VirtioDevice, NetClient, NetControl {
       this.counters.unsent++;
       return;
     }
-    this.#backend.send(reader);
+    this.#backend.send(reader, header);
     this.counters.sent++;
   }
 
   /** Puts a frame into as many of the guest's buffers as it takes, of which there may not be enough yet. */
-  receive(frame: Uint8Array): boolean {
+  receive(frame: Uint8Array, header?: Uint8Array): boolean {
     if (this.#held || !this.#receiving.open) return this.#refuse();
     const queue = this.#context?.queues[RECEIVE];
-    if (queue === undefined || frame.length > this.#longestFrame(frame)) return this.#drop();
-    const needed = HEADER_BYTES + frame.length;
+    if (queue === undefined || frame.length > this.#longestFrame(frame, header)) return this.#drop();
+    const needed = NET_HEADER_BYTES + frame.length;
     const mergeable = this.#negotiated(VIRTIO_NET_F_MRG_RXBUF);
     const chains = this.#chains;
     chains.length = 0;
@@ -219,12 +239,12 @@ export class Net implements VirtioDevice, NetClient, NetControl {
       chains.push(chain);
       room += chain.writer.length;
       // virtio 1.3, 5.1.6.3.1 MUST (driver): a buffer holds the header, and if buffers are not merged the largest frame too.
-      if (chain.writer.length < (mergeable ? HEADER_BYTES : needed)) {
+      if (chain.writer.length < (mergeable ? NET_HEADER_BYTES : needed)) {
         for (const held of chains) queue.complete(held, 0);
         return this.#drop();
       }
     }
-    this.#fill(queue, frame);
+    this.#fill(queue, frame, header);
     this.#receiving.charge(frame.length);
     this.counters.received++;
     return true;
@@ -235,18 +255,18 @@ export class Net implements VirtioDevice, NetClient, NetControl {
   }
 
   /** virtio 1.3, 5.1.4.1 MUST NOT: pass frames beyond an MTU that was negotiated. */
-  #longestFrame(frame: Uint8Array): number {
+  #longestFrame(frame: Uint8Array, header: Uint8Array | undefined): number {
+    if (header !== undefined && isSegmented(header)) return MAX_SEGMENTED_BYTES;
     if (!this.#negotiated(VIRTIO_NET_F_MTU)) return MAX_FRAME_BYTES;
     const tagged = frame[ETHERTYPE_OFFSET] === 0x81 && frame[ETHERTYPE_OFFSET + 1] === 0;
-    const header = ETHERNET_HEADER_BYTES + (tagged ? VLAN_TAG_BYTES : 0);
-    return Math.min(this.#configView.getUint16(CONFIG_MTU, true) + header, MAX_FRAME_BYTES);
+    const ethernetBytes = ETHERNET_HEADER_BYTES + (tagged ? VLAN_TAG_BYTES : 0);
+    return Math.min(this.#configView.getUint16(CONFIG_MTU, true) + ethernetBytes, MAX_FRAME_BYTES);
   }
 
-  #fill(queue: Virtqueue, frame: Uint8Array): void {
+  #fill(queue: Virtqueue, frame: Uint8Array, header: Uint8Array | undefined): void {
     const chains = this.#chains;
-    // virtio 1.3, 5.1.6.4.1 MUST: how many buffers the frame takes, 1 if they are not merged. The rest of the header is 0.
-    this.#header[HEADER_NUM_BUFFERS] = chains.length & 0xff;
-    this.#header[HEADER_NUM_BUFFERS + 1] = chains.length >> 8;
+    if (header !== undefined) this.#header.set(header);
+    finishHeader(this.#header, chains.length, this.#toGuest);
     let at = 0;
     for (let i = 0; i < chains.length; i++) {
       const chain = chains[i] as Chain;
@@ -294,6 +314,7 @@ export class Net implements VirtioDevice, NetClient, NetControl {
   reset(): void {
     this.#context = undefined;
     this.#stopLimits();
+    this.#negotiate(0n);
     this.#resumeBackend();
   }
 

@@ -1,9 +1,10 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { NetBackend, NetClient } from '../../../src/devices/net-backend.js';
-import { HEADER_BYTES, type Net, netAt } from '../../../src/devices/virtio/net.js';
+import { NET_HEADER_BYTES as HEADER_BYTES } from '../../../src/devices/net-header.js';
+import { type Net, netAt } from '../../../src/devices/virtio/net.js';
 import { NetSwitch } from '../../../src/host/net-switch.js';
 import { Rig } from '../../support/mock-driver.js';
-import { frameSource } from '../../support/test-cable.js';
+import { frameSource, PLAIN_HEADER } from '../../support/test-cable.js';
 
 const ALL = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff];
 const mac = (n: number): number[] => [2, 0, 0, 0, n >> 8, n & 0xff];
@@ -42,7 +43,7 @@ class Station implements NetClient {
   }
 
   send(bytes: Uint8Array): void {
-    this.port.send(frameSource(bytes));
+    this.port.send(frameSource(bytes), PLAIN_HEADER);
     this.port.flush();
   }
 

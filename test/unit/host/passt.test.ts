@@ -10,7 +10,7 @@ import type { NativeAddon } from '../../../src/native/binding.js';
 import { freePort } from '../../support/free-port.js';
 import { passtProblem } from '../../support/passt-problem.js';
 import { ScratchAddon } from '../../support/scratch-addon.js';
-import { frameSource } from '../../support/test-cable.js';
+import { frameSource, PLAIN_HEADER } from '../../support/test-cable.js';
 
 const PLACE: UserNet = { kind: 'user', mtu: 65_520, forwards: [], loopback: true };
 const MAC = Uint8Array.of(2, 0, 0, 0, 0, 9);
@@ -58,7 +58,7 @@ class Guest implements NetClient {
 }
 
 function send(backend: NetBackend, bytes: Buffer): void {
-  backend.send(frameSource(bytes));
+  backend.send(frameSource(bytes), PLAIN_HEADER);
   backend.flush();
 }
 

@@ -7,9 +7,10 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
 import type { NetBackend, NetClient } from '../../../src/devices/net-backend.js';
+import { NO_OFFLOADS } from '../../../src/devices/net-header.js';
 import { openTap } from '../../../src/host/tap.js';
 import { loadAddon, type NativeTap } from '../../../src/native/binding.js';
-import { frameSource } from '../../support/test-cable.js';
+import { frameSource, PLAIN_HEADER } from '../../support/test-cable.js';
 
 const ROOT = join(import.meta.dirname, '../../..');
 const INSIDE = 'TSVM_TEST_IN_NAMESPACE';
@@ -18,13 +19,15 @@ const MAC = Uint8Array.of(2, 0, 0, 0, 0, 9);
 
 class Guest implements NetClient {
   readonly got: Buffer[] = [];
+  readonly headers: Buffer[] = [];
   readonly links: boolean[] = [];
   batches = 0;
   room = Number.POSITIVE_INFINITY;
 
-  receive(frame: Uint8Array): boolean {
+  receive(frame: Uint8Array, header = PLAIN_HEADER): boolean {
     if (this.room <= 0) return false;
     this.room--;
+    this.headers.push(Buffer.from(header));
     this.got.push(Buffer.from(frame));
     return true;
   }
@@ -50,6 +53,9 @@ class FakeTap implements NativeTap {
   readonly mtu = 1500;
   readonly frames: Uint8Array[] = [];
   readonly written: Uint8Array[] = [];
+  readonly offloads: number[] = [];
+  /** Before every frame that is read. */
+  header = new Uint8Array(12);
   listening: (() => void) | undefined;
   failure: Error | undefined;
   closed = 0;
@@ -58,13 +64,19 @@ class FakeTap implements NativeTap {
     if (this.failure !== undefined) throw this.failure;
     const next = this.frames.shift();
     if (next === undefined) return 0;
-    target.set(next);
-    return next.length;
+    target.set(this.header);
+    target.set(next, this.header.length);
+    return this.header.length + next.length;
   }
 
   write(frame: Uint8Array): boolean {
     this.written.push(frame.slice());
     return true;
+  }
+
+  setOffloads(flags: number): void {
+    if (this.failure !== undefined) throw this.failure;
+    this.offloads.push(flags);
   }
 
   listen(callback: () => void): void {
@@ -118,9 +130,24 @@ describe('openTap() over a played interface', () => {
     expect([guest.links, tap.listening]).toEqual([[true, false], undefined]);
   });
 
+  test('passes headers on both ways, and tells the interface what may be left to the guest', () => {
+    const header = Uint8Array.of(1, 1, 54, 0, 0xb4, 5, 34, 0, 16, 0, 0, 0);
+    backend.send(frameSource(frame(7)), header);
+    expect(tap.written).toEqual([Uint8Array.of(...header, ...frame(7))]);
+    tap.header = header;
+    tap.frames.push(frame(8));
+    tap.listening?.();
+    expect([guest.headers, guest.got]).toEqual([[Buffer.from(header)], [Buffer.from(frame(8))]]);
+    backend.setOffloads?.({ checksum: true, tcp4: true, tcp6: false, ecn: false });
+    backend.setOffloads?.(NO_OFFLOADS);
+    expect(tap.offloads).toEqual([3, 0]);
+    tap.failure = new Error('gone');
+    backend.setOffloads?.(NO_OFFLOADS);
+  });
+
   test('writes what the guest sends, and nothing comes after close(), which closes once', async () => {
-    backend.send(frameSource(frame(7)));
-    expect(tap.written).toEqual([frame(7)]);
+    backend.send(frameSource(frame(7)), PLAIN_HEADER);
+    expect(tap.written).toEqual([Uint8Array.of(...PLAIN_HEADER, ...frame(7))]);
     const { listening } = tap;
     await backend.close();
     await backend.close();
@@ -205,7 +232,7 @@ describe.runIf(inside)('inside a namespace, a TAP', { timeout: 30_000 }, () => {
   /** The kernel drops what it sends until it has noticed the new carrier, which it looks for once a second. */
   async function untilAnswered(opened: NetBackend): Promise<Buffer> {
     await until(() => {
-      opened.send(frameSource(arp));
+      opened.send(frameSource(arp), PLAIN_HEADER);
       return guest.got.some(isReply);
     });
     return guest.got.find(isReply) as Buffer;
@@ -244,7 +271,7 @@ describe.runIf(inside)('inside a namespace, a TAP', { timeout: 30_000 }, () => {
     other[31] = 3;
     const answers = (): Buffer[] => guest.got.filter((frame) => isReply(frame) && frame[41] === 3);
     guest.room = 0;
-    for (let i = 0; i < 10; i++) opened.send(frameSource(other));
+    for (let i = 0; i < 10; i++) opened.send(frameSource(other), PLAIN_HEADER);
     await new Promise((resolve) => setTimeout(resolve, 50));
     expect(answers()).toEqual([]);
     guest.room = Number.POSITIVE_INFINITY;
@@ -262,7 +289,7 @@ describe.runIf(inside)('inside a namespace, a TAP', { timeout: 30_000 }, () => {
   test('that is down loses what is sent', () => {
     const opened = open();
     ip('link', 'set', 'tap0', 'down');
-    opened.send(frameSource(arp));
+    opened.send(frameSource(arp), PLAIN_HEADER);
     expect(guest.links).toEqual([true]);
   });
 
