@@ -9,6 +9,9 @@ import { GUEST_MEMORY_BYTES, guestOf } from './guest.js';
 import { exitAtPort, initramfsWith, qemuArguments } from './qemu.js';
 import { TSVM } from './tsvm-command.js';
 
+/** A guest that says nothing for so long has failed. */
+const GUEST_MS = 120_000;
+
 /** A command in a guest that measures itself: bench/guest/measure.h. */
 export interface GuestJob {
   readonly host: BenchHost;
@@ -65,7 +68,9 @@ async function secondsOf(
       output += bytes.toString('latin1');
     });
   }
+  const timer = setTimeout(() => child.kill('SIGKILL'), GUEST_MS);
   await new Promise((resolve, reject) => child.once('close', resolve).once('error', reject));
+  clearTimeout(timer);
   const nanoseconds = /<end (\d+)>/.exec(output)?.[1];
   if (nanoseconds === undefined) throw new Error(`${argv.join(' ')} failed in ${command}:\n${output}`);
   return Number(nanoseconds) / 1e9;

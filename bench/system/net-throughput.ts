@@ -3,7 +3,8 @@
  * program on the host; the interface is in a network namespace of the run's own.
  */
 import { execFileSync, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { MIB } from '../../src/util/units.js';
 import {
@@ -73,7 +74,13 @@ async function byPasst(context: BenchContext): Promise<Measurement[]> {
   return await measure(context, 'passt', gateway, (job) => ({
     tsvm: () => runInTsvm({ ...job, options: ['--net', 'user,loopback=yes'] }),
     qemu: async () => {
-      const socket = at(context, 'passt.socket');
+      const folder = at(context, 'passt');
+      mkdirSync(folder, { recursive: true });
+      const socket = join(folder, 'socket');
+      rmSync(socket, { force: true });
+      // As root it becomes nobody before it makes the socket.
+      chmodSync(context.scratch, 0o711);
+      chmodSync(folder, 0o777);
       const addresses = ['--address', '10.0.2.15', '--netmask', '24', '--gateway', gateway];
       // It ends with the connection.
       const passt = spawn(
@@ -84,9 +91,14 @@ async function byPasst(context: BenchContext): Promise<Measurement[]> {
         },
       );
       try {
-        while (!existsSync(socket) && passt.exitCode === null) await sleep(20);
+        while (!existsSync(socket)) {
+          if (passt.exitCode !== null || passt.signalCode !== null) throw new Error('passt ended');
+          await sleep(20);
+        }
         const netdev = `stream,id=net0,server=off,addr.type=unix,addr.path=${socket}`;
-        return await runInQemu({ ...job, append, options: ['-netdev', netdev, ...QEMU_CARD] });
+        // The same MTU as tsvm's card has.
+        const card = ['-device', 'virtio-net-device,netdev=net0,host_mtu=65520'];
+        return await runInQemu({ ...job, append, options: ['-netdev', netdev, ...card] });
       } finally {
         passt.kill();
       }

@@ -22,10 +22,9 @@ import type { MachineChannel } from './channel.js';
 import type { MachineConfig } from './config.js';
 import { changeDisk } from './disk-change.js';
 import { Events } from './events.js';
-import { failureSummary, registerReport } from './failure-report.js';
+import { GuestEnds } from './guest-ends.js';
 import type { Machine, MachineEnd, MachineEvents, MachineState, MachineTimeline } from './machine.js';
 import { deviceMetrics, exitMetrics, kvmStats, type MachineMetrics, vcpuMetrics } from './metrics.js';
-import { PanicScanner } from './panic-scanner.js';
 import type { Platform } from './platform.js';
 import type { PmemSlots } from './pmem-slots.js';
 import { emptyStore, type PreparedVm } from './prepared-vm.js';
@@ -72,7 +71,7 @@ export class KvmMachine implements Machine {
   /** For forks to come. */
   readonly prepared: PreparedVm[] = [];
   readonly #events = new Events<MachineEvents>();
-  readonly #panic = new PanicScanner();
+  readonly #ends = new GuestEnds();
   readonly #ended: Promise<MachineEnd>;
   #resolveEnded: (end: MachineEnd) => void = () => {};
   #parts: Parts | undefined;
@@ -84,8 +83,6 @@ export class KvmMachine implements Machine {
   /** Settles when nothing stands still any more for a fork or snapshot. */
   #still: Promise<unknown> = Promise.resolve();
   #end: MachineEnd | undefined;
-  #exitStatus: number | undefined;
-  #stopRequested = false;
   #finalMetrics: Metrics | undefined;
 
   constructor(options: {
@@ -109,15 +106,11 @@ export class KvmMachine implements Machine {
     return {
       onMark: (code: number) => this.#mark(code),
       onExitStatus: (status: number) => {
-        this.#exitStatus = status;
+        this.#ends.exitStatus = status;
         this.channel?.onExitStatus(status);
       },
-      onPowerOff: () => this.#finish({ kind: 'power-off', exitStatus: this.#exitStatus }),
-      onReset: () => {
-        const message = this.#panic.panic;
-        if (message === undefined) this.#reset();
-        else this.#finish({ kind: 'panic', message });
-      },
+      onPowerOff: () => this.#finish(this.#ends.powerOff()),
+      onReset: () => this.#finish(this.#ends.reset()),
       onDeviceError: (device: string, reason: string) => this.#events.emit('deviceError', { device, reason }),
     };
   }
@@ -153,7 +146,7 @@ export class KvmMachine implements Machine {
   }
 
   #onConsole(bytes: Uint8Array): void {
-    this.#panic.push(bytes);
+    this.#ends.printed(bytes);
     this.#events.emit('console', bytes.slice());
   }
 
@@ -328,7 +321,7 @@ export class KvmMachine implements Machine {
     if (this.#state !== 'running' || this.#end !== undefined) return false;
     const { channel, stopPort, platform } = this.parts;
     const asked = channel?.requestStop() || stopPort?.request() || platform.pressCtrlAltDel();
-    this.#stopRequested ||= asked;
+    this.#ends.stopRequested ||= asked;
     return asked;
   }
 
@@ -399,32 +392,7 @@ export class KvmMachine implements Machine {
   }
 
   #crash(vcpu: NativeVcpu, fatal: FatalExit): void {
-    if (this.#end !== undefined) return;
-    const panic = this.#panic.panic;
-    switch (fatal.kind) {
-      case 'triple-fault':
-        this.#finish(panic === undefined ? { kind: 'triple-fault' } : { kind: 'panic', message: panic });
-        return;
-      case 'system-event':
-        if (fatal.type === KVM_SYSTEM_EVENT_SHUTDOWN)
-          this.#finish({ kind: 'power-off', exitStatus: this.#exitStatus });
-        else if (fatal.type === KVM_SYSTEM_EVENT_CRASH)
-          this.#finish({ kind: 'panic', message: panic ?? 'the guest reported a crash' });
-        else this.#reset();
-        return;
-      case 'kvm-error': {
-        const message = failureSummary(vcpu, fatal.exit, fatal.errno, this.#parts?.memory);
-        this.#finish({ kind: 'kvm-error', message, registers: registerReport(vcpu) });
-        return;
-      }
-      default:
-        fatal satisfies never;
-    }
-  }
-
-  /** Who answers Ctrl-Alt-Del restarts; who was to end has ended. */
-  #reset(): void {
-    this.#finish({ kind: this.#stopRequested ? 'power-off' : 'reset', exitStatus: this.#exitStatus });
+    if (this.#end === undefined) this.#finish(this.#ends.fatal(vcpu, fatal, this.#parts?.memory));
   }
 
   /** The first end counts. Called from within an exit, so the release happens in its own turn. */
@@ -483,7 +451,3 @@ function stateError(action: string, state: MachineState): TsvmError {
 }
 
 const MARK_NAMES: Readonly<Record<number, string>> = { 1: 'init', 2: 'command', 3: 'ready', 4: 'done' };
-
-/** struct kvm_run, system_event.type. */
-const KVM_SYSTEM_EVENT_SHUTDOWN = 1;
-const KVM_SYSTEM_EVENT_CRASH = 3;

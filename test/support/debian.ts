@@ -1,26 +1,50 @@
-/** A Debian, made by debootstrap: once, for it takes half a minute and the network. */
+/** Debians, made by debootstrap: once, for it takes half a minute and the network. */
 import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { cached, isCached } from './test-cache.js';
 
-const NAME = 'debian-bookworm';
+const MINIMAL = 'debian-bookworm';
+const SYSTEMD = 'debian-bookworm-systemd';
+/** Sparse; a third of it is used. */
+const IMAGE_MIB = 1024;
 
 /** Why there is none, and none can be made. */
-export function debianProblem(): string | undefined {
-  if (isCached(NAME)) return undefined;
+export function debianProblem(name = MINIMAL): string | undefined {
+  if (isCached(name)) return undefined;
   if (process.env['TSVM_RIG'] === '1') return 'the rig has no network: run this test outside first';
-  return spawnSync('debootstrap', ['--version']).error === undefined
+  return ['debootstrap', 'mke2fs'].every(
+    (tool) => existsSync(`/usr/sbin/${tool}`) || existsSync(`/sbin/${tool}`),
+  )
     ? undefined
-    : 'debootstrap is not installed';
+    : 'debootstrap or e2fsprogs is not installed';
 }
+
+export const systemdProblem = (): string | undefined => debianProblem(SYSTEMD);
 
 /** Its root. */
 export function debianRoot(): string {
-  return cached(NAME, (folder) => {
-    const { status, stdout, stderr } = spawnSync(
-      'debootstrap',
-      ['--variant=minbase', 'bookworm', folder, 'http://deb.debian.org/debian'],
-      { encoding: 'utf8' },
-    );
-    if (status !== 0) throw new Error(`debootstrap: ${stderr}${stdout.slice(-1000)}`);
+  return cached(MINIMAL, (folder) => debootstrap(folder));
+}
+
+/** One with systemd, whose root logs in without a password: a folder, and an ext4 image of it. */
+export function debianWithSystemd(): { readonly root: string; readonly image: string } {
+  const folder = cached(SYSTEMD, (unfinished) => {
+    const root = join(unfinished, 'root');
+    mkdirSync(unfinished);
+    debootstrap(root, '--include=systemd-sysv,udev,dbus');
+    const shadow = join(root, 'etc/shadow');
+    writeFileSync(shadow, readFileSync(shadow, 'utf8').replace(/^root:[^:]*:/, 'root::'));
+    run('mke2fs', '-q', '-t', 'ext4', '-d', root, join(unfinished, 'root.ext4'), `${IMAGE_MIB}M`);
   });
+  return { root: join(folder, 'root'), image: join(folder, 'root.ext4') };
+}
+
+function debootstrap(root: string, ...options: string[]): void {
+  run('debootstrap', '--variant=minbase', ...options, 'bookworm', root, 'http://deb.debian.org/debian');
+}
+
+function run(program: string, ...args: string[]): void {
+  const { status, stdout, stderr } = spawnSync(program, args, { encoding: 'utf8' });
+  if (status !== 0) throw new Error(`${program}: ${stderr}${stdout?.slice(-1000)}`);
 }

@@ -79,7 +79,7 @@ export class ConsoleLog {
   }
 
   /** Resolves with the match as soon as the console shows it; rejects with the console when it never does. */
-  waitFor(pattern: RegExp, from = 0): Promise<RegExpExecArray> {
+  waitFor(pattern: RegExp, from = 0, waitMs = WAIT_MS): Promise<RegExpExecArray> {
     return new Promise((resolve, reject) => {
       const settle = (): void => {
         clearTimeout(timer);
@@ -99,8 +99,8 @@ export class ConsoleLog {
         }
       };
       const timer = setTimeout(
-        () => fail(`${WAIT_MS} ms went by, the machine is ${this.#machine.state},`),
-        WAIT_MS,
+        () => fail(`${waitMs} ms went by, the machine is ${this.#machine.state},`),
+        waitMs,
       );
       this.#waiting.add(check);
       check();

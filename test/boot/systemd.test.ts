@@ -1,0 +1,61 @@
+/**
+ * A Debian with systemd on the default guest's kernel, its root on virtio-blk and on virtio-fs, to its login prompt and to its reboot. In
+ * the rig, since a KVM that interprets the guest's kernel takes long over what systemd asks of it.
+ */
+import { beforeAll, describe, expect, test } from 'vitest';
+import { blk, createMachine, findGuest, type MachineConfig, share } from '../../src/index.js';
+import { MIB } from '../../src/util/units.js';
+import { debianWithSystemd, systemdProblem } from '../support/debian.js';
+import { ConsoleLog, inRig } from '../support/guest.js';
+
+const BOOT_MS = 400_000;
+const MAKING_MS = 600_000;
+const MEMORY_BYTES = 512 * MIB;
+
+const problem = systemdProblem();
+let debian: { root: string; image: string } = { root: '', image: '' };
+beforeAll(() => {
+  if (problem === undefined) debian = debianWithSystemd();
+}, MAKING_MS);
+
+test.skipIf(problem !== undefined)(
+  `a Debian with systemd can be made${problem ? `: SKIPPED, ${problem}` : ''}`,
+  () => {
+    expect(debian.image).toMatch(/root\.ext4$/);
+  },
+);
+
+const skipped = problem !== undefined || !inRig;
+describe.skipIf(skipped)(`Debian${skipped ? ': SKIPPED outside of the rig' : ''}`, () => {
+  test.each([
+    ['virtio-blk', () => ({ devices: [blk({ path: debian.image })] }), 'root=/dev/vda rw'],
+    [
+      'virtio-fs',
+      () => ({ devices: [share({ path: debian.root, tag: 'root' })] }),
+      'root=root rootfstype=virtiofs rw',
+    ],
+  ])('comes up from %s, logs in, and reboots', { timeout: 2 * BOOT_MS }, async (_, devices, parameters) => {
+    const { kernel, cmdline, discovery } = await findGuest();
+    const config: MachineConfig = {
+      kernel,
+      cmdline: `${cmdline.replace(/ ?rootfstype=ramfs/, '')} console=ttyS0 ${parameters}`,
+      discovery,
+      memoryBytes: MEMORY_BYTES,
+      ...devices(),
+    };
+    await using machine = await createMachine(config);
+    const log = new ConsoleLog(machine);
+    await machine.start();
+    await log.waitFor(/login: /, 0, BOOT_MS);
+    machine.console.write(Buffer.from('root\n'));
+    await log.waitFor(/# /, 0, BOOT_MS);
+    const from = log.text.length;
+    machine.console.write(
+      Buffer.from('systemctl is-active multi-user.target; findmnt -no FSTYPE /; echo $((6 * 7))\n'),
+    );
+    const [said] = await log.waitFor(/(.*\n)+42\r?\n/, from, BOOT_MS);
+    expect(said).toMatch(_ === 'virtio-blk' ? /\next4\r?\n/ : /\nvirtiofs\r?\n/);
+    machine.console.write(Buffer.from('systemctl reboot\n'));
+    expect(await machine.wait()).toMatchObject({ kind: 'reset' });
+  });
+});
