@@ -2,10 +2,16 @@
 import { ETHERNET_HEADER_BYTES, type FrameSource, MAX_FRAME_BYTES } from '../devices/net-backend.js';
 
 const LENGTH_BYTES = 4;
-/** Gathered for one write. Room for a frame of the greatest size, and for many of the usual ones. */
-export const BATCH_BYTES: number = 128 * 1024;
+/** Room for a frame of the greatest size. */
+export const BATCH_BYTES: number = LENGTH_BYTES + MAX_FRAME_BYTES;
+/**
+ * Gathered for one write, of smaller ones; a larger one is written alone. passt reads what a frame lacks in one call and takes a short
+ * answer for the end of the stream's order (tap.c, tap_handler_passt(), of 2023): then frames are lost until it stands still. The kernel hands a
+ * write on in pieces of some 48 KiB, so what a frame lacks is in one of them only if no other frame came before it.
+ */
+const GATHER_BYTES = 32 * 1024;
 /** Being written at a time; then the sender waits. */
-export const MAX_BATCHES = 4;
+export const MAX_BATCHES = 8;
 
 /** Takes frames out of a stream that comes in pieces. */
 export class FrameDecoder {
@@ -113,13 +119,12 @@ export class FrameBatcher {
 
   /** There is room for a frame of the greatest size. */
   get writable(): boolean {
-    const room = this.#batch === undefined ? 0 : BATCH_BYTES - this.#used;
-    return room >= LENGTH_BYTES + MAX_FRAME_BYTES || this.#free.length > 0 || this.#made < MAX_BATCHES;
+    return this.#free.length > 0 || this.#made < MAX_BATCHES;
   }
 
   add(frame: FrameSource): void {
     const length = frame.remaining;
-    if (this.#batch !== undefined && this.#used + LENGTH_BYTES + length > BATCH_BYTES) this.flush();
+    if (this.#batch !== undefined && this.#used + LENGTH_BYTES + length > GATHER_BYTES) this.flush();
     this.#batch ??= this.#take();
     const batch = this.#batch;
     const at = this.#used;
