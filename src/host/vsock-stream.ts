@@ -9,8 +9,11 @@ import type { VsockConnection, VsockEnd, VsockPeer } from '../devices/host.js';
 import { BUF_ALLOC_BYTES } from '../devices/vsock-credit.js';
 import { ByteQueue } from '../util/byte-queue.js';
 
-/** Handed on at a time. One chunk is with the stream's reader, and one is about to be. */
-const CHUNK_BYTES = 16 * 1024;
+/**
+ * Handed on at a time: all that may be unread, since each chunk takes turns of the event loop. One is with the reader, and one is about
+ * to be.
+ */
+const CHUNK_BYTES = BUF_ALLOC_BYTES;
 
 export interface VsockStreamEvents {
   onOpen?(): void;
