@@ -288,9 +288,14 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
       return { node, attributes: await this.getattr(node), file: there };
     }
     try {
-      if (this.#givesAway) await file.chown(owner.uid, owner.gid);
-      await file.chmod(permissions);
-      return { ...(await this.lookup(parent, name)), file };
+      const made = await this.lookup(parent, name);
+      const { uid, gid, mode: there } = made.attributes;
+      const givenAway = this.#givesAway && (uid !== owner.uid || gid !== owner.gid);
+      if (givenAway) await file.chown(owner.uid, owner.gid);
+      // open(2) left out what this process's umask has, and chown(2) takes some away.
+      const changed = givenAway || (there & PERMISSIONS) !== permissions;
+      if (changed) await file.chmod(permissions);
+      return { ...made, ...(changed ? { attributes: await this.getattr(made.node) } : {}), file };
     } catch (error) {
       await file.close();
       throw error;
