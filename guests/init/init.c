@@ -408,10 +408,12 @@ static const ulong handled =
 
 /*
  * Waits at the stop port, and passes on what comes there as the kernel does Ctrl-Alt-Del: by SIGINT to PID 1, whoever that is
- * by then. A process of its own, since PID 1 may become another program.
+ * by then. A process of its own, since PID 1 may become another program, which ends this one with all others; our own must not.
  */
-static void listen_for_stop(void) {
+static void listen_for_stop(int for_another) {
   if (SYS5(clone, SIGCHLD, 0, 0, 0, 0) != 0) return;
+  ulong none = 0;
+  if (for_another) SYS4(rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, sizeof none);
   int fd = -1;
   for (int waited = 0; waited < STOP_WAIT_MS; waited += 10) {
     if ((fd = (int)SYS3(open, "/dev/vport0p1", O_RDWR | O_CLOEXEC, 0)) >= 0) break;
@@ -473,11 +475,11 @@ __attribute__((noreturn, used)) void init_main(void) {
 
   unsigned char offer = 0;
   SYS4(pread64, port, &offer, 1, PORT_MARK);
-  if (offer == MACHINE_HAS_STOP_PORT) listen_for_stop();
+  char *other = entered && !options.given ? parameter("init=") : 0;
+  if (offer == MACHINE_HAS_STOP_PORT) listen_for_stop(other != 0);
 
   if (!options.given) {
     if (offer == MACHINE_HAS_CHANNEL) serve_channel();
-    char *other = entered ? parameter("init=") : 0;
     if (other) { /* a distribution's own init takes over */
       ulong none = 0;
       SYS4(rt_sigprocmask, 2, &none, 0, sizeof none);

@@ -117,5 +117,11 @@ void Tap::OnReadable() {
 void Tap::Close(const Napi::CallbackInfo&) {
   // The poll first: libuv must not watch a number that somebody else may get.
   poll_.reset();
+  // A TAP that stays keeps them, for whoever has it next and may not ask.
+  int header_bytes = 10;  // struct virtio_net_hdr
+  if (fd_.valid()) {
+    ::ioctl(fd_.get(), TUNSETOFFLOAD, 0UL);
+    ::ioctl(fd_.get(), TUNSETVNETHDRSZ, &header_bytes);
+  }
   fd_.reset();
 }

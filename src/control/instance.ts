@@ -145,7 +145,7 @@ export class Instance {
     }
     const gone = this.#machine.wait();
     if (timeoutMs > 0 && this.#machine.requestStop() && !(await within(gone, timeoutMs))) {
-      this.#machine.requestStop();
+      this.#machine.requestStop({ insist: true });
       await within(gone, POWER_OFF_MS);
     }
     await this.kill();

@@ -83,7 +83,7 @@ export async function runDashboard(options: DashboardOptions): Promise<void> {
       if (!isRunning(record)) throw new Error(`${name} has ended`);
       if (wish === 'attach') {
         away = true;
-        await attachTo(screen, options.attach, name);
+        await attachTo(screen, options, name);
         away = false;
       } else await request(new RemoteMachine(name, folder.socketPath), wish, state, sampler);
     } catch (error) {
@@ -178,12 +178,13 @@ async function request(
 /** Gives the terminal to another program until that ends. */
 async function attachTo(
   screen: blessed.Widgets.Screen,
-  [program, ...args]: DashboardOptions['attach'],
+  { attach: [program, ...args], mouse }: DashboardOptions,
   name: string,
 ): Promise<void> {
   const { program: terminal } = screen;
   terminal.normalBuffer();
   terminal.showCursor();
+  if (mouse) terminal.disableMouse();
   terminal.flush(); // what is written while it pauses is lost
   terminal.pause();
   await new Promise<void>((resolve) => {
@@ -194,5 +195,6 @@ async function attachTo(
   terminal.resume();
   terminal.alternateBuffer();
   terminal.hideCursor();
+  if (mouse) terminal.enableMouse();
   screen.alloc();
 }

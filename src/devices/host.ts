@@ -49,6 +49,7 @@ export interface DiskControl {
    * @throws TsvmError `TSVM_DISK` if it cannot: it is read-only, has an overlay, or there are forks of it; `TSVM_CONFIG` if that is not larger.
    */
   grow(bytes: number): Promise<void>;
+  readonly limit: RateLimit;
   /** How fast it may be from now on, with full buckets; `{}`: as fast as it can. @throws TsvmError `TSVM_CONFIG` */
   setLimit(limit: RateLimit): void;
 }
@@ -57,6 +58,7 @@ export interface DiskControl {
 export interface NetControl {
   /** Six bytes. */
   readonly mac: Uint8Array;
+  readonly limits: { readonly sending: RateLimit; readonly receiving: RateLimit };
   /** How fast each direction may be from now on, as the guest sees it; one that is not given stays as it is. @throws TsvmError `TSVM_CONFIG` */
   setLimit(limits: { readonly sending?: RateLimit; readonly receiving?: RateLimit }): void;
 }

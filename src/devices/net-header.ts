@@ -93,6 +93,17 @@ export function isAllowed(header: Uint8Array, { checksum, tcp4, tcp6, ecn }: Off
   return (tcp4 && version === VIRTIO_NET_HDR_GSO_TCPV4) || (tcp6 && version === VIRTIO_NET_HDR_GSO_TCPV6);
 }
 
+/** Whether the guest takes such a frame: one may have waited since a driver that took more. */
+export function isWelcome(header: Uint8Array, { checksum, tcp4, tcp6 }: Offloads): boolean {
+  if (!checksum && ((header[FLAGS] as number) & VIRTIO_NET_HDR_F_NEEDS_CSUM) !== 0) return false;
+  return !isSegmented(header) || tcp4 || tcp6;
+}
+
+/** Nothing is asked: then the other fields mean nothing. */
+export function isPlain(header: Uint8Array): boolean {
+  return header[FLAGS] === 0 && !isSegmented(header);
+}
+
 /** virtio 1.3, 5.1.6.4.1 MUST: how many buffers the frame takes; no flags unless checksums were negotiated. */
 export function finishHeader(header: Uint8Array, buffers: number, { checksum }: Offloads): void {
   if (!checksum) header[FLAGS] = 0;

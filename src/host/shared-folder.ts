@@ -287,8 +287,9 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
       const there = await this.open(node, flags & ~O_EXCL);
       return { node, attributes: await this.getattr(node), file: there };
     }
+    let made: FileEntry<FolderNode> | undefined;
     try {
-      const made = await this.lookup(parent, name);
+      made = await this.lookup(parent, name);
       const { uid, gid, mode: there } = made.attributes;
       const givenAway = this.#givesAway && (uid !== owner.uid || gid !== owner.gid);
       if (givenAway) await file.chown(owner.uid, owner.gid);
@@ -297,6 +298,7 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
       if (changed) await file.chmod(permissions);
       return { ...made, ...(changed ? { attributes: await this.getattr(made.node) } : {}), file };
     } catch (error) {
+      if (made !== undefined) this.#nodes.forget(made.node); // the guest never hears of it
       await file.close();
       throw error;
     }

@@ -35,6 +35,8 @@ class TapBackend implements NetBackend {
   readonly #received = new Uint8Array(NET_HEADER_BYTES + MAX_SEGMENTED_BYTES);
   /** Of a frame in `#received` that the guest had no room for. */
   #waitingBytes = 0;
+  /** What the interface was told last. */
+  #offloads = 0;
   #client: NetClient | undefined;
   #closed = false;
 
@@ -68,6 +70,9 @@ class TapBackend implements NetBackend {
       (tcp4 ? TUN_F_TSO4 : 0) |
       (tcp6 ? TUN_F_TSO6 : 0) |
       (ecn ? TUN_F_TSO_ECN : 0);
+    // It takes a lock of the host's network that others wait for.
+    if (flags === this.#offloads) return;
+    this.#offloads = flags;
     try {
       this.#tap.setOffloads(flags);
     } catch {

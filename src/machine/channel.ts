@@ -92,7 +92,8 @@ export class MachineChannel implements GuestChannel {
   #sent = false;
   #saidNoInput = false;
   #ended = false;
-  #stopRequested = false;
+  /** A copy's command runs although it was never sent one. */
+  #hasCommand = false;
 
   constructor(config: MachineConfig) {
     this.#hasConsole = config.console !== 'none';
@@ -155,10 +156,12 @@ export class MachineChannel implements GuestChannel {
     ];
     this.#say([...options, '', ...command.argv]);
     this.#sent = true;
+    this.#hasCommand = true;
     this.#saidNoInput = this.#hasNoInput;
   }
 
   refresh(facts: GuestFacts): void {
+    this.#hasCommand = true;
     this.#say(factOptions(facts));
   }
 
@@ -180,11 +183,10 @@ export class MachineChannel implements GuestChannel {
     this.#control.close();
   }
 
-  /** Asks the command to end, and the second time the guest. */
-  requestStop(): boolean {
-    if (this.#sent && !this.#ended && !this.#stopRequested) this.signal(SIGTERM);
+  /** Asks the command to end; the guest, if there is none or `insist`. */
+  requestStop(insist: boolean): boolean {
+    if (this.#hasCommand && !this.#ended && !insist) this.signal(SIGTERM);
     else this.close();
-    this.#stopRequested = true;
     return true;
   }
 

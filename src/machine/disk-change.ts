@@ -27,8 +27,18 @@ export async function changeDisk(
   const changed = blk({ ...rest, path });
   const successor = await host.openSuccessor(disk.backend, path);
   await refuseTiny(path, successor.disk);
+  try {
+    if (!disk.readOnly) await disk.backend.flush();
+  } catch (error) {
+    await successor.disk.close();
+    throw error;
+  }
   successor.succeed();
-  await disk.replaceBackend(successor.disk);
+  // What was written to the old one is on it: there is nothing more that its closing could lose.
+  await disk
+    .replaceBackend(successor.disk)
+    .close()
+    .catch(() => {});
   requests[at] = changed;
   return { ...config, devices: requests };
 }

@@ -9,7 +9,7 @@ import type { MachineHost } from '../host/host.js';
 import { decodeVmState } from '../kvm/vm-state.js';
 import { Cleanup } from '../util/cleanup.js';
 import { assemble } from './assemble.js';
-import { DEFAULT_MEMORY_BYTES } from './config.js';
+import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import { KvmMachine } from './kvm-machine.js';
 import { fillStore, type PreparedVm, prepareVm } from './prepared-vm.js';
 import { Timeline } from './timeline.js';
@@ -40,16 +40,16 @@ export async function forkMachine(parent: KvmMachine, count: number): Promise<Kv
   const hosts: MachineHost[] = [];
   try {
     for (let i = 0; i < count; i++) children.push(conceive(parent));
-    const state = await parent.still('fork', () => {
+    const { state, config } = await parent.still('fork', () => {
       const saved = parent.save(kvm.msrIndexList());
       const base = vm.ram.freeze();
       for (const { prepared } of children) prepared.vm.ram.adopt(base);
       for (const { machine } of children) hosts.push(host.fork(machine.terminal));
-      return saved;
+      return { state: saved, config: parent.config };
     });
     const vmState = decodeVmState(state.vm);
     for (const [i, child] of children.entries()) {
-      await bear(parent, child, hosts[i] as MachineHost);
+      await bear(parent, config, child, hosts[i] as MachineHost);
       child.machine.restore(state, vmState);
     }
     KvmMachine.startTogether(children.map(({ machine }) => machine));
@@ -86,9 +86,15 @@ function conceive(parent: KvmMachine): Child {
   return { machine, prepared };
 }
 
-async function bear(parent: KvmMachine, child: Child, host: MachineHost): Promise<void> {
+/** @param config - as it was when `host` was made: a disk may have been changed since */
+async function bear(
+  parent: KvmMachine,
+  config: MachineConfig,
+  child: Child,
+  host: MachineHost,
+): Promise<void> {
   const { machine, prepared } = child;
-  const { config, addon, cmdline } = parent.parts;
+  const { addon, cmdline } = parent.parts;
   const parts = await assemble(machine, { config, addon, ...prepared, host });
   machine.attach({ ...parts, cmdline });
 }

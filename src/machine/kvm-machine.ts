@@ -180,7 +180,7 @@ export class KvmMachine implements Machine {
 
   async changeDisk(index: number, path: string): Promise<void> {
     const what = 'change a disk of';
-    this.refuseUnless(['running', 'paused'], what);
+    this.refuseUnless(['ready', 'running', 'paused'], what);
     await this.still(what, async () => {
       this.#parts = { ...this.parts, config: await changeDisk(this.parts, index, path) };
     });
@@ -317,10 +317,11 @@ export class KvmMachine implements Machine {
     await this.reproduction.prepareForks(this, count);
   }
 
-  requestStop(): boolean {
+  requestStop({ insist = false } = {}): boolean {
     if (this.#state !== 'running' || this.#end !== undefined) return false;
+    if (this.#ends.stopRequested && !insist) return true;
     const { channel, stopPort, platform } = this.parts;
-    const asked = channel?.requestStop() || stopPort?.request() || platform.pressCtrlAltDel();
+    const asked = channel?.requestStop(insist) || stopPort?.request() || platform.pressCtrlAltDel();
     this.#ends.stopRequested ||= asked;
     return asked;
   }

@@ -94,17 +94,18 @@ export interface Machine extends AsyncDisposable {
    * Puts another image in the place of disk `index` of `disks`, of the same mode; writes go to it. The old one is flushed and closed. The
    * guest is told the new size, and must not have the old one mounted: what it has read of that stays in its caches.
    *
-   * @throws TsvmError `TSVM_STATE` unless it is running or paused; `TSVM_CONFIG` if there is no such disk; `TSVM_DISK` if the file cannot
+   * @throws TsvmError `TSVM_STATE` if it has ended; `TSVM_CONFIG` if there is no such disk; `TSVM_DISK` if the file cannot
    * be had. Then nothing has changed.
    */
   changeDisk(index: number, path: string): Promise<void>;
   /**
-   * Asks the guest to end: over the channel or the stop port, where tsvm's init listens (it ends the command, the second time at
-   * once, writes back and unmounts disks, and powers off), else by Ctrl-Alt-Del. A reset is from now on a power-off.
+   * Asks the guest to end, once: over the channel or the stop port, where tsvm's init listens (it sends the command SIGTERM; with
+   * `insist`, after that, it ends everything; it writes back and unmounts disks, and powers off), else by Ctrl-Alt-Del. A reset is from
+   * now on a power-off.
    *
    * @returns false if nobody listens in the guest, or the machine does not run: then there is only `stop()`
    */
-  requestStop(): boolean;
+  requestStop(options?: { readonly insist?: boolean }): boolean;
   /** Presses Ctrl-Alt-Del on the guest's keyboard (PS/2). @returns false if the guest has no driver that waits for keys */
   pressCtrlAltDel(): boolean;
   /**

@@ -25,8 +25,8 @@ export async function snapshotMachine(
 ): Promise<SnapshotResult> {
   const started = performance.now();
   machine.refuseUnless(['ready', 'running', 'paused'], 'save');
-  const { addon, kvm, vm, host, config, cmdline, origin } = machine.parts;
-  const saved = { ...savedConfig(config), directory: host.directory };
+  const { addon, kvm, vm, host, cmdline, origin } = machine.parts;
+  savedConfig(machine.config); // whether it can be saved at all
   const base = options.differential === true ? origin : undefined;
   if (options.differential === true && base === undefined) {
     throw new TsvmError('TSVM_SNAPSHOT', 'a machine that was not restored has nothing to differ from', {
@@ -46,23 +46,25 @@ export async function snapshotMachine(
         },
       );
     }
-    const { pauseMs, memoryBytes, state, disks } = await machine.still('save', async () => {
+    const { pauseMs, memoryBytes, state, disks, config } = await machine.still('save', async () => {
       const paused = performance.now();
       const state = machine.save(kvm.msrIndexList());
       const disks = [...(await host.disks())];
+      // Its disks may be others by now.
+      const config = { ...savedConfig(machine.config), directory: host.directory };
       // What a base holds may have become zero: then the zeroes count.
       const runs =
         base === undefined
           ? limitRuns(closeGaps(pagesWithData(vm.ram, vm.ram.dataPages())), MAX_PIECES_FULL)
           : limitRuns(vm.ram.writtenPages(), MAX_PIECES_DIFFERENTIAL);
       const memoryBytes = await writer.writeMemory(vm.ram, runs, options.onProgress);
-      return { pauseMs: performance.now() - paused, memoryBytes, state, disks };
+      return { pauseMs: performance.now() - paused, memoryBytes, state, disks, config };
     });
     await writer.commit({
       tsvm: packageVersion(),
       created: new Date().toISOString(),
       host: { profile: machine.profile, cpu: readCpu() },
-      config: saved,
+      config,
       cmdline,
       state,
       disks,

@@ -121,6 +121,16 @@ test('forks go on by themselves, each with its name, and each with its end', asy
   await expect.poll(async () => (await find('b'))?.end?.kind, { timeout: 20_000 }).toBe('stopped');
 });
 
+test('a fork is asked to stop as its parent would be', async () => {
+  await inBackground('asked', 'trap "echo goodbye; exit 5" TERM; echo up; while :; do sleep 0.1; done');
+  await said('asked', 'up\n');
+  expect((await tsvm(['fork', 'asked', 'copy'])).status).toBe(0);
+  expect((await tsvm(['stop', 'copy'])).status).toBe(0);
+  expect(await find('copy')).toMatchObject({ end: { kind: 'power-off', exitCode: 5 } });
+  expect(await find('asked')).toMatchObject({ state: 'Running' });
+  await tsvm(['kill', 'asked']);
+});
+
 test('a machine that boots has a console for whoever attaches; it is paused, looked at, saved, ended', async () => {
   expect((await tsvm(['boot', ...MEMORY, '-d', '--name', 'shell'])).status).toBe(0);
   await said('shell', '/ # ');

@@ -66,6 +66,7 @@ test('the default guest listens at its stop port', { timeout: TIMEOUT_MS }, asyn
   await log.waitFor(/up/);
   await expect.poll(() => machine.requestStop(), { timeout: 20_000 }).toBe(true);
   await log.waitFor(/goodbye/);
-  expect(machine.requestStop()).toBe(true); // the second time it insists
+  expect(machine.requestStop()).toBe(true); // it has been asked
+  expect(machine.requestStop({ insist: true })).toBe(true);
   expect(await endOf(machine, log)).toEqual({ kind: 'power-off', exitStatus: 137 });
 });

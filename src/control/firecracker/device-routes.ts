@@ -8,13 +8,13 @@ import type { Instance } from '../instance.js';
 import { type Route, route } from '../route.js';
 import * as models from './models.js';
 import {
+  changedLimit,
   checkDrive,
   checkInterface,
   checkLimiter,
   inGuestOrder,
   limitCards,
-  limitOf,
-  mergeLimiters,
+  mergedLimiter,
   unsupported,
 } from './setup.js';
 
@@ -57,13 +57,18 @@ export const deviceRoutes: readonly Route[] = [
       const path = body.path_on_host ?? drive.path_on_host ?? '';
       if (path !== drive.path_on_host) await instance.machine.changeDisk(index, path);
       else if (body.path_on_host !== undefined) await growToFile(disk, path);
-      const limiter = body.rate_limiter && mergeLimiters(drive.rate_limiter, body.rate_limiter);
-      if (limiter !== undefined) disk.setLimit(limitOf(limiter));
-      instance.setup.drives = drives.with(index, {
-        ...drive,
-        path_on_host: path,
-        ...(limiter === undefined ? {} : { rate_limiter: limiter }),
-      });
+      const limiter = body.rate_limiter ?? undefined;
+      if (limiter !== undefined) disk.setLimit(changedLimit(disk.limit, limiter));
+      // As they are now: another request may have come in between.
+      instance.setup.drives = (instance.setup.drives ?? []).map((other) =>
+        other.drive_id === body.drive_id
+          ? {
+              ...other,
+              path_on_host: path,
+              ...(limiter === undefined ? {} : { rate_limiter: mergedLimiter(other.rate_limiter, limiter) }),
+            }
+          : other,
+      );
       return undefined;
     },
   }),
@@ -115,12 +120,12 @@ export const deviceRoutes: readonly Route[] = [
       if (card === undefined || device === undefined) throw new ApiError('Invalid interface ID!');
       const { rx_rate_limiter: rx, tx_rate_limiter: tx } = body;
       checkInterface(body);
-      const limits = {
-        ...(rx == null ? {} : { rx_rate_limiter: mergeLimiters(card.rx_rate_limiter, rx) }),
-        ...(tx == null ? {} : { tx_rate_limiter: mergeLimiters(card.tx_rate_limiter, tx) }),
-      };
-      limitCards([device], [limits]);
-      instance.setup['network-interfaces'] = cards.with(index, { ...card, ...limits });
+      limitCards([device], [body]);
+      instance.setup['network-interfaces'] = cards.with(index, {
+        ...card,
+        ...(rx == null ? {} : { rx_rate_limiter: mergedLimiter(card.rx_rate_limiter, rx) }),
+        ...(tx == null ? {} : { tx_rate_limiter: mergedLimiter(card.tx_rate_limiter, tx) }),
+      });
       return undefined;
     },
   }),

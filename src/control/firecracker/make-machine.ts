@@ -7,7 +7,12 @@ import { configOf, limitCards, type Setup } from './setup.js';
 /** Not started. @throws ApiError if there is nothing to boot, TsvmError for what cannot be. */
 export async function makeMachine(setup: Setup): Promise<Machine> {
   const machine = await createMachine(await configOf(setup));
-  machine.balloon?.setTarget((setup.balloon?.amount_mib ?? 0) * MIB);
-  limitCards(machine.cards, setup['network-interfaces'] ?? []);
-  return machine;
+  try {
+    machine.balloon?.setTarget((setup.balloon?.amount_mib ?? 0) * MIB);
+    limitCards(machine.cards, setup['network-interfaces'] ?? []);
+    return machine;
+  } catch (error) {
+    await machine.stop();
+    throw error;
+  }
 }

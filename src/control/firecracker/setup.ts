@@ -4,7 +4,7 @@ import type { z } from 'zod';
 import type { BlkConfig } from '../../devices/blk-config.js';
 import type { NetControl } from '../../devices/host.js';
 import type { NetConfig } from '../../devices/net-options.js';
-import type { RateLimit } from '../../devices/rate-limit.js';
+import { checkLimit, type RateLimit } from '../../devices/rate-limit.js';
 import type { DeviceRequest } from '../../devices/registry.js';
 import { balloon } from '../../devices/virtio/balloon.js';
 import { blk } from '../../devices/virtio/blk.js';
@@ -179,15 +179,27 @@ export function limitCards(
   interfaces: readonly Partial<NetworkInterface>[],
 ): void {
   for (const [i, { rx_rate_limiter: rx, tx_rate_limiter: tx }] of interfaces.entries()) {
-    cards[i]?.setLimit({
-      ...(rx === undefined ? {} : { receiving: limitOf(rx) }),
-      ...(tx === undefined ? {} : { sending: limitOf(tx) }),
+    const card = cards[i];
+    card?.setLimit({
+      ...(rx == null ? {} : { receiving: changedLimit(card.limits.receiving, rx) }),
+      ...(tx == null ? {} : { sending: changedLimit(card.limits.sending, tx) }),
     });
   }
 }
 
 /** A bucket that is not given stays as it was. */
-export function mergeLimiters(
+export function changedLimit(old: RateLimit, given: NonNullable<models.RateLimiter>): RateLimit {
+  const { bytesPerSecond, bytesBurst, opsPerSecond, opsBurst } = old;
+  const { bandwidth, ops } = limitsOf(given);
+  const kept = {
+    ...(bandwidth === undefined ? { bytesPerSecond, bytesBurst } : bandwidth),
+    ...(ops === undefined ? { opsPerSecond, opsBurst } : ops),
+  };
+  return Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== undefined));
+}
+
+/** The same in the words of the request, for who asks what is set. */
+export function mergedLimiter(
   old: models.RateLimiter | undefined,
   given: NonNullable<models.RateLimiter>,
 ): NonNullable<models.RateLimiter> {
@@ -205,18 +217,32 @@ export function checkLimiter(limiter: models.RateLimiter | undefined): void {
       );
     }
   }
+  checkLimit(limitOf(limiter)); // it may be more than anybody could keep
 }
 
-/** Firecracker says how much in how long; tsvm how much in a second, and at once. */
 export function limitOf(limiter: models.RateLimiter | undefined): RateLimit {
+  const { bandwidth, ops } = limitsOf(limiter ?? {});
+  return { ...bandwidth, ...ops };
+}
+
+/**
+ * Firecracker says how much in how long; tsvm how much in a second, and at once. Undefined: it is not said; an empty one: as fast as it
+ * can.
+ */
+function limitsOf({ bandwidth, ops }: NonNullable<models.RateLimiter>): {
+  bandwidth?: RateLimit;
+  ops?: RateLimit;
+} {
   const perSecond = (bucket: { size: number; refill_time: number }): number =>
     Math.max(1, Math.round((bucket.size * 1000) / bucket.refill_time));
-  const { bandwidth, ops } = limiter ?? {};
   return {
-    ...(bandwidth != null && bandwidth.size > 0
-      ? { bytesPerSecond: perSecond(bandwidth), bytesBurst: bandwidth.size }
-      : {}),
-    ...(ops != null && ops.size > 0 ? { opsPerSecond: perSecond(ops), opsBurst: ops.size } : {}),
+    ...(bandwidth == null
+      ? {}
+      : {
+          bandwidth:
+            bandwidth.size > 0 ? { bytesPerSecond: perSecond(bandwidth), bytesBurst: bandwidth.size } : {},
+        }),
+    ...(ops == null ? {} : { ops: ops.size > 0 ? { opsPerSecond: perSecond(ops), opsBurst: ops.size } : {} }),
   };
 }
 

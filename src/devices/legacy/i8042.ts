@@ -123,11 +123,10 @@ export class I8042 implements BusDevice {
     );
   }
 
-  /** Presses Ctrl-Alt-Del and lets go. Returns false, and does nothing, if no driver waits for keys. */
+  /** Presses Ctrl-Alt-Del and lets go. Returns false, and does nothing, if no driver waits for keys, or reads them. */
   pressCtrlAltDel(): boolean {
     if (!this.isListenedTo) return false;
-    this.#answer((this.#control & CONTROL_TRANSLATE) !== 0 ? CTRL_ALT_DEL_SET_1 : CTRL_ALT_DEL_SET_2);
-    return true;
+    return this.#answer((this.#control & CONTROL_TRANSLATE) !== 0 ? CTRL_ALT_DEL_SET_1 : CTRL_ALT_DEL_SET_2);
   }
 
   read(offset: number, data: Uint8Array): void {
@@ -152,19 +151,22 @@ export class I8042 implements BusDevice {
   /** The next byte of many comes with an interrupt of its own. */
   #take(): number {
     const value = this.#queue.shift() ?? 0;
-    if (this.#queue.length > 0) this.#interrupt();
+    this.#interrupt();
     return value;
   }
 
-  #answer(bytes: readonly number[]): void {
-    if (bytes.length === 0 || this.#queue.length + bytes.length > QUEUE_BYTES) return;
+  /** False: there is no room. */
+  #answer(bytes: readonly number[]): boolean {
+    if (this.#queue.length + bytes.length > QUEUE_BYTES) return false;
     const wasEmpty = this.#queue.length === 0;
     this.#queue.push(...bytes);
     if (wasEmpty) this.#interrupt();
+    return true;
   }
 
   #interrupt(): void {
-    if ((this.#control & CONTROL_KEYBOARD_INTERRUPT) !== 0) this.#options.irq.trigger();
+    if (this.#queue.length > 0 && (this.#control & CONTROL_KEYBOARD_INTERRUPT) !== 0)
+      this.#options.irq.trigger();
   }
 
   /** What the controller answers to a command. */
@@ -213,6 +215,7 @@ export class I8042 implements BusDevice {
     switch (command) {
       case COMMAND.writeControl:
         this.#control = value;
+        this.#interrupt(); // what waits already is told of as well
         return NOTHING;
       case COMMAND.writeOutputPort:
         if ((value & OUTPUT_PORT_RESET) === 0) this.#options.onReset();

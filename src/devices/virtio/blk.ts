@@ -168,20 +168,24 @@ export class Blk implements VirtioDevice, DiskControl {
     this.#context?.configChanged();
   }
 
+  get limit(): RateLimit {
+    return this.#limiter.limit;
+  }
+
   setLimit(limit: RateLimit): void {
     this.#limiter.set(checkLimit(limit));
   }
 
   /**
-   * Puts another disk in the place of this one, whose backend is flushed and closed. Only while the device is drained: no request
-   * is between the two. The guest is told of the new size, as it is when a disk grows.
+   * Puts another disk in the place of this one; returns the old one, for the caller to close. Only while the device is drained: no
+   * request is between the two. The guest is told of the new size, as it is when a disk grows.
    */
-  async replaceBackend(backend: BlockBackend): Promise<void> {
+  replaceBackend(backend: BlockBackend): BlockBackend {
     const old = this.#backend;
     this.#backend = backend;
     this.#requests.replaceBackend(backend);
     this.#capacityChanged();
-    await closeBackend(old);
+    return old;
   }
 
   activate(context: VirtioContext): void {
@@ -297,15 +301,11 @@ export class Blk implements VirtioDevice, DiskControl {
     this.#limiter.stop();
     this.#context = undefined;
     await this.#inFlight.none();
-    await closeBackend(this.#backend);
-  }
-}
-
-async function closeBackend(backend: BlockBackend): Promise<void> {
-  try {
-    if (!backend.readOnly) await backend.flush();
-  } finally {
-    await backend.close();
+    try {
+      if (!this.#backend.readOnly) await this.#backend.flush();
+    } finally {
+      await this.#backend.close();
+    }
   }
 }
 

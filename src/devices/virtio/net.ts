@@ -41,7 +41,9 @@ import {
   guestOffloads,
   hostOffloads,
   isAllowed,
+  isPlain,
   isSegmented,
+  isWelcome,
   NET_HEADER_BYTES,
   NO_OFFLOADS,
   OFFLOAD_FEATURES,
@@ -153,6 +155,10 @@ export class Net implements VirtioDevice, NetClient, NetControl {
     return (this.#configView.getUint16(CONFIG_STATUS, true) & VIRTIO_NET_S_LINK_UP) !== 0;
   }
 
+  get limits(): { readonly sending: RateLimit; readonly receiving: RateLimit } {
+    return { sending: this.#sending.limit, receiving: this.#receiving.limit };
+  }
+
   setLimit({ sending, receiving }: { readonly sending?: RateLimit; readonly receiving?: RateLimit }): void {
     const checked = [sending, receiving].map((limit) => limit && checkLimit(limit));
     if (checked[0] !== undefined) this.#sending.set(checked[0]);
@@ -215,6 +221,7 @@ export class Net implements VirtioDevice, NetClient, NetControl {
       this.counters.unsent++;
       return;
     }
+    if (isPlain(header)) header.fill(0);
     this.#backend.send(reader, header);
     this.counters.sent++;
   }
@@ -224,6 +231,7 @@ export class Net implements VirtioDevice, NetClient, NetControl {
     if (this.#held || !this.#receiving.open) return this.#refuse();
     const queue = this.#context?.queues[RECEIVE];
     if (queue === undefined || frame.length > this.#longestFrame(frame, header)) return this.#drop();
+    if (header !== undefined && !isWelcome(header, this.#toGuest)) return this.#drop();
     const needed = NET_HEADER_BYTES + frame.length;
     const mergeable = this.#negotiated(VIRTIO_NET_F_MRG_RXBUF);
     const chains = this.#chains;

@@ -2,13 +2,15 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test, vi } from 'vitest';
 import {
+  changedLimit,
   checkDrive,
   checkInterface,
+  checkLimiter,
   checkMachine,
   configOf,
   limitCards,
   limitOf,
-  mergeLimiters,
+  mergedLimiter,
   type Setup,
   setupOf,
 } from '../../../src/control/firecracker/setup.js';
@@ -73,11 +75,11 @@ test.each([
 
 test('a card has a limit each way, as the guest sees them', () => {
   const setLimit = vi.fn();
-  const card = { mac: new Uint8Array(6), setLimit };
+  const card = { mac: new Uint8Array(6), limits: { sending: {}, receiving: { opsPerSecond: 5 } }, setLimit };
   const limiter = { bandwidth: { size: 1000, refill_time: 100 } };
-  limitCards([card], [{ rx_rate_limiter: limiter, tx_rate_limiter: null }]);
+  limitCards([card], [{ rx_rate_limiter: limiter, tx_rate_limiter: null }]); // null changes nothing
   expect(setLimit.mock.calls).toEqual([
-    [{ receiving: { bytesPerSecond: 10_000, bytesBurst: 1000 }, sending: {} }],
+    [{ receiving: { bytesPerSecond: 10_000, bytesBurst: 1000, opsPerSecond: 5 } }],
   ]);
   expect(() =>
     checkInterface({ iface_id: 'a', rx_rate_limiter: { ops: { size: 1, refill_time: 0 } } }),
@@ -86,10 +88,18 @@ test('a card has a limit each way, as the guest sees them', () => {
 
 test('a bucket that is not given stays, and one of nothing is none', () => {
   const ops = { size: 1, refill_time: 1 };
-  expect(mergeLimiters({ ops }, { bandwidth: { size: 0, refill_time: 0 } })).toEqual({
+  expect(mergedLimiter({ ops }, { bandwidth: { size: 0, refill_time: 0 } })).toEqual({
     ops,
     bandwidth: { size: 0, refill_time: 0 },
   });
+  expect(changedLimit({ bytesPerSecond: 7, bytesBurst: 8 }, { ops })).toEqual({
+    bytesPerSecond: 7,
+    bytesBurst: 8,
+    opsPerSecond: 1000,
+    opsBurst: 1,
+  });
+  expect(changedLimit({ bytesPerSecond: 7 }, { bandwidth: { size: 0, refill_time: 0 } })).toEqual({});
+  expect(() => checkLimiter({ bandwidth: { size: 2 ** 31, refill_time: 1 } })).toThrow('bytesPerSecond');
   expect(limitOf({ ops, bandwidth: { size: 0, refill_time: 0 } })).toEqual({
     opsPerSecond: 1000,
     opsBurst: 1,

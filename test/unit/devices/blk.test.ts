@@ -511,11 +511,10 @@ describe('Blk.grow()', () => {
   });
 });
 
-test('Blk.replaceBackend() puts another disk there, of its own size, and flushes and closes the old one', async () => {
+test('Blk.replaceBackend() puts another disk there, of its own size', async () => {
   const { disk, device, rig, run } = setUp();
   const other = new MemoryDisk({ sizeBytes: 2 * SECTORS * 512 });
-  await device.replaceBackend(other);
-  expect([disk.log, disk.closed]).toEqual([['flush'], true]);
+  expect(device.replaceBackend(other)).toBe(disk);
   expect(rig.driver.config(0, 8)).toBe(2 * SECTORS);
   const bytes = new Uint8Array(512).fill(7);
   expect(await run(VIRTIO_BLK_T_OUT, SECTORS, { readable: [bytes] })).toMatchObject({

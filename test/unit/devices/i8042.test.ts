@@ -97,6 +97,17 @@ test('nobody waits to send a command, and a driver that never reads costs nothin
   expect(at.device.save().queue.length).toBeLessThanOrEqual(32);
 });
 
+test('tells of what waits already when interrupts are turned on, and says when nobody reads', () => {
+  const at = controller();
+  at.outb(DATA, 0xf2);
+  expect(at.irq.trigger).not.toHaveBeenCalled();
+  at.outb(COMMAND, 0x60);
+  at.outb(DATA, 0x01);
+  expect(at.irq.trigger).toHaveBeenCalledTimes(1);
+  const pressed = Array.from({ length: 5 }, () => at.device.pressCtrlAltDel());
+  expect(pressed).toEqual([true, true, false, false, false]);
+});
+
 test('resets on 0xFE, and on a write to the output port that pulls the line', () => {
   const { outb, onReset } = controller();
   for (const command of [0x20, 0x60, 0xaa, 0xad, 0xa7, 0xff]) outb(COMMAND, command);

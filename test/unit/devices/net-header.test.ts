@@ -5,6 +5,7 @@ import {
   guestOffloads,
   hostOffloads,
   isAllowed,
+  isWelcome,
   NO_OFFLOADS,
   OFFLOAD_FEATURES,
   VIRTIO_NET_F_CSUM,
@@ -65,4 +66,15 @@ test('finishHeader() says how many buffers, and nothing of checksums to who know
   const valid = header(DATA_VALID, NONE);
   finishHeader(valid, 1, { ...NO_OFFLOADS, checksum: true });
   expect(valid[0]).toBe(DATA_VALID);
+});
+
+test('isWelcome() refuses what waited since a driver that took more', () => {
+  const checksums = { ...NO_OFFLOADS, checksum: true };
+  expect([
+    isWelcome(header(0, NONE), NO_OFFLOADS),
+    isWelcome(header(NEEDS_CSUM, NONE), NO_OFFLOADS),
+    isWelcome(header(NEEDS_CSUM, NONE), checksums),
+    isWelcome(header(NEEDS_CSUM, TCPV4), checksums),
+    isWelcome(header(NEEDS_CSUM, TCPV4), { ...checksums, tcp4: true }),
+  ]).toEqual([true, false, true, false, true]);
 });
