@@ -1,6 +1,7 @@
 /** Every benchmark, in the order in which they run. */
 import type { Benchmark } from './lib/benchmark.js';
 import { hop } from './micro/hop.js';
+import { queue } from './micro/queue.js';
 import { bootInstructions } from './system/boot-instructions.js';
 import { bootTime } from './system/boot-time.js';
 import { diskThroughput } from './system/disk-throughput.js';
@@ -30,4 +31,5 @@ export const benchmarks: readonly Benchmark[] = [
   vsockThroughput,
   shareThroughput,
   hop,
+  queue,
 ];
