@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 
-export const STREAM = fileURLToPath(new URL('../../stream', import.meta.url));
+const STREAM = fileURLToPath(new URL('../../stream', import.meta.url));
 
 /** Started when it listens. */
 export class Peer implements Disposable {

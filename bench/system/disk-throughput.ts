@@ -13,7 +13,7 @@ import {
   needsGuest,
   needsQemuBeside,
 } from '../lib/benchmark.js';
-import { runInQemu } from '../lib/beside.js';
+import { inTurn, runInQemu } from '../lib/beside.js';
 import { guestConfig, initramfsWithProgram, runIo } from '../lib/guest.js';
 
 const DISK_BYTES = 64 * MIB;
@@ -53,11 +53,8 @@ export const diskThroughput: Benchmark = {
   },
 };
 
-async function measure(
-  { host, runs, scratch, log }: BenchContext,
-  pattern: Pattern,
-  disk: string,
-): Promise<Measurement[]> {
+async function measure(context: BenchContext, pattern: Pattern, disk: string): Promise<Measurement[]> {
+  const { host, scratch } = context;
   const { way, order, blockBytes, depth } = pattern;
   const count = Math.ceil(pattern.count * (host.profile === 'pvm' ? INTERPRETED_SHARE : 1));
   const argv = ['/io', way, '/dev/vda', order, `${blockBytes}`, `${count}`, `${depth}`];
@@ -67,41 +64,25 @@ async function measure(
     ...['-drive', `if=none,id=disk,format=raw,file=${disk}`],
     ...['-device', 'virtio-blk-device,drive=disk'],
   ];
-  const beside = needsQemuBeside(host) === undefined;
   const mib = (count * blockBytes) / MIB;
   const size = blockBytes === MIB ? '1 MiB' : '4 KiB';
   const what = `${order} ${way}s of ${size}, ${depth === 1 ? 'one' : depth} at a time`;
-  const samples = {
-    rate: [] as number[],
-    exits: [] as number[],
-    qemu: [] as number[],
-    ratio: [] as number[],
-  };
-  // The first round fills the page cache, lets V8 compile, and does not count.
-  for (let round = 0; round <= runs; round++) {
-    const run = await runIo(config);
-    const qemuSeconds = beside
-      ? await runInQemu({ host, scratch, initrd, argv, options: qemuDisk })
-      : undefined;
-    if (round === 0) continue;
-    samples.rate.push(mib / run.seconds);
-    samples.exits.push(run.exitsToJavaScript / mib);
-    let text = `${(mib / run.seconds).toFixed(1)} MiB/s`;
-    if (qemuSeconds !== undefined) {
-      samples.qemu.push(mib / qemuSeconds);
-      samples.ratio.push(qemuSeconds / run.seconds);
-      text += `, QEMU ${(mib / qemuSeconds).toFixed(1)} MiB/s`;
-    }
-    log(`${what}, round ${round} of ${runs}: ${text}`);
-  }
-  return [
-    { metric: what, unit: 'MiB/s', samples: samples.rate },
-    { metric: `${what}, exits to JavaScript`, unit: 'per MiB', samples: samples.exits },
-    ...(beside
-      ? [
-          { metric: `${what}, QEMU microvm`, unit: 'MiB/s', samples: samples.qemu },
-          { metric: `${what}, tsvm / QEMU`, unit: 'ratio', samples: samples.ratio, target: { atLeast: 1 } },
-        ]
-      : []),
-  ];
+  const exits: number[] = [];
+  const [rate, ...beside] = await inTurn(context, {
+    what,
+    unit: 'MiB/s',
+    toUnit: (seconds) => mib / seconds,
+    async tsvm() {
+      const run = await runIo(config);
+      exits.push(run.exitsToJavaScript / mib);
+      return run.seconds;
+    },
+    qemu:
+      needsQemuBeside(host) === undefined
+        ? () => runInQemu({ host, scratch, initrd, argv, options: qemuDisk })
+        : undefined,
+  });
+  // The first round does not count.
+  const perMib = { metric: `${what}, exits to JavaScript`, unit: 'per MiB', samples: exits.slice(1) };
+  return [...(rate === undefined ? [] : [rate]), perMib, ...beside];
 }

@@ -6,32 +6,26 @@ import { execFileSync, spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { USER_NET } from '../../src/devices/net-backend.js';
+import { ADDRESS_ARGUMENTS } from '../../src/host/passt.js';
 import { MIB } from '../../src/util/units.js';
 import {
   type BenchContext,
-  type BenchHost,
   type Benchmark,
   type Measurement,
   needsGuest,
   needsQemuBeside,
 } from '../lib/benchmark.js';
-import { at, type Comparison, type GuestJob, inTurn, runInQemu, runInTsvm } from '../lib/beside.js';
-import { initramfsWithProgram } from '../lib/guest.js';
+import { at, runInQemu, runInTsvm } from '../lib/beside.js';
 import { Peer } from '../lib/peer.js';
+import { measureStreams, STREAM_PORT, type StreamPlan } from '../lib/streams.js';
 
-const PORT = 5201;
 const TAP = 'tap0';
 const [TAP_HOST, TAP_GUEST] = ['10.99.0.1', '10.99.0.2'];
 const QEMU_CARD = ['-device', 'virtio-net-device,netdev=net0'];
 
-/** Where ring 0 is interpreted, a segment costs milliseconds. */
-const INTERPRETED_SHARE = 1 / 64;
-
-const JOBS = [
-  { verb: 'send', what: 'TCP from the guest', count: 256 * MIB },
-  { verb: 'receive', what: 'TCP to the guest', count: 256 * MIB },
-  { verb: 'echo', what: 'round trip of one byte', count: 2000 },
-] as const;
+/** What a card carries in the emulated rig in the time that there is. */
+const RIG_SHARE = 1 / 8;
 
 export const netThroughput: Benchmark = {
   name: 'net-throughput',
@@ -53,7 +47,7 @@ async function atTap(context: BenchContext): Promise<Measurement[]> {
     ip('-n', name, 'addr', 'add', `${TAP_HOST}/24`, 'dev', TAP);
     ip('-n', name, 'link', 'set', TAP, 'up');
     const prefix = ['ip', 'netns', 'exec', name];
-    using _peer = await Peer.listen('tcp', TAP_HOST, PORT, prefix);
+    using _peer = await Peer.listen('tcp', TAP_HOST, STREAM_PORT, prefix);
     const append = [`ip=${TAP_GUEST}::${TAP_HOST}:255.255.255.0::eth0:off`];
     return await measure(context, 'TAP', TAP_HOST, (job) => ({
       tsvm: () => runInTsvm({ ...job, append, prefix, options: ['--net', `tap,name=${TAP}`] }),
@@ -68,10 +62,10 @@ async function atTap(context: BenchContext): Promise<Measurement[]> {
 }
 
 async function byPasst(context: BenchContext): Promise<Measurement[]> {
-  using _peer = await Peer.listen('tcp', '127.0.0.1', PORT);
-  const gateway = '10.0.2.2';
-  const append = [`ip=10.0.2.15::${gateway}:255.255.255.0::eth0:off`];
-  return await measure(context, 'passt', gateway, (job) => ({
+  using _peer = await Peer.listen('tcp', '127.0.0.1', STREAM_PORT);
+  const { guestAddress, gatewayAddress, netmask } = USER_NET;
+  const append = [`ip=${guestAddress}::${gatewayAddress}:${netmask}::eth0:off`];
+  return await measure(context, 'passt', gatewayAddress, (job) => ({
     tsvm: () => runInTsvm({ ...job, options: ['--net', 'user,loopback=yes'] }),
     qemu: async () => {
       const folder = at(context, 'passt');
@@ -81,11 +75,10 @@ async function byPasst(context: BenchContext): Promise<Measurement[]> {
       // As root it becomes nobody before it makes the socket.
       chmodSync(context.scratch, 0o711);
       chmodSync(folder, 0o777);
-      const addresses = ['--address', '10.0.2.15', '--netmask', '24', '--gateway', gateway];
       // It ends with the connection.
       const passt = spawn(
         'passt',
-        ['--foreground', '--quiet', '--one-off', '--socket', socket, ...addresses],
+        ['--foreground', '--quiet', '--one-off', '--socket', socket, ...ADDRESS_ARGUMENTS],
         {
           stdio: 'ignore',
         },
@@ -106,36 +99,20 @@ async function byPasst(context: BenchContext): Promise<Measurement[]> {
   }));
 }
 
-type Monitors = (job: Omit<GuestJob, 'options'>) => Pick<Comparison, 'tsvm'> & {
-  qemu(): Promise<number>;
-};
-
-async function measure(
+function measure(
   context: BenchContext,
   where: string,
   address: string,
-  monitors: Monitors,
+  monitors: StreamPlan['monitors'],
 ): Promise<Measurement[]> {
-  const { host, scratch } = context;
-  const initrd = initramfsWithProgram(host, scratch, 'stream');
-  const measurements: Measurement[] = [];
-  for (const { verb, what, count } of JOBS) {
-    const share = Math.ceil(count * shareOf(host));
-    const argv = ['/stream', verb, 'tcp', address, `${PORT}`, `${share}`];
-    const { tsvm, qemu } = monitors({ host, scratch, initrd, argv });
-    measurements.push(
-      ...(await inTurn(context, {
-        what: `${where}: ${what}`,
-        unit: verb === 'echo' ? 'µs' : 'MiB/s',
-        toUnit: (seconds) => (verb === 'echo' ? (seconds * 1e6) / share : share / MIB / seconds),
-        tsvm,
-        qemu: needsQemuBeside(host) === undefined ? qemu : undefined,
-      })),
-    );
-  }
-  return measurements;
-}
-
-function shareOf(host: BenchHost): number {
-  return host.profile === 'pvm' ? INTERPRETED_SHARE : process.env['TSVM_RIG'] === undefined ? 1 : 1 / 8;
+  const beside = needsQemuBeside(context.host) === undefined;
+  return measureStreams(context, {
+    kind: 'tcp',
+    address,
+    where: `${where}: `,
+    carrier: 'TCP',
+    bytes: 256 * MIB,
+    ...(process.env['TSVM_RIG'] === undefined ? {} : { share: RIG_SHARE }),
+    monitors: (job) => ({ ...monitors(job), ...(beside ? {} : { qemu: undefined }) }),
+  });
 }

@@ -1,22 +1,21 @@
 /** The default guest at a TAP interface, in a network namespace of the test's own: what goes through it uncut arrives whole. */
-import { spawnSync } from 'node:child_process';
-import { createHash } from 'node:crypto';
+import { createHash, randomBytes } from 'node:crypto';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { run, TSVM } from '../support/cli.js';
 import { temporaryDirectory } from '../support/guest.js';
+import { tapProblem } from '../support/tap-problem.js';
 
 const TIMEOUT_MS = 280_000;
 const BYTES = 1 << 20;
 const [HOST, GUEST] = ['10.99.0.1', '10.99.0.2'];
 const folder = temporaryDirectory();
 
-/** The same on both sides of the process. */
-const PATTERN = `Uint8Array.from({ length: ${BYTES} }, (_, i) => (i * 7 + (i >> 8) * 13 + (i >> 16)) & 0xff)`;
-/** Gives the pattern to whoever asks at 8000, and says the sum of what it is given at 9000. */
+/** Gives its file to whoever asks at 8000, and says the sum of what it is given at 9000. */
 const SERVER = `
 const { createHash } = require('node:crypto');
-require('node:http').createServer((_, response) => response.end(${PATTERN})).listen(8000, '${HOST}');
+require('node:http').createServer((_, response) => response.end(require('node:fs').readFileSync(process.argv[1]))).listen(8000, '${HOST}');
 require('node:net').createServer({ allowHalfOpen: true }, (socket) => {
   const hash = createHash('md5');
   socket.on('data', (bytes) => hash.update(bytes)).on('end', () => socket.end(hash.digest('hex') + '\\n'));
@@ -29,35 +28,26 @@ cat /sys/bus/virtio/devices/virtio0/features`;
 const SET_UP = `
 set -e
 ip tuntap add dev tap0 mode tap; ip addr add ${HOST}/24 dev tap0; ip link set tap0 up
-"$1" -e "$2" & server=$!
+"$1" -e "$2" "$5" & server=$!
 status=0
 "$1" "$3" boot --memory 64M --net tap,name=tap0 --append ip=${GUEST}::${HOST}:255.255.255.0::eth0:off -- sh -c "$4" || status=$?
 kill $server
 exit $status`;
 
-function problem(): string | undefined {
-  const { status, stderr } = spawnSync(
-    'unshare',
-    ['-n', 'ip', 'tuntap', 'add', 'dev', 'tap0', 'mode', 'tap'],
-    {
-      encoding: 'utf8',
-    },
-  );
-  return status === 0 ? undefined : `no namespace with a TAP: ${stderr?.trim()}`;
-}
-
-const why = problem();
+const why = tapProblem();
 const name = `bytes arrive as they were sent, with checksums and segments left to the host${why ? `: SKIPPED, ${why}` : ''}`;
 
 test.skipIf(why !== undefined)(name, { timeout: TIMEOUT_MS }, async () => {
-  const pattern = Uint8Array.from({ length: BYTES }, (_, i) => (i * 7 + (i >> 8) * 13 + (i >> 16)) & 0xff);
-  const args = ['-n', 'sh', '-c', SET_UP, 'sh', process.execPath, SERVER, TSVM, SCRIPT];
+  const data = randomBytes(BYTES);
+  const file = join(folder, 'data');
+  writeFileSync(file, data);
+  const args = ['-n', 'sh', '-c', SET_UP, 'sh', process.execPath, SERVER, TSVM, SCRIPT, file];
   const { status, stdout, stderr } = await run('unshare', args, {
     timeoutMs: TIMEOUT_MS - 10_000,
     env: { TSVM_TEMPLATE_DIR: join(folder, 'templates') },
   });
   const [received, sent, arrived, features] = stdout.toString().split('\n');
-  expect([status, received], stderr).toEqual([0, `${createHash('md5').update(pattern).digest('hex')}  -`]);
+  expect([status, received], stderr).toEqual([0, `${createHash('md5').update(data).digest('hex')}  -`]);
   expect(arrived).toBe(sent?.slice(0, 32));
   // CSUM, GUEST_CSUM; GUEST_TSO4, _TSO6, _ECN; HOST_TSO4, _TSO6, _ECN
   expect(features).toMatch(/^11.{5}111.111/);

@@ -1,6 +1,6 @@
 /** Debians, made by debootstrap: once, for it takes half a minute and the network. */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cached, isCached } from './test-cache.js';
 
@@ -10,17 +10,17 @@ const SYSTEMD = 'debian-bookworm-systemd';
 const IMAGE_MIB = 1024;
 
 /** Why there is none, and none can be made. */
-export function debianProblem(name = MINIMAL): string | undefined {
+export const debianProblem = (): string | undefined => problemOf(MINIMAL, ['debootstrap', '--version']);
+
+export const systemdProblem = (): string | undefined =>
+  problemOf(SYSTEMD, ['debootstrap', '--version'], ['mke2fs', '-V']);
+
+function problemOf(name: string, ...tools: readonly [program: string, option: string][]): string | undefined {
   if (isCached(name)) return undefined;
   if (process.env['TSVM_RIG'] === '1') return 'the rig has no network: run this test outside first';
-  return ['debootstrap', 'mke2fs'].every(
-    (tool) => existsSync(`/usr/sbin/${tool}`) || existsSync(`/sbin/${tool}`),
-  )
-    ? undefined
-    : 'debootstrap or e2fsprogs is not installed';
+  const missing = tools.find(([program, option]) => spawnSync(program, [option]).error !== undefined);
+  return missing === undefined ? undefined : `${missing[0]} is not installed`;
 }
-
-export const systemdProblem = (): string | undefined => debianProblem(SYSTEMD);
 
 /** Its root. */
 export function debianRoot(): string {

@@ -221,8 +221,7 @@ export function checkLimiter(limiter: models.RateLimiter | undefined): void {
 }
 
 export function limitOf(limiter: models.RateLimiter | undefined): RateLimit {
-  const { bandwidth, ops } = limitsOf(limiter ?? {});
-  return { ...bandwidth, ...ops };
+  return changedLimit({}, limiter ?? {});
 }
 
 /**

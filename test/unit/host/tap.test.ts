@@ -10,6 +10,7 @@ import type { NetBackend, NetClient } from '../../../src/devices/net-backend.js'
 import { NO_OFFLOADS } from '../../../src/devices/net-header.js';
 import { openTap } from '../../../src/host/tap.js';
 import { loadAddon, type NativeTap } from '../../../src/native/binding.js';
+import { tapProblem } from '../../support/tap-problem.js';
 import { frameSource, PLAIN_HEADER } from '../../support/test-cable.js';
 
 const ROOT = join(import.meta.dirname, '../../..');
@@ -183,17 +184,12 @@ test.each([
 });
 
 /** Why there can be no real interface here. */
-function tapProblem(): string | undefined {
-  if (!existsSync('/dev/net/tun')) return 'there is no /dev/net/tun';
-  if (!existsSync(join(ROOT, 'kvm-addon/build/Release/kvm_addon.node'))) return 'the addon is not built';
-  const made = spawnSync('unshare', ['-n', 'ip', 'tuntap', 'add', 'dev', 'tap0', 'mode', 'tap'], {
-    encoding: 'utf8',
-  });
-  if (made.error !== undefined) return 'unshare(1) is missing';
-  return made.status === 0 ? undefined : `no namespace with a TAP: ${made.stderr.trim()}`;
+function realTapProblem(): string | undefined {
+  const built = existsSync(join(ROOT, 'kvm-addon/build/Release/kvm_addon.node'));
+  return built ? tapProblem() : 'the addon is not built';
 }
 
-const problem = inside ? undefined : tapProblem();
+const problem = inside ? undefined : realTapProblem();
 
 describe.skipIf(inside)('a real TAP', () => {
   const name = problem === undefined ? 'works in a namespace of its own' : `SKIPPED: ${problem}`;
