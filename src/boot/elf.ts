@@ -7,7 +7,8 @@
  */
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { type Gpa, HIGH_RAM_START, MMIO_HOLE_START } from '../memory/layout.js';
-import { ImageReader, kernelImageError } from './image-reader.js';
+import type { ByteSource } from './byte-source.js';
+import { checkRange, type ImageReader, kernelImageError, readPart } from './image-reader.js';
 
 const ELF_MAGIC = 0x464c_457f;
 const ELFCLASS64 = 2;
@@ -15,6 +16,7 @@ const ELFDATA2LSB = 1;
 const ET_EXEC = 2;
 const ET_DYN = 3;
 const EM_X86_64 = 62;
+const EHDR_BYTES = 64;
 const PHDR_BYTES = 56;
 const PT_LOAD = 1;
 const PT_NOTE = 4;
@@ -25,10 +27,11 @@ const MAX_PROGRAM_HEADERS = 256;
 /** A vmlinux has a dozen notes in a few hundred bytes. */
 const MAX_NOTE_BYTES = 64 * 1024;
 
-/** Bytes of the image that go to `addr`; the rest up to `memoryBytes` is zero. */
+/** `fileBytes` of the image, from `offset` on, go to `addr`; the rest up to `memoryBytes` is zero. */
 export interface ElfSegment {
   readonly addr: Gpa;
-  readonly bytes: Uint8Array;
+  readonly offset: number;
+  readonly fileBytes: number;
   readonly memoryBytes: number;
 }
 
@@ -51,8 +54,8 @@ export function isElf(bytes: Uint8Array): boolean {
 }
 
 /** Parses an ELF kernel and checks all that can be checked without knowing the machine's RAM. */
-export function parseElf(bytes: Uint8Array, what = 'the ELF kernel'): ElfImage {
-  const image = new ImageReader(bytes, what);
+export async function parseElf(source: ByteSource, what = 'the ELF kernel'): Promise<ElfImage> {
+  const image = await readPart(source, what, 0, EHDR_BYTES);
   if (image.u32(0) !== ELF_MAGIC) throw kernelImageError(`${what} is not an ELF file`);
   if (image.u8(4) !== ELFCLASS64 || image.u8(5) !== ELFDATA2LSB || image.u16(18) !== EM_X86_64) {
     throw kernelImageError(
@@ -75,20 +78,23 @@ export function parseElf(bytes: Uint8Array, what = 'the ELF kernel'): ElfImage {
   if (headerCount > MAX_PROGRAM_HEADERS) {
     throw kernelImageError(`${what} is damaged: it claims ${headerCount} program headers`);
   }
+  const headers = await readPart(source, what, headersOffset, headerCount * PHDR_BYTES);
 
   const segments: ElfSegment[] = [];
   let entryAddr: Gpa | undefined;
   let pvhEntry: Gpa | undefined;
   for (let i = 0; i < headerCount; i++) {
-    const at = headersOffset + i * PHDR_BYTES;
-    const kind = image.u32(at);
-    const offset = image.size(at + 8, `p_offset of header ${i}`);
-    const virtualAddr = image.u64(at + 16);
-    const addr = image.size(at + 24, `p_paddr of header ${i}`);
-    const fileBytes = image.size(at + 32, `p_filesz of header ${i}`);
-    const memoryBytes = image.size(at + 40, `p_memsz of header ${i}`);
+    const at = i * PHDR_BYTES;
+    const kind = headers.u32(at);
+    const offset = headers.size(at + 8, `p_offset of header ${i}`);
+    const virtualAddr = headers.u64(at + 16);
+    const addr = headers.size(at + 24, `p_paddr of header ${i}`);
+    const fileBytes = headers.size(at + 32, `p_filesz of header ${i}`);
+    const memoryBytes = headers.size(at + 40, `p_memsz of header ${i}`);
     if (kind === PT_NOTE) {
-      pvhEntry ??= pvhEntryOf(image, offset, fileBytes);
+      if (fileBytes > MAX_NOTE_BYTES)
+        throw kernelImageError(`${what} is damaged: ${fileBytes} bytes of notes`);
+      pvhEntry ??= pvhEntryOf(await readPart(source, `${what}'s note segment`, offset, fileBytes));
       continue;
     }
     if (kind !== PT_LOAD || memoryBytes === 0) continue;
@@ -100,7 +106,8 @@ export function parseElf(bytes: Uint8Array, what = 'the ELF kernel'): ElfImage {
     if (!Number.isSafeInteger(addr + memoryBytes)) {
       throw kernelImageError(`${what} is damaged: segment ${i} reaches beyond the address space`);
     }
-    segments.push({ addr, bytes: image.slice(offset, fileBytes), memoryBytes });
+    checkRange(what, source.length, offset, fileBytes);
+    segments.push({ addr, offset, fileBytes, memoryBytes });
     if (entry >= addr && entry < addr + memoryBytes) entryAddr = entry;
     // Some linkers leave the virtual address in e_entry.
     const fromVirtual = BigInt(entry) - virtualAddr;
@@ -143,12 +150,21 @@ export function parseElf(bytes: Uint8Array, what = 'the ELF kernel'): ElfImage {
   };
 }
 
-/** Copies the segments into RAM and zeroes what follows each. */
-export function loadElf(memory: GuestMemory, image: ElfImage, what = 'the kernel'): void {
+/** Brings the segments into RAM and zeroes what follows each. */
+export async function loadElf(
+  memory: GuestMemory,
+  source: ByteSource,
+  image: ElfImage,
+  what = 'the kernel',
+): Promise<void> {
   for (const { addr, memoryBytes } of image.segments) checkFits(memory, addr, memoryBytes, what);
-  for (const { addr, bytes, memoryBytes } of image.segments) {
-    memory.write(addr, bytes);
-    memory.fill(addr + bytes.length, memoryBytes - bytes.length, 0);
+  for (const { addr, offset, fileBytes, memoryBytes } of image.segments) {
+    let at = offset;
+    for (const target of memory.slices(addr, fileBytes)) {
+      await source.copyTo(target, at);
+      at += target.length;
+    }
+    memory.fill(addr + fileBytes, memoryBytes - fileBytes, 0);
   }
 }
 
@@ -166,9 +182,7 @@ export function checkFits(memory: GuestMemory, addr: Gpa, length: number, what =
 }
 
 /** The value of the first XEN_ELFNOTE_PHYS32_ENTRY in a note segment. */
-function pvhEntryOf(image: ImageReader, offset: number, length: number): Gpa | undefined {
-  if (length > MAX_NOTE_BYTES) throw kernelImageError(`${image.what} is damaged: ${length} bytes of notes`);
-  const notes = new ImageReader(image.slice(offset, length), `${image.what}'s note segment`);
+function pvhEntryOf(notes: ImageReader): Gpa | undefined {
   for (let at = 0; at + NOTE_HEADER_BYTES <= notes.length; ) {
     const nameBytes = notes.u32(at);
     const valueBytes = notes.u32(at + 4);
@@ -179,7 +193,7 @@ function pvhEntryOf(image: ImageReader, offset: number, length: number): Gpa | u
     if (type !== XEN_ELFNOTE_PHYS32_ENTRY || !isXen(notes.slice(nameAt, nameBytes))) continue;
     if (valueBytes === 4) return notes.u32(valueAt);
     if (valueBytes === 8) return notes.size(valueAt, 'PHYS32_ENTRY');
-    throw kernelImageError(`${image.what} is damaged: its PVH note has ${valueBytes} bytes`);
+    throw kernelImageError(`${notes.what} is damaged: its PVH note has ${valueBytes} bytes`);
   }
   return undefined;
 }

@@ -3,6 +3,7 @@
  * wrong with the image becomes a {@link TsvmError} of one line.
  */
 import { TsvmError } from '../errors.js';
+import type { ByteSource } from './byte-source.js';
 
 /** The error for an image that cannot be booted. */
 export function kernelImageError(
@@ -14,6 +15,26 @@ export function kernelImageError(
     hint,
     ...(cause === undefined ? {} : { cause }),
   });
+}
+
+/** Throws unless an image of `have` bytes has `length` bytes at `offset`. */
+export function checkRange(what: string, have: number, offset: number, length: number): void {
+  if (offset >= 0 && length >= 0 && offset + length <= have) return;
+  throw kernelImageError(
+    `${what} is truncated: it has ${have} bytes, byte ${offset + length} is needed`,
+    'fetch or build the kernel again',
+  );
+}
+
+/** A part of an image, to look at. `what` is the image, for messages. */
+export async function readPart(
+  source: ByteSource,
+  what: string,
+  offset: number,
+  length: number,
+): Promise<ImageReader> {
+  checkRange(what, source.length, offset, length);
+  return new ImageReader(await source.slice(offset, length), what);
 }
 
 /** A checked view of an image's bytes. */
@@ -69,11 +90,6 @@ export class ImageReader {
   }
 
   #check(offset: number, length: number): void {
-    if (!(offset >= 0 && length >= 0 && offset + length <= this.bytes.length)) {
-      throw kernelImageError(
-        `${this.what} is truncated: it has ${this.bytes.length} bytes, byte ${offset + length} is needed`,
-        'fetch or build the kernel again',
-      );
-    }
+    checkRange(this.what, this.bytes.length, offset, length);
   }
 }

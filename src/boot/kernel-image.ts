@@ -3,12 +3,16 @@
  */
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { Gpa } from '../memory/layout.js';
+import { type ByteSource, bytesSource } from './byte-source.js';
 import { isBzImage, parseBzImage, unpackPayload } from './bzimage.js';
 import { DEFAULT_CMDLINE_LIMIT } from './cmdline.js';
 import type { XzProgram } from './decompress/decompress.js';
 import { checkFits, isElf, loadElf, parseElf } from './elf.js';
 import { kernelImageError } from './image-reader.js';
 import { DEFAULT_INITRD_ADDR_MAX } from './initrd.js';
+
+/** The magics of both kinds are in these (bzImage: 0x202, Documentation/arch/x86/boot.rst). */
+const KIND_BYTES = 0x210;
 
 /**
  * How to enter the kernel.
@@ -46,16 +50,16 @@ export function kernelImageKind(bytes: Uint8Array): 'elf' | 'bzImage' {
 /** Loads a kernel of either kind. */
 export async function loadKernel(
   memory: GuestMemory,
-  bytes: Uint8Array,
+  source: ByteSource,
   xz: XzProgram,
   entry: KernelEntry = 'auto',
 ): Promise<LoadedKernel> {
-  if (kernelImageKind(bytes) === 'elf') {
+  if (kernelImageKind(await source.slice(0, KIND_BYTES)) === 'elf') {
     if (entry === 'bzimage') {
       throw kernelImageError('an ELF kernel has no bzImage entry', 'leave out --entry, or give the bzImage');
     }
     return {
-      ...loadVmlinux(memory, bytes, entry),
+      ...(await loadVmlinux(memory, source, entry)),
       kind: 'elf',
       setupHeader: undefined,
       cmdlineLimit: DEFAULT_CMDLINE_LIMIT,
@@ -63,15 +67,17 @@ export async function loadKernel(
     };
   }
 
-  const image = parseBzImage(bytes);
+  const image = parseBzImage(await source.slice(0, source.length));
   const common = {
     kind: 'bzImage',
     setupHeader: image.setupHeader,
     cmdlineLimit: image.cmdlineLimit,
     initrdAddrMax: image.initrdAddrMax,
   } as const;
-  if (entry !== 'bzimage')
-    return { ...loadVmlinux(memory, await unpackPayload(image, xz, memory.sizeBytes), entry), ...common };
+  if (entry !== 'bzimage') {
+    const vmlinux = bytesSource(await unpackPayload(image, xz, memory.sizeBytes));
+    return { ...(await loadVmlinux(memory, vmlinux, entry)), ...common };
+  }
 
   if (image.entry64 === undefined) throw kernelImageError('the bzImage is not for x86-64');
   checkFits(memory, image.loadAddr, image.initBytes);
@@ -85,12 +91,12 @@ export async function loadKernel(
   };
 }
 
-function loadVmlinux(memory: GuestMemory, bytes: Uint8Array, entry: 'auto' | 'pvh') {
-  const image = parseElf(bytes);
+async function loadVmlinux(memory: GuestMemory, source: ByteSource, entry: 'auto' | 'pvh') {
+  const image = await parseElf(source);
   if (entry === 'pvh' && image.pvhEntry === undefined) {
     throw kernelImageError('the kernel has no PVH entry', 'build it with CONFIG_PVH=y, or leave out --entry');
   }
-  loadElf(memory, image);
+  await loadElf(memory, source, image);
   return {
     entry: entry === 'pvh' && image.pvhEntry !== undefined ? image.pvhEntry : image.entry,
     protocol: entry === 'pvh' ? ('pvh' as const) : ('linux64' as const),

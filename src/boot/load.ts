@@ -6,6 +6,7 @@ import type { GuestMemory } from '../memory/guest-memory.js';
 import { type Gpa, MMIO_HOLE_END, RESET_HANDOVER_ADDR } from '../memory/layout.js';
 import { writeAcpiTables } from './acpi.js';
 import { writeBootParams } from './boot-params.js';
+import type { ByteSource } from './byte-source.js';
 import { writeCmdline } from './cmdline.js';
 import type { XzProgram } from './decompress/decompress.js';
 import { e820Map } from './e820.js';
@@ -25,7 +26,7 @@ export interface DeviceRow {
 
 export interface LoadLinuxOptions {
   /** The kernel file. */
-  readonly image: Uint8Array;
+  readonly image: ByteSource;
   /** Archives that make up the initramfs, in order; each as it came or already unpacked. */
   readonly initrd?: readonly Uint8Array[];
   readonly cmdline: string;

@@ -27,49 +27,85 @@ export function describeFileError(cause: unknown): string {
   }
 }
 
-/** Reads a whole regular file of at most `maxBytes`. `what` names its role: `kernel`, `initramfs`. */
-export async function readInputFile(
-  what: string,
-  path: string,
-  options: { code: TsvmErrorCode; maxBytes: number; hint?: string },
-): Promise<Uint8Array> {
-  const { code, maxBytes } = options;
-  const hint = options.hint ?? 'check the path';
-  try {
-    const file = await open(path, 'r');
+export interface InputOptions {
+  readonly code: TsvmErrorCode;
+  readonly maxBytes: number;
+  readonly hint?: string;
+}
+
+/** A file of the operator's, open; every error names it. */
+export class InputFile {
+  /** As it was when it was opened. */
+  readonly length: number;
+  readonly #file: FileHandle;
+  readonly #error: (problem: string, cause?: unknown) => TsvmError;
+
+  private constructor(
+    file: FileHandle,
+    length: number,
+    error: (problem: string, cause?: unknown) => TsvmError,
+  ) {
+    this.#file = file;
+    this.length = length;
+    this.#error = error;
+  }
+
+  /** Opens a regular file of at most `maxBytes`. `what` names its role: `kernel`, `initramfs`. */
+  static async open(what: string, path: string, options: InputOptions): Promise<InputFile> {
+    const hint = options.hint ?? 'check the path';
+    const error = (problem: string, cause?: unknown) =>
+      new TsvmError(options.code, `cannot read ${what} ${path}: ${problem}`, { hint, cause });
+    let file: FileHandle | undefined;
     try {
+      file = await open(path, 'r');
       const stat = await file.stat();
-      if (stat.isDirectory())
-        throw new TsvmError(code, `cannot read ${what} ${path}: it is a directory`, { hint });
-      if (!stat.isFile())
-        throw new TsvmError(code, `cannot read ${what} ${path}: not a regular file`, { hint });
-      if (stat.size > maxBytes) {
+      if (stat.isDirectory()) throw error('it is a directory');
+      if (!stat.isFile()) throw error('not a regular file');
+      if (stat.size > options.maxBytes) {
         throw new TsvmError(
-          code,
-          `${what} ${path} is too large: ${formatBytes(stat.size)}, at most ${formatBytes(maxBytes)}`,
-          {
-            hint: 'is it the right file?',
-          },
+          options.code,
+          `${what} ${path} is too large: ${formatBytes(stat.size)}, at most ${formatBytes(options.maxBytes)}`,
+          { hint: 'is it the right file?' },
         );
       }
-      return await readWhole(file, stat.size);
-    } finally {
-      await file.close();
+      return new InputFile(file, stat.size, error);
+    } catch (cause) {
+      await file?.close();
+      throw cause instanceof TsvmError ? cause : error(describeFileError(cause), cause);
     }
-  } catch (cause) {
-    if (cause instanceof TsvmError) throw cause;
-    throw new TsvmError(code, `cannot read ${what} ${path}: ${describeFileError(cause)}`, { hint, cause });
+  }
+
+  /** A copy of what is there; a range that reaches beyond the end is cut there. */
+  async slice(offset: number, length: number): Promise<Uint8Array> {
+    const bytes = Buffer.allocUnsafeSlow(Math.max(0, Math.min(length, this.length - offset)));
+    await this.copyTo(bytes, offset);
+    return bytes;
+  }
+
+  /** Fills all of `target`, in one go: readFile() takes 512 KiB at a time, and twice the time. */
+  async copyTo(target: Uint8Array, offset: number): Promise<void> {
+    for (let at = 0; at < target.length; ) {
+      const { bytesRead } = await this.#file
+        .read(target, at, target.length - at, offset + at)
+        .catch((cause) => {
+          throw this.#error(describeFileError(cause), cause);
+        });
+      if (bytesRead === 0) throw this.#error('it became shorter meanwhile');
+      at += bytesRead;
+    }
+  }
+
+  close(): Promise<void> {
+    return this.#file.close();
   }
 }
 
-/** In one go: readFile() takes 512 KiB at a time, and twice the time. A file that shrinks meanwhile is what is left of it. */
-async function readWhole(file: FileHandle, sizeBytes: number): Promise<Uint8Array> {
-  const bytes = Buffer.allocUnsafeSlow(sizeBytes);
-  let at = 0;
-  while (at < sizeBytes) {
-    const { bytesRead } = await file.read(bytes, at, sizeBytes - at, at);
-    if (bytesRead === 0) break;
-    at += bytesRead;
+/** Reads a whole regular file of at most `maxBytes`. `what` names its role: `kernel`, `initramfs`. */
+export async function readInputFile(what: string, path: string, options: InputOptions): Promise<Uint8Array> {
+  const file = await InputFile.open(what, path, options);
+  try {
+    return await file.slice(0, file.length);
+  } finally {
+    await file.close();
   }
-  return bytes.subarray(0, at);
 }

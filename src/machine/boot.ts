@@ -4,7 +4,7 @@ import { commandSegment } from '../boot/cpio.js';
 import { builtinFirmware, type FirmwareImage, loadFirmware } from '../boot/firmware.js';
 import { type DeviceRow, loadLinux, writeResetHandover } from '../boot/load.js';
 import { unpackInitrd } from '../boot/unpack-initrd.js';
-import { readInputFile } from '../host/files.js';
+import { InputFile, readInputFile } from '../host/files.js';
 import { runXz } from '../host/program-filter.js';
 import type { HostProfile } from '../kvm/profiles/profile.js';
 import type { Vm } from '../kvm/vm.js';
@@ -18,24 +18,21 @@ const MAX_KERNEL_BYTES = 512 * MIB;
 const MAX_INITRD_BYTES = 2 * GIB - 1;
 const MAX_FIRMWARE_BYTES = 16 * MIB;
 
-/** Files in memory, before anything of the machine exists. */
+/** What the configuration names, before anything of the machine exists. */
 export interface BootFiles {
-  readonly kernel: Uint8Array | undefined;
+  /** Open, to be read straight into guest memory. */
+  readonly kernel: InputFile | undefined;
   /** The initramfs in segments, unpacked as asked. */
   readonly initrd: readonly Uint8Array[];
   readonly firmware: FirmwareImage | undefined;
 }
 
-/** Reads and unpacks every file that the configuration names; nothing is half-done if one is bad. */
+/**
+ * Reads and unpacks every file that the configuration names, and opens the kernel, which the caller closes; nothing is
+ * half-done if one is bad.
+ */
 export async function readBootFiles(config: MachineConfig): Promise<BootFiles> {
-  const [kernel, initrd, rom] = await Promise.all([
-    config.kernel === undefined
-      ? undefined
-      : readInputFile('kernel', config.kernel, {
-          code: 'TSVM_KERNEL_IMAGE',
-          maxBytes: MAX_KERNEL_BYTES,
-          hint: 'give a bzImage or vmlinux: --kernel FILE',
-        }),
+  const [initrd, rom] = await Promise.all([
     config.initrd === undefined
       ? undefined
       : readInputFile('initramfs', config.initrd, { code: 'TSVM_INITRD', maxBytes: MAX_INITRD_BYTES }),
@@ -50,12 +47,17 @@ export async function readBootFiles(config: MachineConfig): Promise<BootFiles> {
     const { argv } = config.command;
     segments.push(commandSegment({ options: commandOptions(config.command), argv }));
   }
-  return {
-    kernel,
-    initrd: segments,
-    firmware:
-      rom !== undefined ? loadFirmware(rom) : config.firmware === 'builtin' ? builtinFirmware() : undefined,
-  };
+  const firmware =
+    rom !== undefined ? loadFirmware(rom) : config.firmware === 'builtin' ? builtinFirmware() : undefined;
+  const kernel =
+    config.kernel === undefined
+      ? undefined
+      : await InputFile.open('kernel', config.kernel, {
+          code: 'TSVM_KERNEL_IMAGE',
+          maxBytes: MAX_KERNEL_BYTES,
+          hint: 'give a bzImage or vmlinux: --kernel FILE',
+        });
+  return { kernel, initrd: segments, firmware };
 }
 
 /** The guest init's options, as guests/README.md lists them. */

@@ -51,5 +51,7 @@ export async function createMachine(config: MachineConfig): Promise<Machine> {
   } catch (error) {
     await cleanup.run();
     throw error;
+  } finally {
+    await files.kernel?.close();
   }
 }

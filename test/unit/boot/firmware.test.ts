@@ -1,6 +1,7 @@
 import { spawnSync } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
 import { describe, expect, it } from 'vitest';
+import { bytesSource } from '../../../src/boot/byte-source.js';
 import { builtinFirmware, loadFirmware } from '../../../src/boot/firmware.js';
 import { loadLinux, writeResetHandover } from '../../../src/boot/load.js';
 import { runXz } from '../../../src/host/program-filter.js';
@@ -56,7 +57,7 @@ describe('writeResetHandover()', () => {
   it('leaves entry, boot_params, page tables of 4 GiB, stack and GDT', async () => {
     const memory = ram();
     const { entry } = await loadLinux(memory, {
-      image: makeElf(),
+      image: bytesSource(makeElf()),
       cmdline: '',
       cpus: 1,
       devices: [],

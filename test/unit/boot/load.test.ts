@@ -1,5 +1,6 @@
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
+import { bytesSource } from '../../../src/boot/byte-source.js';
 import { descriptor } from '../../../src/boot/entry-state.js';
 import { loadLinux } from '../../../src/boot/load.js';
 import { runXz } from '../../../src/host/program-filter.js';
@@ -22,7 +23,7 @@ const elf = makeElf({
   ],
 });
 const options = {
-  image: elf,
+  image: bytesSource(elf),
   cmdline: 'quiet',
   cpus: 2,
   devices: [{ addr: 0xd000_0000, length: 0x200, gsi: 5 }],
@@ -66,7 +67,7 @@ describe('loadLinux()', () => {
 
   it('unpacks a bzImage and keeps its setup header', async () => {
     const memory = ram();
-    const image = makeBzImage({ payload: gzipSync(elf), initSize: 0x4321 });
+    const image = bytesSource(makeBzImage({ payload: gzipSync(elf), initSize: 0x4321 }));
     const { kernel, entry } = await loadLinux(memory, { ...options, image });
     expect(kernel.kind).toBe('bzImage');
     expect(entry.rip).toBe(0x200001);
@@ -75,7 +76,7 @@ describe('loadLinux()', () => {
 
   it('enters a bzImage at its own 64-bit entry on request', async () => {
     const memory = ram();
-    const image = makeBzImage({ prefAddress: 0x300000n, initSize: 0x100000 });
+    const image = bytesSource(makeBzImage({ prefAddress: 0x300000n, initSize: 0x100000 }));
     const { kernel, entry } = await loadLinux(memory, { ...options, image, entry: 'bzimage' });
     expect(entry.rip).toBe(0x300200);
     expect(kernel.endAddr).toBe(0x400000);
@@ -119,19 +120,24 @@ describe('loadLinux()', () => {
   });
 
   const bad: [string, Partial<Parameters<typeof loadLinux>[1]>, string, RegExp][] = [
-    ['an empty file', { image: new Uint8Array() }, 'TSVM_KERNEL_IMAGE', /is empty/],
-    ['something else', { image: Buffer.from('hello') }, 'TSVM_KERNEL_IMAGE', /not a kernel/],
+    ['an empty file', { image: bytesSource(new Uint8Array()) }, 'TSVM_KERNEL_IMAGE', /is empty/],
+    ['something else', { image: bytesSource(Buffer.from('hello')) }, 'TSVM_KERNEL_IMAGE', /not a kernel/],
     ['an ELF kernel as bzImage', { entry: 'bzimage' }, 'TSVM_KERNEL_IMAGE', /no bzImage entry/],
-    ['PVH without its note', { image: makeElf(), entry: 'pvh' }, 'TSVM_KERNEL_IMAGE', /no PVH entry/],
+    [
+      'PVH without its note',
+      { image: bytesSource(makeElf()), entry: 'pvh' },
+      'TSVM_KERNEL_IMAGE',
+      /no PVH entry/,
+    ],
     [
       'a bzImage that needs more than there is',
-      { image: makeBzImage({ initSize: 1 << 24 }), entry: 'bzimage' },
+      { image: bytesSource(makeBzImage({ initSize: 1 << 24 })), entry: 'bzimage' },
       'TSVM_KERNEL_IMAGE',
       /does not fit/,
     ],
     [
       'a 32-bit bzImage',
-      { image: makeBzImage({ patch: (v) => v.setUint16(0x236, 0) }), entry: 'bzimage' },
+      { image: bytesSource(makeBzImage({ patch: (v) => v.setUint16(0x236, 0) })), entry: 'bzimage' },
       'TSVM_KERNEL_IMAGE',
       /not for x86-64/,
     ],
