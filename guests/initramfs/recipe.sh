@@ -12,21 +12,27 @@ initramfs_inputs() {
 
 cpio_pad() { head -c $(((4 - $1 % 4) % 4)) /dev/zero; }
 
-# cpio_entry NAME MODE BYTES MAJOR MINOR: the header; the data come after it.
+# cpio_entry NAME MODE BYTES MAJOR MINOR: the header; the data come after it. Data of a page or more begin at a page
+# boundary, as the default kernel wants them (kernel/default/patches/0013): more NUL bytes after the name, which may have
+# 4096 bytes in all. Where that is not enough, the kernel copies the file.
 cpio_entry() {
-  local name=$1 mode=$2 bytes=$3 major=$4 minor=$5
+  local name=$1 mode=$2 bytes=$3 major=$4 minor=$5 name_bytes=$((${#1} + 1)) gap
   cpio_inode=$((cpio_inode + 1))
+  gap=$(((4096 - (cpio_at + 110 + name_bytes) % 4096) % 4096))
+  if ((bytes >= 4096 && name_bytes + gap <= 4096)); then name_bytes=$((name_bytes + gap)); fi
   # magic, inode, mode, uid, gid, links, time, bytes, device of the file, device of the node, bytes of the name, checksum
   printf '070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X' \
-    $cpio_inode $((mode)) 0 0 1 0 "$bytes" 0 0 "$major" "$minor" $((${#name} + 1)) 0
-  printf '%s\0' "$name"
-  cpio_pad $((110 + ${#name} + 1))
+    $cpio_inode $((mode)) 0 0 1 0 "$bytes" 0 0 "$major" "$minor" "$name_bytes" 0
+  printf '%s' "$name"
+  head -c $((name_bytes - ${#name})) /dev/zero
+  cpio_pad $((110 + name_bytes))
+  cpio_at=$((cpio_at + (110 + name_bytes + 3) / 4 * 4 + (bytes + 3) / 4 * 4))
 }
 
 # Lines: dir NAME MODE; nod NAME MODE b|c MAJOR MINOR; slink NAME TARGET; file NAME MODE SOURCE.
 cpio_archive() {
   local kind name a b c d bytes
-  cpio_inode=0
+  cpio_inode=0 cpio_at=0
   while read -r kind name a b c d; do
     name=${name#/}
     case $kind in
