@@ -128,9 +128,14 @@ export interface VsockConnection {
   send(bytes: Uint8Array): number;
   /** The host sends no more. */
   end(): void;
+  /** The host sends no more, and reads no more. */
+  leave(): void;
   /** The host is done with `count` bytes of those from `onData`: the guest may send as many more. */
   consumed(count: number): void;
-  /** The host has let go of it. Must be called once, also when it has ended: until then it counts. Resets it if it is alive. */
+  /**
+   * The host has let go of it. Must be called once, also when it has ended: until then it counts. Resets it if it is alive and
+   * neither have both sides ended nor has the host left.
+   */
   close(): void;
 }
 

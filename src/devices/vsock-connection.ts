@@ -2,7 +2,7 @@
  * One vsock connection: what it is in, what it owes the guest, and what the guest may do to it.
  *
  * ```text
- * host asks:   REQUESTED ── RESPONSE ──▶ OPEN ── both sides ended, host let go ──▶ LINGERING ── RST ──▶ GONE
+ * host asks:   REQUESTED ── RESPONSE ──▶ OPEN ── host let go: both ended, or it left ▶ LINGERING ─ RST ▶ GONE
  * guest asks:  OFFERED ──── accept() ──▶ OPEN ── SHUTDOWN of both, answered by RST ─────────────────▶ GONE
  * ```
  *
@@ -63,6 +63,7 @@ export class Connection implements VsockConnection {
   #guestShutdown = 0;
   #sentShutdown = 0;
   #hostEnded = false;
+  #hostLeft = false;
   #closed = false;
 
   constructor(
@@ -129,10 +130,10 @@ export class Connection implements VsockConnection {
     return this.#sentShutdown;
   }
 
-  /** The host receives for as long as the guest sends. */
+  /** The host receives for as long as the guest sends, if it does not leave. */
   get #shutdownFlags(): number {
     if (!this.#hostEnded) return 0;
-    return this.guestEnded ? SHUTDOWN_BOTH : VIRTIO_VSOCK_SHUTDOWN_F_SEND;
+    return this.guestEnded || this.#hostLeft ? SHUTDOWN_BOTH : VIRTIO_VSOCK_SHUTDOWN_F_SEND;
   }
 
   #updateShutdown(): void {
@@ -158,6 +159,11 @@ export class Connection implements VsockConnection {
     this.#updateShutdown();
   }
 
+  leave(): void {
+    this.#hostLeft = true;
+    this.end();
+  }
+
   consumed(count: number): void {
     this.credit.consume(count);
     if (this.state === CONNECTION_STATE.OPEN && this.credit.updateDue)
@@ -169,7 +175,8 @@ export class Connection implements VsockConnection {
     this.#closed = true;
     this.peer = undefined;
     if (this.state === CONNECTION_STATE.GONE) this.#owner.released(this);
-    else if (this.state === CONNECTION_STATE.OPEN && this.bothEnded) this.#owner.linger(this);
+    else if (this.state === CONNECTION_STATE.OPEN && this.#shutdownFlags === SHUTDOWN_BOTH)
+      this.#owner.linger(this);
     else this.#owner.abort(this);
   }
 }

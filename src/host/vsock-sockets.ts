@@ -127,17 +127,36 @@ function readCommand(socket: Socket, onPort: (port: number) => void): void {
 
 /** Moves bytes both ways, at the pace of the slower, until both sides have ended or one has gone. */
 function join(socket: Socket, stream: VsockStream): void {
-  socket.pipe(stream);
+  let left = false;
+  socket.pipe(stream, { end: false });
+  socket.once('end', () => {
+    if (!socket.writable || socket.writableLength > 0) {
+      stream.end();
+      return;
+    }
+    // No bytes can be written to a program that only sends no more; to one that has closed its socket, not even those: EPIPE.
+    socket.write('', (error) => {
+      if (error == null) stream.end();
+      else left = (error as NodeJS.ErrnoException).code === 'EPIPE';
+    });
+  });
   // Not `pipe`: one write at a time, so that small ones do not add up while the host does not read.
   stream.on('data', (chunk: Uint8Array) => {
     stream.pause();
     socket.write(chunk, () => void stream.resume());
   });
-  stream.once('end', () => void socket.end());
+  stream.once('end', () => {
+    // All has been written. Of a guest that has closed, a program must not hear that it only sends no more.
+    if (stream.over) socket.destroy();
+    else socket.end();
+  });
   stream.once('close', () => {
     if (stream.readableEnded) socket.destroySoon();
     else socket.destroy();
   });
-  socket.once('close', () => void stream.destroy());
+  socket.once('close', () => {
+    if (left) stream.leave();
+    else stream.destroy();
+  });
   stream.on('error', () => {}); // `close` follows
 }

@@ -28,6 +28,7 @@ export class VsockStream extends Duplex implements VsockPeer {
   #connection: VsockConnection | undefined;
   #unsent: { rest: Uint8Array; readonly done: () => void } | undefined;
   #wanted = false;
+  #leaving = false;
   #scheduled = false;
   #guestEnded = false;
   #over = false;
@@ -51,6 +52,18 @@ export class VsockStream extends Duplex implements VsockPeer {
 
   get hostPort(): number {
     return this.#connection?.hostPort ?? 0;
+  }
+
+  /** The guest neither sends nor receives any more. */
+  get over(): boolean {
+    return this.#over;
+  }
+
+  /** Ends it, and when all has been sent destroys it: the guest hears at once that nobody reads, either. */
+  leave(): void {
+    this.#leaving = true;
+    this.once('finish', () => void this.destroy());
+    this.end();
   }
 
   onOpen(): void {
@@ -137,7 +150,8 @@ export class VsockStream extends Duplex implements VsockPeer {
   }
 
   override _final(callback: () => void): void {
-    this.#connection?.end();
+    if (this.#leaving) this.#connection?.leave();
+    else this.#connection?.end();
     callback();
   }
 

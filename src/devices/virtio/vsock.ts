@@ -253,6 +253,8 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
         this.#onShutdown(connection, flags);
         return;
       case VIRTIO_VSOCK_OP_RW:
+        // virtio 1.3, 5.10.6.5: sent before it heard that the host receives no more.
+        if (state === CONNECTION_STATE.LINGERING && !connection.guestEnded) return;
         if (!open || connection.guestEnded || payload === undefined || !credit.receive(payload.length)) break;
         if (payload.length > 0) connection.peer?.onData(payload);
         return;

@@ -63,7 +63,7 @@ const action = fc.oneof(
   fc.record({
     kind: fc.constant('peer' as const),
     index: fc.nat(20),
-    call: fc.constantFrom('send', 'end', 'close', 'accept', 'consume'),
+    call: fc.constantFrom('send', 'end', 'leave', 'close', 'accept', 'consume'),
     length: fc.nat(6000),
   }),
   fc.record({ kind: fc.constant('pause' as const) }),
@@ -98,6 +98,7 @@ test('Vsock survives any sequence of packets and calls, returns every chain, and
           if (peer === undefined) continue;
           if (one.call === 'send') peer.send(Buffer.alloc(one.length));
           if (one.call === 'end') peer.connection?.end();
+          if (one.call === 'leave') peer.connection?.leave();
           if (one.call === 'close') peer.connection?.close();
           if (one.call === 'accept') peer.connection?.accept();
           if (one.call === 'consume') {

@@ -130,6 +130,35 @@ describe('Vsock connections', () => {
     expect(peer.log).toEqual(['end', 'closed']);
   });
 
+  test('5.10.6.5: a host that leaves says at once that it neither sends nor receives, and what crosses that is dropped', () => {
+    const { driver, peer, device, clock } = connected();
+    peer.connection?.leave();
+    expect(driver.take()).toMatchObject([{ op: OP.SHUTDOWN, flags: BOTH }]);
+    peer.connection?.close();
+    driver.send(guest(OP.RW, { payload: Buffer.from('crosses it') }));
+    expect(driver.take()).toEqual([]);
+    expect(device.counters.violations).toBe(0);
+    expect(peer.received).toBe('');
+    driver.send(guest(OP.RST));
+    expect(driver.take()).toEqual([]);
+    expect(device.connectionCount).toBe(0);
+    expect(clock.armed).toBe(false);
+  });
+
+  test('a host that has left: the guest’s own SHUTDOWN of both is answered by RST; data after its end is not dropped', () => {
+    for (const flags of [BOTH, 2]) {
+      const { driver, peer, device } = connected();
+      peer.connection?.leave();
+      peer.connection?.close();
+      driver.take();
+      driver.send(guest(OP.SHUTDOWN, { flags }));
+      if (flags !== BOTH) driver.send(guest(OP.RW, { payload: Buffer.from('x') }));
+      expect(driver.take().map(({ op }) => op)).toEqual([OP.RST]);
+      expect(device.counters.violations).toBe(flags === BOTH ? 0 : 1);
+      expect(device.connectionCount).toBe(0);
+    }
+  });
+
   test('5.10.6.5: without the guest’s RST to a SHUTDOWN, one is sent after a while', () => {
     const { driver, peer, device, clock } = connected();
     driver.send(guest(OP.SHUTDOWN, { flags: 2 }));

@@ -1,11 +1,11 @@
 /** The host's side of a vsock, against the device and a driver that plays the guest. */
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type Server, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep, setImmediate as turn } from 'node:timers/promises';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import type { ConsolePort } from '../../../src/devices/host.js';
 import { Vsock } from '../../../src/devices/virtio/vsock.js';
 import { BUF_ALLOC_BYTES } from '../../../src/devices/vsock-credit.js';
@@ -280,6 +280,45 @@ describe('UnixSockets', () => {
     expect(socket.writableLength).toBe(0);
   });
 
+  test('a program on the host that closes its socket: the guest gets what it sent, then hears that nobody reads, either', async () => {
+    const guest = await guestAt();
+    guest.appetite = 1;
+    const socket = await client();
+    socket.write('CONNECT 52\n');
+    const request = await guest.next(OP.REQUEST);
+    guest.send(OP.RESPONSE, request);
+    await textOf(socket, 4);
+    const bytes = 50_000;
+    await new Promise((resolve) => socket.write(Buffer.alloc(bytes, 'z'), resolve));
+    socket.destroy();
+    expect(await guest.read(bytes)).toBe('z'.repeat(bytes));
+    expect(guest.packets.filter(({ op }) => op === OP.SHUTDOWN)).toEqual([]);
+    expect((await guest.next(OP.SHUTDOWN)).flags).toBe(3);
+    guest.send(OP.RW, request, { payload: Buffer.from('to nobody') });
+    guest.send(OP.RST, request);
+    guest.work();
+    expect(guest.packets).toEqual([]);
+    expect(guest.device.connectionCount).toBe(0);
+  });
+
+  test('a guest that closes: its program’s other side is closed at once, not first in one direction', async () => {
+    const guest = await guestAt();
+    const socket = await client();
+    socket.write('CONNECT 52\n');
+    const request = await guest.next(OP.REQUEST);
+    guest.send(OP.RESPONSE, request);
+    await textOf(socket, 4);
+    const shutdown = vi.spyOn(Socket.prototype, '_final');
+    closing.push(() => shutdown.mockRestore());
+    guest.send(OP.RW, request, { payload: Buffer.from('bye') });
+    guest.send(OP.SHUTDOWN, request, { flags: 3 });
+    await guest.next(OP.RST);
+    expect(await textOf(socket, 3)).toBe('bye');
+    socket.resume();
+    await ended(socket);
+    expect(shutdown).not.toHaveBeenCalled();
+  });
+
   test('a program on the host that goes resets the guest’s connection, and the other way round', async () => {
     const guest = await guestAt();
     const socket = await client();
@@ -287,8 +326,9 @@ describe('UnixSockets', () => {
     const request = await guest.next(OP.REQUEST);
     guest.send(OP.RESPONSE, request);
     await textOf(socket, 4);
-    socket.destroy();
+    socket.end();
     expect((await guest.next(OP.SHUTDOWN)).flags).toBe(2);
+    socket.destroy();
     guest.send(OP.RW, request, { payload: Buffer.from('to nobody') });
     await guest.next(OP.RST);
     const other = await client();
