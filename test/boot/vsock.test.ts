@@ -1,16 +1,13 @@
 /** Linux's own vsock driver against ours: test/boot/guest/vsock.c in the guest, streams and Unix sockets on the host. */
 import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { readFileSync, writeFileSync } from 'node:fs';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { writeCpio } from '../../src/boot/cpio.js';
-import { findGuest, type MachineVsock, restoreMachine, vsock } from '../../src/index.js';
-import { S_IFREG } from '../../src/util/file-mode.js';
-import { ConsoleLog, interpreted, Session, temporaryDirectory } from '../support/guest.js';
+import { type MachineVsock, restoreMachine, vsock } from '../../src/index.js';
+import { ConsoleLog, initramfsWith, interpreted, Session, temporaryDirectory } from '../support/guest.js';
 
 const root = temporaryDirectory();
 const path = join(root, 'vm.sock');
@@ -28,11 +25,7 @@ async function initramfs(): Promise<string> {
     encoding: 'utf8',
   });
   if (status !== 0) throw new Error(`gcc: ${stderr}`);
-  const base = readFileSync((await findGuest()).initramfs);
-  const file = writeCpio([{ path: 'vsock', mode: S_IFREG | 0o755, data: readFileSync(program) }]);
-  const archive = join(root, 'initramfs.cpio');
-  writeFileSync(archive, Buffer.concat([base, Buffer.alloc((4 - (base.length % 4)) % 4), file]));
-  return archive;
+  return await initramfsWith(root, 'vsock', program);
 }
 
 function vsockOf({ vsock: found }: { readonly vsock: MachineVsock | undefined }): MachineVsock {

@@ -1,8 +1,9 @@
 /** Real guests for boot tests: which one, on what KVM, and a console that can be talked to. */
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
+import { writeCpio } from '../../src/boot/cpio.js';
 import { readHostFacts } from '../../src/host/host-facts.js';
 import {
   createMachine,
@@ -13,6 +14,7 @@ import {
   type MachineEnd,
 } from '../../src/index.js';
 import { detectProfile } from '../../src/kvm/profiles/registry.js';
+import { S_IFREG } from '../../src/util/file-mode.js';
 import { MIB } from '../../src/util/units.js';
 
 /** Ring 0 is interpreted: a boot takes seconds, a decompressor minutes. */
@@ -44,6 +46,15 @@ export async function guestConfig(more: MachineConfig = {}): Promise<MachineConf
     memoryBytes: SMALL_MEMORY_BYTES,
     ...more,
   };
+}
+
+/** The default guest's initramfs in `folder`, with a program of the host's in its root. */
+export async function initramfsWith(folder: string, name: string, program: string): Promise<string> {
+  const base = readFileSync((await findGuest()).initramfs);
+  const file = writeCpio([{ path: name, mode: S_IFREG | 0o755, data: readFileSync(program) }]);
+  const archive = join(folder, `initramfs-${name}.cpio`);
+  writeFileSync(archive, Buffer.concat([base, Buffer.alloc((4 - (base.length % 4)) % 4), file]));
+  return archive;
 }
 
 /** The same guest as `tsvm api` and `tsvm serve` take it. */
