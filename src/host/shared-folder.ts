@@ -50,6 +50,7 @@ const { O_NOFOLLOW, O_NONBLOCK, O_CREAT, O_EXCL } = constants;
 const FOLDER_HINT = 'give the path of a folder, and the name the guest mounts it by';
 const PERMISSIONS = 0o777;
 const STICKY = 0o1000;
+const MODE_BITS = 0o7777;
 const USER_XATTR = 'user.';
 /** Flags of renameat2(2), and of setxattr(2). */
 const RENAME_FLAGS: Readonly<Record<RenameHow, number>> = { replace: 0, keep: 1, exchange: 2 };
@@ -124,11 +125,12 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
     const { mode, uid, gid, sizeBytes, atimeNs, mtimeNs } = changes;
     await this.#nodes.use(node, async (path) => {
       if (uid !== undefined || gid !== undefined) {
-        const owner = [uid ?? -1, gid ?? -1] as const;
-        if (node.isLink) await this.#nodes.useName(node, (named) => lchown(named, ...owner));
-        else await chown(path, ...owner);
+        await this.#chown(node, path, uid ?? -1, gid ?? -1);
       }
-      if (mode !== undefined) await this.#chmod(node, path, mode);
+      if (mode !== undefined) {
+        if (node.isLink) throw fileError('EOPNOTSUPP');
+        await chmod(path, permissionsOf(node, mode));
+      }
       if (sizeBytes !== undefined) {
         if (!node.isFile) throw fileError('EINVAL');
         // By the open file where there is one: it may be written to though its permissions are gone.
@@ -144,10 +146,34 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
     return await this.#nodes.attributes(node);
   }
 
-  /** Never setuid or setgid: what the guest makes must give nobody on the host more than they have. */
-  async #chmod(node: FolderNode, path: string, mode: number): Promise<void> {
-    if (node.isLink) throw fileError('EOPNOTSUPP');
-    await chmod(path, mode & (node.isFolder ? PERMISSIONS | STICKY : PERMISSIONS));
+  async #chown(node: FolderNode, path: string, uid: number, gid: number): Promise<void> {
+    if (node.isLink) await this.#nodes.useName(node, (named) => lchown(named, uid, gid));
+    else await chown(path, uid, gid);
+  }
+
+  /**
+   * Has what was just made be the guest's, with the mode that its kernel asked for, where they differ: the host has left out what this
+   * process's umask has, and chown(2) takes some of the rest away.
+   */
+  async #give(
+    made: FileEntry<FolderNode>,
+    mode: number,
+    { uid, gid }: FileOwner,
+  ): Promise<FileEntry<FolderNode>> {
+    const { node, attributes: there } = made;
+    const permissions = permissionsOf(node, mode);
+    const givenAway = this.#givesAway && (there.uid !== uid || there.gid !== gid);
+    if (!givenAway && (there.mode & MODE_BITS) === permissions) return made;
+    try {
+      await this.#nodes.use(node, async (path) => {
+        if (givenAway) await this.#chown(node, path, uid, gid);
+        if (!node.isLink) await chmod(path, permissions);
+      });
+      return { node, attributes: await this.getattr(node) };
+    } catch (error) {
+      this.#nodes.forget(node); // the guest never hears of it
+      throw error;
+    }
   }
 
   async readlink(node: FolderNode): Promise<string> {
@@ -161,9 +187,9 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
     mode: number,
     owner: FileOwner,
   ): Promise<FileEntry<FolderNode>> {
-    const { file, node } = await this.create(parent, name, O_EXCL, mode, owner);
+    const { file, ...made } = await this.create(parent, name, O_EXCL, mode, owner);
     await file.close();
-    return { node, attributes: await this.getattr(node) };
+    return made;
   }
 
   async mkdir(
@@ -173,13 +199,7 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
     owner: FileOwner,
   ): Promise<FileEntry<FolderNode>> {
     await this.#nodes.use(parent, (path) => mkdir(`${path}/${name}`, { mode: mode & PERMISSIONS }));
-    const { node } = await this.lookup(parent, name);
-    await this.#nodes.use(node, async (path) => {
-      if (this.#givesAway) await chown(path, owner.uid, owner.gid);
-      // mkdir(2) left out what this process's umask has; the guest's kernel has applied its own.
-      await this.#chmod(node, path, mode);
-    });
-    return { node, attributes: await this.getattr(node) };
+    return await this.#give(await this.lookup(parent, name), mode, owner);
   }
 
   async symlink(
@@ -188,11 +208,8 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
     target: string,
     owner: FileOwner,
   ): Promise<FileEntry<FolderNode>> {
-    await this.#nodes.use(parent, async (path) => {
-      await symlink(target, `${path}/${name}`);
-      if (this.#givesAway) await lchown(`${path}/${name}`, owner.uid, owner.gid);
-    });
-    return await this.lookup(parent, name);
+    await this.#nodes.use(parent, (path) => symlink(target, `${path}/${name}`));
+    return await this.#give(await this.lookup(parent, name), PERMISSIONS, owner);
   }
 
   async link(node: FolderNode, parent: FolderNode, name: string): Promise<FileEntry<FolderNode>> {
@@ -275,10 +292,9 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
     mode: number,
     owner: FileOwner,
   ): Promise<FileEntry<FolderNode> & { readonly file: FileHandle }> {
-    const permissions = mode & PERMISSIONS;
     const file = await this.#nodes.use(parent, async (path) => {
       const how = flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_NONBLOCK;
-      return await open(`${path}/${name}`, how, permissions).catch((error: NodeJS.ErrnoException) => {
+      return await open(`${path}/${name}`, how, mode & PERMISSIONS).catch((error: NodeJS.ErrnoException) => {
         if (error.code !== 'EEXIST' || (flags & O_EXCL) !== 0) throw error;
       });
     });
@@ -287,18 +303,9 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
       const there = await this.open(node, flags & ~O_EXCL);
       return { node, attributes: await this.getattr(node), file: there };
     }
-    let made: FileEntry<FolderNode> | undefined;
     try {
-      made = await this.lookup(parent, name);
-      const { uid, gid, mode: there } = made.attributes;
-      const givenAway = this.#givesAway && (uid !== owner.uid || gid !== owner.gid);
-      if (givenAway) await file.chown(owner.uid, owner.gid);
-      // open(2) left out what this process's umask has, and chown(2) takes some away.
-      const changed = givenAway || (there & PERMISSIONS) !== permissions;
-      if (changed) await file.chmod(permissions);
-      return { ...made, ...(changed ? { attributes: await this.getattr(made.node) } : {}), file };
+      return { ...(await this.#give(await this.lookup(parent, name), mode, owner)), file };
     } catch (error) {
-      if (made !== undefined) this.#nodes.forget(made.node); // the guest never hears of it
       await file.close();
       throw error;
     }
@@ -382,6 +389,10 @@ function typeOf(entry: {
   if (entry.isCharacterDevice()) return constants.S_IFCHR;
   return entry.isBlockDevice() ? constants.S_IFBLK : 0;
 }
+
+/** Never setuid or setgid: what the guest makes must give nobody on the host more than they have. */
+const permissionsOf = (node: FolderNode, mode: number): number =>
+  mode & (node.isFolder ? PERMISSIONS | STICKY : PERMISSIONS);
 
 /** What utimes() takes: seconds, as a fraction. */
 function seconds(time: bigint | 'now'): number {

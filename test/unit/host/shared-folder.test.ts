@@ -17,14 +17,22 @@ import {
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { chmod, chown, lchown } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterEach, beforeEach, describe, expect, test } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
+import type { FileAttributes, FileOwner } from '../../../src/devices/fuse/file-system.js';
 import { ERRNO, FUSE } from '../../../src/devices/fuse/protocol.js';
 import type { FolderNode } from '../../../src/host/folder-nodes.js';
 import { type FolderCalls, openSharedFolder, type SharedFolder } from '../../../src/host/shared-folder.js';
 import { bytes, entryOf, FuseClient } from '../../support/fuse-client.js';
 import { openFiles } from '../../support/scratch-addon.js';
+
+/** What sets owner and mode, to count its calls. */
+vi.mock('node:fs/promises', async (original) => {
+  const all = await original<typeof import('node:fs/promises')>();
+  return { ...all, chmod: vi.fn(all.chmod), chown: vi.fn(all.chown), lchown: vi.fn(all.lchown) };
+});
 
 const ROOT = 1;
 const O_WRONLY = 1;
@@ -121,6 +129,37 @@ describe('a guest', () => {
     expect(readdirSync(shared).sort()).toEqual(['a', 'd', 'dir', 'link', 'soft']);
     expect((await guest.call(FUSE.STATFS, ROOT, bytes())).data.readBigUInt64LE(0)).toBeGreaterThan(0n);
   });
+
+  test.each(['file', 'node', 'folder', 'link'])(
+    'makes a %s whose owner and mode are set only where the host’s differ',
+    async (kind) => {
+      const make = async (name: string, mode: number, owner: FileOwner): Promise<FileAttributes> => {
+        if (kind === 'link') return (await folder.symlink(folder.root, name, 'a', owner)).attributes;
+        if (kind === 'folder') return (await folder.mkdir(folder.root, name, mode, owner)).attributes;
+        if (kind === 'node') return (await folder.mknod(folder.root, name, mode, owner)).attributes;
+        const { file, attributes } = await folder.create(folder.root, name, O_RDWR, mode, owner);
+        await file.close();
+        return attributes;
+      };
+      const setting = [chmod, chown, lchown].map((call) => vi.mocked(call));
+      const calls = (): number => setting.reduce((sum, { mock }) => sum + mock.calls.length, 0);
+      const own = { uid: process.geteuid?.() ?? 0, gid: process.getegid?.() ?? 0 };
+      const umask = process.umask(0o027);
+      try {
+        vi.clearAllMocks();
+        await make('same', 0o750, own);
+        expect(calls()).toBe(0);
+        const { mode } = await make('wider', 0o777, own);
+        expect([mode & 0o7777, calls()]).toEqual([0o777, kind === 'link' ? 0 : 1]);
+        if (!isRoot) return;
+        const other = { uid: 1000, gid: 1001 };
+        expect(await make('given', 0o750, other)).toMatchObject(other);
+        expect(lstatSync(join(shared, 'given'))).toMatchObject(other);
+      } finally {
+        process.umask(umask);
+      }
+    },
+  );
 
   test('makes nothing setuid, and no device', async () => {
     await create(ROOT, 'suid', 0o6755);
