@@ -7,10 +7,10 @@ export const BATCH_BYTES: number = LENGTH_BYTES + MAX_FRAME_BYTES;
 /**
  * Gathered for one write, of smaller ones; a larger one is written alone. passt reads what a frame lacks in one call and takes a short
  * answer for the end of the stream's order (tap.c, tap_handler_passt(), of 2023): then frames are lost until it stands still. The kernel hands a
- * write on in pieces of some 48 KiB, so what a frame lacks is in one of them only if no other frame came before it.
+ * write on in pieces of some 36 KiB, so what a frame lacks is in one of them only if no other frame came before it in that write.
  */
 const GATHER_BYTES = 32 * 1024;
-/** Being written at a time; then the sender waits. */
+/** Written or waiting for it; then the sender waits. */
 export const MAX_BATCHES = 8;
 
 /** Takes frames out of a stream that comes in pieces. */
@@ -102,7 +102,7 @@ function lengthAt(bytes: Uint8Array, at: number): number {
   return length;
 }
 
-/** Puts frames into a stream, many in one write. */
+/** Puts frames into a stream, many in one write; the next when that is done, since Node makes one write of those that wait. */
 export class FrameBatcher {
   /** `done`: the bytes are the batcher's again. */
   readonly #write: (bytes: Uint8Array, done: () => void) => void;
@@ -111,6 +111,8 @@ export class FrameBatcher {
   #made = 0;
   #batch: Uint8Array | undefined;
   #used = 0;
+  readonly #waiting: { readonly batch: Uint8Array; readonly used: number }[] = [];
+  #writing = false;
 
   constructor(write: (bytes: Uint8Array, done: () => void) => void, onWritable: () => void) {
     this.#write = write;
@@ -144,14 +146,21 @@ export class FrameBatcher {
   }
 
   flush(): void {
-    const batch = this.#batch;
-    if (batch === undefined) return;
+    if (this.#batch === undefined) return;
+    this.#waiting.push({ batch: this.#batch, used: this.#used });
     this.#batch = undefined;
-    const used = this.#used;
     this.#used = 0;
-    this.#write(batch.subarray(0, used), () => {
+    if (!this.#writing) this.#writeNext();
+  }
+
+  #writeNext(): void {
+    const next = this.#waiting.shift();
+    this.#writing = next !== undefined;
+    if (next === undefined) return;
+    this.#write(next.batch.subarray(0, next.used), () => {
       const waited = !this.writable;
-      this.#free.push(batch);
+      this.#free.push(next.batch);
+      this.#writeNext();
       if (waited) this.#onWritable();
     });
   }
