@@ -21,8 +21,8 @@ export interface BlockBackend {
   discard?(offset: number, length: number): Promise<void>;
   /** The range reads as zeroes. `mayUnmap`: storage may be given back. */
   writeZeroes?(offset: number, length: number, mayUnmap: boolean): Promise<void>;
-  /** Makes it larger: `sizeBytes` is `bytes` when this resolves. */
-  grow?(bytes: number): Promise<void>;
+  /** `sizeBytes` is `bytes` when this resolves. What it is kept in is made larger for that, and never smaller. */
+  resize?(bytes: number): Promise<void>;
   close(): Promise<void>;
 }
 

@@ -109,11 +109,12 @@ export class CowDisk implements Required<BlockBackend> {
     return this.#keep(this.#latest, range, () => this.#disk.writeZeroes(offset, length, mayUnmap));
   }
 
-  async grow(bytes: number): Promise<void> {
-    if (this.#disk.grow === undefined) throw new TsvmError('TSVM_DISK', 'a disk with an overlay cannot grow');
+  async resize(bytes: number): Promise<void> {
+    if (this.#disk.resize === undefined)
+      throw new TsvmError('TSVM_DISK', 'the size of a disk with an overlay cannot change');
     if (this.#latest !== undefined)
-      throw new TsvmError('TSVM_DISK', 'a disk cannot grow while there are forks of it');
-    await this.#disk.grow(bytes);
+      throw new TsvmError('TSVM_DISK', 'the size of a disk cannot change while there are forks of it');
+    await this.#disk.resize(bytes);
   }
 
   async close(): Promise<void> {

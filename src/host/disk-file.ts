@@ -138,8 +138,13 @@ export class DiskFile implements Layer {
     }
   }
 
-  /** A file is made longer; a block device must be so already. */
-  async grow(bytes: number): Promise<void> {
+  /** The size that it would have if it were opened now. @throws TsvmError `TSVM_DISK`, naming the path. */
+  async measure(path: string): Promise<number> {
+    return await diskBytes(this.#addon, this.#file, path);
+  }
+
+  /** A file is made longer where it is not so long; a block device must be so already. */
+  async resize(bytes: number): Promise<void> {
     const stat = await this.#file.stat();
     if (!stat.isFile() && this.#addon.blockDeviceBytes(this.#file.fd) < bytes)
       throw new TsvmError('TSVM_DISK', `the block device is smaller than ${bytes} bytes`);

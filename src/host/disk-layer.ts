@@ -10,5 +10,5 @@ export interface DiskBase extends Pick<BlockBackend, 'sizeBytes' | 'readv' | 'cl
   readonly differsFromFile: boolean;
 }
 
-/** A disk that can do everything; but not each can grow. */
-export type Layer = Required<Omit<BlockBackend, 'grow'>> & Pick<BlockBackend, 'grow'> & DiskBase;
+/** A disk that can do everything; but not each can have another size. */
+export type Layer = Required<Omit<BlockBackend, 'resize'>> & Pick<BlockBackend, 'resize'> & DiskBase;

@@ -1,6 +1,7 @@
 /** The host as devices see it. */
 import assert from 'node:assert';
 import { randomFillSync } from 'node:crypto';
+import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import type { BlockBackend, ConsolePort, Host, PortHost, ShareOptions } from '../devices/host.js';
 import type { NetBackend, NetPlace } from '../devices/net-backend.js';
@@ -48,6 +49,8 @@ export interface MachineHost extends Omit<Host, 'openBalloon' | 'openPmem'> {
    * @throws TsvmError `TSVM_DISK`
    */
   openSuccessor(old: BlockBackend, path: string): Promise<Successor>;
+  /** How large the file at `path` is now, if it is the one that `old` has open: a second time it cannot be, for its lock. */
+  sizeOfSame(old: BlockBackend, path: string): Promise<number | undefined>;
   /** Undefined if the machine has none. */
   vsock(): MachineVsock | undefined;
   /**
@@ -155,6 +158,11 @@ function machineHost({
   const opened: OpenDisk[] = [];
   const openedPmem: PmemFile[] = [];
   let endpoint: VsockEndpoint | undefined;
+  const indexOf = (backend: BlockBackend): number => {
+    const at = opened.findIndex(({ disk }) => disk === backend);
+    assert(at >= 0, 'a disk that this host did not open');
+    return at;
+  };
   return {
     directory,
     fillRandom: (target) => void randomFillSync(target),
@@ -192,8 +200,7 @@ function machineHost({
       return endpoint;
     },
     async openSuccessor(old, path) {
-      const at = opened.findIndex(({ disk }) => disk === old);
-      assert(at >= 0, 'a disk that this host did not open');
+      const at = indexOf(old);
       const { readOnly } = old;
       const next = await openDisk(addon, { path: resolve(directory, path), readOnly, throwAway: false });
       return {
@@ -202,6 +209,17 @@ function machineHost({
           opened[at] = next;
         },
       };
+    },
+    async sizeOfSame(old, path) {
+      const [only, ...others] = opened[indexOf(old)]?.files ?? [];
+      // An overlay's files are not the disk.
+      if (only === undefined || others.length > 0) return undefined;
+      const at = resolve(directory, path);
+      const [there, here] = await Promise.all([
+        stat(at, { bigint: true }).catch(() => undefined), // who opens it says why
+        only.file.stat(),
+      ]);
+      return there?.dev === here.dev && there.ino === here.ino ? await only.file.measure(at) : undefined;
     },
     vsock: () => endpoint,
     async disks() {

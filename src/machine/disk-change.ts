@@ -1,4 +1,4 @@
-/** Another file in the place of a disk's, as when a medium is changed in a drive. */
+/** Another file in the place of a disk's, as when a medium is changed in a drive; or the same, of another size. */
 import { type BlkConfig, checkBlkConfig } from '../devices/blk-config.js';
 import { type Blk, blk, refuseTiny } from '../devices/virtio/blk.js';
 import { TsvmError } from '../errors.js';
@@ -24,7 +24,13 @@ export async function changeDisk(
     throw new TsvmError('TSVM_CONFIG', `disk ${index}: the machine has no such disk`);
   }
   const { overlay: _, ...rest }: BlkConfig = checkBlkConfig(request.config);
-  const changed = blk({ ...rest, path });
+  requests[at] = blk({ ...rest, path });
+  const changed = { ...config, devices: requests };
+  const sizeBytes = await host.sizeOfSame(disk.backend, path);
+  if (sizeBytes !== undefined) {
+    await resize(disk, sizeBytes);
+    return changed;
+  }
   const successor = await host.openSuccessor(disk.backend, path);
   await refuseTiny(path, successor.disk);
   try {
@@ -39,6 +45,13 @@ export async function changeDisk(
     .replaceBackend(successor.disk)
     .close()
     .catch(() => {});
-  requests[at] = changed;
-  return { ...config, devices: requests };
+  return changed;
+}
+
+async function resize(disk: Blk, sizeBytes: number): Promise<void> {
+  const { backend } = disk;
+  if (sizeBytes === backend.sizeBytes) return;
+  if (backend.resize === undefined) throw new TsvmError('TSVM_DISK', 'the size of this disk cannot change');
+  await backend.resize(sizeBytes);
+  disk.replaceBackend(backend);
 }

@@ -1,6 +1,6 @@
 /** `tsvm api` by the recipes of Firecracker's getting-started guide: curl, as it is written there. */
 import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync, readFileSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { findGuest } from '../../src/index.js';
@@ -110,6 +110,13 @@ describe('a machine by requests', () => {
     );
     api.type('grep -c . /proc/mounts; cat /sys/block/vdb/size\n');
     await api.says(/\n4096\r?\n/);
+    writeFileSync(at('successor.img'), 'anew\n'.padEnd(1 << 20, '\0'));
+    renameSync(at('successor.img'), disk);
+    expect(await curl(socket, 'PATCH', '/drives/data', { drive_id: 'data', path_on_host: disk })).toEqual(
+      DONE,
+    );
+    api.type('cat /sys/block/vdb/size; head -n 1 /dev/vdb\n');
+    await api.says(/\n2048\r?\nanew\r?\n/);
     const other = at('other.img');
     writeFileSync(other, 'second\n'.padEnd(3 << 20, '\0'));
     const limiter = { bandwidth: null, ops: { size: 5, refill_time: 1000 } };

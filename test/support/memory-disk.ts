@@ -4,14 +4,14 @@ import type { BlockBackend } from '../../src/devices/host.js';
 export interface MemoryDiskOptions {
   readonly sizeBytes?: number;
   readonly readOnly?: boolean;
-  /** Leave out discard, write-zeroes and growing. */
+  /** Leave out discard, write-zeroes and resizing. */
   readonly plain?: boolean;
 }
 
 export class MemoryDisk implements BlockBackend {
   bytes: Uint8Array;
   readonly readOnly: boolean;
-  readonly grow?: NonNullable<BlockBackend['grow']>;
+  readonly resize?: NonNullable<BlockBackend['resize']>;
   readonly discard?: NonNullable<BlockBackend['discard']>;
   readonly writeZeroes?: NonNullable<BlockBackend['writeZeroes']>;
   /** Calls so far, as text. */
@@ -29,8 +29,8 @@ export class MemoryDisk implements BlockBackend {
     this.bytes = new Uint8Array(options.sizeBytes ?? 64 * 1024);
     this.readOnly = options.readOnly ?? false;
     if (options.plain !== true) {
-      this.grow = (sizeBytes) =>
-        this.#do(`grow ${sizeBytes}`, () => {
+      this.resize = (sizeBytes) =>
+        this.#do(`resize ${sizeBytes}`, () => {
           const bytes = new Uint8Array(sizeBytes);
           bytes.set(this.bytes);
           this.bytes = bytes;

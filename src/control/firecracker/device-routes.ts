@@ -1,7 +1,5 @@
 /** Firecracker's paths for devices: disks, files in memory, network cards, vsock, entropy, balloon. */
-import { stat } from 'node:fs/promises';
 import type { z } from 'zod';
-import type { DiskControl } from '../../devices/host.js';
 import { MIB, PAGE_BYTES } from '../../util/units.js';
 import { ApiError } from '../api-error.js';
 import type { Instance } from '../instance.js';
@@ -44,7 +42,7 @@ export const deviceRoutes: readonly Route[] = [
     method: 'PATCH',
     path: '/drives/{drive_id}',
     summary:
-      'sets limits, puts another file in the disk’s place, or makes it as large as its file has become',
+      'sets limits, and opens the file at the path for the disk: another, or the same with the size that it has now',
     body: models.partialDrive,
     async handle({ instance, body, parameters }) {
       sameId(parameters['drive_id'], body.drive_id);
@@ -54,9 +52,8 @@ export const deviceRoutes: readonly Route[] = [
       const drive = drives[index];
       const disk = instance.machine.disks[index];
       if (drive === undefined || disk === undefined) throw new ApiError('Invalid block device ID!');
-      const path = body.path_on_host ?? drive.path_on_host ?? '';
-      if (path !== drive.path_on_host) await instance.machine.changeDisk(index, path);
-      else if (body.path_on_host !== undefined) await growToFile(disk, path);
+      const path = body.path_on_host ?? drive.path_on_host;
+      if (body.path_on_host != null) await instance.machine.changeDisk(index, body.path_on_host);
       const limiter = body.rate_limiter ?? undefined;
       if (limiter !== undefined) disk.setLimit(changedLimit(disk.limit, limiter));
       // As they are now: another request may have come in between.
@@ -218,11 +215,6 @@ export const deviceRoutes: readonly Route[] = [
     },
   }),
 ];
-
-async function growToFile(disk: DiskControl, path: string): Promise<void> {
-  const { size } = await stat(path);
-  if (size > disk.sizeBytes) await disk.grow(size);
-}
 
 const NO_BALLOON = 'Balloon device not found.';
 

@@ -156,9 +156,9 @@ export class Blk implements VirtioDevice, DiskControl {
         'TSVM_CONFIG',
         `disk: ${bytes} bytes are not more than its ${this.sizeBytes}, in sectors of 512`,
       );
-    if (this.readOnly || this.#backend.grow === undefined)
+    if (this.readOnly || this.#backend.resize === undefined)
       throw new TsvmError('TSVM_DISK', 'a disk that is only read cannot grow');
-    await this.#backend.grow(bytes);
+    await this.#backend.resize(bytes);
     this.#requests.sectorCount = bytes / SECTOR_BYTES;
     this.#capacityChanged();
   }

@@ -16,7 +16,7 @@ const [socket, one, two] = ['api.sock', 'one.img', 'two.img'].map((name) => join
   string,
 ];
 const changeDisk = vi.fn(async () => {});
-const disk = { sizeBytes: 512, limit: { bytesPerSecond: 9 }, setLimit: vi.fn(), grow: vi.fn(async () => {}) };
+const disk = { limit: { bytesPerSecond: 9 }, setLimit: vi.fn() };
 const card = { limits: { sending: {}, receiving: { opsPerSecond: 3 } }, setLimit: vi.fn() };
 const limiter = { ops: { size: 10, refill_time: 1000 } };
 
@@ -45,8 +45,16 @@ test('a disk gets another file and a limit, and keeps the bucket that is not nam
   expect(disk.setLimit.mock.calls).toEqual([[{ bytesPerSecond: 9, opsPerSecond: 10, opsBurst: 10 }]]);
   expect(await client.call('GET', '/vm/config')).toMatchObject({ drives: [{ path_on_host: two }] });
   await patch('/drives/a', { drive_id: 'a', path_on_host: two, rate_limiter: null });
-  expect([changeDisk, disk.setLimit].map(({ mock }) => mock.calls.length)).toEqual([1, 1]);
-  expect(disk.grow.mock.calls).toEqual([[1024]]);
+  expect(changeDisk.mock.calls).toEqual([
+    [0, two],
+    [0, two],
+  ]);
+  expect(disk.setLimit).toHaveBeenCalledTimes(1);
+});
+
+test('a disk whose file is not named keeps it', async () => {
+  await patch('/drives/a', { drive_id: 'a', rate_limiter: limiter });
+  expect([changeDisk, disk.setLimit].map(({ mock }) => mock.calls.length)).toEqual([0, 1]);
 });
 
 test('a limit that nobody can keep changes nothing', async () => {

@@ -141,9 +141,9 @@ describe('a disk with an overlay in a file', () => {
     for (const each of made) await each.close();
   });
 
-  test('cannot grow', async () => {
+  test('has the size of its base for good', async () => {
     const disk = await open();
-    await expect(disk.disk.grow(2 * SIZE)).rejects.toMatchObject({ code: 'TSVM_DISK' });
+    await expect(disk.disk.resize(2 * SIZE)).rejects.toMatchObject({ code: 'TSVM_DISK' });
     await disk.disk.close();
   });
 });
