@@ -4,6 +4,7 @@ import { hop } from './micro/hop.js';
 import { queue } from './micro/queue.js';
 import { bootInstructions } from './system/boot-instructions.js';
 import { bootTime } from './system/boot-time.js';
+import { density } from './system/density.js';
 import { diskThroughput } from './system/disk-throughput.js';
 import { exits } from './system/exits.js';
 import { fork } from './system/fork.js';
@@ -24,6 +25,7 @@ export const benchmarks: readonly Benchmark[] = [
   incoming,
   fork,
   memory,
+  density,
   idleCpu,
   serialThroughput,
   diskThroughput,

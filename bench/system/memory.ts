@@ -7,7 +7,6 @@
  */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { createMachine, type Machine, type MachineConfig } from '../../src/index.js';
 import { slope } from '../../src/util/statistics.js';
 import { MIB } from '../../src/util/units.js';
@@ -20,12 +19,10 @@ import {
   needsGuest,
 } from '../lib/benchmark.js';
 import { bootGuest, guestConfig } from '../lib/guest.js';
-import { type ProcessMemory, readProcessMemory } from '../lib/process-memory.js';
+import { type ProcessMemory, settledMemory } from '../lib/process-memory.js';
 
 const COUNTS = [0, 1, 10, 50];
 const SLOPE_TARGET_MIB = 2;
-/** Time for garbage of a boot to become collectable, and for the kernel to finish what it defers. */
-const SETTLE_MS = 500;
 
 export const memory: Benchmark = {
   name: 'memory',
@@ -95,13 +92,4 @@ async function idleMachine({ host, scratch }: BenchContext, linux: boolean): Pro
   await machine.start();
   await marked;
   return machine;
-}
-
-/** After a full collection: what the machines hold, not what making them left behind. */
-async function settledMemory(): Promise<ProcessMemory> {
-  for (let i = 0; i < 3; i++) {
-    await sleep(SETTLE_MS);
-    globalThis.gc?.();
-  }
-  return readProcessMemory();
 }
