@@ -1,5 +1,4 @@
 /** Speaks the control API: what the commands for running machines do, they do by this. */
-import { request } from 'node:http';
 import type { Duplex, Readable } from 'node:stream';
 import { isErrnoError, TsvmError } from '../errors.js';
 
@@ -27,6 +26,7 @@ export class ControlClient {
    */
   async call<Reply = undefined>(method: string, path: string, options: RequestOptions = {}): Promise<Reply> {
     const { body, timeoutMs } = options;
+    const request = await httpRequest();
     return await new Promise<Reply>((resolve, reject) => {
       const fail = (error: unknown): void => reject(this.#explain(error));
       const call = request({
@@ -57,6 +57,7 @@ export class ControlClient {
 
   /** What is said there, until it ends or the stream is destroyed. */
   async stream(path: string): Promise<Readable> {
+    const request = await httpRequest();
     return await new Promise((resolve, reject) => {
       const call = request({ socketPath: this.#socketPath, path });
       call.once('error', (error) => reject(this.#explain(error)));
@@ -67,6 +68,7 @@ export class ControlClient {
 
   /** The console, both ways: first what it said last. */
   async attach(): Promise<Duplex> {
+    const request = await httpRequest();
     return await new Promise((resolve, reject) => {
       const fail = (error: unknown): void => reject(this.#explain(error));
       const call = request({
@@ -109,4 +111,9 @@ export class ControlClient {
     const why = error instanceof Error ? error.message : String(error);
     return new TsvmError('TSVM_STATE', `${this.#name}: ${why}`, { cause: error });
   }
+}
+
+/** Loaded when there is somebody to ask: it takes milliseconds, and most commands ask nobody. */
+async function httpRequest() {
+  return (await import('node:http')).request;
 }
