@@ -6,7 +6,7 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { net, vsock } from '../../src/index.js';
 import { run } from '../support/cli.js';
 import { freePort } from '../support/free-port.js';
@@ -100,6 +100,7 @@ describe(`Linux’s vsock_test passes${problem === undefined ? '' : ` (SKIPPED: 
 }, () => {
   let session: Session;
   let hostProgram: string;
+  let initrd: string;
   /** A port of the host's that leads to the guest's. */
   let controlPort: number;
   /** Their names. Their numbers are their places. */
@@ -110,16 +111,19 @@ describe(`Linux’s vsock_test passes${problem === undefined ? '' : ` (SKIPPED: 
     hostProgram = build('on-host', join(import.meta.dirname, 'host/af-vsock.c'), ...wrap);
     const list = spawnSync(hostProgram, ['--list'], { encoding: 'utf8' }).stdout;
     tests = [...list.matchAll(/^\d+\t(.*)$/gm)].map(([, name]) => name as string);
+    initrd = await initramfsWith(root, 'vsock_test', build('in-guest', '-static'));
+  });
+
+  // A guest for each way round, and each try: what a failed one leaves is not the next one's.
+  beforeEach(async () => {
     controlPort = await freePort();
     const forward = { protocol: 'tcp', address: '127.0.0.1', port: controlPort } as const;
     const forwards = [{ ...forward, guestPort: GUEST_CONTROL_PORT }];
-    session = await Session.boot({
-      initrd: await initramfsWith(root, 'vsock_test', build('in-guest', '-static')),
-      devices: [vsock({ path }), net({ backend: 'user', forwards, loopback: true })],
-    });
-  });
+    const devices = [vsock({ path }), net({ backend: 'user', forwards, loopback: true })];
+    session = await Session.boot({ initrd, devices });
+  }, TIMEOUT_MS);
 
-  afterAll(async () => {
+  afterEach(async () => {
     await session?.machine.stop();
   });
 
