@@ -56,11 +56,13 @@ export class UnixSockets {
     const socket = connect({ path: `${this.path}_${connection.hostPort}`, allowHalfOpen: true });
     this.#keep(socket);
     // Until there is a connection to both, the end of one is the end of the other.
-    const onGone = (): void => void socket.destroy();
-    stream.once('close', onGone);
-    socket.once('close', () => void stream.destroy());
+    const onStreamGone = (): void => void socket.destroy();
+    const onSocketGone = (): void => void stream.destroy();
+    stream.once('close', onStreamGone);
+    socket.once('close', onSocketGone);
     socket.once('connect', () => {
-      stream.off('close', onGone);
+      stream.off('close', onStreamGone);
+      socket.off('close', onSocketGone);
       connection.accept();
       join(socket, stream);
     });
@@ -155,7 +157,8 @@ function join(socket: Socket, stream: VsockStream): void {
     else socket.destroy();
   });
   socket.once('close', () => {
-    if (left) stream.leave();
+    // What it sent before it went in order is still the guest's.
+    if (left || socket.readableEnded) stream.leave();
     else stream.destroy();
   });
   stream.on('error', () => {}); // `close` follows

@@ -61,9 +61,15 @@ export class VsockStream extends Duplex implements VsockPeer {
 
   /** Ends it, and when all has been sent destroys it: the guest hears at once that nobody reads, either. */
   leave(): void {
+    if (this.destroyed) return;
     this.#leaving = true;
+    if (this.writableFinished) {
+      this.#connection?.leave();
+      this.destroy();
+      return;
+    }
     this.once('finish', () => void this.destroy());
-    this.end();
+    if (!this.writableEnded) this.end();
   }
 
   onOpen(): void {

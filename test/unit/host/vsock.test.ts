@@ -301,6 +301,32 @@ describe('UnixSockets', () => {
     expect(guest.device.connectionCount).toBe(0);
   });
 
+  test.each([false, true])(
+    'a server on the host that answers and closes: the same; the guest had ended its side: %s',
+    async (half) => {
+      const guest = await guestAt();
+      const answer = 'a'.repeat(60_000);
+      const closed = new Promise<void>((resolve) => {
+        void serve(83, (socket) => {
+          socket.resume();
+          socket.write(answer, () => socket.destroy());
+          socket.once('close', () => resolve());
+        });
+      });
+      await turn();
+      const address = { guestPort: 10, hostPort: 83 };
+      guest.send(OP.REQUEST, address, { bufAlloc: 1000 });
+      await guest.next(OP.RESPONSE);
+      if (half) guest.send(OP.SHUTDOWN, address, { flags: 2 });
+      await closed;
+      expect(await guest.read(1000)).toHaveLength(1000);
+      await sleep(20);
+      guest.send(OP.CREDIT_UPDATE, address, { fwdCnt: 1000 });
+      expect(await guest.read(answer.length - 1000)).toHaveLength(answer.length - 1000);
+      expect((await guest.next(OP.SHUTDOWN)).flags).toBe(3);
+    },
+  );
+
   test('a guest that closes: its program’s other side is closed at once, not first in one direction', async () => {
     const guest = await guestAt();
     const socket = await client();
@@ -319,7 +345,7 @@ describe('UnixSockets', () => {
     expect(shutdown).not.toHaveBeenCalled();
   });
 
-  test('a program on the host that goes resets the guest’s connection, and the other way round', async () => {
+  test('a program on the host that ended and then goes: the guest hears of both; a guest that resets ends its program’s socket', async () => {
     const guest = await guestAt();
     const socket = await client();
     socket.write('CONNECT 52\n');
@@ -330,7 +356,8 @@ describe('UnixSockets', () => {
     expect((await guest.next(OP.SHUTDOWN)).flags).toBe(2);
     socket.destroy();
     guest.send(OP.RW, request, { payload: Buffer.from('to nobody') });
-    await guest.next(OP.RST);
+    expect((await guest.next(OP.SHUTDOWN)).flags).toBe(3);
+    guest.send(OP.RST, request);
     const other = await client();
     other.write('CONNECT 52\n');
     const second = await guest.next(OP.REQUEST);
