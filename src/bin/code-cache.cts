@@ -23,6 +23,9 @@ function compile(bundle: string, source: string, cachedData?: Buffer): InstanceT
 
 /** Not a byte of ASCII more than half a string, which V8 would keep in twice the space, and UTF-8 takes longer to read. */
 function toAscii(source: string): string {
+  // There it would be another text. None of ours has such.
+  if (/\\[\u0080-\uffff]|String\.raw/.test(source))
+    throw new Error('an escape or a raw string in the bundle');
   return source.replace(
     /[\u0080-\uffff]/g,
     (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,

@@ -26,7 +26,7 @@ export class ControlClient {
    */
   async call<Reply = undefined>(method: string, path: string, options: RequestOptions = {}): Promise<Reply> {
     const { body, timeoutMs } = options;
-    const request = await httpRequest();
+    const request = httpRequest();
     return await new Promise<Reply>((resolve, reject) => {
       const fail = (error: unknown): void => reject(this.#explain(error));
       const call = request({
@@ -57,7 +57,7 @@ export class ControlClient {
 
   /** What is said there, until it ends or the stream is destroyed. */
   async stream(path: string): Promise<Readable> {
-    const request = await httpRequest();
+    const request = httpRequest();
     return await new Promise((resolve, reject) => {
       const call = request({ socketPath: this.#socketPath, path });
       call.once('error', (error) => reject(this.#explain(error)));
@@ -68,7 +68,7 @@ export class ControlClient {
 
   /** The console, both ways: first what it said last. */
   async attach(): Promise<Duplex> {
-    const request = await httpRequest();
+    const request = httpRequest();
     return await new Promise((resolve, reject) => {
       const fail = (error: unknown): void => reject(this.#explain(error));
       const call = request({
@@ -114,6 +114,6 @@ export class ControlClient {
 }
 
 /** Loaded when there is somebody to ask: it takes milliseconds, and most commands ask nobody. */
-async function httpRequest() {
-  return (await import('node:http')).request;
+function httpRequest() {
+  return process.getBuiltinModule('node:http').request;
 }
