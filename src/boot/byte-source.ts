@@ -1,3 +1,5 @@
+import assert from 'node:assert';
+
 /** Where an image comes from: a file, whose parts go straight to where they belong, or memory. */
 export interface ByteSource {
   readonly length: number;
@@ -12,6 +14,10 @@ export function bytesSource(bytes: Uint8Array): ByteSource {
   return {
     length: bytes.length,
     slice: async (offset, length) => bytes.subarray(offset, offset + length),
-    copyTo: async (target, offset) => target.set(bytes.subarray(offset, offset + target.length)),
+    copyTo: async (target, offset) => {
+      const from = bytes.subarray(offset, offset + target.length);
+      assert(from.length === target.length, 'a range beyond the end of the image');
+      target.set(from);
+    },
   };
 }

@@ -1,4 +1,5 @@
 /** Reading the operator's files, with errors that name them. */
+import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
 import { formatBytes } from '../util/units.js';
@@ -57,7 +58,8 @@ export class InputFile {
       new TsvmError(options.code, `cannot read ${what} ${path}: ${problem}`, { hint, cause });
     let file: FileHandle | undefined;
     try {
-      file = await open(path, 'r');
+      // A FIFO, too, is opened at once, to be refused.
+      file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
       const stat = await file.stat();
       if (stat.isDirectory()) throw error('it is a directory');
       if (!stat.isFile()) throw error('not a regular file');

@@ -211,15 +211,14 @@ function machineHost({
       };
     },
     async sizeOfSame(old, path) {
-      const [only, ...others] = opened[indexOf(old)]?.files ?? [];
-      // An overlay's files are not the disk.
-      if (only === undefined || others.length > 0) return undefined;
+      const image = opened[indexOf(old)]?.files[0];
+      if (image === undefined) return undefined;
       const at = resolve(directory, path);
       const [there, here] = await Promise.all([
         stat(at, { bigint: true }).catch(() => undefined), // who opens it says why
-        only.file.stat(),
+        image.file.stat(),
       ]);
-      return there?.dev === here.dev && there.ino === here.ino ? await only.file.measure(at) : undefined;
+      return there?.dev === here.dev && there.ino === here.ino ? await image.file.measure(at) : undefined;
     },
     vsock: () => endpoint,
     async disks() {

@@ -32,6 +32,23 @@ export interface BootFiles {
  * half-done if one is bad.
  */
 export async function readBootFiles(config: MachineConfig): Promise<BootFiles> {
+  const kernel =
+    config.kernel === undefined
+      ? undefined
+      : await InputFile.open('kernel', config.kernel, {
+          code: 'TSVM_KERNEL_IMAGE',
+          maxBytes: MAX_KERNEL_BYTES,
+          hint: 'give a bzImage or vmlinux: --kernel FILE',
+        });
+  try {
+    return { kernel, ...(await readOtherFiles(config)) };
+  } catch (error) {
+    await kernel?.close();
+    throw error;
+  }
+}
+
+async function readOtherFiles(config: MachineConfig): Promise<Omit<BootFiles, 'kernel'>> {
   const [initrd, rom] = await Promise.all([
     config.initrd === undefined
       ? undefined
@@ -49,15 +66,7 @@ export async function readBootFiles(config: MachineConfig): Promise<BootFiles> {
   }
   const firmware =
     rom !== undefined ? loadFirmware(rom) : config.firmware === 'builtin' ? builtinFirmware() : undefined;
-  const kernel =
-    config.kernel === undefined
-      ? undefined
-      : await InputFile.open('kernel', config.kernel, {
-          code: 'TSVM_KERNEL_IMAGE',
-          maxBytes: MAX_KERNEL_BYTES,
-          hint: 'give a bzImage or vmlinux: --kernel FILE',
-        });
-  return { kernel, initrd: segments, firmware };
+  return { initrd: segments, firmware };
 }
 
 /** The guest init's options, as guests/README.md lists them. */

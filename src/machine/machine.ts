@@ -93,7 +93,7 @@ export interface Machine extends AsyncDisposable {
   /**
    * Puts another image in the place of disk `index` of `disks`, of the same mode; writes go to it. The old one is flushed and closed. The
    * guest is told the new size, and must not have the old one mounted: what it has read of that stays in its caches. If it is
-   * the image that the disk has, the disk takes its size.
+   * the image that the disk has, the disk takes its size, and writes go on to where they went.
    *
    * @throws TsvmError `TSVM_STATE` if it has ended; `TSVM_CONFIG` if there is no such disk; `TSVM_DISK` if the file cannot
    * be had. Then nothing has changed.

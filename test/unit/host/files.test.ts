@@ -1,0 +1,64 @@
+/** The operator's files: read as they are, or refused by name. */
+import { execFileSync } from 'node:child_process';
+import { mkdtempSync, readdirSync, rmSync, truncateSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test } from 'vitest';
+import { InputFile, readInputFile } from '../../../src/host/files.js';
+import { readBootFiles } from '../../../src/machine/boot.js';
+
+const OPTIONS = { code: 'TSVM_KERNEL_IMAGE', maxBytes: 10 } as const;
+
+let directory: string;
+let path: string;
+
+beforeEach(() => {
+  directory = mkdtempSync(join(tmpdir(), 'tsvm-files-'));
+  path = join(directory, 'kernel');
+  writeFileSync(path, '0123456789');
+});
+afterEach(() => rmSync(directory, { recursive: true, force: true }));
+
+const descriptors = (): number => readdirSync('/proc/self/fd').length;
+
+test('copyTo() fills the target from anywhere; slice() is cut at the end', async () => {
+  const file = await InputFile.open('kernel', path, OPTIONS);
+  const target = Buffer.alloc(3);
+  await file.copyTo(target, 5);
+  expect(target.toString()).toBe('567');
+  expect(Buffer.from(await file.slice(8, 100)).toString()).toBe('89');
+  expect(await file.slice(100, 1)).toHaveLength(0);
+  await file.close();
+});
+
+test('a file that becomes shorter while it is read is refused', async () => {
+  const file = await InputFile.open('kernel', path, OPTIONS);
+  truncateSync(path, 6);
+  await expect(file.copyTo(Buffer.alloc(3), 5)).rejects.toThrowError(
+    `cannot read kernel ${path}: it became shorter meanwhile`,
+  );
+  await file.close();
+});
+
+test.each([
+  ['nothing there', () => rmSync(path), /no such file/],
+  ['a directory', () => rmSync(path) ?? execFileSync('mkdir', [path]), /it is a directory/],
+  [
+    'a FIFO, which nobody writes to',
+    () => rmSync(path) ?? execFileSync('mkfifo', [path]),
+    /not a regular file/,
+  ],
+  ['more than is allowed', () => writeFileSync(path, '0123456789a'), /too large: 11 B, at most 10 B/],
+])('%s is refused, and nothing stays open', async (_, prepare, message) => {
+  prepare();
+  const before = descriptors();
+  await expect(readInputFile('kernel', path, OPTIONS)).rejects.toThrowError(message);
+  expect(descriptors()).toBe(before);
+});
+
+test('the kernel is closed when another file is bad', async () => {
+  const before = descriptors();
+  const files = readBootFiles({ kernel: path, initrd: join(directory, 'missing') });
+  await expect(files).rejects.toThrowError(/initramfs .*missing: no such file/);
+  expect(descriptors()).toBe(before);
+});
