@@ -80,7 +80,7 @@ async function runAll(
       continue;
     }
     log(`${benchmark.name}: ${benchmark.summary}`);
-    const measurements = await runInChild(benchmark, runs);
+    const measurements = await runInChild(benchmark.name, runs);
     if (measurements === undefined) {
       failed = true;
       left.push(`${benchmark.name}: failed`);
@@ -98,16 +98,12 @@ async function runAll(
 }
 
 /** Undefined when it failed; it has said why on stderr. */
-function runInChild(
-  { name, env }: Benchmark,
-  runs: number | undefined,
-): Promise<readonly Measurement[] | undefined> {
+function runInChild(name: string, runs: number | undefined): Promise<readonly Measurement[] | undefined> {
   return new Promise((resolve) => {
     const args = ['--worker', name, ...(runs === undefined ? [] : ['--runs', String(runs)])];
     const child = fork(fileURLToPath(import.meta.url), args, {
       execArgv: ['--expose-gc'],
       stdio: ['ignore', 2, 2, 'ipc'],
-      env: { ...process.env, ...env },
     });
     let measurements: readonly Measurement[] | undefined;
     child.on('message', (message) => {

@@ -38,8 +38,6 @@ export interface Benchmark {
   readonly summary: string;
   /** How many samples are worth their time here. */
   defaultRuns(host: BenchHost): number;
-  /** What its process has in its environment besides. */
-  readonly env?: Readonly<Record<string, string>>;
   /** Why it cannot run on this host. */
   unfit(host: BenchHost): string | undefined;
   run(context: BenchContext): Promise<readonly Measurement[]>;

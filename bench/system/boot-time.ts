@@ -52,9 +52,9 @@ export const bootTime: Benchmark = {
       add('QEMU microvm, `true` and power-off', qemuEnd);
       add('node -e 0', node);
       add('of tsvm: Node and modules', at('create'));
-      add('of tsvm: reading the files', at('files-read') - at('create'));
+      add('of tsvm: reading the initramfs', at('files-read') - at('create'));
       add('of tsvm: making the VM', at('vm-created') - at('files-read'));
-      add('of tsvm: loading the guest', at('guest-loaded') - at('vm-created'));
+      add('of tsvm: loading the guest, with the kernel’s file', at('guest-loaded') - at('vm-created'));
       add('of tsvm: guest, entry to init', at('init') - at('start'));
       add('of tsvm: guest, init to power-off', afterInit);
       add('of tsvm: clean-up and exit', tsvm - at('end'));

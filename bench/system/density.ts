@@ -5,12 +5,12 @@
  * It is guest RAM and the process's private memory. The image, which is in the host's page cache once either way, is in neither as
  * soon as two have it mapped.
  */
-import { copyFileSync, mkdirSync, writeFileSync } from 'node:fs';
+import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { ImageStore } from '../../src/image/image.js';
 import { blk, type Machine, type MachineConfig, pmem } from '../../src/index.js';
 import { slope } from '../../src/util/statistics.js';
-import { KIB, MIB } from '../../src/util/units.js';
+import { MIB } from '../../src/util/units.js';
 import {
   type BenchContext,
   type BenchHost,
@@ -21,6 +21,8 @@ import {
 import { bootGuest, guestConfig, guestOf } from '../lib/guest.js';
 import { type ProcessMemory, settledMemory } from '../lib/process-memory.js';
 
+/** Statically linked, of Debian's busybox-static. */
+const BUSYBOX = '/bin/busybox';
 /** Half of a guest's memory. */
 const READ_BYTES = 32 * MIB;
 const COUNTS = [2, 4, 8];
@@ -38,9 +40,9 @@ export const density: Benchmark = {
   name: 'density',
   summary: 'memory of the host for one more machine with the same root, by virtio-pmem and by virtio-blk',
   defaultRuns: () => 1,
-  unfit: needsGuest,
-  // Else malloc keeps the buffer of a kernel's image or not, 12 MiB, as it happens.
-  env: { MALLOC_MMAP_THRESHOLD_: String(128 * KIB) },
+  unfit: (host) =>
+    needsGuest(host) ??
+    (existsSync(BUSYBOX) ? undefined : `${BUSYBOX} is missing: apt-get install busybox-static`),
   async run(context) {
     const path = await makeRoot(context.scratch);
     const roots: readonly Root[] = [
@@ -109,7 +111,7 @@ async function makeRoot(scratch: string): Promise<string> {
   const root = join(scratch, 'root');
   for (const directory of ['dev', 'proc', 'sys', 'run', 'tmp'])
     mkdirSync(join(root, directory), { recursive: true });
-  copyFileSync('/bin/busybox', join(root, 'busybox'));
+  copyFileSync(BUSYBOX, join(root, 'busybox'));
   writeFileSync(join(root, 'data'), Buffer.alloc(READ_BYTES, 'tsvm'));
   const key = 'density';
   mkdirSync(join(scratch, key));
