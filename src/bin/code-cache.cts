@@ -21,7 +21,7 @@ function compile(bundle: string, source: string, cachedData?: Buffer): InstanceT
   return new Script(code, { filename: bundle, cachedData });
 }
 
-/** Not a byte of ASCII more than half a string, which V8 would keep in twice the space, and UTF-8 takes longer to read. */
+/** One typographic quote makes V8 keep all of a source in twice the space, and UTF-8 takes longer to read than bytes. */
 function toAscii(source: string): string {
   // There it would be another text. None of ours has such.
   if (/\\[\u0080-\uffff]|String\.raw/.test(source))
