@@ -14,6 +14,7 @@ enum { SLEEP_S5 = 5 << 2 | 1 << 5 };
 
 enum {
   MAX_ENV = 256,        /* variables that a command may be given */
+  OWN_ENV = 4,          /* beside those */
   CMDLINE_BYTES = 4096, /* the kernel's own limit is 2048 */
   MOUNTS_BYTES = 16384, /* as much of /proc/self/mounts as is unmounted one by one */
   ROOT_WAIT_MS = 5000,  /* for a root disk to appear */
@@ -24,11 +25,16 @@ int port = -1;
 static char cmdline[CMDLINE_BYTES];
 static char mounts[MOUNTS_BYTES];
 char *args[MAX_ARGS + 1];
-static char *env[MAX_ENV + 3];
+static char *env[MAX_ENV + OWN_ENV + 1];
 static char path_env[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 static const char *search = path_env + 5; /* where a command is looked for, unless it is given another PATH */
 static char home_env[] = "HOME=/root";
 static char term_env[] = "TERM=linux";
+/*
+ * With noxsave the kernel keeps half of an AVX register when it switches between programs. Where CPUID cannot be hidden from them, they
+ * use AVX all the same. glibc can be asked not to; its functions for strings and memory are what every program uses of it.
+ */
+static char tunables_env[] = "GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX,-AVX2,-AVX_Fast_Unaligned_Load,-AVX512F,-AVX512VL,-AVX512BW";
 
 void *memcpy(void *to, const void *from, ulong size) {
   void *result = to;
@@ -57,14 +63,15 @@ void sleep_ms(long ms) {
 
 /* --- the command ------------------------------------------------------------------------------------------------ */
 
-static void set_env(char *entry) {
+static void set_env(char *entry, int replace) {
   int i = 0;
   for (; env[i]; i++) {
     int j = 0;
     while (entry[j] && entry[j] != '=' && entry[j] == env[i][j]) j++;
     if (entry[j] == '=' && env[i][j] == '=') break;
   }
-  if (i < MAX_ENV + 2) env[i] = entry;
+  if (env[i] && !replace) return;
+  if (i < MAX_ENV + OWN_ENV) env[i] = entry;
   else SAY("more than 256 environment variables; dropped ", entry);
 }
 
@@ -77,7 +84,7 @@ void parse_command(char *text, const char *end, struct options *options) {
     else if ((value = after(text, "cwd="))) options->cwd = value;
     else if ((value = after(text, "uid="))) options->uid = number(&value);
     else if ((value = after(text, "gid="))) options->gid = number(&value);
-    else if ((value = after(text, "env="))) set_env((char *)value);
+    else if ((value = after(text, "env="))) set_env((char *)value, 1);
     else if ((value = after(text, "stdin="))) options->no_stdin = *value == '0';
     else if (!apply_now(text)) SAY("unknown option of a command: ", text);
   }
@@ -469,6 +476,7 @@ __attribute__((noreturn, used)) void init_main(void) {
     out(PORT_MARK, MARK_INIT);
   }
   read_file("/proc/cmdline", cmdline, sizeof cmdline);
+  if (flag("noxsave")) set_env(tunables_env, 0);
   int entered = enter_root();
   if (entered < 0) finish(127, 0);
   set_up_network(parameter("ip="));
