@@ -317,7 +317,7 @@ describe('UnixSockets', () => {
       const address = { guestPort: 10, hostPort: 83 };
       guest.send(OP.REQUEST, address, { bufAlloc: 1000 });
       await guest.next(OP.RESPONSE);
-      if (half) guest.send(OP.SHUTDOWN, address, { flags: 2 });
+      if (half) guest.send(OP.SHUTDOWN, address, { flags: 2, bufAlloc: 1000 });
       await closed;
       expect(await guest.read(1000)).toHaveLength(1000);
       await sleep(20);
