@@ -129,17 +129,16 @@ function readCommand(socket: Socket, onPort: (port: number) => void): void {
 
 /** Moves bytes both ways, at the pace of the slower, until both sides have ended or one has gone. */
 function join(socket: Socket, stream: VsockStream): void {
-  let left = false;
   socket.pipe(stream, { end: false });
   socket.once('end', () => {
     if (!socket.writable || socket.writableLength > 0) {
       stream.end();
       return;
     }
-    // No bytes can be written to a program that only sends no more; to one that has closed its socket, not even those: EPIPE.
+    // No bytes can be written to a program that only sends no more; to one that has closed its socket, not even those, and
+    // `close` follows.
     socket.write('', (error) => {
       if (error == null) stream.end();
-      else left = (error as NodeJS.ErrnoException).code === 'EPIPE';
     });
   });
   // Not `pipe`: one write at a time, so that small ones do not add up while the host does not read.
@@ -158,7 +157,7 @@ function join(socket: Socket, stream: VsockStream): void {
   });
   socket.once('close', () => {
     // What it sent before it went in order is still the guest's.
-    if (left || socket.readableEnded) stream.leave();
+    if (socket.readableEnded) stream.leave();
     else stream.destroy();
   });
   stream.on('error', () => {}); // `close` follows
