@@ -7,6 +7,7 @@
  */
 import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { cmdlineForRoot } from '../../src/host/guest-store.js';
 import { ImageStore } from '../../src/image/image.js';
 import { blk, type Machine, type MachineConfig, pmem } from '../../src/index.js';
 import { slope } from '../../src/util/statistics.js';
@@ -84,10 +85,9 @@ async function measure({ host, log }: BenchContext, root: Root): Promise<Measure
 }
 
 async function machineThatHasRead(host: BenchHost, { devices, parameters }: Root): Promise<Machine> {
-  const cmdline = guestOf(host).cmdline.replace('rootfstype=ramfs', '');
   const machine = await bootGuest(
     guestConfig(host, ['/busybox', 'sh', '-c', READ], {
-      cmdline: `${cmdline} console=ttyS0 ${parameters}`,
+      cmdline: `${cmdlineForRoot(guestOf(host))} console=ttyS0 ${parameters}`,
       devices,
     }),
   );

@@ -1,6 +1,6 @@
 /** The options by which a machine is described on the command line, and the machine that they describe. */
 import type { Command } from 'commander';
-import { findGuest, type Guest } from '../host/guest-store.js';
+import { cmdlineForRoot, findGuest, type Guest } from '../host/guest-store.js';
 import { MAX_CPUS, type MachineConfig } from '../machine/config.js';
 import { backgroundName } from './background.js';
 import { addDeviceOptions, type DeviceOptions, deviceRequests } from './device-options.js';
@@ -102,9 +102,8 @@ export async function machineConfig(
   return { config, usesOurInit };
 }
 
-/** What the guest says of its initramfs is not true of another root. */
 function guestCmdline(guest: Guest | undefined, append = ''): string | undefined {
-  return /(^| )root=/.test(append) ? guest?.cmdline.replace(/ ?\brootfstype=ramfs\b/, '') : guest?.cmdline;
+  return guest !== undefined && /(^| )root=/.test(append) ? cmdlineForRoot(guest) : guest?.cmdline;
 }
 
 /** For kernels that are not ours. A panic and a reboot end the machine at once. */

@@ -42,6 +42,11 @@ export interface Guest {
   readonly current: boolean;
 }
 
+/** Its command line with another root: what it says of its initramfs is not true of that. */
+export function cmdlineForRoot({ cmdline }: Pick<Guest, 'cmdline'>): string {
+  return cmdline.replace(/ ?\brootfstype=ramfs\b/, '');
+}
+
 export const DEFAULT_GUEST = 'default';
 
 /** Where built guests are kept: `$TSVM_GUEST_DIR`, else `tsvm/guests` in the user's cache. */

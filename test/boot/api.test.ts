@@ -4,7 +4,7 @@ import { existsSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSy
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { findGuest } from '../../src/index.js';
-import { run, TSVM, tsvm } from '../support/cli.js';
+import { run, started, TSVM, tsvm } from '../support/cli.js';
 import { until } from '../support/container.js';
 import { firecrackerConfig, temporaryDirectory } from '../support/guest.js';
 
@@ -163,16 +163,8 @@ describe('a machine by requests', () => {
     };
     expect(line.exits.total).toBeGreaterThan(0);
 
-    let onListening = (): void => {};
-    const listening = new Promise<void>((resolve) => {
-      onListening = resolve;
-    });
-    const events = run(
-      'curl',
-      ['--silent', '--no-buffer', '--unix-socket', socket, 'http://localhost/tsvm/events'],
-      { onOutput: onListening },
-    );
-    await Promise.race([listening, events]);
+    const url = 'http://localhost/tsvm/events';
+    const events = await started('curl', ['--silent', '--no-buffer', '--unix-socket', socket, url]);
     const { stdout } = await run('curl', [
       '--silent',
       '--unix-socket',
@@ -182,7 +174,7 @@ describe('a machine by requests', () => {
     expect(stdout.toString()).toMatch(/^tsvm_exits_total\{machine="guide"/m);
     api.type('reboot -f\n');
     expect(await api.ended).toBe(123);
-    expect((await events).stdout.toString()).toMatch(/event: end\ndata: .*"kind":"reset"/);
+    expect((await events.ended).stdout.toString()).toMatch(/event: end\ndata: .*"kind":"reset"/);
     expect([existsSync(socket), existsSync(at('vsock'))]).toEqual([false, false]);
   });
 

@@ -3,6 +3,7 @@ import { createHash } from 'node:crypto';
 import { appendFileSync, copyFileSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
+import { cmdlineForRoot } from '../../src/host/guest-store.js';
 import { createMachine, findGuest, pmem, restoreMachine } from '../../src/index.js';
 import { KIB, MIB } from '../../src/util/units.js';
 import { ConsoleLog, endOf, guestConfig, temporaryDirectory } from '../support/guest.js';
@@ -75,7 +76,7 @@ test('a guest has its root in memory', async () => {
   const guest = await findGuest();
   const machine = await createMachine(
     await guestConfig({
-      cmdline: `${guest.cmdline.replace('rootfstype=ramfs', '')} console=ttyS0 root=/dev/pmem0 rootflags=dax ro`,
+      cmdline: `${cmdlineForRoot(guest)} console=ttyS0 root=/dev/pmem0 rootflags=dax ro`,
       command: { argv: ['grep', ' / ext4 ', '/proc/mounts'], tty: false },
       devices: [pmem({ path: image })],
     }),

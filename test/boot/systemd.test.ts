@@ -3,6 +3,7 @@
  * the rig, since a KVM that interprets the guest's kernel takes long over what systemd asks of it.
  */
 import { beforeAll, describe, expect, test } from 'vitest';
+import { cmdlineForRoot } from '../../src/host/guest-store.js';
 import { blk, createMachine, findGuest, type MachineConfig, share } from '../../src/index.js';
 import { MIB } from '../../src/util/units.js';
 import { debianWithSystemd, systemdProblem } from '../support/debian.js';
@@ -39,10 +40,11 @@ describe.skipIf(skipped)(`Debian${skipped ? ': SKIPPED outside of the rig' : ''}
     'comes up from %s, logs in, and reboots',
     { timeout: 2 * BOOT_MS },
     async (_, type, devices, parameters) => {
-      const { kernel, cmdline, discovery } = await findGuest();
+      const guest = await findGuest();
+      const { kernel, discovery } = guest;
       const config: MachineConfig = {
         kernel,
-        cmdline: `${cmdline.replace(/ ?rootfstype=ramfs/, '')} console=ttyS0 ${parameters}`,
+        cmdline: `${cmdlineForRoot(guest)} console=ttyS0 ${parameters}`,
         discovery,
         memoryBytes: MEMORY_BYTES,
         ...devices(),

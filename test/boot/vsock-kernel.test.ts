@@ -8,7 +8,7 @@ import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { net, vsock } from '../../src/index.js';
-import { run } from '../support/cli.js';
+import { started } from '../support/cli.js';
 import { freePort } from '../support/free-port.js';
 import { initramfsWith, inRig, Session, temporaryDirectory } from '../support/guest.js';
 import { passtProblem } from '../support/passt-problem.js';
@@ -134,17 +134,10 @@ describe(`Linux’s vsock_test passes${problem === undefined ? '' : ` (SKIPPED: 
 
   /** The host's side, once it runs. */
   async function onHost(args: readonly string[]) {
-    let started = (): void => {};
-    const running = new Promise<void>((resolve) => {
-      started = resolve;
-    });
-    const ended = run(hostProgram, ['--control-host=127.0.0.1', '--peer-cid=3', ...args], {
+    return await started(hostProgram, ['--control-host=127.0.0.1', '--peer-cid=3', ...args], {
       env: { VSOCK_PATH: path },
       timeoutMs: TIMEOUT_MS,
-      onOutput: () => started(),
     });
-    await Promise.race([running, ended]);
-    return { ended };
   }
 
   /** The guest's side. Its status is awaited after the host's side, whose end ends it. */

@@ -33,6 +33,21 @@ export function tsvm(args: readonly string[], options: CliOptions = {}): Promise
   return run(process.execPath, [TSVM, ...args], options);
 }
 
+/** A program that has printed something: it is at work by then. Or it has ended without. */
+export async function started(
+  program: string,
+  args: readonly string[],
+  options: Omit<CliOptions, 'onOutput'> = {},
+): Promise<{ readonly ended: Promise<CliResult> }> {
+  let onOutput = (): void => {};
+  const printed = new Promise<void>((resolve) => {
+    onOutput = resolve;
+  });
+  const ended = run(program, args, { ...options, onOutput });
+  await Promise.race([printed, ended]);
+  return { ended };
+}
+
 /** Any program, with the same care. */
 export function run(program: string, args: readonly string[], options: CliOptions = {}): Promise<CliResult> {
   const started = performance.now();

@@ -101,6 +101,19 @@ async function client(at = path): Promise<Socket> {
   return socket;
 }
 
+/** A program on the host that the guest has accepted, and the packet by which it asked. */
+async function connected(
+  guest: Guest,
+  answer: Partial<GuestPacket> = {},
+): Promise<{ socket: Socket; request: HostPacket }> {
+  const socket = await client();
+  socket.write('CONNECT 52\n');
+  const request = await guest.next(OP.REQUEST);
+  guest.send(OP.RESPONSE, request, answer);
+  await textOf(socket, 4);
+  return { socket, request };
+}
+
 async function serve(port: number, onSocket: (socket: Socket) => void): Promise<Server> {
   const server = createServer({ allowHalfOpen: true }, (socket) => {
     socket.on('error', () => {});
@@ -255,11 +268,7 @@ describe('UnixSockets', () => {
 
   test('a guest that does not read makes the host’s program wait', async () => {
     const guest = await guestAt();
-    const socket = await client();
-    socket.write('CONNECT 52\n');
-    const request = await guest.next(OP.REQUEST);
-    guest.send(OP.RESPONSE, request, { bufAlloc: 1000 });
-    await textOf(socket, 4);
+    const { socket, request } = await connected(guest, { bufAlloc: 1000 });
     let written = 0;
     const chunk = Buffer.alloc(64 * 1024, 'h');
     while (written < 64 * 1024 * 1024 && socket.write(chunk)) {
@@ -283,11 +292,7 @@ describe('UnixSockets', () => {
   test('a program on the host that closes its socket: the guest gets what it sent, then hears that nobody reads, either', async () => {
     const guest = await guestAt();
     guest.appetite = 1;
-    const socket = await client();
-    socket.write('CONNECT 52\n');
-    const request = await guest.next(OP.REQUEST);
-    guest.send(OP.RESPONSE, request);
-    await textOf(socket, 4);
+    const { socket, request } = await connected(guest);
     const bytes = 50_000;
     await new Promise((resolve) => socket.write(Buffer.alloc(bytes, 'z'), resolve));
     socket.destroy();
@@ -329,11 +334,7 @@ describe('UnixSockets', () => {
 
   test('a guest that closes: its program’s other side is closed at once, not first in one direction', async () => {
     const guest = await guestAt();
-    const socket = await client();
-    socket.write('CONNECT 52\n');
-    const request = await guest.next(OP.REQUEST);
-    guest.send(OP.RESPONSE, request);
-    await textOf(socket, 4);
+    const { socket, request } = await connected(guest);
     const shutdown = vi.spyOn(Socket.prototype, '_final');
     closing.push(() => shutdown.mockRestore());
     guest.send(OP.RW, request, { payload: Buffer.from('bye') });
@@ -347,22 +348,14 @@ describe('UnixSockets', () => {
 
   test('a program on the host that ended and then goes: the guest hears of both; a guest that resets ends its program’s socket', async () => {
     const guest = await guestAt();
-    const socket = await client();
-    socket.write('CONNECT 52\n');
-    const request = await guest.next(OP.REQUEST);
-    guest.send(OP.RESPONSE, request);
-    await textOf(socket, 4);
+    const { socket, request } = await connected(guest);
     socket.end();
     expect((await guest.next(OP.SHUTDOWN)).flags).toBe(2);
     socket.destroy();
     guest.send(OP.RW, request, { payload: Buffer.from('to nobody') });
     expect((await guest.next(OP.SHUTDOWN)).flags).toBe(3);
     guest.send(OP.RST, request);
-    const other = await client();
-    other.write('CONNECT 52\n');
-    const second = await guest.next(OP.REQUEST);
-    guest.send(OP.RESPONSE, second);
-    await textOf(other, 4);
+    const { socket: other, request: second } = await connected(guest);
     guest.send(OP.RST, second);
     other.resume();
     await ended(other);
@@ -386,10 +379,7 @@ describe('UnixSockets', () => {
 
   test('close() removes the socket and ends every connection', async () => {
     const guest = await guestAt();
-    const socket = await client();
-    socket.write('CONNECT 52\n');
-    guest.send(OP.RESPONSE, await guest.next(OP.REQUEST));
-    await textOf(socket, 4);
+    const { socket } = await connected(guest);
     expect(existsSync(path)).toBe(true);
     await guest.device.close();
     expect(existsSync(path)).toBe(false);
