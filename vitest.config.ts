@@ -10,7 +10,7 @@ const inRig = process.env['TSVM_RIG'] === '1';
 const scale = inRig ? 5 : 1;
 // Time passes there while code is translated, for the guest as for the test: what fails once is tried once more.
 const retry = inRig ? 1 : 0;
-// On kvm_pvm with a Zen 5, a program of a guest's that was right a hundred times has been seen to misread its arguments.
+// On kvm_pvm, programs in a guest that use AVX without asking glibc can compute wrong (docs/guest-kernels.md).
 const guestRetry = inRig || existsSync('/sys/module/kvm_pvm') ? 1 : 0;
 
 export default defineConfig({
