@@ -1,0 +1,47 @@
+/** The tiers of the test run, in the order in which they run: what fails quickest comes first. */
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+
+export interface Tier {
+  readonly name: string;
+  /** Longer than this fails the run: what a change adds it pays for. For two cores, and thrice what a quiet machine takes. */
+  readonly ceilingSeconds: number;
+  readonly what:
+    | { readonly kind: 'command'; readonly command: readonly [program: string, ...args: string[]] }
+    /** Projects of vitest.config.ts. */
+    | { readonly kind: 'projects'; readonly projects: readonly string[]; readonly needsKvm?: boolean }
+    | { readonly kind: 'rigs' };
+}
+
+const npm = (script: string) => ({ kind: 'command', command: ['npm', 'run', '--silent', script] }) as const;
+
+export const TIERS: readonly Tier[] = [
+  { name: 'lint', ceilingSeconds: 20, what: npm('lint') },
+  { name: 'types', ceilingSeconds: 40, what: npm('typecheck') },
+  { name: 'unit', ceilingSeconds: 120, what: { kind: 'projects', projects: ['unit'] } },
+  { name: 'build', ceilingSeconds: 60, what: npm('build:ts') },
+  { name: 'containers', ceilingSeconds: 200, what: { kind: 'projects', projects: ['container'] } },
+  {
+    name: 'kvm',
+    ceilingSeconds: 900,
+    what: { kind: 'projects', projects: ['kvm', 'boot'], needsKvm: true },
+  },
+  { name: 'rig itself', ceilingSeconds: 120, what: { kind: 'projects', projects: ['rig'] } },
+  { name: 'rig', ceilingSeconds: 1800, what: { kind: 'rigs' } },
+];
+
+/** Of everything. */
+export const CEILING_SECONDS = 2400;
+
+/** What needs cgroups of version 2, which a rig has and many hosts have not. */
+const CONTAINERS_IN_RIG = /^container\//;
+
+/** The files that run in a rig, named below test/. */
+export function filesForRig(test: string): string[] {
+  return ['container', 'kvm', 'boot'].flatMap((tier) =>
+    readdirSync(join(test, tier))
+      .filter((name) => name.endsWith('.test.ts'))
+      .map((name) => `${tier}/${name}`)
+      .filter((file) => !file.startsWith('container/') || CONTAINERS_IN_RIG.test(file)),
+  );
+}
