@@ -1,59 +1,65 @@
-import { type SpawnSyncReturns, spawnSync } from 'node:child_process';
+/** The rig does what its README.md says. A start takes seconds, so one of them answers most questions. */
+import { createHash } from 'node:crypto';
 import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { expect, onTestFinished, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { type CliOptions, type CliResult, run } from '../support/cli.js';
 
-function rig(...args: string[]): SpawnSyncReturns<string> {
-  return spawnSync(join(import.meta.dirname, 'rig'), args, { encoding: 'utf8' });
-}
+const TIMEOUT_SECONDS = 100;
+const COPIED_BYTES = 3_000_000;
 
-function inRig(script: string, ...options: string[]): SpawnSyncReturns<string> {
-  return rig('--timeout', '100', ...options, 'bash', '-c', script);
-}
+const rig = (args: readonly string[], options: CliOptions = {}): Promise<CliResult> =>
+  run(join(import.meta.dirname, 'rig'), args, { timeoutMs: TIMEOUT_SECONDS * 1000, ...options });
+const inRig = (script: string, options: CliOptions = {}, ...more: string[]): Promise<CliResult> =>
+  rig(['--timeout', String(TIMEOUT_SECONDS), ...more, 'bash', '-c', script], options);
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
-test('the rig has a /dev/kvm by kvm-amd with nested paging, every cgroup v2 controller, tun and fuse', () => {
-  const { stdout } = inRig(`
-    test -c /dev/kvm && test -c /dev/net/tun && test -c /dev/fuse && echo devices
-    cat /sys/module/kvm_amd/parameters/{nested,npt}
-    cat /sys/fs/cgroup/cgroup.subtree_control`);
-  expect(stdout).toBe('devices\n1\nY\ncpuset cpu io memory hugetlb pids rdma misc\n');
-});
-
-test('the rig hands on arguments, directory, streams and status, and its writes are thrown away', () => {
-  process.env['TSVM_RIG_TEST'] = "it's \n set";
-  const result = inRig(`
-    printf %s "$PWD$TSVM_RIG_TEST"
-    echo to stderr >&2
-    echo x > made-in-the-rig && echo x > /tmp/made-in-the-rig
-    exit 7`);
-  expect(result).toMatchObject({
-    stdout: `${process.cwd()}it's \n set`,
-    stderr: expect.stringMatching(/to stderr\n$/),
-    status: 7,
+describe.concurrent('the rig', () => {
+  test('has a KVM on SVM, cgroups, tun and fuse; hands on all that a command has, and keeps what is written to --out', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'rig-test-'));
+    const bytes = readFileSync(process.execPath).subarray(0, COPIED_BYTES);
+    try {
+      const script = `
+        printf '%s\n' "$PWD$TSVM_RIG_TEST"
+        nproc
+        test -c /dev/kvm && test -c /dev/net/tun && test -c /dev/fuse && echo devices
+        cat /sys/module/kvm_amd/parameters/{nested,npt}
+        cat /sys/fs/cgroup/cgroup.subtree_control
+        echo to stderr >&2
+        echo x > made-in-the-rig && echo x > /tmp/made-in-the-rig
+        tee ${directory}/copy
+        exit 7`;
+      const env = { TSVM_RIG_TEST: "it's \n set" };
+      const result = await inRig(script, { input: bytes, env }, '--out', directory);
+      const said = `${process.cwd()}it's \n set\n1\ndevices\n1\nY\ncpuset cpu io memory hugetlb pids rdma misc\n`;
+      expect(result.stdout.subarray(0, said.length).toString()).toBe(said);
+      expect(sha256(result.stdout.subarray(said.length))).toBe(sha256(bytes));
+      expect(sha256(readFileSync(join(directory, 'copy')))).toBe(sha256(bytes));
+      expect(result.stderr).toMatch(/to stderr\n$/);
+      expect(result.status).toBe(7);
+      for (const name of ['made-in-the-rig', '/tmp/made-in-the-rig'])
+        expect(() => readFileSync(name)).toThrow('ENOENT');
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
   });
-  expect(() => readFileSync('made-in-the-rig')).toThrow('ENOENT');
-  expect(() => readFileSync('/tmp/made-in-the-rig')).toThrow('ENOENT');
-});
 
-test('the rig passes output on byte for byte, and keeps what is written to --out', () => {
-  const directory = mkdtempSync(join(tmpdir(), 'rig-test-'));
-  onTestFinished(() => rmSync(directory, { recursive: true }));
-  const file = process.execPath;
-  const script = `head -c 3000000 ${file} | tee ${directory}/copy`;
-  const result = spawnSync(
-    join(import.meta.dirname, 'rig'),
-    ['--timeout', '100', '--out', directory, 'bash', '-c', script],
-    { maxBuffer: 8e6 },
-  );
-  const expected = readFileSync(file).subarray(0, 3_000_000);
-  expect(result.stdout.equals(expected)).toBe(true);
-  expect(readFileSync(join(directory, 'copy')).equals(expected)).toBe(true);
-});
+  test('with several CPUs has them all, and no input where there is none', async () => {
+    const { stdout } = await inRig('nproc; cat', {}, '--cpus', '2');
+    expect(stdout.toString()).toBe('2\n');
+  });
 
-test('the rig reports a timeout with 124, a missing command with 127, and its own failure with 125', () => {
-  expect(rig('--timeout', '1', 'true').status).toBe(124);
-  expect(rig('--timeout', '100', 'no-such-command').status).toBe(127);
-  expect(inRig('echo c >/proc/sysrq-trigger').status).toBe(125);
-  expect(rig('--no-such-option').status).toBe(125);
+  test('reports a missing command with 127', async () => {
+    expect((await rig(['--timeout', String(TIMEOUT_SECONDS), 'no-such-command'])).status).toBe(127);
+  });
+
+  test('reports its own failure with 125', async () => {
+    expect((await inRig('echo c >/proc/sysrq-trigger')).status).toBe(125);
+    expect((await rig(['--no-such-option'])).status).toBe(125);
+  });
+
+  test('reports a timeout with 124', async () => {
+    expect((await rig(['--timeout', '1', 'true'])).status).toBe(124);
+  });
 });

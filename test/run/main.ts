@@ -1,43 +1,25 @@
-/**
- * Runs every check and test: here, and what needs a machine in rigs too.
- *
- *     scripts/test [--no-rig] [TIER | FILE]...   default: all tiers; FILE as it is named below test/, for the rig
- */
+/** Runs every check and test, or those that are asked for: `scripts/test --help`. */
 import { spawn } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { kvmProblem } from '../support/kvm-problem.js';
 import { LaneProcess } from './lane-process.js';
+import { type Options, parseOptions, USAGE } from './options.js';
 import { type FileResult, failuresOf } from './record.js';
 import { runInRigs } from './rig-lanes.js';
 import { summarize, type TierResult } from './summary.js';
-import { CEILING_SECONDS, filesForRig, TIERS, type Tier } from './tiers.js';
+import { CEILING_SECONDS, filesForRig, type Tier } from './tiers.js';
 
 const REPOSITORY = join(import.meta.dirname, '../..');
 const FILE_TIMEOUT_SECONDS = 600;
 const MAX_RIGS = 2;
 
-const words = process.argv.slice(2);
-const files = words.filter((word) => word.endsWith('.test.ts'));
-const names = words.filter((word) => !word.startsWith('--') && !files.includes(word));
-const unknown = [
-  ...words.filter((word) => word.startsWith('--') && word !== '--no-rig'),
-  ...names.filter((name) => !TIERS.some((tier) => tier.name === name)),
-  ...files.filter((file) => !filesForRig(join(REPOSITORY, 'test')).includes(file)),
-];
-if (unknown.length > 0) {
-  console.error(
-    `scripts/test: ${unknown[0]} is no tier (${TIERS.map(({ name }) => name).join(', ')}) and no file for the rig`,
-  );
-  process.exit(2);
-}
+const options = optionsOrEnd();
 for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.once(signal, () => process.exit(130));
 
 const rigStarts: number[] = [];
 const results: TierResult[] = [];
-for (const tier of TIERS) {
-  if (names.length > 0 ? !names.includes(tier.name) : files.length > 0 && tier.what.kind !== 'rigs') continue;
-  if (tier.what.kind === 'rigs' && words.includes('--no-rig')) continue;
+for (const tier of options.tiers) {
   console.log(`\n== ${tier.name}`);
   const since = performance.now();
   const of: FileResult[] = [];
@@ -51,6 +33,20 @@ for (const tier of TIERS) {
 const summary = summarize(results, rigStarts, CEILING_SECONDS, process.env['CI'] !== undefined);
 console.log(`\n${summary.text}`);
 process.exitCode = summary.failed === 0 ? 0 : 1;
+
+function optionsOrEnd(): Options {
+  const argv = process.argv.slice(2);
+  if (argv.includes('--help')) {
+    console.log(USAGE);
+    process.exit();
+  }
+  try {
+    return parseOptions(argv, filesForRig(join(REPOSITORY, 'test')));
+  } catch (error) {
+    console.error(`scripts/test: ${(error as Error).message}\n\n${USAGE}`);
+    process.exit(2);
+  }
+}
 
 type OnResult = (result: FileResult, where?: string) => void;
 
@@ -67,7 +63,7 @@ async function runTier(tier: Tier, onResult: OnResult): Promise<{ absent?: strin
       return {};
     }
     case 'rigs':
-      await runInRigs(files.length > 0 ? files : filesForRig(join(REPOSITORY, 'test')), rigs(), {
+      await runInRigs(options.files, rigs(), {
         onResult,
         onLine: (line, lane) => console.log(`  [${lane}] ${line}`),
         onStart: (seconds, lane) => {

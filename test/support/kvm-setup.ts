@@ -13,6 +13,6 @@ export function setup(): void {
   const rule = '!'.repeat(72);
   process.stderr.write(
     `\n${rule}\n!! ${problem}: the kvm and boot tests are SKIPPED here.\n` +
-      `!! Run them in the emulated KVM: npm run rig -- npx vitest run --project kvm --project boot\n${rule}\n\n`,
+      `!! Run them in the emulated KVM: npm test -- rig\n${rule}\n\n`,
   );
 }
