@@ -7,10 +7,7 @@
  *
  * const guest = await findGuest();
  * await using machine = await createMachine({
- *   kernel: guest.kernel,
- *   initrd: guest.initramfs,
- *   cmdline: `${guest.cmdline} console=ttyS0`,
- *   discovery: guest.discovery,
+ *   ...guest,
  *   command: { argv: ['uname', '-a'], tty: false },
  * });
  * machine.on('console', (bytes) => process.stdout.write(bytes));
@@ -78,7 +75,7 @@ export { rng } from './devices/virtio/rng.js';
 export { vsock } from './devices/virtio/vsock.js';
 export type { VsockConfig } from './devices/vsock-config.js';
 export { GuestError, TsvmError, type TsvmErrorCode } from './errors.js';
-export { findGuest, type Guest, listGuests } from './host/guest-store.js';
+export { findGuest, type Guest, type GuestBuild, listGuests } from './host/guest-store.js';
 export { NetSwitch, type NetSwitchCounters, type NetSwitchOptions } from './host/net-switch.js';
 export type { MachineVsock } from './host/vsock-endpoint.js';
 export { type Image, ImageStore } from './image/image.js';

@@ -45,7 +45,7 @@ export function describeEnvironment(host: BenchHost, command: string): Environme
     guest:
       host.guest === undefined
         ? undefined
-        : `${host.guest.name} (Linux ${host.guest.version}, ${host.guest.key})`,
+        : `${host.guest.build.name} (Linux ${host.guest.build.version}, ${host.guest.build.key})`,
     loadBefore: loadavg()[0] ?? 0,
   };
 }

@@ -26,12 +26,8 @@ export function guestConfig(
   argv: readonly string[],
   more: MachineConfig = {},
 ): MachineConfig {
-  const guest = guestOf(host);
   return {
-    kernel: guest.kernel,
-    initrd: guest.initramfs,
-    cmdline: `${guest.cmdline} console=${more.console === 'virtio' ? 'hvc0' : 'ttyS0'}`,
-    discovery: guest.discovery,
+    ...guestOf(host),
     memoryBytes: GUEST_MEMORY_BYTES,
     command: { argv, tty: false },
     ...more,
@@ -73,7 +69,7 @@ export async function bootGuest(config: MachineConfig): Promise<Machine> {
 export function initramfsWithProgram(host: BenchHost, scratch: string, name: 'io' | 'stream'): string {
   const path = join(scratch, `initramfs-${name}.cpio`);
   const program = readFileSync(new URL(`../../${name}`, import.meta.url));
-  const base = readFileSync(guestOf(host).initramfs);
+  const base = readFileSync(guestOf(host).initrd);
   const padding = Buffer.alloc((4 - (base.length % 4)) % 4);
   writeFileSync(
     path,

@@ -67,7 +67,7 @@ export function initramfsWith(
   host: BenchHost,
   directory: string,
   argv: readonly string[],
-  base = guestOf(host).initramfs,
+  base = guestOf(host).initrd,
 ): string {
   const path = join(directory, 'initramfs-command.cpio');
   const command = commandSegment({ options: ['tty=0', 'env=TERM=linux'], argv });

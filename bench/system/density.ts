@@ -87,7 +87,7 @@ async function measure({ host, log }: BenchContext, root: Root): Promise<Measure
 async function machineThatHasRead(host: BenchHost, { devices, parameters }: Root): Promise<Machine> {
   const machine = await bootGuest(
     guestConfig(host, ['/busybox', 'sh', '-c', READ], {
-      cmdline: `${cmdlineForRoot(guestOf(host))} console=ttyS0 ${parameters}`,
+      cmdline: `${cmdlineForRoot(guestOf(host))} ${parameters}`,
       devices,
     }),
   );

@@ -23,10 +23,7 @@ class Sixes {
 
 const guest = await findGuest();
 const machine = await createMachine({
-  kernel: guest.kernel,
-  initrd: guest.initramfs,
-  cmdline: `${guest.cmdline} console=ttyS0`,
-  discovery: guest.discovery,
+  ...guest,
   memoryBytes: 64 * 2 ** 20,
   devices: [{ kind: 'sixes', open: async () => new Sixes() }],
   command: { argv: ['head', '-c', '8', '/dev/hwrng'], tty: false },

@@ -3,10 +3,7 @@ import { createMachine, findGuest } from 'tsvm';
 
 const guest = await findGuest();
 const machine = await createMachine({
-  kernel: guest.kernel,
-  initrd: guest.initramfs,
-  cmdline: `${guest.cmdline} console=ttyS0`,
-  discovery: guest.discovery,
+  ...guest,
   memoryBytes: 64 * 2 ** 20,
   command: { argv: process.argv.length > 2 ? process.argv.slice(2) : ['uname', '-sr'], tty: false },
 });

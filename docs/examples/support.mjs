@@ -4,10 +4,7 @@ import { createMachine, findGuest } from 'tsvm';
 export async function bootMachine(more, index = 0) {
   const guest = await findGuest();
   const machine = await createMachine({
-    kernel: guest.kernel,
-    initrd: guest.initramfs,
-    cmdline: `${guest.cmdline} console=ttyS0`,
-    discovery: guest.discovery,
+    ...guest,
     ...more,
   });
   const ready = new Promise((resolve, reject) => {

@@ -53,9 +53,25 @@ export interface LoadedLinux {
  * Loads Linux into memory that nothing runs in yet.
  *
  * @example
+ * ```ts
+ * import { readFile } from 'node:fs/promises';
+ * import { createGuestMemory } from '../memory/guest-memory.js';
+ * import { bytesSource } from './byte-source.js';
+ * import { loadLinux } from './load.js';
+ *
+ * const memory = createGuestMemory([{ addr: 0, bytes: new Uint8Array(64 << 20) }]);
  * const { entry } = await loadLinux(memory, {
- *   image, initrd: [archive], cmdline: 'console=ttyS0', cpus: 1, devices: [], acpi: false, mptable: true, xz,
+ *   image: bytesSource(await readFile('vmlinux')),
+ *   initrd: [await readFile('initramfs.cpio')],
+ *   cmdline: 'console=ttyS0',
+ *   cpus: 1,
+ *   devices: [],
+ *   acpi: false,
+ *   mptable: true,
+ *   xz: () => Promise.reject(new Error('vmlinux is not compressed')),
  * });
+ * console.log(entry.kind);
+ * ```
  */
 export async function loadLinux(memory: GuestMemory, options: LoadLinuxOptions): Promise<LoadedLinux> {
   const kernel = await loadKernel(memory, options.image, options.xz, options.entry);

@@ -23,10 +23,21 @@ export interface BusCounters {
 }
 
 /**
+ * Addresses, and who answers there.
+ *
  * @example
+ * ```ts
+ * import { Bus } from './bus.js';
+ *
+ * const memory = new Uint8Array(16);
  * const ports = new Bus();
- * ports.attach(SERIAL_PORT, SERIAL_PORTS, serial);
+ * ports.attach(0x3f8, memory.length, {
+ *   name: 'scratch',
+ *   read: (offset, data) => data.set(memory.subarray(offset, offset + data.length)),
+ *   write: (offset, data) => memory.set(data, offset),
+ * });
  * ports.write(0x3f8, Uint8Array.of(0x41));
+ * ```
  */
 export class Bus {
   readonly counters: BusCounters = { unclaimedReads: 0, unclaimedWrites: 0 };

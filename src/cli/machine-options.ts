@@ -30,7 +30,7 @@ export function addMachineOptions(command: Command): Command {
     .option('--append <string>', 'add to the kernel command line')
     .option(
       '--cmdline <string>',
-      'replace the kernel command line (what the host and devices need is still added)',
+      'replace the kernel command line (what the host, the devices and the console need is still added)',
     )
     .option('--memory <size>', 'RAM: 256M, 2G (default 128M)')
     .option('--cpus <n>', `vCPUs, 1 to ${MAX_CPUS} (default 1)`);
@@ -57,14 +57,9 @@ export async function machineConfig(
   const foreignFirmware = options.firmware !== undefined && options.firmware !== 'builtin';
   const guest = options.kernel === undefined && !foreignFirmware ? await findGuest() : undefined;
   const usesOurInit = guest !== undefined && options.initrd === undefined;
-  const initrd = options.initrd === 'none' ? undefined : (options.initrd ?? guest?.initramfs);
-  const kernel = options.kernel ?? (options.entry === 'bzimage' ? guest?.bzImage : guest?.kernel);
-  const consoleKind = parseChoice('--console', options.console, ['serial', 'virtio', 'none']);
-  const cmdline = [
-    options.cmdline ?? guestCmdline(guest, options.append) ?? DEFAULT_CMDLINE,
-    consoleParameter(options, consoleKind),
-    options.append,
-  ]
+  const initrd = options.initrd === 'none' ? undefined : (options.initrd ?? guest?.initrd);
+  const kernel = options.kernel ?? (options.entry === 'bzimage' ? guest?.build.bzImage : guest?.kernel);
+  const cmdline = [options.cmdline ?? guestCmdline(guest, options.append) ?? DEFAULT_CMDLINE, options.append]
     .filter((part) => part !== undefined && part !== '')
     .join(' ');
   // A shell in the background has a terminal for whoever attaches to it.
@@ -78,7 +73,7 @@ export async function machineConfig(
     ...(options.memory === undefined ? {} : { memoryBytes: parseSize('--memory', options.memory) }),
     ...(options.cpus === undefined ? {} : { cpus: parseCount('--cpus', options.cpus, 1, MAX_CPUS) }),
     devices: deviceRequests(options),
-    console: consoleKind,
+    console: parseChoice('--console', options.console, ['serial', 'virtio', 'none']),
     // Whoever has a name can be asked to stop.
     ...(usesOurInit && (apart || options.name !== undefined) ? { stopPort: true } : {}),
     ...(usesOurInit || command.length > 0
@@ -108,8 +103,3 @@ function guestCmdline(guest: Guest | undefined, append = ''): string | undefined
 
 /** For kernels that are not ours. A panic and a reboot end the machine at once. */
 const DEFAULT_CMDLINE = 'reboot=k panic=-1 i8042.noaux i8042.nomux i8042.dumbkbd';
-
-function consoleParameter(options: MachineOptions, kind: 'serial' | 'virtio' | 'none'): string | undefined {
-  if (options.cmdline !== undefined) return undefined;
-  return { serial: 'console=ttyS0', virtio: 'console=hvc0', none: undefined }[kind];
-}

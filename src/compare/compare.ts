@@ -154,10 +154,8 @@ async function machineConfig(archive: string): Promise<MachineConfig> {
   const guest = await findGuest();
   const { device, parameters } = await machineRoot(await store.open(archive), store);
   return {
-    kernel: guest.kernel,
-    initrd: guest.initramfs,
-    cmdline: `${guest.cmdline} console=ttyS0 ${parameters}`,
-    discovery: guest.discovery,
+    ...guest,
+    cmdline: `${guest.cmdline} ${parameters}`,
     memoryBytes: MACHINE_BYTES,
     devices: [device],
     channel: true,

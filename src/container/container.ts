@@ -45,9 +45,11 @@ export interface ContainerEnd {
  *
  * @example
  * ```ts
+ * import { startContainer } from 'tsvm';
+ *
  * await using container = await startContainer({ layers: ['/srv/root'], argv: ['sh', '-c', 'id'] });
  * container.stdout?.pipe(process.stdout);
- * const { status } = await container.wait();
+ * console.log(await container.wait()); // { status: { kind: 'exited', ... }, outOfMemory: false, usage: ... }
  * ```
  */
 export class Container implements AsyncDisposable {

@@ -143,6 +143,8 @@ export class RemoteMachine {
  *
  * @example
  * ```ts
+ * import { connect } from 'tsvm';
+ *
  * const machine = connect('web');
  * await machine.pause();
  * console.log((await machine.stats()).process.proportionalBytes);

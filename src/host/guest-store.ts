@@ -22,27 +22,46 @@ interface Manifest {
   readonly discovery: 'acpi' | 'cmdline';
 }
 
-/** A guest with the absolute paths of its files. */
+/**
+ * A guest as fields of a machine's configuration, with absolute paths: `createMachine({ ...guest, command })`.
+ *
+ * @example
+ * ```ts
+ * import { createMachine, findGuest } from 'tsvm';
+ *
+ * const guest = await findGuest();
+ * console.log(`Linux ${guest.build.version}`);
+ * await using machine = await createMachine({ ...guest, cmdline: `${guest.cmdline} panic=-1` });
+ * await machine.start();
+ * ```
+ */
 export interface Guest {
-  readonly name: string;
-  readonly key: string;
   /** ELF vmlinux. */
   readonly kernel: string;
-  readonly bzImage: string;
-  readonly initramfs: string;
-  /** ext4 image of a root file system. */
-  readonly rootfs: string;
-  /** The kernel's release. */
-  readonly version: string;
+  /** An initramfs. */
+  readonly initrd: string;
   /** The command line that goes with it, without `console=` and what the host profile adds. */
   readonly cmdline: string;
   readonly discovery: 'acpi' | 'cmdline';
+  readonly build: GuestBuild;
+}
+
+/** Build of a guest: which one it is, and its files besides kernel and initramfs. */
+export interface GuestBuild {
+  readonly name: string;
+  readonly key: string;
+  /** The kernel's release. */
+  readonly version: string;
   readonly directory: string;
   /** Whether it is the one that its recipe makes now. */
   readonly current: boolean;
+  /** The same kernel, compressed. */
+  readonly bzImage: string;
+  /** ext4 image of a root file system. */
+  readonly rootfs: string;
 }
 
-/** Its command line with another root: what it says of its initramfs is not true of that. */
+/** Command line of a guest for another root: what the guest's own says of its initramfs is not true there. */
 export function cmdlineForRoot({ cmdline }: Pick<Guest, 'cmdline'>): string {
   return cmdline.replace(/ ?\brootfstype=ramfs\b/, '');
 }
@@ -57,7 +76,9 @@ export function guestDirectory(): string {
 /** Every guest that was built whole, the current ones first. */
 export async function listGuests(): Promise<Guest[]> {
   const guests = (await Promise.all([guestDirectory(), shippedGuests()].map(guestsIn))).flat();
-  return guests.sort((a, b) => Number(b.current) - Number(a.current) || a.name.localeCompare(b.name));
+  return guests.sort(
+    ({ build: a }, { build: b }) => Number(b.current) - Number(a.current) || a.name.localeCompare(b.name),
+  );
 }
 
 async function guestsIn(root: string): Promise<Guest[]> {
@@ -95,14 +116,21 @@ function shippedGuests(): string {
 }
 
 function guestOf(manifest: Manifest, directory: string, current: boolean): Guest {
+  const { name, key, version, cmdline, discovery } = manifest;
   return {
-    ...manifest,
     kernel: join(directory, manifest.kernel),
-    bzImage: join(directory, manifest.bzImage),
-    initramfs: join(directory, manifest.initramfs),
-    rootfs: join(directory, manifest.rootfs),
-    directory,
-    current,
+    initrd: join(directory, manifest.initramfs),
+    cmdline,
+    discovery,
+    build: {
+      name,
+      key,
+      version,
+      directory,
+      current,
+      bzImage: join(directory, manifest.bzImage),
+      rootfs: join(directory, manifest.rootfs),
+    },
   };
 }
 

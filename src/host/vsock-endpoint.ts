@@ -15,10 +15,14 @@ const PORT_ANY = 0xffff_ffff;
  *
  * @example
  * ```ts
- * await using machine = await createMachine({ ...guest, devices: [vsock()] });
- * machine.vsock.listen(1024, (stream) => stream.pipe(stream)); // the guest connects to CID 2, port 1024
+ * import { createMachine, findGuest, vsock } from 'tsvm';
+ *
+ * await using machine = await createMachine({ ...(await findGuest()), devices: [vsock()] });
+ * const sockets = machine.vsock!; // there, as the machine has the device
+ * sockets.listen(1024, (stream) => stream.pipe(stream)); // the guest connects to CID 2, port 1024
  * await machine.start();
- * const stream = await machine.vsock.connect(52); // a program in the guest listens there
+ * const stream = await sockets.connect(52); // a program in the guest listens there
+ * stream.pipe(process.stdout);
  * ```
  */
 export interface MachineVsock {

@@ -11,7 +11,7 @@ import type { Vm } from '../kvm/vm.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { GIB, MIB } from '../util/units.js';
 import type { GuestCommand, MachineConfig } from './config.js';
-import { deviceParameters } from './device-parameters.js';
+import { consoleParameter, deviceParameters } from './device-parameters.js';
 import { setEntryState } from './entry.js';
 
 const MAX_KERNEL_BYTES = 512 * MIB;
@@ -87,6 +87,8 @@ export interface GuestParts {
   readonly vm: Vm;
   readonly profile: HostProfile;
   readonly slots: readonly DeviceRow[];
+  /** Whether the kernel is told where the console is, if its command line does not say it. */
+  readonly namesConsole: boolean;
 }
 
 /** Loads the guest and sets the boot processor's registers. Returns the kernel's command line. */
@@ -98,6 +100,7 @@ export async function loadGuest(parts: GuestParts): Promise<string> {
   const discovery = config.discovery ?? 'acpi';
   const cmdline = joinCmdline([
     config.cmdline,
+    parts.namesConsole ? consoleParameter(config) : undefined,
     ...profile.kernelParameters,
     ...deviceParameters(config),
     ...(discovery === 'cmdline' ? slots.map(slotParameter) : []),

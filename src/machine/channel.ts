@@ -36,12 +36,15 @@ export interface GuestFacts {
  *
  * @example
  * ```ts
- * await using machine = await createMachine({ ...guest, channel: true });
+ * import { createMachine, findGuest } from 'tsvm';
+ *
+ * await using machine = await createMachine({ ...(await findGuest()), channel: true });
  * await machine.start();
- * machine.channel.send({ argv: ['sort'] });
- * machine.channel.stdin.end('b\na\n');
- * machine.channel.stdout.pipe(process.stdout);
- * console.log(await machine.channel.exited);
+ * const channel = machine.channel!; // there, since it was asked for
+ * channel.send({ argv: ['sort'] });
+ * channel.stdin.end('b\na\n');
+ * channel.stdout.pipe(process.stdout);
+ * console.log(await channel.exited);
  * ```
  */
 export interface GuestChannel {

@@ -2,6 +2,7 @@
 import type { KernelEntry } from '../boot/kernel-image.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
+import type { GuestBuild } from '../host/guest-store.js';
 import { formatBytes, MIB, PAGE_BYTES } from '../util/units.js';
 
 export const MIN_MEMORY_BYTES = 2 * MIB;
@@ -34,7 +35,10 @@ export interface MachineConfig {
   readonly initrd?: string;
   /** Unpack a compressed initramfs on the host (default), or leave it to the guest. */
   readonly unpackInitrd?: boolean;
-  /** The kernel's command line. The host profile's parameters and the devices' are added to it. */
+  /**
+   * The kernel's command line. The host profile's parameters and the devices' are added to it, and `console=` for where the
+   * console is, unless it has a `console=` of its own.
+   */
   readonly cmdline?: string;
   /** Bytes of RAM: a multiple of 4 KiB, from 2 MiB up. Default 128 MiB. */
   readonly memoryBytes?: number;
@@ -58,6 +62,8 @@ export interface MachineConfig {
   readonly firmware?: string;
   /** Name of a host profile, or `auto`. */
   readonly profile?: string;
+  /** Build of the guest, where `findGuest()` found it. For people: the machine is the same without it. */
+  readonly build?: GuestBuild;
 }
 
 type Check = (value: unknown) => boolean;
@@ -91,6 +97,7 @@ const FIELDS: Readonly<Record<keyof MachineConfig, readonly [expected: string, c
   discovery: ['acpi or cmdline', isOneOf('acpi', 'cmdline')],
   firmware: ['"builtin" or a path', isText],
   profile: ['a name', isText],
+  build: ['what findGuest() says of a guest', isRecord],
 };
 
 function isCommand(value: unknown): boolean {

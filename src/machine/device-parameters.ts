@@ -1,5 +1,14 @@
 import type { MachineConfig } from './config.js';
 
+/** `console=` for where the machine's console is; undefined if the operator's command line names one itself. */
+export function consoleParameter({
+  cmdline = '',
+  console = 'serial',
+}: Pick<MachineConfig, 'cmdline' | 'console'>): string | undefined {
+  if (/(^|\s)console=/.test(cmdline)) return undefined;
+  return { serial: 'console=ttyS0', virtio: 'console=hvc0', none: undefined }[console];
+}
+
 /**
  * What devices want the guest's kernel to be told, each parameter from the first that asks, and none that the operator's command
  * line has.

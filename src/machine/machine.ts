@@ -57,10 +57,12 @@ export interface MachineTimeline {
  *
  * @example
  * ```ts
- * await using machine = await createMachine({ kernel: 'vmlinux', initrd: 'initramfs.cpio', cmdline: 'console=ttyS0' });
+ * import { createMachine } from 'tsvm';
+ *
+ * await using machine = await createMachine({ kernel: 'vmlinux', initrd: 'initramfs.cpio' });
  * machine.on('console', (bytes) => process.stdout.write(bytes));
  * await machine.start();
- * const end = await machine.wait();
+ * console.log(await machine.wait());
  * ```
  */
 export interface Machine extends AsyncDisposable {

@@ -55,9 +55,14 @@ export async function restoreMachine(directory: string, options: RestoreOptions 
  * Opens a snapshot to restore it many times: it is read and checked once, and virtual machines can be made beforehand.
  *
  * @example
+ * ```ts
+ * import { openSavedMachine } from 'tsvm';
+ *
  * await using saved = await openSavedMachine('warm');
  * await saved.prepare(10);
  * const machine = await saved.restore(); // a millisecond
+ * await machine.start();
+ * ```
  *
  * @throws TsvmError `TSVM_SNAPSHOT` if it is damaged or does not fit this host.
  */

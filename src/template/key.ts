@@ -20,7 +20,15 @@ async function fileIdentity(path: string | undefined): Promise<unknown> {
 
 /** 16 hexadecimal digits. */
 export async function templateKey(config: MachineConfig): Promise<string> {
-  const { kernel, initrd, devices = [], command: _command, channel: _channel, ...rest } = config;
+  const {
+    kernel,
+    initrd,
+    devices = [],
+    command: _command,
+    channel: _channel,
+    build: _build,
+    ...rest
+  } = config;
   const disks = devices
     .filter(({ kind }) => kind === 'blk')
     .flatMap(({ config: device }) => [device?.['path'], device?.['overlay']])

@@ -73,7 +73,10 @@ describe('a machine by requests', () => {
   });
 
   test('is configured, started, looked at, changed, paused, saved, and ends when the guest reboots', async () => {
-    const { kernel, rootfs } = await findGuest();
+    const {
+      kernel,
+      build: { rootfs },
+    } = await findGuest();
     writeFileSync(disk, Buffer.alloc(1 << 20));
     rmSync(at('snap'), { recursive: true, force: true });
     const api = await start(socket, '--id', 'guide');

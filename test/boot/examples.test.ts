@@ -1,12 +1,13 @@
-/** The examples of docs/library.md, as they are. */
+/** The examples of docs/library.md and the program of README.md, as they are. */
 import { spawn } from 'node:child_process';
-import { readdirSync } from 'node:fs';
+import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { run, tsvm } from '../support/cli.js';
 import { inRig, temporaryDirectory } from '../support/guest.js';
+import { REPOSITORY, relocated, snippetsIn, textOf } from '../support/snippets.js';
 
-const EXAMPLES = join(import.meta.dirname, '../../docs/examples');
+const EXAMPLES = join(REPOSITORY, 'docs/examples');
 /** The emulated SVM has been seen to mix up guests that run beside each other. */
 const FORKS = inRig ? 2 : 5;
 const folder = temporaryDirectory();
@@ -32,6 +33,15 @@ test.each([
   },
   300_000,
 );
+
+test('the program of README.md', async () => {
+  const [snippet] = snippetsIn(textOf('README.md'), 'README.md');
+  const program = join(folder, 'readme.mjs');
+  writeFileSync(program, relocated(snippet!, join(REPOSITORY, 'dist/index.js')));
+  const { status, stderr, stdout } = await run(process.execPath, [program], { timeoutMs: 280_000 });
+  expect([status, stderr]).toEqual([0, '']);
+  expect(stdout.toString()).toMatch(/^Linux .* GNU\/Linux\n\{ kind: 'power-off', exitStatus: 0 \}\n$/);
+}, 300_000);
 
 test('metrics-exporter.mjs', async () => {
   const env = { TSVM_RUN_DIR: join(folder, 'run') };

@@ -109,7 +109,7 @@ describe('the default guest boots', () => {
   const up = { end: { kind: 'power-off', exitStatus: 0 }, text: 'up\n' };
 
   test('from its bzImage, unpacked on the host', async () => {
-    const { bzImage } = await findGuest();
+    const { bzImage } = (await findGuest()).build;
     expect(await boot(await guestConfig({ kernel: bzImage, command }))).toMatchObject(up);
   });
 
@@ -123,10 +123,7 @@ describe('the default guest boots', () => {
 
   test('with its initramfs packed with gzip, unpacked on the host', async () => {
     const { readFile } = await import('node:fs/promises');
-    const initrd = save(
-      'initramfs.gz',
-      gzipSync(await readFile((await findGuest()).initramfs), { level: 1 }),
-    );
+    const initrd = save('initramfs.gz', gzipSync(await readFile((await findGuest()).initrd), { level: 1 }));
     expect(await boot(await guestConfig({ initrd, command }))).toMatchObject(up);
   });
 
@@ -135,7 +132,7 @@ describe('the default guest boots', () => {
       interpreted ? ': SKIPPED HERE, an interpreted decompressor takes minutes; the rig does it' : ''
     }`,
     async () => {
-      const { bzImage } = await findGuest();
+      const { bzImage } = (await findGuest()).build;
       expect(await boot(await guestConfig({ kernel: bzImage, entry: 'bzimage', command }))).toMatchObject(up);
     },
   );
@@ -143,14 +140,12 @@ describe('the default guest boots', () => {
 
 describe('ACPI', () => {
   test('tables are found by a guest that knows nothing else: CPUs, devices, power-off', async ({ skip }) => {
-    const guest = (await listGuests()).find(({ name }) => name === 'acpi');
+    const guest = (await listGuests()).find(({ build }) => build.name === 'acpi');
     if (guest === undefined) return skip('the guest `acpi` is not built: guests/build all acpi');
     const disk = save('disk', Buffer.from('on the disk\n'.padEnd(512, '\0')));
     const script = 'grep -c ^processor /proc/cpuinfo; head -n 1 /dev/vda; ls /sys/firmware/acpi/tables';
     const { end, text } = await boot({
-      kernel: guest.kernel,
-      initrd: guest.initramfs,
-      cmdline: `${guest.cmdline} console=ttyS0`,
+      ...guest,
       discovery: 'acpi',
       memoryBytes: SMALL_MEMORY_BYTES,
       cpus: 2,
@@ -174,11 +169,11 @@ describe('ACPI', () => {
   test.skipIf(problem !== undefined)(
     `and the kernel of a distribution: CPUs, devices, power-off by its tables${problem ? `: SKIPPED, ${problem}` : ''}`,
     async () => {
-      const { initramfs } = await findGuest();
+      const { initrd } = await findGuest();
       const script = 'grep -c ^processor /proc/cpuinfo; ls -d /sys/bus/acpi/devices/LNRO0005:*; poweroff -f';
       const { end, text } = await boot({
         kernel: distribution as string,
-        initrd: initramfs,
+        initrd,
         cmdline: 'console=ttyS0 quiet panic=-1 mitigations=off random.trust_cpu=on',
         discovery: 'acpi',
         memoryBytes: 256 * MIB,

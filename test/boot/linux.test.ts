@@ -58,7 +58,7 @@ describe('Linux on two vCPUs with two disks and a serial console', () => {
 
   test('is the kernel that was built', async () => {
     expect(await guest.run('uname -sr')).toEqual({
-      output: `Linux ${(await findGuest()).version}\n`,
+      output: `Linux ${(await findGuest()).build.version}\n`,
       status: 0,
     });
   });
@@ -188,8 +188,7 @@ describe('Linux on two vCPUs with two disks and a serial console', () => {
 
 describe('Linux on a virtio console', () => {
   test('talks over hvc0, byte for byte, and knows its size', async () => {
-    const { cmdline } = await findGuest();
-    await using guest = await Session.boot({ console: 'virtio', cmdline: `${cmdline} console=hvc0` });
+    await using guest = await Session.boot({ console: 'virtio' });
     const { output } = await guest.run('seq 1 1000');
     expect(output).toBe(Array.from({ length: 1000 }, (_, i) => `${i + 1}\n`).join(''));
     guest.machine.console.resize(132, 43);
@@ -202,6 +201,18 @@ describe('Linux on a virtio console', () => {
 });
 
 describe('Linux machines as objects', () => {
+  test('are made of a guest as it was found, and its console is heard', async () => {
+    const guest = await findGuest();
+    const command = { argv: ['cat', '/proc/cmdline'], tty: false };
+    await using machine = await createMachine({ ...guest, command });
+    const log = new ConsoleLog(machine);
+    await machine.start();
+    expect(await endOf(machine, log)).toEqual({ kind: 'power-off', exitStatus: 0 });
+    expect(log.text).toBe(`${machine.cmdline}\n`);
+    expect(log.text.startsWith(`${guest.cmdline} console=ttyS0 `)).toBe(true);
+    expect(machine.config.build).toEqual(guest.build);
+  });
+
   test('that run at once in one process do not know of each other, and `await using` ends them', async () => {
     let kept: Machine | undefined;
     {

@@ -17,7 +17,7 @@ const odd = join(root, 'odd.img');
 const ODD_BYTES = 2 * MIB + 5 * KIB;
 
 beforeAll(async () => {
-  copyFileSync((await findGuest()).rootfs, image);
+  copyFileSync((await findGuest()).build.rootfs, image);
   writeFileSync(odd, Buffer.alloc(ODD_BYTES, 'tsvm'));
 });
 
@@ -76,7 +76,7 @@ test('a guest has its root in memory', async () => {
   const guest = await findGuest();
   const machine = await createMachine(
     await guestConfig({
-      cmdline: `${cmdlineForRoot(guest)} console=ttyS0 root=/dev/pmem0 rootflags=dax ro`,
+      cmdline: `${cmdlineForRoot(guest)} root=/dev/pmem0 rootflags=dax ro`,
       command: { argv: ['grep', ' / ext4 ', '/proc/mounts'], tty: false },
       devices: [pmem({ path: image })],
     }),

@@ -44,7 +44,7 @@ describe.skipIf(skipped)(`Debian${skipped ? ': SKIPPED outside of the rig' : ''}
       const { kernel, discovery } = guest;
       const config: MachineConfig = {
         kernel,
-        cmdline: `${cmdlineForRoot(guest)} console=ttyS0 ${parameters}`,
+        cmdline: `${cmdlineForRoot(guest)} ${parameters}`,
         discovery,
         memoryBytes: MEMORY_BYTES,
         ...devices(),

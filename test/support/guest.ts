@@ -8,7 +8,6 @@ import { readHostFacts } from '../../src/host/host-facts.js';
 import {
   createMachine,
   findGuest,
-  type Guest,
   type Machine,
   type MachineConfig,
   type MachineEnd,
@@ -35,22 +34,14 @@ export function temporaryDirectory(parent = tmpdir()): string {
   return directory;
 }
 
-/** The default guest with a command line for the serial console, in little memory. */
+/** The default guest in little memory. */
 export async function guestConfig(more: MachineConfig = {}): Promise<MachineConfig> {
-  const guest: Guest = await findGuest();
-  return {
-    kernel: guest.kernel,
-    initrd: guest.initramfs,
-    cmdline: `${guest.cmdline} console=ttyS0`,
-    discovery: guest.discovery,
-    memoryBytes: SMALL_MEMORY_BYTES,
-    ...more,
-  };
+  return { ...(await findGuest()), memoryBytes: SMALL_MEMORY_BYTES, ...more };
 }
 
 /** The default guest's initramfs in `folder`, with a program of the host's in its root. */
 export async function initramfsWith(folder: string, name: string, program: string): Promise<string> {
-  const base = readFileSync((await findGuest()).initramfs);
+  const base = readFileSync((await findGuest()).initrd);
   const file = writeCpio([{ path: name, mode: S_IFREG | 0o755, data: readFileSync(program) }]);
   const archive = join(folder, `initramfs-${name}.cpio`);
   writeFileSync(archive, Buffer.concat([base, Buffer.alloc((4 - (base.length % 4)) % 4), file]));
@@ -59,11 +50,11 @@ export async function initramfsWith(folder: string, name: string, program: strin
 
 /** The same guest as `tsvm api` and `tsvm serve` take it. */
 export async function firecrackerConfig() {
-  const { kernel, initramfs, cmdline } = await findGuest();
+  const { kernel, initrd, cmdline } = await findGuest();
   return {
     'boot-source': {
       kernel_image_path: kernel,
-      initrd_path: initramfs,
+      initrd_path: initrd,
       boot_args: `${cmdline} console=ttyS0`,
     },
     'machine-config': { vcpu_count: 1, mem_size_mib: SMALL_MEMORY_BYTES / MIB },

@@ -199,8 +199,8 @@ function isInstalled(debianPackage: string): boolean {
 
 async function checkGuest(): Promise<Check> {
   try {
-    const guest = await findGuest();
-    return { name: 'default guest', status: 'yes', detail: `Linux ${guest.version}, ${guest.directory}` };
+    const { version, directory } = (await findGuest()).build;
+    return { name: 'default guest', status: 'yes', detail: `Linux ${version}, ${directory}` };
   } catch (error) {
     return { ...failed('default guest', error), status: 'note' };
   }

@@ -41,7 +41,7 @@ export function guestCommand(): Command {
       }
       if (guests.length === 0)
         process.stdout.write(`no guest is built in ${guestDirectory()}; build one: tsvm guest build\n`);
-      for (const { name, key, version, current, directory } of guests) {
+      for (const { name, key, version, current, directory } of guests.map(({ build }) => build)) {
         process.stdout.write(
           `${name}  Linux ${version}  ${key}${current ? '' : '  (old recipe)'}  ${directory}\n`,
         );

@@ -240,13 +240,11 @@ async function machineConfig(
     }
   }
   const kernel = options.kernel ?? guest?.kernel;
-  const initrd = options.initrd ?? guest?.initramfs;
+  const initrd = options.initrd ?? guest?.initrd;
   return {
     ...(kernel === undefined ? {} : { kernel }),
     ...(initrd === undefined ? {} : { initrd }),
-    cmdline: [guest?.cmdline ?? 'reboot=k panic=-1', 'console=ttyS0', root?.parameters]
-      .filter(Boolean)
-      .join(' '),
+    cmdline: [guest?.cmdline ?? 'reboot=k panic=-1', root?.parameters].filter(Boolean).join(' '),
     discovery: guest?.discovery ?? 'acpi',
     ...(options.memory === undefined ? {} : { memoryBytes: parseSize('--memory', options.memory) }),
     ...(options.cpus === undefined ? {} : { cpus: parseCount('--cpus', options.cpus, 1, MAX_CPUS) }),

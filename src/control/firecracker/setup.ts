@@ -16,6 +16,7 @@ import type { VsockConfig } from '../../devices/vsock-config.js';
 import { describeFileError } from '../../host/files.js';
 import { listGuests } from '../../host/guest-store.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from '../../machine/config.js';
+import { consoleParameter } from '../../machine/device-parameters.js';
 import { MIB } from '../../util/units.js';
 import { ApiError } from '../api-error.js';
 import type * as models from './models.js';
@@ -147,7 +148,7 @@ export function setupOf(config: MachineConfig): Setup {
           'boot-source': {
             kernel_image_path: config.kernel,
             ...(config.initrd === undefined ? {} : { initrd_path: config.initrd }),
-            ...(config.cmdline === undefined ? {} : { boot_args: config.cmdline }),
+            boot_args: [config.cmdline, consoleParameter(config)].filter(Boolean).join(' '),
           },
         }),
     drives: ofKind<BlkConfig>('blk').map(({ path = '', readOnly, id }, i) => ({

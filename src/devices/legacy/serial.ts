@@ -87,10 +87,21 @@ export interface SerialState extends VersionedState {
 }
 
 /**
+ * A serial port of a PC: what the guest sends comes out at once, what it gets waits for it.
+ *
  * @example
- * const serial = new Serial({ irq, onOutput: (bytes) => process.stdout.write(bytes) });
- * ports.attach(SERIAL_PORT, SERIAL_PORTS, serial);
+ * ```ts
+ * import { Bus } from '../../bus/bus.js';
+ * import { SERIAL_PORT } from '../../memory/layout.js';
+ * import { SERIAL_PORTS, Serial } from './serial.js';
+ *
+ * const serial = new Serial({
+ *   irq: { trigger: () => console.log('interrupt') },
+ *   onOutput: (bytes) => process.stdout.write(bytes),
+ * });
+ * new Bus().attach(SERIAL_PORT, SERIAL_PORTS, serial);
  * serial.input(Buffer.from('ls\n'));
+ * ```
  */
 export class Serial implements BusDevice {
   readonly name = 'serial';

@@ -152,7 +152,11 @@ export type Share = ShareConfig | (Omit<ShareConfig, 'path' | 'xattr'> & { reado
  * cannot be saved or forked.
  *
  * @example
+ * ```ts
+ * import { share } from 'tsvm';
+ *
  * share({ path: 'src', tag: 'src', readOnly: true }); // in the guest: mount -t virtiofs src /mnt
+ * ```
  */
 export function share(config: Share): DeviceRequest {
   const { tag, readOnly = false } = config;

@@ -156,9 +156,24 @@ export interface VirtioMmioState extends VersionedState {
 }
 
 /**
+ * A device's registers and queues, as the driver finds them at an address.
+ *
  * @example
- * const slot = new VirtioMmio({ device: new Rng({ fillRandom }), memory, irq });
- * memoryBus.attach(VIRTIO_MMIO_ADDR, VIRTIO_MMIO_BYTES, slot);
+ * ```ts
+ * import { randomFillSync } from 'node:crypto';
+ * import { Bus } from '../../bus/bus.js';
+ * import { Rng } from '../../devices/virtio/rng.js';
+ * import { createGuestMemory } from '../../memory/guest-memory.js';
+ * import { VIRTIO_MMIO_ADDR, VIRTIO_MMIO_BYTES } from '../../memory/layout.js';
+ * import { VirtioMmio } from './mmio.js';
+ *
+ * const slot = new VirtioMmio({
+ *   device: new Rng({ fillRandom: (target) => void randomFillSync(target) }),
+ *   memory: createGuestMemory([{ addr: 0, bytes: new Uint8Array(1 << 20) }]),
+ *   irq: { trigger: () => console.log('interrupt') },
+ * });
+ * new Bus().attach(VIRTIO_MMIO_ADDR, VIRTIO_MMIO_BYTES, slot);
+ * ```
  */
 export class VirtioMmio implements BusDevice {
   readonly name: string;

@@ -39,6 +39,12 @@ test('the root is the first disk, wherever it stands, and the kernel is told', a
   expect(byUuid.cmdline).toBe('console=ttyS0 root=PARTUUID=abc-01 rw');
 });
 
+test('a machine that was made otherwise is described with the console that its kernel is told of', () => {
+  const bootArgs = (config: object) => setupOf({ kernel, ...config })['boot-source']?.boot_args;
+  expect(bootArgs({ cmdline: 'quiet' })).toBe('quiet console=ttyS0');
+  expect(bootArgs({ cmdline: 'quiet', console: 'none' })).toBe('quiet');
+});
+
 test('buckets become rates', async () => {
   const rate_limiter = { bandwidth: { size: 1000, refill_time: 100 }, ops: { size: 5, refill_time: 1000 } };
   const { devices } = await configOf({ ...BOOT, drives: [{ ...drive, rate_limiter }] });

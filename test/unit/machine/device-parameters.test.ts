@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { net } from '../../../src/devices/virtio/net.js';
 import { rng } from '../../../src/devices/virtio/rng.js';
-import { deviceParameters } from '../../../src/machine/device-parameters.js';
+import { consoleParameter, deviceParameters } from '../../../src/machine/device-parameters.js';
 
 const user = net({ backend: 'user' });
 const tap = net({ backend: 'tap', name: 'tap0' });
@@ -26,4 +26,15 @@ test.each(['ip=dhcp', 'quiet ip=off', 'ip='])(
 
 test('deviceParameters() takes no other name for its own', () => {
   expect(deviceParameters({ cmdline: 'skip=1', devices: [user] })).toEqual([address('eth0')]);
+});
+
+test.each([
+  [{}, 'console=ttyS0'],
+  [{ cmdline: 'quiet noconsole=1', console: 'serial' }, 'console=ttyS0'],
+  [{ console: 'virtio' }, 'console=hvc0'],
+  [{ console: 'none' }, undefined],
+  [{ cmdline: 'console=tty0 quiet' }, undefined],
+  [{ cmdline: 'quiet console=ttyS0,115200', console: 'virtio' }, undefined],
+] as const)('consoleParameter() of %j is %s', (config, expected) => {
+  expect(consoleParameter(config)).toBe(expected);
 });

@@ -34,8 +34,17 @@ test('templateKey() is 16 digits, and the same for the same configuration', asyn
   expect(await templateKey({ ...rest, kernel: first!, cmdline: cmdline! })).toBe(key);
 });
 
-test('templateKey() does not depend on the command', async () => {
-  expect(await templateKey({ ...config, command: { argv: ['x'] }, channel: true })).toBe(
+test('templateKey() does not depend on the command, or on what is said of the guest', async () => {
+  const build = {
+    name: 'default',
+    key: '1',
+    version: '6.12',
+    directory,
+    current: true,
+    bzImage: kernel,
+    rootfs: disk,
+  };
+  expect(await templateKey({ ...config, command: { argv: ['x'] }, channel: true, build })).toBe(
     await templateKey(config),
   );
 });

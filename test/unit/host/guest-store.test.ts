@@ -1,0 +1,78 @@
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { findGuest, listGuests } from '../../../src/host/guest-store.js';
+import { checkConfig, type MachineConfig } from '../../../src/machine/config.js';
+import { GIB } from '../../../src/util/units.js';
+import { temporaryDirectory } from '../../support/guest.js';
+
+const root = temporaryDirectory();
+
+/** A built guest, without its files. */
+function build(name: string, key: string, more: object = {}): string {
+  const directory = join(root, `${name}-${key}`);
+  mkdirSync(directory);
+  const files = {
+    kernel: 'vmlinux',
+    bzImage: 'bzImage',
+    initramfs: 'initramfs.cpio',
+    rootfs: 'rootfs.ext4',
+    systemMap: 'System.map',
+  };
+  const manifest = {
+    format: 1,
+    name,
+    key,
+    version: '6.12.1',
+    cmdline: 'quiet',
+    inputs: {},
+    ...files,
+    ...more,
+  };
+  writeFileSync(join(directory, 'manifest.json'), JSON.stringify(manifest));
+  return directory;
+}
+
+const old = build('default', '1');
+const directory = build('default', '2', { discovery: 'cmdline' });
+symlinkSync('default-2', join(root, 'default'));
+build('acpi', '3', { discovery: 'acpi' });
+
+beforeEach(() => vi.stubEnv('TSVM_GUEST_DIR', root));
+afterEach(() => vi.unstubAllEnvs());
+
+test('findGuest() gives fields of a configuration, and the build that they are of', async () => {
+  expect(await findGuest()).toEqual({
+    kernel: join(directory, 'vmlinux'),
+    initrd: join(directory, 'initramfs.cpio'),
+    cmdline: 'quiet',
+    discovery: 'cmdline',
+    build: {
+      name: 'default',
+      key: '2',
+      version: '6.12.1',
+      directory,
+      current: true,
+      bzImage: join(directory, 'bzImage'),
+      rootfs: join(directory, 'rootfs.ext4'),
+    },
+  });
+});
+
+test('findGuest() gives what is a configuration as it is', async () => {
+  const config: MachineConfig = { ...(await findGuest()), command: { argv: ['true'] } };
+  const check = (more: object) => () => checkConfig({ ...config, ...more }, { totalMemoryBytes: GIB });
+  expect(check({})).not.toThrow();
+  expect(check({ version: '6.12.1' })).toThrow(/^version: there is no such field/);
+  expect(check({ build: 'default' })).toThrow(/^build: it must be what findGuest\(\) says of a guest$/);
+});
+
+test('listGuests() has the current ones first', async () => {
+  const guests = await listGuests();
+  expect(guests.map(({ build: { name, key, current } }) => [name, key, current])).toEqual([
+    ['default', '2', true],
+    ['acpi', '3', false],
+    ['default', '1', false],
+  ]);
+  expect(guests[2]?.build.directory).toBe(old);
+});
