@@ -1,4 +1,4 @@
-/** The `tsvm` command. One file per subcommand, in commands/. */
+/** The command line of `tsvm`. One file per subcommand, in commands/. */
 import { Command, CommanderError } from 'commander';
 import { EXIT_CODES } from '../control/exit-codes.js';
 import { TsvmError } from '../errors.js';
@@ -55,7 +55,7 @@ Examples:
   tsvm doctor                        what this host can do`;
 
 /** The whole command line as commander knows it. */
-export function createProgram(): Command {
+function createProgram(): Command {
   const program = new Command('tsvm')
     .description('A lightweight virtual machine monitor over KVM, with its devices in TypeScript')
     .version(packageVersion(), '-V, --version', 'print the version')
@@ -108,12 +108,13 @@ const HOST_ERRORS: ReadonlySet<string> = new Set([
   'TSVM_HOST',
 ]);
 
-// A reader that goes away (`| head`) has what it wanted; what else there is to say goes nowhere.
-process.stdout.on('error', (error: NodeJS.ErrnoException) => {
-  if (error.code !== 'EPIPE') throw error;
-});
-
-const program = createProgram();
-program.parseAsync(process.argv).catch((error: unknown) => {
-  process.exitCode = report(error, program.opts<{ debug?: boolean }>().debug === true);
-});
+/** Runs a whole command line, as `process.argv` has it, and prints its error. Resolves with the status of the error, if there was one. */
+export async function runProgram(argv: readonly string[]): Promise<number | undefined> {
+  const program = createProgram();
+  try {
+    await program.parseAsync(argv);
+    return undefined;
+  } catch (error) {
+    return report(error, program.opts<{ debug?: boolean }>().debug === true);
+  }
+}

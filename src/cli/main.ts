@@ -1,0 +1,11 @@
+/** The `tsvm` command: its process. */
+import { runProgram } from './program.js';
+
+// A reader that goes away (`| head`) has what it wanted; what else there is to say goes nowhere.
+process.stdout.on('error', (error: NodeJS.ErrnoException) => {
+  if (error.code !== 'EPIPE') throw error;
+});
+
+runProgram(process.argv).then((status) => {
+  if (status !== undefined) process.exitCode = status;
+});
