@@ -4,7 +4,8 @@ import { join } from 'node:path';
 import { describe, onTestFinished, test } from 'vitest';
 import { run, TSVM } from '../support/cli.js';
 import { HOST_FAILURE, refusals, USAGE } from '../support/refusals.js';
-import { notRoot, skipAll } from '../support/skip.js';
+import { skipAll } from '../support/skip.js';
+import { notRoot } from '../support/skip-reasons.js';
 
 const { directory, timeline, powerOff: good, expectRefusal } = refusals();
 
