@@ -53,6 +53,16 @@ export default defineConfig({
         },
       },
       {
+        // Needs what is built, and no KVM: refusals of the command line, shared folders, the package.
+        test: {
+          name: 'host',
+          sequence: { groupOrder: 3 },
+          include: ['test/host/**/*.test.ts'],
+          testTimeout: 60_000,
+          hookTimeout: 60_000,
+        },
+      },
+      {
         // Needs no KVM, but to be the superuser.
         test: {
           name: 'container',

@@ -8,6 +8,7 @@ import { tsvm } from '../support/cli.js';
 import { freePort } from '../support/free-port.js';
 import { ConsoleLog, Session, temporaryDirectory } from '../support/guest.js';
 import { passtProblem } from '../support/passt-problem.js';
+import { skipAll } from '../support/skip.js';
 
 const BODY_BYTES = 200_000;
 const templates = temporaryDirectory();
@@ -38,11 +39,9 @@ async function fetchText(url: string): Promise<string> {
   }
 }
 
-const problem = passtProblem();
+describe('--net user', () => {
+  skipAll(passtProblem());
 
-describe(problem === undefined ? '--net user' : `--net user (SKIPPED: ${problem})`, {
-  skip: problem !== undefined,
-}, () => {
   test('fetches from the host’s loopback, serves a forwarded port, and says what it is', async () => {
     const hostPort = await freePort();
     const forwards = [{ protocol: 'tcp', address: '127.0.0.1', port: hostPort, guestPort: 80 }] as const;

@@ -15,6 +15,8 @@ import { freePort } from '../support/free-port.js';
 import { interpreted, temporaryDirectory } from '../support/guest.js';
 import { passtProblem } from '../support/passt-problem.js';
 import { Shell } from '../support/shell.js';
+import { skipAll } from '../support/skip.js';
+import { notHere } from '../support/skip-reasons.js';
 
 const root = temporaryDirectory();
 const work = join(root, 'work');
@@ -30,14 +32,17 @@ const ENTER = [
 ].join('; ');
 
 /** Where ring 0 is interpreted, a program that opens its libraries takes a minute. */
-const SLOW = interpreted ? " (SKIPPED: this KVM interprets the guest's kernel)" : '';
+const slow = interpreted ? notHere('this KVM interprets the guest’s kernel') : undefined;
 
-describe(`a guest with this machine’s programs${SLOW}`, { skip: interpreted }, () => {
+describe('a guest with this machine’s programs', () => {
+  skipAll(slow);
+
   let shell: Shell;
   let sshPort: number;
   const problem = passtProblem();
 
   beforeAll(async () => {
+    if (slow !== undefined) return;
     sshPort = await freePort();
     const forwards = [{ protocol: 'tcp', address: '127.0.0.1', port: sshPort, guestPort: 22 }] as const;
     shell = await Shell.booted({
@@ -90,9 +95,9 @@ describe(`a guest with this machine’s programs${SLOW}`, { skip: interpreted },
     await debian(`fio --name=folder --filename=/mnt/fio ${job} > /dev/null`);
   });
 
-  describe(problem === undefined ? 'on a network' : `on a network (SKIPPED: ${problem})`, {
-    skip: problem !== undefined,
-  }, () => {
+  describe('on a network', () => {
+    skipAll(problem);
+
     test('curl fetches a file whole', async () => {
       const bytes = Buffer.alloc(300_000, 'tsvm');
       const server = createServer((_, response) => response.end(bytes)).listen(0, '127.0.0.1');
@@ -144,7 +149,9 @@ describe(`a guest with this machine’s programs${SLOW}`, { skip: interpreted },
   });
 });
 
-describe(`fio finds all that was flushed when the monitor was killed${SLOW}`, { skip: interpreted }, () => {
+describe('fio finds all that was flushed when the monitor was killed', () => {
+  skipAll(slow);
+
   const JOB =
     '--name=flushed --filename=/dev/vda --size=1M --bs=16k --rw=write --verify=crc32c --thread --minimal';
   /** Boots with `spec` as its disk, and runs a script with this machine's programs. */

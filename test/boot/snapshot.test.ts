@@ -14,16 +14,10 @@ import {
   restoreMachine,
 } from '../../src/index.js';
 import { MIB } from '../../src/util/units.js';
-import {
-  ConsoleLog,
-  endOf,
-  guestConfig,
-  inRig,
-  interpreted,
-  markOf,
-  temporaryDirectory,
-} from '../support/guest.js';
+import { ConsoleLog, endOf, guestConfig, interpreted, markOf, temporaryDirectory } from '../support/guest.js';
 import { Shell } from '../support/shell.js';
+import { skipAll } from '../support/skip.js';
+import { notHere } from '../support/skip-reasons.js';
 
 const root = temporaryDirectory();
 let folders = 0;
@@ -277,8 +271,9 @@ test('a guest keeps what it writes in an overlay, sees a disk grow, and finds bo
   expect(readFileSync(overlay).includes('lost')).toBe(false);
 });
 
-// Two interpreted kernels on two cores say nothing but how busy the host is.
-describe.skipIf(interpreted && !inRig)('a guest of two vCPUs', () => {
+describe('a guest of two vCPUs', () => {
+  skipAll(interpreted ? notHere('two interpreted kernels say only how busy the host is') : undefined);
+
   test('is saved, restored and forked with both at work', async () => {
     const path = folder();
     await using shell = await Shell.booted({ cpus: 2 });

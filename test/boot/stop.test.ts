@@ -1,28 +1,22 @@
 /**
- * Machines that are asked to end. Ctrl-Alt-Del is taken by a kernel with a keyboard driver: Debian's, the one that the rig runs on,
- * since a KVM that interprets the guest's kernel takes more than ten minutes to boot it. Its PID 1 is tsvm's init.
+ * Machines that are asked to end. Ctrl-Alt-Del is taken by a kernel with a keyboard driver: Debian's, the one that the rig runs on. Its
+ * PID 1 is tsvm's init.
  */
-import { readdirSync } from 'node:fs';
-import { homedir } from 'node:os';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { createMachine, type MachineConfig } from '../../src/index.js';
 import { MIB } from '../../src/util/units.js';
-import { ConsoleLog, endOf, guestConfig, inRig } from '../support/guest.js';
+import { debianKernel, debianKernelProblem } from '../support/debian-kernel.js';
+import { ConsoleLog, endOf, guestConfig, interpreted } from '../support/guest.js';
+import { skipAll } from '../support/skip.js';
+import { notHere } from '../support/skip-reasons.js';
 
 const TIMEOUT_MS = 280_000;
 const KEYBOARD_READY = /AT .*keyboard as .*input/;
 
-function debianKernel(): string {
-  const cache = join(process.env['XDG_CACHE_HOME'] ?? join(homedir(), '.cache'), 'tsvm/rig');
-  const kernel = readdirSync(cache, { recursive: true }).find((path) => String(path).endsWith('/vmlinux'));
-  if (kernel === undefined) throw new Error(`no kernel in ${cache}`);
-  return join(cache, String(kernel));
-}
-
 async function debianConfig(script: string): Promise<MachineConfig> {
   return await guestConfig({
-    kernel: debianKernel(),
+    kernel: join(debianKernel(), 'vmlinux'),
     cmdline: 'console=ttyS0 reboot=k panic=-1 pci=off',
     discovery: 'acpi',
     memoryBytes: 256 * MIB,
@@ -30,7 +24,13 @@ async function debianConfig(script: string): Promise<MachineConfig> {
   });
 }
 
-describe.skipIf(!inRig)(`Debian's kernel${inRig ? '' : ': SKIPPED, it is the rig’s'}`, () => {
+describe('Debian’s kernel', () => {
+  skipAll(
+    interpreted
+      ? notHere('it takes more than ten minutes where ring 0 is interpreted')
+      : debianKernelProblem(),
+  );
+
   test('finds the keyboard, and a machine is asked to stop by it', { timeout: TIMEOUT_MS }, async () => {
     await using machine = await createMachine(
       await debianConfig('trap "echo goodbye; exit 5" TERM; echo up; while :; do sleep 0.1; done'),

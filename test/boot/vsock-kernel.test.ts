@@ -4,15 +4,15 @@
  * sockets of AF_VSOCK. They keep step over TCP.
  */
 import { spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
 import { net, vsock } from '../../src/index.js';
 import { started } from '../support/cli.js';
 import { freePort } from '../support/free-port.js';
-import { initramfsWith, inRig, Session, temporaryDirectory } from '../support/guest.js';
+import { initramfsWith, Session, temporaryDirectory } from '../support/guest.js';
 import { passtProblem } from '../support/passt-problem.js';
-import { cached, isCached } from '../support/test-cache.js';
+import { skipAll } from '../support/skip.js';
+import { vsockPrograms, vsockProgramsProblem } from '../support/vsock-programs.js';
 
 type Role = 'client' | 'server';
 
@@ -56,11 +56,6 @@ const LEFT_OUT: readonly { readonly tests: RegExp; readonly guest: readonly Role
     },
   ];
 
-const PACKAGE = 'linux-source-6.12';
-const ARCHIVE = `/usr/src/${PACKAGE}.tar.xz`;
-const VERSION = spawnSync('dpkg-query', ['-W', PACKAGE], { encoding: 'utf8' }).stdout?.split('\t')[1]?.trim();
-const CACHED = `vsock-test-${VERSION}`;
-
 /** For each way round: 20 s of small steps where the guest's kernel is interpreted, and more where the machine is busy. */
 const TIMEOUT_MS = 280_000;
 /** Where the guest listens as the server. */
@@ -69,40 +64,11 @@ const GUEST_CONTROL_PORT = 1234;
 const root = temporaryDirectory();
 const path = join(root, 'vm.sock');
 
-function problemHere(): string | undefined {
-  if (!existsSync(ARCHIVE)) return `${ARCHIVE} is missing: apt-get install ${PACKAGE}`;
-  if (inRig && !isCached(CACHED)) return 'unpacking takes minutes in the rig: run this test outside first';
-  return passtProblem();
-}
+const problem = vsockProgramsProblem() ?? passtProblem();
 
-function must(program: string, ...args: string[]): void {
-  const { error, status, stderr } = spawnSync(program, args, { encoding: 'utf8' });
-  if (status !== 0) throw new Error(`${program} ${args.join(' ')}: ${error ?? stderr}`);
-}
+describe('Linux’s vsock_test passes', { timeout: TIMEOUT_MS }, () => {
+  skipAll(problem);
 
-/** Makes vsock_test, as its Makefile does, with more to link. */
-function build(name: string, ...more: string[]): string {
-  const source = cached(CACHED, (folder) => {
-    mkdirSync(folder);
-    const wanted = ['*/tools/testing/vsock', '*/tools/include'];
-    must('tar', '-xf', ARCHIVE, '-C', folder, '--strip-components=1', '--wildcards', ...wanted);
-  });
-  const folder = join(source, 'tools/testing/vsock');
-  const parts = ['vsock_test', 'vsock_test_zerocopy', 'timeout', 'control', 'util', 'msg_zerocopy_common'];
-  const flags = ['-O2', '-w', '-s', '-fno-strict-overflow', '-fno-strict-aliasing', '-U_FORTIFY_SOURCE'];
-  const include = ['-D_GNU_SOURCE', `-I${folder}/../../include`];
-  const program = join(root, name);
-  const sources = parts.map((part) => join(folder, `${part}.c`));
-  must('gcc', ...flags, ...include, '-o', program, ...sources, ...more);
-  return program;
-}
-
-const problem = problemHere();
-
-describe(`Linux’s vsock_test passes${problem === undefined ? '' : ` (SKIPPED: ${problem})`}`, {
-  skip: problem !== undefined,
-  timeout: TIMEOUT_MS,
-}, () => {
   let session: Session;
   let hostProgram: string;
   let initrd: string;
@@ -112,11 +78,12 @@ describe(`Linux’s vsock_test passes${problem === undefined ? '' : ` (SKIPPED: 
   let tests: string[];
 
   beforeAll(async () => {
-    const wrap = ['socket', 'bind', 'connect', 'accept'].map((name) => `-Wl,--wrap=${name}`);
-    hostProgram = build('on-host', join(import.meta.dirname, 'host/af-vsock.c'), ...wrap);
+    if (problem !== undefined) return;
+    const { testInGuest, testOnHost } = vsockPrograms();
+    hostProgram = testOnHost;
     const list = spawnSync(hostProgram, ['--list'], { encoding: 'utf8' }).stdout;
     tests = [...list.matchAll(/^\d+\t(.*)$/gm)].map(([, name]) => name as string);
-    initrd = await initramfsWith(root, 'vsock_test', build('in-guest', '-static'));
+    initrd = await initramfsWith(root, { vsock_test: testInGuest });
   });
 
   // A guest for each way round, and each try: what a failed one leaves is not the next one's.

@@ -1,5 +1,4 @@
 /** Linux's own vsock driver against ours: test/boot/guest/vsock.c in the guest, streams and Unix sockets on the host. */
-import { spawnSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { connect, createServer } from 'node:net';
 import { join } from 'node:path';
@@ -8,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { type MachineVsock, restoreMachine, vsock } from '../../src/index.js';
 import { ConsoleLog, initramfsWith, interpreted, Session, temporaryDirectory } from '../support/guest.js';
+import { vsockPrograms } from '../support/vsock-programs.js';
 
 const root = temporaryDirectory();
 const path = join(root, 'vm.sock');
@@ -17,15 +17,7 @@ const ECHO_PORT = 52;
 
 /** The default guest's initramfs with the program in it, as /vsock. */
 async function initramfs(): Promise<string> {
-  const program = join(root, 'vsock');
-  const source = new URL('guest/vsock.c', import.meta.url).pathname;
-  const flags =
-    '-Os -static -nostdlib -ffreestanding -fno-stack-protector -fcf-protection=none -fno-pie -no-pie -s -Wl,--build-id=none';
-  const { status, stderr } = spawnSync('gcc', [...flags.split(' '), '-o', program, source], {
-    encoding: 'utf8',
-  });
-  if (status !== 0) throw new Error(`gcc: ${stderr}`);
-  return await initramfsWith(root, 'vsock', program);
+  return await initramfsWith(root, { vsock: vsockPrograms().guest });
 }
 
 function vsockOf({ vsock: found }: { readonly vsock: MachineVsock | undefined }): MachineVsock {

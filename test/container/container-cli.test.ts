@@ -1,11 +1,11 @@
-/** `tsvm container run`: as a user runs it, as nobody in particular, and what is left when it is killed. */
-import { type ChildProcess, spawn } from 'node:child_process';
+/** `tsvm container run`: as a user runs it, and as nobody in particular. */
+import type { ChildProcess } from 'node:child_process';
 import { chmodSync, cpSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { packageFile } from '../../src/host/package-file.js';
 import { cliProblem, run, tsvm } from '../support/cli.js';
-import { makeBusyboxRoot, traces, until } from '../support/container.js';
+import { makeBusyboxRoot } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
@@ -53,15 +53,6 @@ test.each([
   expect([result.status, result.stderr]).toEqual([status, expect.stringContaining(message)]);
 });
 
-test('what it used is told, and that it ran out of memory', async () => {
-  const script = 'tail -c 64m /dev/zero | cat > /dev/null; exit 3';
-  const result = await inContainer(['--memory', '16M', '--stats', '--', 'sh', '-c', script]);
-  expect(result.stderr).toContain(
-    'out of memory: the kernel ended a process, since all of them reached 16 MiB',
-  );
-  expect(JSON.parse(/^\{.*\}$/m.exec(result.stderr)?.[0] ?? '')).toMatchObject({ oomKills: 1 });
-});
-
 test('SIGTERM goes to the command', async () => {
   // At the second word: by then it is known to run.
   const script = 'trap "exit 4" TERM; while :; do echo up; sleep 0.1; done';
@@ -71,48 +62,6 @@ test('SIGTERM goes to the command', async () => {
     },
   });
   expect(result.status).toBe(4);
-});
-
-// A process of one's own name, for what is killed with it is found by that.
-const sleeping = (args: readonly string[]) =>
-  spawn(
-    process.execPath,
-    [
-      packageFile('dist/bin/tsvm.cjs'),
-      'container',
-      'run',
-      '--rootfs',
-      root,
-      ...args,
-      '--',
-      'sh',
-      '-c',
-      'echo up; sleep 1000',
-    ],
-    {
-      stdio: ['ignore', 'pipe', 'inherit'],
-    },
-  );
-
-test('nothing is left when it is killed', async () => {
-  const before = traces();
-  const child = sleeping(['--net', 'user', '--pids', '50']);
-  await new Promise((resolve) => child.stdout.once('data', resolve));
-  child.kill('SIGKILL');
-  await until('cgroups and processes gone', () => JSON.stringify(traces()) === JSON.stringify(before));
-});
-
-test('what is left when its launcher is killed as well goes with the next start', async () => {
-  const before = traces();
-  const child = sleeping(['--pids', '50']);
-  await new Promise((resolve) => child.stdout.once('data', resolve));
-  const launchers = traces().launchers.filter((pid) => !before.launchers.includes(pid));
-  process.kill(child.pid ?? 0, 'SIGSTOP'); // so that the two die at once
-  for (const pid of launchers) process.kill(pid, 'SIGKILL');
-  child.kill('SIGKILL');
-  await until('processes gone', () => traces().launchers.length === before.launchers.length);
-  await inContainer(['--', 'true']);
-  expect(traces()).toEqual(before);
 });
 
 test('nobody in particular runs a container too, and is told what the host forbids', async () => {

@@ -20,12 +20,13 @@ beforeAll(async () => {
 }, 150_000);
 afterAll(() => daemon?.[Symbol.asyncDispose]());
 
-const run = async (engine: Engine, script: string, config: Partial<ContainerConfig> = {}) => {
+const run = async (engine: Engine, script: string, config: Partial<ContainerConfig> = {}, input?: string) => {
   const container = await startContainer(
     { layers: [root], argv: ['sh', '-c', script], ...config },
     { engine },
   );
-  container.stdin?.end('input');
+  if (input !== undefined) container.stdin?.write(input);
+  container.stdin?.end();
   return await outputOf(container);
 };
 
@@ -40,31 +41,16 @@ describe.each(ENGINES)('%s', (engine) => {
         cwd: '/tmp',
         hostname: 'box',
       },
+      'input',
     );
     expect([stdout, stderr, status]).toEqual(['0\nbox\n/tmp\na\ninput', 'e\n', { kind: 'exited', code: 9 }]);
     expect(existsSync(join(root, 'x'))).toBe(false);
     expect(traces()).toEqual(before);
   });
 
-  test('gives it the same capabilities, and no more processes than it may have', async () => {
-    const { stdout, stderr } = await run(
-      engine,
-      'grep -E "CapEff|NoNewPrivs" /proc/self/status; for i in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15; do sleep 1 & done; wait',
-      { limits: { pids: 10 } },
-    );
+  test('gives it the same capabilities', async () => {
+    const { stdout } = await run(engine, 'grep -E "CapEff|NoNewPrivs" /proc/self/status');
     expect(stdout).toBe('CapEff:\t00000000a80425fb\nNoNewPrivs:\t1\n');
-    expect(stderr).toMatch(/can't fork/);
-  });
-
-  test('leaves nothing when it is killed', async () => {
-    const before = traces();
-    const container = await startContainer(
-      { layers: [root], argv: ['sh', '-c', 'echo up; sleep 100'], limits: { pids: 20 } },
-      { engine },
-    );
-    await new Promise((resolve) => container.stdout?.once('data', resolve));
-    await container[Symbol.asyncDispose]();
-    expect(traces()).toEqual(before);
   });
 });
 

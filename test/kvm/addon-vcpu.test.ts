@@ -5,6 +5,7 @@ import {
   KVM_GUESTDBG_USE_HW_BP,
 } from '../../src/kvm/constants.js';
 import { asm, CODE_ADDR, code, enterLongMode, TinyGuest } from '../support/guest-code.js';
+import { notHere } from '../support/skip-reasons.js';
 
 const PORT = 0x3f8;
 const MMIO_ADDR = 0xd000_0000;
@@ -226,7 +227,8 @@ test('setGuestDebug() single-steps', async () => {
 });
 
 // QEMU's emulation of SVM, which the rig stands on, does not arm the guest's debug registers.
-test.skipIf(process.env['TSVM_RIG'])('setGuestDebug() stops at a hardware breakpoint', async () => {
+test('setGuestDebug() stops at a hardware breakpoint', async ({ skip }) => {
+  skip(process.env['TSVM_RIG'] !== undefined, notHere('the rig’s emulator raises no hardware breakpoints'));
   using guest = new TinyGuest({ code: code(asm.nop(), asm.nop(), asm.incAl(), asm.outAl(0x80)) });
   const dr7 = 0x402n; // breakpoint 0, execution
   guest.vcpu.setGuestDebug(

@@ -7,6 +7,8 @@ import { openSharedFolder } from '../../src/host/shared-folder.js';
 import { loadAddon } from '../../src/native/binding.js';
 import { bytes, FuseClient } from '../support/fuse-client.js';
 import { temporaryDirectory } from '../support/guest.js';
+import { skipAll } from '../support/skip.js';
+import { notHere } from '../support/skip-reasons.js';
 
 const ROOT = 1;
 const KEEP = 1;
@@ -51,15 +53,15 @@ async function xattrProblem(): Promise<string | undefined> {
   writeFileSync(path, '');
   return await addon.setxattr(path, 'user.probe', new Uint8Array(1), 0).then(
     () => undefined,
-    (error: Error) => error.message,
+    (error: Error) => notHere(error.message),
   );
 }
 
 const problem = await xattrProblem();
 
-describe(problem === undefined ? 'extended attributes' : `extended attributes (SKIPPED: ${problem})`, {
-  skip: problem !== undefined,
-}, () => {
+describe('extended attributes', () => {
+  skipAll(problem);
+
   test('are set, read, listed and removed, those of users only', async () => {
     const guest = await guestWith(true);
     const { id } = await guest.lookup(ROOT, 'a');

@@ -4,6 +4,7 @@ import { DEBUG_CONSOLE_PORT, SERIAL_PORT, VIRTIO_MMIO_ADDR } from '../../src/mem
 import { GIB, MIB } from '../../src/util/units.js';
 import { hostMemoryBytes, temporaryDirectory } from '../support/guest.js';
 import { machineFactory } from '../support/kvm-machine.js';
+import { notHere } from '../support/skip-reasons.js';
 import { addrOf, asm64, place, tiny, wideMap } from '../support/tiny-kernel.js';
 
 const machineOf = machineFactory(temporaryDirectory());
@@ -208,36 +209,32 @@ describe('RAM', () => {
   // 3 GiB below the hole, 2 GiB from 4 GiB on.
   const last = 6 * GIB - 8;
 
-  test.skipIf(hostMemoryBytes < MEMORY_BYTES)(
-    `above 4 GiB is there up to its last byte, and no further${
-      hostMemoryBytes < MEMORY_BYTES ? ': SKIPPED, this host has less than 5 GiB' : ''
-    }`,
-    async () => {
-      const store = (addr: number, value: number) => [
-        ...asm64.movRdi(addr),
-        ...asm64.movEax(value),
-        ...asm64.storeRax(),
-      ];
-      const show = (addr: number) => [...asm64.movRdi(addr), ...asm64.loadRax(), ...asm64.printRax(8)];
-      const addrs = [4 * GIB, 5 * GIB, last, 3 * GIB - 8];
-      const image = place({
-        0: [
-          ...wideMap.code,
-          ...addrs.flatMap((addr, i) => store(addr, 0x1000 + i)),
-          ...addrs.flatMap(show),
-          ...show(6 * GIB),
-          ...tiny.powerOff(),
-        ],
-        ...wideMap.pieces(),
-      });
-      await using guest = await machineOf(image, { memoryBytes: MEMORY_BYTES });
-      const { end, output } = await guest.run();
-      expect(end).toMatchObject({ kind: 'power-off' });
-      const expected = Buffer.alloc(5 * 8, 0xff);
-      for (const i of addrs.keys()) expected.writeBigUInt64LE(BigInt(0x1000 + i), i * 8);
-      expect(output).toEqual(expected);
-    },
-  );
+  test('above 4 GiB is there up to its last byte, and no further', async ({ skip }) => {
+    skip(hostMemoryBytes < MEMORY_BYTES, notHere('this host has less than 5 GiB'));
+    const store = (addr: number, value: number) => [
+      ...asm64.movRdi(addr),
+      ...asm64.movEax(value),
+      ...asm64.storeRax(),
+    ];
+    const show = (addr: number) => [...asm64.movRdi(addr), ...asm64.loadRax(), ...asm64.printRax(8)];
+    const addrs = [4 * GIB, 5 * GIB, last, 3 * GIB - 8];
+    const image = place({
+      0: [
+        ...wideMap.code,
+        ...addrs.flatMap((addr, i) => store(addr, 0x1000 + i)),
+        ...addrs.flatMap(show),
+        ...show(6 * GIB),
+        ...tiny.powerOff(),
+      ],
+      ...wideMap.pieces(),
+    });
+    await using guest = await machineOf(image, { memoryBytes: MEMORY_BYTES });
+    const { end, output } = await guest.run();
+    expect(end).toMatchObject({ kind: 'power-off' });
+    const expected = Buffer.alloc(5 * 8, 0xff);
+    for (const i of addrs.keys()) expected.writeBigUInt64LE(BigInt(0x1000 + i), i * 8);
+    expect(output).toEqual(expected);
+  });
 });
 
 describe('the debug console at port 0x402', () => {

@@ -31,6 +31,7 @@ import {
   settledHoldings,
   stopwatch,
 } from '../support/living-kernels.js';
+import { notHere } from '../support/skip-reasons.js';
 import { editManifest, memoryFile, readSnapshot } from '../support/snapshots.js';
 import { tiny, tinyKernel } from '../support/tiny-kernel.js';
 
@@ -618,17 +619,16 @@ describe('Machine.snapshot() and fork() refuse', () => {
   });
 });
 
-/** Root may mount a file system of its own; where not, the test says so and is skipped. */
+/** Whether this process may mount a file system of its own, as the superuser's may. */
 async function tinyFileSystem(path: string, bytes: number): Promise<boolean> {
   mkdirSync(path);
   const { status } = await run('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', path]);
-  if (status !== 0) process.stderr.write('!! cannot mount a tmpfs: the test of a full disk is SKIPPED\n');
   return status === 0;
 }
 
 test('a full disk while saving leaves the old snapshot and nothing else, and the machine running', async (context) => {
   const mount = join(directory, 'small');
-  if (!(await tinyFileSystem(mount, 1024 * 1024))) return context.skip('no tmpfs can be mounted');
+  if (!(await tinyFileSystem(mount, 1024 * 1024))) return context.skip(notHere('no tmpfs can be mounted'));
   try {
     await using guest = await noted();
     const path = join(mount, 'saved');

@@ -16,8 +16,8 @@ const CGROUP = '/docker-for-tests';
 /** What else they need comes with podman. */
 const PACKAGES = ['docker.io', 'containerd'];
 
-/** Debian's, unpacked. */
-function unpacked(): string {
+/** Programs of Debian's packages. */
+export function dockerPrograms(): string {
   return cached('docker', (folder) => {
     mkdirSync(folder);
     const fetch = ['download', '-q', '-o', 'APT::Sandbox::User=root', ...PACKAGES];
@@ -39,7 +39,7 @@ export class DockerDaemon implements AsyncDisposable {
 
   /** @param folder - holds all that it keeps */
   static async start(folder: string): Promise<DockerDaemon> {
-    const root = unpacked();
+    const root = dockerPrograms();
     const { env } = process;
     env['PATH'] = ['usr/bin', 'usr/sbin'].map((bin) => `${join(root, bin)}:`).join('') + (env['PATH'] ?? '');
     mkdirSync(folder, { recursive: true });

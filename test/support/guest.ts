@@ -39,12 +39,21 @@ export async function guestConfig(more: MachineConfig = {}): Promise<MachineConf
   return { ...(await findGuest()), memoryBytes: SMALL_MEMORY_BYTES, ...more };
 }
 
-/** The default guest's initramfs in `folder`, with a program of the host's in its root. */
-export async function initramfsWith(folder: string, name: string, program: string): Promise<string> {
+/** The default guest's initramfs in `folder`, with files of the host's in its root, by their names there. */
+export async function initramfsWith(
+  folder: string,
+  files: Readonly<Record<string, string>>,
+): Promise<string> {
   const base = readFileSync((await findGuest()).initrd);
-  const file = writeCpio([{ path: name, mode: S_IFREG | 0o755, data: readFileSync(program) }]);
-  const archive = join(folder, `initramfs-${name}.cpio`);
-  writeFileSync(archive, Buffer.concat([base, Buffer.alloc((4 - (base.length % 4)) % 4), file]));
+  const more = writeCpio(
+    Object.entries(files).map(([path, source]) => ({
+      path,
+      mode: S_IFREG | 0o755,
+      data: readFileSync(source),
+    })),
+  );
+  const archive = join(folder, `initramfs-${Object.keys(files)[0]}.cpio`);
+  writeFileSync(archive, Buffer.concat([base, Buffer.alloc((4 - (base.length % 4)) % 4), more]));
   return archive;
 }
 

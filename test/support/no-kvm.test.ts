@@ -1,4 +1,5 @@
 import { test } from 'vitest';
 import { kvmProblem } from './kvm-problem.js';
+import { notHere } from './skip-reasons.js';
 
-test.skip(`every test that needs a machine: ${kvmProblem()}`, () => undefined);
+test('every test that needs a machine', ({ skip }) => skip(notHere(kvmProblem() ?? '')));

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { checkName, isRunning, MachineStore, newName } from '../../../src/control/machine-store.js';
 import { temporaryDirectory } from '../../support/guest.js';
+import { notRoot } from '../../support/skip-reasons.js';
 
 const root = temporaryDirectory();
 const ABOUT = { memoryBytes: 1, cpus: 1, command: [] };
@@ -87,8 +88,8 @@ test('a path that cannot be is said with its remedy', () => {
   );
 });
 
-const superuser = process.geteuid?.() === 0;
-test.skipIf(!superuser)('a full disk costs the log, not the record of the end (as the superuser)', () => {
+test('a full disk costs the log, not the record of the end (as the superuser)', ({ skip }) => {
+  skip(notRoot() !== undefined, notRoot());
   const disk = join(root, 'full');
   mkdirSync(disk);
   expect(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=32k', 'tmpfs', disk]).status).toBe(0);

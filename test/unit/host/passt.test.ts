@@ -10,12 +10,11 @@ import type { NativeAddon } from '../../../src/native/binding.js';
 import { freePort } from '../../support/free-port.js';
 import { passtProblem } from '../../support/passt-problem.js';
 import { ScratchAddon } from '../../support/scratch-addon.js';
+import { skipAll } from '../../support/skip.js';
 import { frameSource, PLAIN_HEADER } from '../../support/test-cable.js';
 
 const PLACE: UserNet = { kind: 'user', mtu: 65_520, forwards: [], loopback: true };
 const MAC = Uint8Array.of(2, 0, 0, 0, 0, 9);
-
-const problem = passtProblem();
 
 class Guest implements NetClient {
   readonly got: Buffer[] = [];
@@ -120,9 +119,9 @@ test('openPasst() says which package to install when there is no passt', async (
   }
 });
 
-describe(problem === undefined ? 'passt' : `passt (SKIPPED: ${problem})`, {
-  skip: problem !== undefined,
-}, () => {
+describe('passt', () => {
+  skipAll(passtProblem());
+
   let backend: NetBackend | undefined;
   let guest: Guest;
 

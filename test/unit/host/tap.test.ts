@@ -10,6 +10,7 @@ import type { NetBackend, NetClient } from '../../../src/devices/net-backend.js'
 import { NO_OFFLOADS } from '../../../src/devices/net-header.js';
 import { openTap } from '../../../src/host/tap.js';
 import { loadAddon, type NativeTap } from '../../../src/native/binding.js';
+import { missing } from '../../support/skip-reasons.js';
 import { tapProblem } from '../../support/tap-problem.js';
 import { frameSource, PLAIN_HEADER } from '../../support/test-cable.js';
 
@@ -186,14 +187,15 @@ test.each([
 /** Why there can be no real interface here. */
 function realTapProblem(): string | undefined {
   const built = existsSync(join(ROOT, 'kvm-addon/build/Release/kvm_addon.node'));
-  return built ? tapProblem() : 'the addon is not built';
+  return built ? tapProblem() : missing('the addon is not built');
 }
 
 const problem = inside ? undefined : realTapProblem();
 
-describe.skipIf(inside)('a real TAP', () => {
-  const name = problem === undefined ? 'works in a namespace of its own' : `SKIPPED: ${problem}`;
-  test.skipIf(problem !== undefined)(name, { timeout: 120_000 }, () => {
+// Each time one of the two is there: the other is not skipped, but done in the other process.
+if (!inside) {
+  test('a real TAP works in a namespace of its own', { timeout: 120_000 }, ({ skip }) => {
+    skip(problem !== undefined, problem);
     const vitest = join(ROOT, 'node_modules/vitest/vitest.mjs');
     const args = ['-n', process.execPath, vitest, 'run', '--project', 'unit', import.meta.filename];
     const result = spawnSync('unshare', args, {
@@ -204,104 +206,103 @@ describe.skipIf(inside)('a real TAP', () => {
     });
     expect(result.status, `${result.stdout}\n${result.stderr}`).toBe(0);
   });
-});
+} else
+  describe('inside a namespace, a TAP', { timeout: 30_000 }, () => {
+    const ip = (...args: string[]): void => {
+      const { status, stderr } = spawnSync('ip', args, { encoding: 'utf8' });
+      if (status !== 0) throw new Error(`ip ${args.join(' ')}: ${stderr}`);
+    };
+    const arp = Buffer.from(
+      'ffffffffffff02000000000908060001080006040001' + '0200000000090a0900020000000000000a090001',
+      'hex',
+    );
+    const isReply = (frame: Buffer): boolean => frame.readUInt16BE(12) === 0x0806 && frame[21] === 2;
+    let backend: NetBackend | undefined;
 
-describe.runIf(inside)('inside a namespace, a TAP', { timeout: 30_000 }, () => {
-  const ip = (...args: string[]): void => {
-    const { status, stderr } = spawnSync('ip', args, { encoding: 'utf8' });
-    if (status !== 0) throw new Error(`ip ${args.join(' ')}: ${stderr}`);
-  };
-  const arp = Buffer.from(
-    'ffffffffffff02000000000908060001080006040001' + '0200000000090a0900020000000000000a090001',
-    'hex',
-  );
-  const isReply = (frame: Buffer): boolean => frame.readUInt16BE(12) === 0x0806 && frame[21] === 2;
-  let backend: NetBackend | undefined;
-
-  async function until(condition: () => boolean): Promise<void> {
-    for (const end = performance.now() + 20_000; !condition(); ) {
-      if (performance.now() > end) throw new Error('nothing came for 20 s');
-      await new Promise((resolve) => setTimeout(resolve, 5));
+    async function until(condition: () => boolean): Promise<void> {
+      for (const end = performance.now() + 20_000; !condition(); ) {
+        if (performance.now() > end) throw new Error('nothing came for 20 s');
+        await new Promise((resolve) => setTimeout(resolve, 5));
+      }
     }
-  }
 
-  /** The kernel drops what it sends until it has noticed the new carrier, which it looks for once a second. */
-  async function untilAnswered(opened: NetBackend): Promise<Buffer> {
-    await until(() => {
-      opened.send(frameSource(arp), PLAIN_HEADER);
-      return guest.got.some(isReply);
+    /** The kernel drops what it sends until it has noticed the new carrier, which it looks for once a second. */
+    async function untilAnswered(opened: NetBackend): Promise<Buffer> {
+      await until(() => {
+        opened.send(frameSource(arp), PLAIN_HEADER);
+        return guest.got.some(isReply);
+      });
+      return guest.got.find(isReply) as Buffer;
+    }
+
+    beforeEach(() => {
+      ip('tuntap', 'add', 'dev', 'tap0', 'mode', 'tap');
+      ip('link', 'set', 'tap0', 'mtu', '4000', 'up');
+      ip('addr', 'add', '10.9.0.1/24', 'dev', 'tap0');
     });
-    return guest.got.find(isReply) as Buffer;
-  }
 
-  beforeEach(() => {
-    ip('tuntap', 'add', 'dev', 'tap0', 'mode', 'tap');
-    ip('link', 'set', 'tap0', 'mtu', '4000', 'up');
-    ip('addr', 'add', '10.9.0.1/24', 'dev', 'tap0');
+    afterEach(async () => {
+      await backend?.close();
+      spawnSync('ip', ['link', 'del', 'tap0']);
+    });
+
+    function open(): NetBackend {
+      backend = openTap(loadAddon(), 'tap0');
+      backend.connect(MAC, guest);
+      return backend;
+    }
+
+    test('talks to the kernel at its other end, which answers', async () => {
+      const opened = open();
+      expect(opened.mtu).toBe(4000);
+      const reply = await untilAnswered(opened);
+      expect(reply.subarray(0, 6)).toEqual(Buffer.from(MAC));
+      expect(reply.subarray(28, 32)).toEqual(Buffer.from([10, 9, 0, 1]));
+    });
+
+    test('is paused while the guest has no room, and loses nothing meanwhile', async () => {
+      const opened = open();
+      await untilAnswered(opened);
+      // From another address, so that late answers to the above are not counted.
+      const other = Buffer.from(arp);
+      other[31] = 3;
+      const answers = (): Buffer[] => guest.got.filter((frame) => isReply(frame) && frame[41] === 3);
+      guest.room = 0;
+      for (let i = 0; i < 10; i++) opened.send(frameSource(other), PLAIN_HEADER);
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      expect(answers()).toEqual([]);
+      guest.room = Number.POSITIVE_INFINITY;
+      opened.resume();
+      await until(() => answers().length >= 10);
+      expect(answers()).toHaveLength(10);
+    });
+
+    test('that is there no more pulls the cable', async () => {
+      open();
+      ip('link', 'del', 'tap0');
+      await until(() => guest.links.includes(false));
+    });
+
+    test('that is down loses what is sent', () => {
+      const opened = open();
+      ip('link', 'set', 'tap0', 'down');
+      opened.send(frameSource(arp), PLAIN_HEADER);
+      expect(guest.links).toEqual([true]);
+    });
+
+    test('serves one machine, and the next when that has ended', async () => {
+      const first = open();
+      expect(() => openTap(loadAddon(), 'tap0')).toThrow(/tap0: it is in use by another machine/);
+      await first.close();
+      await openTap(loadAddon(), 'tap0').close();
+    });
+
+    test('that nobody made is not made in passing', () => {
+      expect(() => openTap(loadAddon(), 'tap7')).toThrow(/tap7: there is no such interface/);
+      expect(spawnSync('ip', ['link', 'show', 'tap7']).status).not.toBe(0);
+    });
+
+    test('is not just any interface', () => {
+      expect(() => openTap(loadAddon(), 'lo')).toThrow(/lo: it is not a TAP interface/);
+    });
   });
-
-  afterEach(async () => {
-    await backend?.close();
-    spawnSync('ip', ['link', 'del', 'tap0']);
-  });
-
-  function open(): NetBackend {
-    backend = openTap(loadAddon(), 'tap0');
-    backend.connect(MAC, guest);
-    return backend;
-  }
-
-  test('talks to the kernel at its other end, which answers', async () => {
-    const opened = open();
-    expect(opened.mtu).toBe(4000);
-    const reply = await untilAnswered(opened);
-    expect(reply.subarray(0, 6)).toEqual(Buffer.from(MAC));
-    expect(reply.subarray(28, 32)).toEqual(Buffer.from([10, 9, 0, 1]));
-  });
-
-  test('is paused while the guest has no room, and loses nothing meanwhile', async () => {
-    const opened = open();
-    await untilAnswered(opened);
-    // From another address, so that late answers to the above are not counted.
-    const other = Buffer.from(arp);
-    other[31] = 3;
-    const answers = (): Buffer[] => guest.got.filter((frame) => isReply(frame) && frame[41] === 3);
-    guest.room = 0;
-    for (let i = 0; i < 10; i++) opened.send(frameSource(other), PLAIN_HEADER);
-    await new Promise((resolve) => setTimeout(resolve, 50));
-    expect(answers()).toEqual([]);
-    guest.room = Number.POSITIVE_INFINITY;
-    opened.resume();
-    await until(() => answers().length >= 10);
-    expect(answers()).toHaveLength(10);
-  });
-
-  test('that is there no more pulls the cable', async () => {
-    open();
-    ip('link', 'del', 'tap0');
-    await until(() => guest.links.includes(false));
-  });
-
-  test('that is down loses what is sent', () => {
-    const opened = open();
-    ip('link', 'set', 'tap0', 'down');
-    opened.send(frameSource(arp), PLAIN_HEADER);
-    expect(guest.links).toEqual([true]);
-  });
-
-  test('serves one machine, and the next when that has ended', async () => {
-    const first = open();
-    expect(() => openTap(loadAddon(), 'tap0')).toThrow(/tap0: it is in use by another machine/);
-    await first.close();
-    await openTap(loadAddon(), 'tap0').close();
-  });
-
-  test('that nobody made is not made in passing', () => {
-    expect(() => openTap(loadAddon(), 'tap7')).toThrow(/tap7: there is no such interface/);
-    expect(spawnSync('ip', ['link', 'show', 'tap7']).status).not.toBe(0);
-  });
-
-  test('is not just any interface', () => {
-    expect(() => openTap(loadAddon(), 'lo')).toThrow(/lo: it is not a TAP interface/);
-  });
-});

@@ -1,0 +1,120 @@
+/** The command line of `tsvm`. One file per subcommand, in commands/. */
+import { Command, CommanderError } from 'commander';
+import { EXIT_CODES } from '../control/exit-codes.js';
+import { TsvmError } from '../errors.js';
+import { packageVersion } from '../host/package-file.js';
+import { apiCommand } from './commands/api.js';
+import { attachCommand } from './commands/attach.js';
+import { bootCommand } from './commands/boot.js';
+import { compareCommand } from './commands/compare.js';
+import { completionCommand } from './commands/completion.js';
+import { containerCommand } from './commands/container.js';
+import { doctorCommand } from './commands/doctor.js';
+import { guestCommand } from './commands/guest.js';
+import { logsCommand } from './commands/logs.js';
+import { psCommand } from './commands/ps.js';
+import { restoreCommand } from './commands/restore.js';
+import { runCommand } from './commands/run.js';
+import { serveCommand, startCommand } from './commands/serve.js';
+import { snapshotCommand } from './commands/snapshot.js';
+import { statsCommand } from './commands/stats.js';
+import {
+  forkCommand,
+  inspectCommand,
+  killCommand,
+  pauseCommand,
+  resumeCommand,
+  rmCommand,
+  stopCommand,
+  waitCommand,
+} from './commands/steer.js';
+import { templateCommand } from './commands/template.js';
+import { topCommand } from './commands/top.js';
+
+/** As `tsvm --help` has them. */
+const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Command)[]])[] = [
+  ['Make machines:', [bootCommand, runCommand, snapshotCommand, restoreCommand, apiCommand]],
+  [
+    'Machines with a name (--name):',
+    [
+      ...[topCommand, psCommand, attachCommand, logsCommand, statsCommand, inspectCommand, pauseCommand],
+      ...[resumeCommand, stopCommand, killCommand, waitCommand, forkCommand, rmCommand],
+    ],
+  ],
+  ['Many in one process:', [serveCommand, startCommand]],
+  ['Containers, and both:', [containerCommand, compareCommand]],
+  ['This host:', [doctorCommand, guestCommand, templateCommand, completionCommand]],
+];
+
+const EXAMPLES = `
+Examples:
+  tsvm boot                          boot the default guest to a shell (Ctrl-A x ends it)
+  tsvm run -- uname -a               run one command in a machine of its own, restored from a template
+  tsvm boot --name web -d            a machine in the background; tsvm top watches it
+  tsvm boot --kernel bzImage --disk root.img --append root=/dev/vda
+  tsvm doctor                        what this host can do`;
+
+/** The whole command line as commander knows it. */
+function createProgram(): Command {
+  const program = new Command('tsvm')
+    .description('A lightweight virtual machine monitor over KVM, with its devices in TypeScript')
+    .version(packageVersion(), '-V, --version', 'print the version')
+    .option('--debug', 'print the stack of an error')
+    .showSuggestionAfterError()
+    .addHelpText('after', EXAMPLES)
+    .configureOutput({ outputError: () => {} });
+  for (const [group, commands] of COMMANDS) {
+    for (const create of commands) program.addCommand(create().helpGroup(group));
+  }
+  for (const command of withSubcommands(program)) {
+    command.exitOverride().configureOutput({ outputError: () => {} });
+  }
+  return program;
+}
+
+function withSubcommands(command: Command): Command[] {
+  return [command, ...command.commands.flatMap(withSubcommands)];
+}
+
+/** Prints an error as people want to read it, and says what to exit with. */
+function report(error: unknown, debug: boolean): number {
+  if (error instanceof CommanderError) {
+    if (error.exitCode === 0) return 0; // --help and --version
+    if (error.code === 'commander.help') return EXIT_CODES.usage; // the help was printed for want of a command
+    process.stderr.write(`tsvm: ${error.message.replace(/^error: /, '').replaceAll('\n', ' ')}\n`);
+    process.stderr.write('hint: tsvm --help lists the commands, tsvm COMMAND --help its options\n');
+    return EXIT_CODES.usage;
+  }
+  if (error instanceof TsvmError) {
+    process.stderr.write(`tsvm: ${error.message}\n`);
+    if (error.hint !== undefined) process.stderr.write(`hint: ${error.hint}\n`);
+    if (debug)
+      process.stderr.write(
+        `${error.stack}\n${error.cause instanceof Error ? `cause: ${error.cause.stack}\n` : ''}`,
+      );
+    return HOST_ERRORS.has(error.code) ? EXIT_CODES.hostFailure : EXIT_CODES.usage;
+  }
+  process.stderr.write(
+    `tsvm: internal error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+  );
+  return EXIT_CODES.hostFailure;
+}
+
+/** Errors that no other input would have avoided. */
+const HOST_ERRORS: ReadonlySet<string> = new Set([
+  'TSVM_KVM_UNAVAILABLE',
+  'TSVM_KVM',
+  'TSVM_ADDON',
+  'TSVM_HOST',
+]);
+
+/** Runs a whole command line, as `process.argv` has it, and prints its error. Resolves with the status of the error, if there was one. */
+export async function runProgram(argv: readonly string[]): Promise<number | undefined> {
+  const program = createProgram();
+  try {
+    await program.parseAsync(argv);
+    return undefined;
+  } catch (error) {
+    return report(error, program.opts<{ debug?: boolean }>().debug === true);
+  }
+}

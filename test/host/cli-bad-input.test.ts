@@ -1,0 +1,138 @@
+/** What `tsvm boot` says to what it refuses before it looks for a KVM: flags, values, and files that it reads first. */
+import { truncateSync, writeFileSync } from 'node:fs';
+import { gzipSync } from 'node:zlib';
+import { describe, expect, test } from 'vitest';
+import { tsvm } from '../support/cli.js';
+import { refusals, USAGE } from '../support/refusals.js';
+
+const { directory, path, file, powerOff: good, expectRefusal, refuses } = refusals();
+
+describe('a flag or value that', () => {
+  const withKernel = ['--kernel', good];
+  const value = (flag: string, text: string) => [...withKernel, flag, text];
+  refuses([
+    ['is unknown', ['--nonsense'], /unknown option '--nonsense'/, /--help/],
+    ['is misspelt', ['--kernal', good], /unknown option '--kernal'.*--kernel/],
+    ['is missing', ['--kernel'], /argument missing/],
+    ['is no size', value('--memory', 'lots'), /--memory: 'lots' is not a size/, /256M/],
+    ['is a size with another unit', value('--memory', '1X'), /not a size/],
+    ['is a negative size', value('--memory', '-1'), /not a size/],
+    ['is no memory', value('--memory', '0'), /memory: 0 B is too little/, /--memory/],
+    ['is too little memory', value('--memory', '1M'), /memory: 1 MiB is too little/],
+    ['is memory of no whole pages', value('--memory', '10000001'), /multiple of 4 KiB/],
+    ['is more memory than the host has', value('--memory', '900T'), /more than this host has/, /--memory/],
+    ['is more memory than a number holds', value('--memory', '99999999999T'), /not a size/],
+    ['is 0 CPUs', value('--cpus', '0'), /--cpus: '0' is not a whole number from 1 to 64/, /--cpus/],
+    ['is 10000 CPUs', value('--cpus', '10000'), /from 1 to 64/],
+    ['is half a CPU', value('--cpus', '1.5'), /from 1 to 64/],
+    ['is no console', value('--console', 'vga'), /one of serial, virtio, none/],
+    ['is no entry', value('--entry', '16bit'), /one of auto, pvh, bzimage/],
+    ['is no discovery', value('--discovery', 'pci'), /one of acpi, cmdline/],
+    ['is no profile', value('--profile', 'xen'), /no host profile 'xen'/, /auto, pvm, none/],
+    ['is no duration', value('--timeout', 'soon'), /not a duration/, /60s/],
+    ['is no time at all', value('--timeout', '0'), /not a duration/],
+    ['is longer than a timer can wait', value('--timeout', '999h'), /not a duration/],
+  ]);
+
+  test('is an unknown command, or none', async () => {
+    expectRefusal(await tsvm(['bot']), USAGE, /unknown command 'bot'.*boot/, /--help/);
+    const none = await tsvm([]);
+    expect(none.status).toBe(USAGE);
+    expect(none.stderr + none.stdout.toString()).toContain('Usage: tsvm');
+  });
+});
+
+describe('a kernel that', () => {
+  refuses([
+    ['does not exist', ['--kernel', path('none')], /cannot read kernel .*none: no such file/, /--kernel/],
+    ['is a directory', ['--kernel', directory], /it is a directory/],
+    ['is a device', ['--kernel', '/dev/zero'], /not a regular file/],
+  ]);
+});
+
+describe('an initramfs that', () => {
+  const initrd = (name: string, bytes: Uint8Array | string) => [
+    ...['--kernel', good, '--memory', '4M', '--initrd'],
+    file(name, bytes),
+  ];
+  refuses([
+    [
+      'does not exist',
+      ['--kernel', good, '--initrd', path('none')],
+      /cannot read initramfs .*: no such file/,
+    ],
+    ['is empty', initrd('i-empty', ''), /initramfs is empty/],
+    ['is a text', initrd('i-text', 'hello'), /not an initramfs/, /cpio -o -H newc/],
+    ['is a truncated archive', initrd('i-cut', `070701${'0'.repeat(100)}`), /truncated|damaged/],
+    ['is damaged gzip', initrd('i-gz', gzipSync('x').subarray(0, 15)), /cannot unpack/, /--no-unpack-initrd/],
+  ]);
+});
+
+describe('ports that', () => {
+  const ports = (text: string) => ['--kernel', good, '--memory', '4M', '--ports', text];
+  refuses([
+    ['have no name', ports('=x'), /the name '' is not/, /--ports log=\/tmp\/log.sock/],
+    ['have no socket', ports('log'), /--ports log: it needs the path/, /NAME=SOCKET/],
+    ['are the same', ports('a=x,a=y'), /--ports a: it is there twice/, /NAME=SOCKET/],
+  ]);
+});
+
+describe('a vsock that', () => {
+  const vsock = (text: string) => ['--kernel', good, '--memory', '4M', '--vsock', text];
+  refuses([
+    ['has no path', vsock(',cid=3'), /--vsock needs a path/, /--vsock \/tmp\/vm.sock,cid=3/],
+    [
+      'has the host’s CID',
+      vsock(`${path('sock')},cid=2`),
+      /cid '2' is not a whole number from 3 to/,
+      /cid=3/,
+    ],
+    ['has an unknown option', vsock(`${path('sock')},port=5`), /unknown option 'port=5'/, /PATH\[,cid=N\]/],
+  ]);
+});
+
+describe('a share that', () => {
+  const share = (text: string) => ['--kernel', good, '--memory', '4M', '--share', text];
+  refuses([
+    ['has no path', share(':tag'), /--share needs a path/, /PATH:TAG/],
+    ['has no tag', share('/tmp'), /--share \/tmp: the tag '' is not 1 to 36/, /--share \/tmp:src/],
+    ['has an unknown option', share('/tmp:tag,rw'), /unknown option 'rw'/, /PATH:TAG\[,ro\]/],
+  ]);
+});
+
+describe('a disk that', () => {
+  const disk = (text: string) => ['--kernel', good, '--memory', '4M', '--disk', text];
+  const image = file('disk', new Uint8Array(1 << 20));
+  refuses([
+    ['has no path', disk(',ro'), /--disk needs a path/],
+    ['has an unknown option', disk(`${image},rw`), /unknown option 'rw'/, /PATH/],
+    ['has no queue', disk(`${image},queues=0`), /queues '0' is not from 1 to 16/, /queues=4/],
+    ['has no overlay', disk(`${image},overlay=`), /overlay needs a path/, /overlay=mine/],
+    ['has a rate of nothing', disk(`${image},bps=0`), /bps '0' is not a number/, /bps=10M/],
+  ]);
+});
+
+describe('a file in memory that', () => {
+  const pmem = (text: string) => ['--kernel', good, '--memory', '4M', '--pmem', text];
+  refuses([['has no path', pmem(''), /--pmem needs a path/, /--pmem root\.ext4/]]);
+});
+
+describe('a firmware that', () => {
+  const firmware = (text: string) => ['--memory', '4M', '--firmware', text];
+  const huge = path('huge');
+  writeFileSync(huge, '');
+  truncateSync(huge, 32 << 20);
+  refuses([
+    ['does not exist', firmware(path('none')), /cannot read firmware .*: no such file/],
+    ['is too short', firmware(file('rom', new Uint8Array(4096))), /firmware has 4096 bytes/, /seabios/],
+    ['is no whole page', firmware(file('rom2', new Uint8Array(70_000))), /firmware has 70000 bytes/],
+    ['is too long', firmware(huge), /too large/],
+  ]);
+});
+
+describe('a guest that', () => {
+  test('was not built is named, with how to build it', async () => {
+    const result = await tsvm(['boot', '--', 'true'], { env: { TSVM_GUEST_DIR: path('no-guests') } });
+    expectRefusal(result, USAGE, /guest 'default' has not been built/, /tsvm guest build/);
+  });
+});

@@ -1,0 +1,41 @@
+/**
+ * Everything that tests need of the network or of a long build, made before the rig starts, which has no network. Run by itself, it
+ * makes it all, from the repository's root.
+ */
+import { debianRoot, debianWithSystemd } from './debian.js';
+import { debianKernel } from './debian-kernel.js';
+import { dockerPrograms } from './docker-daemon.js';
+import { vsockPrograms } from './vsock-programs.js';
+
+const PARTS: readonly (readonly [what: string, make: () => unknown])[] = [
+  ['Debian’s kernel', debianKernel],
+  ['programs of the vsock tests', vsockPrograms],
+  ['docker', dockerPrograms],
+  ['a Debian', debianRoot],
+  ['a Debian with systemd', debianWithSystemd],
+];
+
+/** Makes what is not cached yet, and says what each took. Throws when something cannot be made, after it has tried the others. */
+export function prefetchAll(log: (line: string) => void): void {
+  const failures: unknown[] = [];
+  for (const [what, make] of PARTS) {
+    const started = performance.now();
+    const seconds = (): string => `${((performance.now() - started) / 1000).toFixed(1)} s`;
+    try {
+      make();
+      log(`${what}: ${seconds()}`);
+    } catch (error) {
+      failures.push(error);
+      log(`${what}: FAILED after ${seconds()}: ${error instanceof Error ? error.message : String(error)}`);
+    }
+  }
+  if (failures.length > 0) throw new AggregateError(failures, `${failures.length} cannot be had`);
+}
+
+if (process.argv[1] === import.meta.filename) {
+  try {
+    prefetchAll((line) => process.stdout.write(`prefetch: ${line}\n`));
+  } catch {
+    process.exitCode = 1; // it has been said
+  }
+}
