@@ -10,7 +10,7 @@ import { rolldown } from 'rolldown';
 const test = join(import.meta.dirname, '..');
 const built = join(test, 'built');
 
-const programs = ['run/main', 'run/lane'];
+const programs = ['run/main', 'run/lane', 'run/prefetch'];
 const tests = ['kvm', 'boot', 'container'].flatMap((tier) =>
   readdirSync(join(test, tier))
     .filter((name) => name.endsWith('.test.ts'))

@@ -20,6 +20,12 @@ export const TIERS: readonly Tier[] = [
   { name: 'types', ceilingSeconds: 40, what: npm('typecheck') },
   { name: 'unit', ceilingSeconds: 120, what: { kind: 'projects', projects: ['unit'] } },
   { name: 'build', ceilingSeconds: 60, what: npm('build:ts') },
+  {
+    name: 'fetch',
+    ceilingSeconds: 400,
+    what: { kind: 'command', command: [process.execPath, 'test/built/run/prefetch.mjs'] },
+  },
+  { name: 'host', ceilingSeconds: 120, what: { kind: 'projects', projects: ['host'] } },
   { name: 'containers', ceilingSeconds: 200, what: { kind: 'projects', projects: ['container'] } },
   {
     name: 'kvm',
@@ -34,7 +40,7 @@ export const TIERS: readonly Tier[] = [
 export const CEILING_SECONDS = 2400;
 
 /** What needs cgroups of version 2, which a rig has and many hosts have not. */
-const CONTAINERS_IN_RIG = /^container\//;
+const CONTAINERS_IN_RIG = /^container\/(engine-)?cgroups\./;
 
 /** The files that run in a rig, named below test/. */
 export function filesForRig(test: string): string[] {

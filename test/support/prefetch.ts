@@ -1,6 +1,5 @@
 /**
- * Everything that tests need of the network or of a long build, made before the rig starts, which has no network. Run by itself, it
- * makes it all, from the repository's root.
+ * Everything that tests need of the network or of a long build, made before the rig starts, which has no network.
  */
 import { debianRoot, debianWithSystemd } from './debian.js';
 import { debianKernel } from './debian-kernel.js';
@@ -30,12 +29,4 @@ export function prefetchAll(log: (line: string) => void): void {
     }
   }
   if (failures.length > 0) throw new AggregateError(failures, `${failures.length} cannot be had`);
-}
-
-if (process.argv[1] === import.meta.filename) {
-  try {
-    prefetchAll((line) => process.stdout.write(`prefetch: ${line}\n`));
-  } catch {
-    process.exitCode = 1; // it has been said
-  }
 }
