@@ -19,7 +19,7 @@ export default defineConfig({
         test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 20_000, hookTimeout: 20_000 },
       },
       {
-        // Needs what is built, and no KVM.
+        // Needs what is built, and no KVM: refusals of the command line, the package.
         test: {
           name: 'host',
           include: ['test/host/**/*.test.ts'],
@@ -50,16 +50,6 @@ export default defineConfig({
           retry,
           testTimeout: 120_000,
           hookTimeout: 120_000,
-        },
-      },
-      {
-        // Needs what is built, and no KVM: refusals of the command line, shared folders, the package.
-        test: {
-          name: 'host',
-          sequence: { groupOrder: 3 },
-          include: ['test/host/**/*.test.ts'],
-          testTimeout: 60_000,
-          hookTimeout: 60_000,
         },
       },
       {

@@ -32,7 +32,7 @@ const ownPlace = {
 const bundle = await rolldown({
   input: Object.fromEntries([...programs, ...tests].map((name) => [name, join(test, `${name}.ts`)])),
   platform: 'node',
-  external: [/^node:/, /^vitest($|\/)/],
+  external: [/^node:/, /^vitest($|\/)/, 'blessed'],
   plugins: [ownPlace],
   transform: { target: 'es2022' },
   logLevel: 'warn',
