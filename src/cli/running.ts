@@ -1,10 +1,13 @@
 /** Machines that run already, by their names: what the commands that look at them and steer them share. */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { RemoteMachine } from '../control/connect.js';
 import { isRunning, type MachineFolder, type MachineRecord, MachineStore } from '../control/machine-store.js';
 import { TsvmError } from '../errors.js';
 
 /** For one that hangs; its process answers at once otherwise. */
 export const ANSWER_MS = 5000;
+
+const POLL_MS = 10;
 
 export interface NamedMachine {
   readonly folder: MachineFolder;
@@ -19,6 +22,17 @@ export function runningMachine(name: string): NamedMachine {
   throw new TsvmError('TSVM_STATE', `${name} has ended (${describeEnd(record)})`, {
     hint: `see what it said: tsvm logs ${name}; forget it: tsvm rm ${name}`,
   });
+}
+
+/**
+ * Waits until a machine that was told to end has ended for whoever looks: its record says how, and its name is free. Its answer comes a
+ * little earlier. Gives up in silence after {@link ANSWER_MS}: another command sees the rest.
+ */
+export async function recordedEnd({ folder }: NamedMachine): Promise<void> {
+  for (const deadline = performance.now() + ANSWER_MS; performance.now() < deadline; await sleep(POLL_MS)) {
+    const { record } = folder;
+    if (record === undefined || !isRunning(record)) return;
+  }
 }
 
 export function machineIn(folder: MachineFolder): RemoteMachine {

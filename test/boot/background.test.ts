@@ -6,6 +6,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { MachineRecord } from '../../src/control/machine-store.js';
 import type { MachineStats } from '../../src/control/stats.js';
 import { type CliOptions, type CliResult, tsvm as plain, run, TSVM } from '../support/cli.js';
+import { tsvmHere } from '../support/cli-here.js';
 import { inRig, temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
@@ -17,12 +18,14 @@ const FEW = inRig ? 2 : 3;
 
 const tsvm = (args: readonly string[], options: CliOptions = {}): Promise<CliResult> =>
   plain(args, { ...options, env });
+/** For commands that ask the process of a machine, which is another one anyway. */
+const ask = (...args: string[]) => tsvmHere(args, env);
 const inBackground = (name: string, script: string): Promise<CliResult> =>
   tsvm(['run', ...MEMORY, '-d', '--name', name, '--', 'sh', '-c', script], { timeoutMs: 280_000 });
 const list = async (): Promise<(MachineRecord & { state: string })[]> =>
-  JSON.parse((await tsvm(['ps', '-a', '--json'])).stdout.toString());
+  JSON.parse((await ask('ps', '-a', '--json')).stdout.toString());
 const find = async (name: string) => (await list()).find((machine) => machine.name === name);
-const logs = async (name: string): Promise<string> => (await tsvm(['logs', name])).stdout.toString();
+const logs = async (name: string): Promise<string> => (await ask('logs', name)).stdout.toString();
 const said = async (name: string, text: string | RegExp): Promise<void> => {
   await expect.poll(() => logs(name), { timeout: 100_000, interval: 200 }).toMatch(text);
 };
@@ -49,24 +52,24 @@ describe('a command in the background', () => {
     await said('job', 'typed\n');
     const waiting = tsvm(['wait', 'job']);
     await sleep(300);
-    expect((await tsvm(['kill', 'job'])).status).toBe(0);
+    expect((await ask('kill', 'job')).status).toBe(0);
+    expect(await find('job')).toMatchObject({ state: 'Ended', end: { kind: 'stopped' } }); // at once
     expect((await waiting).status).toBe(130);
-    expect(await find('job')).toMatchObject({ state: 'Ended', end: { kind: 'stopped' } });
     const again = await tsvm(['attach', 'job']);
     expect([again.status, again.stderr]).toEqual([2, expect.stringContaining('job has ended (stopped)')]);
-    expect((await tsvm(['rm', 'job'])).status).toBe(0);
+    expect((await ask('rm', 'job')).status).toBe(0);
     expect(await find('job')).toBeUndefined();
   });
 
   test('gets SIGTERM when it is to stop, and its own status counts', async () => {
     await inBackground('polite', 'trap "echo goodbye; exit 5" TERM; echo up; while :; do sleep 0.1; done');
     await said('polite', 'up\n');
-    expect((await tsvm(['stop', 'polite'])).status).toBe(0);
-    expect((await tsvm(['wait', 'polite'])).status).toBe(5);
+    expect((await ask('stop', 'polite')).status).toBe(0);
+    expect((await ask('wait', 'polite')).status).toBe(5);
     expect(await logs('polite')).toContain('goodbye\n');
     await inBackground('rude', 'trap "" TERM; echo up; while :; do sleep 0.1; done');
     await said('rude', 'up\n');
-    expect((await tsvm(['stop', '--timeout', '500ms', 'rude'])).status).toBe(0);
+    expect((await ask('stop', '--timeout', '500ms', 'rude')).status).toBe(0);
     expect(await find('rude')).toMatchObject({ state: 'Ended' });
   });
 
@@ -88,7 +91,7 @@ describe('a command in the background', () => {
     process.kill(pid, 'SIGKILL');
     await expect.poll(async () => (await find('fragile'))?.end?.kind, { timeout: 20_000 }).toBe('lost');
     expect(existsSync(join(machines, 'fragile/api.sock'))).toBe(false);
-    expect((await tsvm(['wait', 'fragile'])).status).toBe(137);
+    expect((await ask('wait', 'fragile')).status).toBe(137);
     expect((await inBackground('fragile', 'true')).status).toBe(0);
   });
 });
@@ -99,8 +102,8 @@ test('of several that want one name at once, one gets it', async () => {
   expect(results.map(({ status }) => status).sort()).toEqual([0, ...Array(FEW - 1).fill(2)]);
   for (const { status, stderr } of results)
     if (status !== 0) expect(stderr).toMatch(/^tsvm: --name same: a machine of that name runs already\n/);
-  expect((await tsvm(['rm', 'same'])).stderr).toMatch(/^tsvm: same runs\n/);
-  expect((await tsvm(['rm', '-f', 'same'])).status).toBe(0);
+  expect((await ask('rm', 'same')).stderr).toMatch(/^tsvm: same runs\n/);
+  expect((await ask('rm', '-f', 'same')).status).toBe(0);
   expect(await find('same')).toBeUndefined();
 });
 
@@ -110,25 +113,25 @@ test('forks go on by themselves, each with its name, and each with its end', asy
     'echo up; n=0; while [ ! -e /stop ] && [ $n -lt 1000 ]; do read line && echo "$line" && exit 3; done',
   );
   await said('warm', 'up\n');
-  expect((await tsvm(['fork', 'warm', 'a', 'b'])).status).toBe(0);
-  expect((await tsvm(['fork', 'warm', 'c', 'c'])).stderr).toMatch(/Each needs a name of its own/);
+  expect((await ask('fork', 'warm', 'a', 'b')).status).toBe(0);
+  expect((await ask('fork', 'warm', 'c', 'c')).stderr).toMatch(/Each needs a name of its own/);
   await tsvm(['attach', 'a'], { input: 'first\n' });
   await said('a', 'first\n');
-  expect((await tsvm(['wait', 'a'])).status).toBe(3);
+  expect((await ask('wait', 'a')).status).toBe(3);
   expect(await logs('b')).not.toContain('first');
   expect(await find('b')).toMatchObject({ state: 'Running' });
-  await tsvm(['kill', 'warm', 'b']);
+  await ask('kill', 'warm', 'b');
   await expect.poll(async () => (await find('b'))?.end?.kind, { timeout: 20_000 }).toBe('stopped');
 });
 
 test('a fork is asked to stop as its parent would be', async () => {
   await inBackground('asked', 'trap "echo goodbye; exit 5" TERM; echo up; while :; do sleep 0.1; done');
   await said('asked', 'up\n');
-  expect((await tsvm(['fork', 'asked', 'copy'])).status).toBe(0);
-  expect((await tsvm(['stop', 'copy'])).status).toBe(0);
+  expect((await ask('fork', 'asked', 'copy')).status).toBe(0);
+  expect((await ask('stop', 'copy')).status).toBe(0);
   expect(await find('copy')).toMatchObject({ end: { kind: 'power-off', exitCode: 5 } });
   expect(await find('asked')).toMatchObject({ state: 'Running' });
-  await tsvm(['kill', 'asked']);
+  await ask('kill', 'asked');
 });
 
 test('a machine that boots has a console for whoever attaches; it is paused, looked at, saved, ended', async () => {
@@ -137,24 +140,24 @@ test('a machine that boots has a console for whoever attaches; it is paused, loo
   const attached = await tsvm(['attach', 'shell'], { input: 'echo $((40 + 2))\n' });
   expect(attached.stdout.toString()).toContain('BusyBox');
   await said('shell', /\b42\r?\n/);
-  expect((await tsvm(['pause', 'shell'])).status).toBe(0);
+  expect((await ask('pause', 'shell')).status).toBe(0);
   expect(await find('shell')).toMatchObject({ state: 'Paused' });
-  expect((await tsvm(['resume', 'shell'])).status).toBe(0);
-  const stats = JSON.parse((await tsvm(['stats', 'shell', '--json'])).stdout.toString()) as MachineStats[];
+  expect((await ask('resume', 'shell')).status).toBe(0);
+  const stats = JSON.parse((await ask('stats', 'shell', '--json')).stdout.toString()) as MachineStats[];
   expect(stats[0]).toMatchObject({ name: 'shell', state: 'Running', memoryBytes: 64 << 20 });
   expect(stats[0]?.vcpus[0]?.cpuMs).toBeGreaterThan(0);
   expect(stats[0]?.process.proportionalBytes).toBeGreaterThan(1 << 20);
-  expect((await tsvm(['stats'])).stdout.toString()).toMatch(/^NAME +STATE .*\n(.*\n)*shell +Running/);
-  const inspected = JSON.parse((await tsvm(['inspect', 'shell'])).stdout.toString());
+  expect((await ask('stats')).stdout.toString()).toMatch(/^NAME +STATE .*\n(.*\n)*shell +Running/);
+  const inspected = JSON.parse((await ask('inspect', 'shell')).stdout.toString());
   expect(inspected).toMatchObject({ record: { name: 'shell' }, machine: { state: 'Running', cpus: 1 } });
   const saved = join(folder, 'saved');
-  expect((await tsvm(['snapshot', '--machine', 'shell', saved])).status).toBe(0);
+  expect((await ask('snapshot', '--machine', 'shell', saved)).status).toBe(0);
   expect(existsSync(join(saved, 'machine.json'))).toBe(true);
-  expect((await tsvm(['stop', 'shell'])).status).toBe(0);
+  expect((await ask('stop', 'shell')).status).toBe(0);
   expect((await tsvm(['restore', saved, '-d', '--name', 'shell'])).status).toBe(0);
   await tsvm(['attach', 'shell'], { input: 'echo again $((1 + 1))\n' });
   await said('shell', /again 2\r?\n/);
-  await tsvm(['kill', 'shell']);
+  await ask('kill', 'shell');
 });
 
 test('a machine in the foreground with a name is seen as well', async () => {
@@ -177,7 +180,7 @@ test('a terminal is left with Ctrl-A d, and is as it was', async () => {
   expect(stdout.toString()).toMatch(/left tty, which goes on/);
   expect(stdout.toString()).toMatch(/isig icanon iexten echo /);
   expect(await find('tty')).toMatchObject({ state: 'Running' });
-  await tsvm(['kill', 'tty']);
+  await ask('kill', 'tty');
 });
 
 test.each([
@@ -188,7 +191,7 @@ test.each([
   [['logs', 'nobody'], "there is no machine 'nobody'"],
   [['run', '--isolation', 'container', '--image', '/', '-d', '--', 'true'], 'a container has no such thing'],
 ])('%j is refused', async (args, why) => {
-  const { status, stderr } = await tsvm(args);
+  const { status, stderr } = await ask(...args);
   expect([status, stderr.split('\n').length]).toEqual([2, 3]);
   expect(stderr).toContain(why);
 });

@@ -4,24 +4,26 @@ import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { connect, listMachines } from '../../src/index.js';
 import { tsvm as plain } from '../support/cli.js';
+import { tsvmHere } from '../support/cli-here.js';
 import { firecrackerConfig, inRig, temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
 const machines = join(folder, 'run');
 const env = { TSVM_RUN_DIR: machines, TSVM_TEMPLATE_DIR: join(folder, 'templates') };
 const tsvm = (...args: string[]) => plain(args, { env, timeoutMs: 280_000 });
+const ask = (...args: string[]) => tsvmHere(args, env);
 let template = '';
 
 beforeAll(async () => {
   expect((await tsvm('run', '--memory', '64M', '--', 'true')).status).toBe(0);
-  const templates = JSON.parse((await tsvm('template', 'list', '--json')).stdout.toString()) as {
+  const templates = JSON.parse((await ask('template', 'list', '--json')).stdout.toString()) as {
     directory: string;
   }[];
   template = templates[0]?.directory ?? '';
   expect((await tsvm('serve', '--name', 'pool', '-d')).stdout.toString()).toBe('pool\n');
 }, 300_000);
 afterAll(async () => {
-  await tsvm('kill', 'pool');
+  await ask('kill', 'pool');
 }, 60_000);
 
 test('makes machines of a template, which run what they are told, and end for themselves', async () => {
@@ -33,16 +35,15 @@ test('makes machines of a template, which run what they are told, and end for th
     ),
   );
   expect(started.map(({ status, stderr }) => [status, stderr])).toEqual(numbers.map(() => [0, '']));
-  const ends = await Promise.all(numbers.map((i) => tsvm('wait', `job${i}`)));
-  expect(ends.map(({ status }) => status)).toEqual(numbers);
-  for (const i of numbers) expect((await tsvm('logs', `job${i}`)).stdout.toString()).toBe(`${i}\n`);
+  for (const i of numbers) expect((await ask('wait', `job${i}`)).status).toBe(i);
+  for (const i of numbers) expect((await ask('logs', `job${i}`)).stdout.toString()).toBe(`${i}\n`);
   const pids = new Set(listMachines(machines).map(({ pid }) => pid));
   expect(pids.size).toBe(1);
-  expect((await tsvm('ps')).stdout.toString()).toMatch(/^NAME .*\npool +Serving +0/);
+  expect((await ask('ps')).stdout.toString()).toMatch(/^NAME .*\npool +Serving +0/);
   // It is no machine, and no error where machines are looked at.
-  const stats = await tsvm('stats');
+  const stats = await ask('stats');
   expect([stats.status, stats.stdout.toString()]).toEqual([0, expect.not.stringContaining('pool')]);
-  expect((await tsvm('inspect', 'pool')).status).toBe(0);
+  expect((await ask('inspect', 'pool')).status).toBe(0);
 });
 
 test('makes them of a configuration, and by the library; their end is not its end', async () => {
@@ -68,20 +69,20 @@ test.each([
   [['pool', 'a/b', '--snapshot', '/nope'], 'not a name for a machine'],
   [['nobody', 'x', '--snapshot', '/nope'], "there is no machine 'nobody'"],
 ])('tsvm start %j is refused', async (args, why) => {
-  const { status, stderr } = await tsvm('start', ...args);
+  const { status, stderr } = await ask('start', ...args);
   expect([status, stderr]).toEqual([2, expect.stringContaining(why)]);
 });
 
 test('a configuration that is none is refused by the process, which goes on', async () => {
   writeFileSync(join(folder, 'bad.json'), '{"machine-config":{"vcpu_count":1,"mem_size_mib":64}}');
-  const none = await tsvm('start', 'pool', 'x', '--config-file', join(folder, 'bad.json'));
+  const none = await ask('start', 'pool', 'x', '--config-file', join(folder, 'bad.json'));
   expect([none.status, none.stderr]).toEqual([2, expect.stringContaining('without kernel configuration')]);
   expect(existsSync(join(machines, 'x'))).toBe(false);
 });
 
 test('takes its machines with it, and leaves their records only', async () => {
   await connect('pool', machines).make('last', { snapshot: template, command: ['sleep', '1000'] });
-  expect((await tsvm('stop', 'pool')).status).toBe(0);
+  expect((await ask('stop', 'pool')).status).toBe(0);
   await expect.poll(() => existsSync(join(machines, 'pool')), { timeout: 30_000 }).toBe(false);
   expect(listMachines(machines).find(({ name }) => name === 'last')?.end?.kind).toBe('stopped');
 });

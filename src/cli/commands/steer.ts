@@ -2,7 +2,7 @@
 import { Command } from 'commander';
 import { isRunning, MachineStore } from '../../control/machine-store.js';
 import { TsvmError } from '../../errors.js';
-import { ANSWER_MS, machineIn, runningMachine } from '../running.js';
+import { ANSWER_MS, machineIn, recordedEnd, runningMachine } from '../running.js';
 import { parseDuration } from '../values.js';
 
 const names = ['<name...>', 'of machines'] as const;
@@ -43,7 +43,9 @@ export function stopCommand(): Command {
     .action((machines: string[], options: { timeout: string }) => {
       const timeoutMs = parseDuration('--timeout', options.timeout);
       return eachOf(machines, async (name) => {
-        await runningMachine(name).machine.stop(timeoutMs);
+        const running = runningMachine(name);
+        await running.machine.stop(timeoutMs);
+        await recordedEnd(running);
       });
     });
 }
@@ -58,9 +60,11 @@ export function killCommand(): Command {
     .addHelpText('after', '\nExamples:\n  tsvm kill web')
     .action((machines: string[]) =>
       eachOf(machines, async (name) => {
-        const { machine, record } = runningMachine(name);
+        const running = runningMachine(name);
+        const { machine, record } = running;
         try {
           await machine.kill(ANSWER_MS);
+          await recordedEnd(running);
         } catch (error) {
           if (!isRunning(record)) return; // it was about to end anyway
           try {
@@ -126,7 +130,9 @@ export function rmCommand(): Command {
               hint: `tsvm stop ${name}, or tsvm rm -f ${name}`,
             });
           }
-          await machineIn(folder).kill();
+          const machine = machineIn(folder);
+          await machine.kill();
+          await recordedEnd({ folder, record, machine });
         }
         folder.remove();
       }),
