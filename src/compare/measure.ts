@@ -120,6 +120,7 @@ export async function measureMemory(
   budgetBytes: number,
   progress: Progress,
   signal: AbortSignal,
+  settleMs: number = SETTLE_MS,
 ): Promise<MemoryResult> {
   collectGarbage();
   const before = heldMemory([process.pid]);
@@ -133,7 +134,7 @@ export async function measureMemory(
         signal.throwIfAborted();
         instances.push(await untilAborted(signal, subject.start('idle')));
       }
-      await sleep(SETTLE_MS);
+      await sleep(settleMs);
       collectGarbage();
       const held = heldMemory([process.pid, ...instances.flatMap((instance) => instance.processes())]);
       const cgroups = instances.map((instance) => instance.cgroupBytes());

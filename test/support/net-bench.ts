@@ -29,7 +29,9 @@ export function bench(options: StartOptions & { mtu?: number } = {}): Bench {
 
 /** Bytes that tell where they are. */
 export function frame(length: number, seed = 0): Uint8Array {
-  return Uint8Array.from({ length }, (_, i) => (i * 7 + seed + (i >> 8)) & 0xff);
+  const bytes = new Uint8Array(length);
+  for (let i = 0; i < length; i++) bytes[i] = i * 7 + seed + (i >> 8);
+  return bytes;
 }
 
 export const header = (...bytes: number[]): Uint8Array => {

@@ -68,7 +68,7 @@ export class VsockDriver {
   /** Adds receive buffers and kicks. They are written over and over: read what came before adding `rx.size` more. */
   give(count: number, length: number = BUFFER_BYTES): this {
     for (let i = 0; i < count; i++) {
-      const [head] = [...this.#free];
+      const [head] = this.#free;
       if (head === undefined) throw new Error('the driver is out of receive buffers');
       const addr = this.#addrOf(head);
       this.#free.delete(head);

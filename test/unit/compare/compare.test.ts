@@ -56,7 +56,7 @@ describe('measureStarts()', () => {
 describe('measureMemory()', () => {
   test('looks at so many, stops all, and says what their cgroups count', async () => {
     const log: string[] = [];
-    const result = await measureMemory(subject('a', log), [1, 3], 1 << 30, () => {}, never);
+    const result = await measureMemory(subject('a', log), [1, 3], 1 << 30, () => {}, never, 1);
     expect(log.filter((line) => line === 'a idle')).toHaveLength(3);
     expect(log.filter((line) => line === 'a stopped')).toHaveLength(3);
     expect(result.points.map(({ count, cgroupBytes }) => [count, cgroupBytes])).toEqual([

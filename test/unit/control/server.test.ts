@@ -10,6 +10,7 @@ import { Instance } from '../../../src/control/instance.js';
 import { openApiDocument } from '../../../src/control/openapi.js';
 import { routes } from '../../../src/control/routes.js';
 import { ControlServer } from '../../../src/control/server.js';
+import { eventually } from '../../support/eventually.js';
 import { temporaryDirectory } from '../../support/guest.js';
 
 const root = temporaryDirectory();
@@ -129,7 +130,7 @@ describe('before the start', () => {
     const log_path = join(root, 'log');
     expect(await put('/logger', { log_path, level: 'Info', show_level: true })).toEqual(DONE);
     await ask('GET', '/version');
-    await expect.poll(() => readFileSync(log_path, 'utf8')).toMatch(/\[test\] Info GET \/version 200\n/);
+    await eventually(() => readFileSync(log_path, 'utf8')).toMatch(/\[test\] Info GET \/version 200\n/);
     expect(await put('/logger', { log_path: join(root, 'nowhere/log') })).toEqual(
       fault(expect.stringContaining('cannot be written')),
     );

@@ -1,11 +1,16 @@
 /** The dashboard without a terminal: what keys do, and what is on the screen then. */
-import { describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { ratesBetween } from '../../../src/control/rates.js';
 import type { MachineStats } from '../../../src/control/stats.js';
 import { frame, point, type Shown } from '../../../src/dashboard/frame.js';
 import type { View } from '../../../src/dashboard/sampler.js';
 import { newState, press } from '../../../src/dashboard/state.js';
 import { columnsOf, formatCount, plainLines, sparkline, toWidth } from '../../../src/dashboard/text.js';
+
+/** Ages are shown to the second: the clock stands still. */
+const NOW_MS = Date.UTC(2026, 0, 1);
+beforeAll(() => void vi.useFakeTimers({ toFake: ['Date'], now: NOW_MS }));
+afterAll(() => void vi.useRealTimers());
 
 function stats(atMs: number, times: number): MachineStats {
   const exits = {
@@ -52,7 +57,7 @@ function view(name: string, more: Partial<View> = {}): View {
     name,
     pid: name.length,
     pidStart: '1',
-    createdMs: Date.now() - 65_000,
+    createdMs: NOW_MS - 65_000,
     memoryBytes: 128 << 20,
     cpus: 1,
     command: [`run-${name}`],
@@ -75,7 +80,7 @@ function view(name: string, more: Partial<View> = {}): View {
 
 const ended = view('old', { state: 'Ended', rates: undefined });
 Object.assign(ended, {
-  record: { ...ended.record, end: { kind: 'panic', exitCode: 121, message: 'no init', atMs: Date.now() } },
+  record: { ...ended.record, end: { kind: 'panic', exitCode: 121, message: 'no init', atMs: NOW_MS } },
 });
 const SHOWN: Shown = {
   views: [view('db'), view('web'), ended],

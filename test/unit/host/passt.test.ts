@@ -7,6 +7,7 @@ import type { NetBackend, NetClient, UserNet } from '../../../src/devices/net-ba
 import { createHost } from '../../../src/host/host.js';
 import { openPasst, passtArguments } from '../../../src/host/passt.js';
 import type { NativeAddon } from '../../../src/native/binding.js';
+import { WAIT_MS } from '../../support/eventually.js';
 import { freePort } from '../../support/free-port.js';
 import { passtProblem } from '../../support/passt-problem.js';
 import { ScratchAddon } from '../../support/scratch-addon.js';
@@ -40,11 +41,11 @@ class Guest implements NetClient {
   }
 
   async until<T>(find: () => T | undefined): Promise<T> {
-    const deadline = performance.now() + 5000;
+    const deadline = performance.now() + WAIT_MS;
     for (;;) {
       const found = find();
       if (found !== undefined) return found;
-      if (performance.now() > deadline) throw new Error('nothing came for 5 s');
+      if (performance.now() > deadline) throw new Error(`nothing came for ${WAIT_MS} ms`);
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, 50);
         this.#wake = () => {

@@ -12,6 +12,7 @@ import { BUF_ALLOC_BYTES } from '../../../src/devices/vsock-credit.js';
 import { createHost } from '../../../src/host/host.js';
 import { VsockEndpoint } from '../../../src/host/vsock-endpoint.js';
 import type { NativeAddon } from '../../../src/native/binding.js';
+import { eventually, WAIT_MS } from '../../support/eventually.js';
 import { Rig } from '../../support/mock-driver.js';
 import { GUEST_CID, type GuestPacket, type HostPacket, OP, VsockDriver } from '../../support/vsock-driver.js';
 
@@ -67,7 +68,7 @@ class Guest {
 
   /** Waits for a packet, and takes it out. */
   async next(op: number): Promise<HostPacket> {
-    for (let i = 0; i < 3000; i++) {
+    for (const end = performance.now() + WAIT_MS; performance.now() < end; ) {
       this.work();
       const index = this.packets.findIndex((packet) => packet.op === op);
       if (index !== -1) return this.packets.splice(index, 1)[0] as HostPacket;
@@ -262,8 +263,7 @@ describe('UnixSockets', () => {
     });
     socket.resume();
     while (sent < 3 * standstill) await pump();
-    for (let i = 0; i < 1000 && received < sent; i++) await sleep(1);
-    expect(received).toBe(sent);
+    await eventually(() => received).toBe(sent);
   });
 
   test('a guest that does not read makes the host’s program wait', async () => {
@@ -282,11 +282,10 @@ describe('UnixSockets', () => {
     await sleep(20);
     expect(guest.packets.filter(({ op }) => op === OP.RW)).toEqual([]);
     guest.send(OP.CREDIT_UPDATE, request, { bufAlloc: 0x4000_0000, fwdCnt: 1000 });
-    for (let i = 0; i < 2000 && socket.writableLength > 0; i++) {
+    await eventually(() => {
       guest.packets.length = 0;
-      await sleep(1);
-    }
-    expect(socket.writableLength).toBe(0);
+      return socket.writableLength;
+    }).toBe(0);
   });
 
   test('a program on the host that closes its socket: the guest gets what it sent, then hears that nobody reads, either', async () => {
@@ -359,8 +358,7 @@ describe('UnixSockets', () => {
     guest.send(OP.RST, second);
     other.resume();
     await ended(other);
-    for (let i = 0; i < 100 && guest.device.connectionCount > 0; i++) await sleep(1);
-    expect(guest.device.connectionCount).toBe(0);
+    await eventually(() => guest.device.connectionCount).toBe(0);
   });
 
   test('hundreds at once', async () => {
@@ -430,8 +428,7 @@ describe('MachineVsock', () => {
     expect(await guest.read(4)).toBe('last');
     expect((await guest.next(OP.SHUTDOWN)).flags).toBe(3);
     guest.send(OP.RST, request);
-    for (let i = 0; i < 100 && guest.device.connectionCount > 0; i++) await sleep(1);
-    expect(guest.device.connectionCount).toBe(0);
+    await eventually(() => guest.device.connectionCount).toBe(0);
     expect(stream.destroyed).toBe(true);
   });
 
@@ -502,8 +499,7 @@ describe('MachineVsock', () => {
       chunks++;
       bytes += chunk.length;
     });
-    for (let i = 0; i < 100 && bytes < 3000; i++) await sleep(1);
-    expect(bytes).toBe(3000);
+    await eventually(() => bytes).toBe(3000);
     expect(chunks).toBeLessThan(5);
   });
 
@@ -529,8 +525,7 @@ describe('MachineHost.openVsock()', () => {
       each.send(OP.REQUEST, { guestPort: 1, hostPort: 80 });
       await each.next(OP.RESPONSE);
     }
-    for (let i = 0; i < 100 && accepted.length < 2; i++) await sleep(1);
-    expect(accepted).toHaveLength(2);
+    await eventually(() => accepted.length).toBe(2);
     (await client()).write('CONNECT 52\n');
     expect((await guest.next(OP.REQUEST)).guestPort).toBe(52);
     const own = join(directory, 'fork.sock');

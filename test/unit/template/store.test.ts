@@ -5,6 +5,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { TsvmError } from '../../../src/errors.js';
 import { TemplateStore } from '../../../src/template/store.js';
+import { eventually } from '../../support/eventually.js';
 import { temporaryDirectory } from '../../support/guest.js';
 
 const root = temporaryDirectory();
@@ -51,7 +52,7 @@ describe('TemplateStore', () => {
   test('used() makes one the last used', async () => {
     const [first] = [put(1), put(2)];
     store.used(first);
-    await expect.poll(async () => (await store.list())[0]?.key).toBe(first);
+    await eventually(async () => (await store.list())[0]?.key).toBe(first);
     store.used(keyOf(77)); // not there: nothing happens
   });
 
@@ -134,7 +135,7 @@ describe('TemplateStore', () => {
     held = true;
     const path = join(store.directory, `${keyOf(1)}.lock`);
     const result = store.locked(keyOf(1), {}, async () => existsSync(path));
-    await expect.poll(() => existsSync(path)).toBe(true);
+    await eventually(() => existsSync(path)).toBe(true);
     rmSync(path);
     held = false;
     expect(await result).toBe(true);
