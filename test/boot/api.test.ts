@@ -4,7 +4,7 @@ import { existsSync, readFileSync, renameSync, rmSync, truncateSync, writeFileSy
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { findGuest } from '../../src/index.js';
-import { run, started, TSVM, tsvm } from '../support/cli.js';
+import { run, started, TSVM } from '../support/cli.js';
 import { until } from '../support/container.js';
 import { firecrackerConfig, temporaryDirectory } from '../support/guest.js';
 
@@ -209,21 +209,4 @@ test('a machine by a file, with and without a socket', async () => {
   } finally {
     api.kill();
   }
-  writeFileSync(at('bad.json'), JSON.stringify({ ...config, 'machine-config': { vcpu_count: 1, mem: 64 } }));
-  const bad = await tsvm(['api', '--no-api', '--config-file', at('bad.json')]);
-  expect([bad.status, bad.stderr]).toEqual([2, expect.stringContaining('`machine-config.mem_size_mib`')]);
-});
-
-test.each([
-  [['--no-api'], '--no-api: then nobody could start the machine'],
-  [['--config-file', '/nope'], 'cannot read /nope: no such file'],
-  [['--api-sock', '/nowhere/api.sock'], 'API socket /nowhere/api.sock'],
-])('tsvm api %j is refused', async (args, why) => {
-  const { status, stderr } = await tsvm(['api', ...args]);
-  expect([status, stderr]).toEqual([2, expect.stringContaining(why)]);
-});
-
-test('--openapi prints the description', async () => {
-  const { stdout } = await tsvm(['api', '--openapi']);
-  expect(JSON.parse(stdout.toString())).toMatchObject({ openapi: '3.1.0', paths: { '/actions': {} } });
 });

@@ -182,16 +182,3 @@ test('a terminal is left with Ctrl-A d, and is as it was', async () => {
   expect(await find('tty')).toMatchObject({ state: 'Running' });
   await ask('kill', 'tty');
 });
-
-test.each([
-  [['boot', '-d', '--name', 'a/b'], 'not a name for a machine'],
-  [['boot', '--rm'], '--rm: a machine without a name leaves nothing'],
-  [['snapshot', 'here', '--differential'], '--differential: a machine that boots was restored from nothing'],
-  [['pause', 'nobody'], "there is no machine 'nobody'"],
-  [['logs', 'nobody'], "there is no machine 'nobody'"],
-  [['run', '--isolation', 'container', '--image', '/', '-d', '--', 'true'], 'a container has no such thing'],
-])('%j is refused', async (args, why) => {
-  const { status, stderr } = await ask(...args);
-  expect([status, stderr.split('\n').length]).toEqual([2, 3]);
-  expect(stderr).toContain(why);
-});

@@ -72,17 +72,6 @@ test('starts each, says what they hold, and what they hold back', async () => {
   expect(traces()).toEqual(before);
 }, 300_000);
 
-test.each([
-  [['--runs', '0'], '--runs'],
-  [['--counts', '1,x'], '--counts'],
-  [['--cpus', '4000'], '--cpus 4000'],
-  [['--html', '/nowhere/page.html'], 'cannot write /nowhere/page.html'],
-  [['--part', 'speed'], 'is not one of start, memory, isolation'],
-])('%j is refused', async (args, message) => {
-  const result = await tsvm(['compare', ...args], { env });
-  expect([result.status, result.stderr]).toEqual([2, expect.stringContaining(message)]);
-});
-
 test('a signal ends it, and nothing is left', async () => {
   const before = traces();
   // Once it writes there it listens.

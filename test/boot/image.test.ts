@@ -74,20 +74,3 @@ test.each(['vm', 'container'])('a directory is the same in a %s, and stays as it
   const missing = await run(directory, isolation, ['--', '/nope']);
   expect([missing.status, missing.stderr]).toEqual([127, expect.stringContaining('/nope: not found')]);
 });
-
-test.each([
-  [['--isolation', 'container', '--', 'true'], 'it needs an image'],
-  [
-    ['--isolation', 'container', '--image', directory, '--disk', 'x', '--', 'true'],
-    '--disk: a container has no such thing',
-  ],
-  [['--isolation', 'jail', '--', 'true'], 'is not one of vm, container'],
-  [['--image', directory, '--pids', '5', '--', 'true'], '--pids: a machine’s processes are its own kernel’s'],
-  [['--image', directory], 'names no command'],
-  [['--image', '/nowhere', '--', 'true'], 'image /nowhere: there is no such file'],
-  [['--user', '5', '--', 'true'], '--user: it needs an image'],
-  [[], 'there is no command'],
-])('%j is refused', async (args, message) => {
-  const result = await tsvm(['run', ...args], { env });
-  expect([result.status, result.stderr]).toEqual([2, expect.stringContaining(message)]);
-});

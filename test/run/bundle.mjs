@@ -35,6 +35,7 @@ const bundle = await rolldown({
   external: [/^node:/, /^vitest($|\/)/, 'blessed'],
   plugins: [ownPlace],
   transform: { target: 'es2022' },
+  checks: { ineffectiveDynamicImport: false },
   logLevel: 'warn',
 });
 rmSync(built, { recursive: true, force: true });
@@ -42,5 +43,13 @@ await bundle.write({
   dir: built,
   entryFileNames: '[name].mjs',
   chunkFileNames: 'shared/[name].mjs',
+  // Else a module that a test imports while it runs may be put into the file of another test.
+  codeSplitting: {
+    groups: [
+      { name: 'packages', test: /node_modules/ },
+      { name: 'src', test: /\/src\// },
+      { name: 'support', test: /\/test\/(?!.*\.test\.ts$|run\/)/ },
+    ],
+  },
 });
 await bundle.close();

@@ -4,11 +4,13 @@
 import { debianRoot, debianWithSystemd } from './debian.js';
 import { debianKernel } from './debian-kernel.js';
 import { dockerPrograms } from './docker-daemon.js';
+import { installedPackage } from './installed-package.js';
 import { vsockPrograms } from './vsock-programs.js';
 
 const PARTS: readonly (readonly [what: string, make: () => unknown])[] = [
   ['Debian’s kernel', debianKernel],
   ['programs of the vsock tests', vsockPrograms],
+  ['the package, installed', installedPackage],
   ['docker', dockerPrograms],
   ['a Debian', debianRoot],
   ['a Debian with systemd', debianWithSystemd],

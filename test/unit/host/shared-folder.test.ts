@@ -39,7 +39,7 @@ let shared: string;
 let folder: SharedFolder;
 let guest: FuseClient;
 
-/** Without the addon there is plain rename, and there are no extended attributes; test/kvm/host-shared-folder.test.ts has the rest. */
+/** Without the addon there is plain rename, and there are no extended attributes; test/host/shared-folder.test.ts has the rest. */
 const missing = async (): Promise<never> => {
   throw new Error('no addon');
 };
