@@ -20,6 +20,16 @@ test('the rig has a /dev/kvm by kvm-amd with nested paging, every cgroup v2 cont
   expect(stdout).toBe('devices\n1\nY\ncpuset cpu io memory hugetlb pids rdma misc\n');
 });
 
+test("the rig's kernel is told the frequency of its time stamp counter, and finds by its other timer that it is right", () => {
+  const { stdout } = inRig(`
+    for _ in {1..60}; do dmesg | grep -q 'tsc: Refined' && break; sleep 1; done
+    grep -o 'tsc_early_khz=[0-9]*' /proc/cmdline
+    dmesg | grep -oE 'tsc: (Detected|Refined)[a-zA-Z :]*[0-9.]*'`);
+  const [told, detected, refined] = [...stdout.matchAll(/[\d.]+$/gm)].map(Number);
+  expect(detected! * 1000).toBeCloseTo(told!, 0);
+  expect(refined! / detected!).toBeCloseTo(1, 3);
+});
+
 test('the rig hands on arguments, directory, streams and status, and its writes are thrown away', () => {
   process.env['TSVM_RIG_TEST'] = "it's \n set";
   const result = inRig(`
