@@ -45,6 +45,16 @@ describe.concurrent('the rig', () => {
     }
   });
 
+  test('is told the frequency of its time stamp counter, and finds by its other timer that it is right', async () => {
+    const { stdout } = await inRig(`
+      for _ in {1..60}; do dmesg | grep -q 'tsc: Refined' && break; sleep 1; done
+      grep -o 'tsc_early_khz=[0-9]*' /proc/cmdline
+      dmesg | grep -oE 'tsc: (Detected|Refined)[a-zA-Z :]*[0-9.]*'`);
+    const [told, detected, refined] = [...stdout.toString().matchAll(/[\d.]+$/gm)].map(Number);
+    expect(detected! * 1000).toBeCloseTo(told!, 0);
+    expect(refined! / detected!).toBeCloseTo(1, 3);
+  });
+
   test('with several CPUs has them all, and no input where there is none', async () => {
     const { stdout } = await inRig('nproc; cat', {}, '--cpus', '2');
     expect(stdout.toString()).toBe('2\n');
