@@ -153,7 +153,8 @@ export async function readManifest(directory: string): Promise<{ checksum: strin
   return checkManifest(directory, text);
 }
 
-function checkManifest(directory: string, text: string): { checksum: string; snapshot: Snapshot } {
+/** Checks the text of a `machine.json`. @throws TsvmError `TSVM_SNAPSHOT` */
+export function checkManifest(directory: string, text: string): { checksum: string; snapshot: Snapshot } {
   let data: unknown;
   try {
     data = JSON.parse(text);

@@ -76,11 +76,17 @@ async function diagnose(): Promise<Diagnosis> {
 
 function checkNode(): Check {
   const [major = 0, minor = 0] = process.versions.node.split('.').map(Number);
-  const good = major > 20 || (major === 20 && minor >= 17);
+  // zlib.crc32() came with 20.15 and 22.2; package.json has the same.
+  const good = (major === 20 && minor >= 17) || (major === 22 && minor >= 2) || major > 22;
   const detail = `Node.js ${process.versions.node} on ${process.arch}`;
   return good
     ? { name: 'node', status: 'yes', detail }
-    : { name: 'node', status: 'no', detail, fix: 'install Node.js 20.17 or later' };
+    : {
+        name: 'node',
+        status: 'no',
+        detail,
+        fix: 'install Node.js 24, or another version from 20.17 or 22.2 on',
+      };
 }
 
 function checkKvm(): { checks: Check[]; capabilities: Record<string, number> } {

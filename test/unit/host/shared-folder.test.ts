@@ -190,7 +190,7 @@ describe('a guest', () => {
     expect((await guest.list(id)).sort()).toEqual(readdirSync(join(shared, 'd')).sort());
   });
 
-  test('may know more files than there are descriptors for', async () => {
+  test('may know more files than there are descriptors for', { timeout: 60_000 }, async () => {
     for (let i = 0; i < 1200; i++) writeFileSync(join(shared, 'd', `file${i}`), `${i}`);
     const { node } = await folder.lookup(folder.root, 'd');
     const nodes: FolderNode[] = [];
