@@ -25,6 +25,11 @@ export const TIERS: readonly Tier[] = [
     ceilingSeconds: 400,
     what: { kind: 'command', command: [process.execPath, 'test/built/run/prefetch.mjs'] },
   },
+  {
+    name: 'nodes',
+    ceilingSeconds: 180,
+    what: { kind: 'command', command: ['test/run/node-versions', 'unit'] },
+  },
   { name: 'host', ceilingSeconds: 120, what: { kind: 'projects', projects: ['host'] } },
   { name: 'containers', ceilingSeconds: 200, what: { kind: 'projects', projects: ['container'] } },
   {
@@ -33,6 +38,11 @@ export const TIERS: readonly Tier[] = [
     what: { kind: 'projects', projects: ['kvm', 'boot'], needsKvm: true },
   },
   { name: 'rig itself', ceilingSeconds: 120, what: { kind: 'projects', projects: ['rig'] } },
+  {
+    name: 'nodes, rig',
+    ceilingSeconds: 120,
+    what: { kind: 'command', command: ['test/run/node-versions', 'boot'] },
+  },
   { name: 'rig', ceilingSeconds: 1800, what: { kind: 'rigs' } },
 ];
 

@@ -5,9 +5,11 @@ import { debianRoot, debianWithSystemd } from './debian.js';
 import { debianKernel } from './debian-kernel.js';
 import { dockerPrograms } from './docker-daemon.js';
 import { installedPackage } from './installed-package.js';
+import { must } from './must.js';
 import { vsockPrograms } from './vsock-programs.js';
 
 const PARTS: readonly (readonly [what: string, make: () => unknown])[] = [
+  ['Node 20, 22 and 24', () => must('test/run/node-versions', 'fetch')],
   ['Debian’s kernel', debianKernel],
   ['programs of the vsock tests', vsockPrograms],
   ['the package, installed', installedPackage],
