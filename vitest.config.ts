@@ -15,15 +15,23 @@ export default defineConfig({
     experimental: { fsModuleCache: true },
     projects: [
       {
-        // Milliseconds each, but on a busy machine.
-        test: { name: 'unit', include: ['test/unit/**/*.test.ts'], testTimeout: 20_000, hookTimeout: 20_000 },
+        // Milliseconds each, but on a busy machine. A process for each file would cost as much as the tests.
+        test: {
+          name: 'unit',
+          include: ['test/unit/**/*.test.ts'],
+          isolate: false,
+          maxWorkers: 2,
+          sequence: { groupOrder: 1 },
+          testTimeout: 20_000,
+          hookTimeout: 20_000,
+        },
       },
       {
         // Needs what is built, and no KVM: refusals of the command line, the package.
         test: {
           name: 'host',
           include: ['test/host/**/*.test.ts'],
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
           testTimeout: 60_000,
           hookTimeout: 60_000,
         },
@@ -32,7 +40,7 @@ export default defineConfig({
         test: {
           name: 'kvm',
           include: kvmTests('test/kvm/**/*.test.ts'),
-          sequence: { groupOrder: 2 },
+          sequence: { groupOrder: 3 },
           globalSetup: 'test/support/kvm-setup.ts',
           retry,
           testTimeout: 20_000,
@@ -44,7 +52,7 @@ export default defineConfig({
         test: {
           name: 'boot',
           include: kvmTests('test/boot/**/*.test.ts'),
-          sequence: { groupOrder: 3 },
+          sequence: { groupOrder: 4 },
           globalSetup: 'test/support/kvm-setup.ts',
           fileParallelism: false,
           retry,
@@ -57,7 +65,7 @@ export default defineConfig({
         test: {
           name: 'container',
           include: ['test/container/**/*.test.ts'],
-          sequence: { groupOrder: 4 },
+          sequence: { groupOrder: 5 },
           fileParallelism: false,
           testTimeout: 20_000,
           hookTimeout: 20_000,
@@ -68,7 +76,7 @@ export default defineConfig({
         test: {
           name: 'rig',
           include: ['test/rig/**/*.test.ts'],
-          sequence: { groupOrder: 5 },
+          sequence: { groupOrder: 6 },
           maxConcurrency: 2,
           testTimeout: 120_000,
         },
