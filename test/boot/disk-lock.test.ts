@@ -11,10 +11,10 @@ const image = file('disk', new Uint8Array(1 << 20));
 const disk = (text: string) => ['--kernel', powerOff, '--memory', '4M', '--disk', text];
 
 test('a disk that a machine writes to is locked by another machine, until that ends; readers share', async () => {
-  const spinning = file('spin', tinyKernel([...tiny.print('up\n'), ...tiny.spin()]));
+  const holding = file('hold', tinyKernel([...tiny.print('up\n'), ...tiny.sleep()]));
   const holder = spawn(
     process.execPath,
-    [TSVM, 'boot', '--kernel', spinning, '--memory', '4M', '--disk', image],
+    [TSVM, 'boot', '--kernel', holding, '--memory', '4M', '--disk', image],
     { stdio: ['ignore', 'pipe', 'inherit'] },
   );
   onTestFinished(() => void holder.kill('SIGKILL'));
