@@ -186,7 +186,7 @@ describe('on a terminal, tsvm boot', () => {
 
   test('Ctrl-A x ends the machine with 130; the terminal was raw and is restored', async () => {
     let typed = false;
-    const boot = `$tsvm boot ${kernel('hello', hello, tiny.spin()).join(' ')}`;
+    const boot = `$tsvm boot ${kernel('hello', hello, tiny.sleep()).join(' ')}`;
     const result = await onTerminal(bracketed(boot), (text, type) => {
       if (typed || !text.includes('hello')) return;
       typed = true;
@@ -198,7 +198,7 @@ describe('on a terminal, tsvm boot', () => {
 
   test('Ctrl-A h shows the keys and Ctrl-A Ctrl-A is for the guest', async () => {
     let typed = false;
-    const boot = `$tsvm boot ${kernel('hello', hello, tiny.spin()).join(' ')}`;
+    const boot = `$tsvm boot ${kernel('hello', hello, tiny.sleep()).join(' ')}`;
     const result = await onTerminal(bracketed(boot), (text, type) => {
       if (!typed && text.includes('hello')) {
         typed = true;
