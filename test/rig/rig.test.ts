@@ -61,7 +61,8 @@ describe.concurrent('the rig', () => {
   });
 
   test('reports a missing command with 127', async () => {
-    expect((await rig(['--timeout', String(TIMEOUT_SECONDS), 'no-such-command'])).status).toBe(127);
+    const { status, stderr } = await rig(['--timeout', String(TIMEOUT_SECONDS), 'no-such-command']);
+    expect([status, stderr]).toEqual([127, expect.stringContaining('no-such-command')]);
   });
 
   test('reports its own failure with 125', async () => {
