@@ -4,13 +4,17 @@ import { createMachine } from '../../src/index.js';
 import { MIB } from '../../src/util/units.js';
 import { ConsoleLog, endOf, interpreted } from '../support/guest.js';
 import { memtestImage, memtestProblem } from '../support/memtest.js';
+import { notHere } from '../support/skip-reasons.js';
 
 const ESCAPE = Uint8Array.of(0x1b);
 
-test('Memtest86+ boots as a bzImage, shows its first screen, tests the memory that it was given, and resets', async (context) => {
-  if (interpreted) context.skip("not here: kvm_pvm does not interpret Memtest86+'s x87 instructions");
-  const problem = memtestProblem();
-  if (problem !== undefined) context.skip(problem);
+test('Memtest86+ boots as a bzImage, shows its first screen, tests the memory that it was given, and resets', async ({
+  skip,
+}) => {
+  const problem = interpreted
+    ? notHere('kvm_pvm does not interpret the x87 instructions of Memtest86+')
+    : memtestProblem();
+  skip(problem !== undefined, problem);
 
   const machine = await createMachine({
     kernel: memtestImage(),

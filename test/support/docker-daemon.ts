@@ -1,14 +1,14 @@
 /**
  * A daemon of docker's for one test file, in namespaces that end with it.
  *
- * The package is unpacked, not installed: installed, it would start a service, and change this host's firewall.
+ * Its package is not installed: installed, it would start a service, and change this host's firewall.
  */
-import { type ChildProcess, execFileSync, spawn, spawnSync } from 'node:child_process';
-import { existsSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { hostHierarchies, removeTree } from '../../src/container/cgroup-host.js';
-import { cached } from './test-cache.js';
+import { unpackedPackages } from './debian-package.js';
 
 const READY_SECONDS = 120;
 const CGROUP = '/docker-for-tests';
@@ -17,17 +17,7 @@ const CGROUP = '/docker-for-tests';
 const PACKAGES = ['docker.io', 'containerd'];
 
 /** Programs of Debian's packages. */
-export function dockerPrograms(): string {
-  return cached('docker', (folder) => {
-    mkdirSync(folder);
-    const fetch = ['download', '-q', '-o', 'APT::Sandbox::User=root', ...PACKAGES];
-    execFileSync('apt-get', fetch, { cwd: folder, stdio: ['ignore', 'ignore', 'pipe'] });
-    for (const name of readdirSync(folder)) {
-      execFileSync('dpkg', ['-x', name, '.'], { cwd: folder });
-      rmSync(join(folder, name));
-    }
-  });
-}
+export const dockerPrograms = (): string => unpackedPackages('docker', PACKAGES);
 
 /** Its clients find it by `DOCKER_HOST`, and themselves by `PATH`, which are this process's from then on. */
 export class DockerDaemon implements AsyncDisposable {

@@ -5,6 +5,7 @@ import { debianRoot, debianWithSystemd } from './debian.js';
 import { debianKernel } from './debian-kernel.js';
 import { dockerPrograms } from './docker-daemon.js';
 import { installedPackage } from './installed-package.js';
+import { memtestImage } from './memtest.js';
 import { must } from './must.js';
 import { vsockPrograms } from './vsock-programs.js';
 
@@ -14,6 +15,7 @@ const PARTS: readonly (readonly [what: string, make: () => unknown])[] = [
   ['programs of the vsock tests', vsockPrograms],
   ['the package, installed', installedPackage],
   ['docker', dockerPrograms],
+  ['Memtest86+', memtestImage],
   ['a Debian', debianRoot],
   ['a Debian with systemd', debianWithSystemd],
 ];
