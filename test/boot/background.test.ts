@@ -7,14 +7,14 @@ import type { MachineRecord } from '../../src/control/machine-store.js';
 import type { MachineStats } from '../../src/control/stats.js';
 import { type CliOptions, type CliResult, tsvm as plain, run, TSVM } from '../support/cli.js';
 import { tsvmHere } from '../support/cli-here.js';
-import { inRig, temporaryDirectory } from '../support/guest.js';
+import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
 const machines = join(folder, 'run');
 const env = { TSVM_RUN_DIR: machines, TSVM_TEMPLATE_DIR: join(folder, 'templates') };
 const MEMORY = ['--memory', '64M'];
-/** At once: the emulated SVM has been seen to mix up guests that run beside each other. */
-const FEW = inRig ? 2 : 3;
+/** At once. */
+const FEW = 3;
 
 const tsvm = (args: readonly string[], options: CliOptions = {}): Promise<CliResult> =>
   plain(args, { ...options, env });

@@ -4,12 +4,11 @@ import { readdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { run, tsvm } from '../support/cli.js';
-import { inRig, temporaryDirectory } from '../support/guest.js';
+import { temporaryDirectory } from '../support/guest.js';
 import { REPOSITORY, relocated, snippetsIn, textOf } from '../support/snippets.js';
 
 const EXAMPLES = join(REPOSITORY, 'docs/examples');
-/** The emulated SVM has been seen to mix up guests that run beside each other. */
-const FORKS = inRig ? 2 : 5;
+const FORKS = 5;
 const folder = temporaryDirectory();
 const example = (name: string, ...args: string[]) =>
   run(process.execPath, [join(EXAMPLES, name), ...args], { timeoutMs: 280_000 });
