@@ -28,7 +28,8 @@ for (const tier of options.tiers) {
     show(result, where);
   });
   const seconds = (performance.now() - since) / 1000;
-  results.push({ name: tier.name, ceilingSeconds: tier.ceilingSeconds, seconds, files: of, ...absent });
+  const { what: _, ...known } = tier;
+  results.push({ ...known, seconds, files: of, ...absent });
 }
 const summary = summarize(results, rigStarts, CEILING_SECONDS, process.env['CI'] !== undefined);
 console.log(`\n${summary.text}`);

@@ -37,6 +37,9 @@ test('summarize() fails a tier over its ceiling, and a run over the whole one', 
   expect(lastLine(slow.text)).toBe('1 passed, 1 failed, 0 skipped');
   const long = summarize([tier([passed]), tier([passed])], [], 9, false);
   expect(long.text).toContain('FAILED everything took 10 s; the ceiling is 9 s');
+  const extra = summarize([tier([passed]), tier([passed], { name: 'kvm', extra: true })], [], 9, false);
+  expect(extra.failed).toBe(0);
+  expect(extra.text).toContain('all 5 s of 9, and 5 s for kvm');
 });
 
 test('summarize() lists every skip below its reason; one for what is missing fails a strict run', () => {
