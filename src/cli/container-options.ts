@@ -14,8 +14,9 @@ import {
   type Volume,
 } from '../container/config.js';
 import { TsvmError } from '../errors.js';
+import { MAX_ID } from '../util/ids.js';
 import { collect } from './device-options.js';
-import { environment } from './environment.js';
+import { environment, parseVariables } from './environment.js';
 import { parseChoice, parseCount, parseSize } from './values.js';
 
 export interface ContainerOptions {
@@ -44,7 +45,6 @@ export interface ContainerOptions {
   deviceWriteIops?: string[];
 }
 
-const MAX_ID = 0xffff_fffe;
 const MAX_PIDS = 4_194_304;
 const NETWORKS = ['none', 'user', 'host'] as const;
 
@@ -100,7 +100,10 @@ export function containerConfig(
   return {
     layers: layers.map((path) => resolve(path)),
     argv,
-    env: { ...defaultEnvironment(hostname, terminal !== undefined), ...environment(options.env ?? []) },
+    env: {
+      ...defaultEnvironment(hostname, terminal !== undefined),
+      ...environment(parseVariables(options.env ?? [])),
+    },
     hostname,
     share,
     volumes: (options.volume ?? []).map(parseVolume),

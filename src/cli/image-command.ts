@@ -1,10 +1,12 @@
 /** What `--image` says of a command: where its root is, who it is, and its surroundings; the same for a machine and a container. */
 
+import { resolve } from 'node:path';
 import { defaultEnvironment } from '../container/config.js';
 import { TsvmError } from '../errors.js';
-import type { Image, ImageStore, ImageUser } from '../image/image.js';
+import type { Image, ImageStore } from '../image/image.js';
+import type { ImageUser } from '../image/user.js';
 import type { GuestCommand } from '../machine/config.js';
-import { environment } from './environment.js';
+import { environment, parseVariables } from './environment.js';
 
 export interface ImageCommandOptions {
   readonly image: string;
@@ -34,7 +36,11 @@ export async function imageCommand(
   options: ImageCommandOptions,
 ): Promise<ImageCommand> {
   // Most commands need none of it.
-  const { ImageStore, userOf } = await import('../image/image.js');
+  const [{ ImageStore }, { userOf }, { imageEnvironment }] = await Promise.all([
+    import('../image/image.js'),
+    import('../image/user.js'),
+    import('../image/environment.js'),
+  ]);
   const store = new ImageStore();
   const image = await store.open(options.image, () =>
     process.stderr.write(`tsvm: unpacking ${options.image} into ${store.directory}, once\n`),
@@ -52,12 +58,13 @@ export async function imageCommand(
     ...defaultEnvironment(hostname, false),
     HOME: user.home,
     TERM: process.env['TERM'] ?? 'linux',
-    ...environment([...(config.env ?? []), ...(options.env ?? [])]),
+    ...imageEnvironment(config.env ?? []),
+    ...environment(parseVariables(options.env ?? [])),
   };
   return {
     image,
     store,
     hostname,
-    command: { argv, env, user, cwd: options.workdir ?? config.workdir ?? '/' },
+    command: { argv, env, user, cwd: options.workdir ?? resolve('/', config.workdir ?? '') },
   };
 }

@@ -2,6 +2,7 @@
 import { type Stats, statSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
 import { TsvmError } from '../errors.js';
+import { ID_RANGE, isId } from '../util/ids.js';
 import type { Capability } from './capabilities.js';
 
 /** The namespaces that a container has of its own unless it shares them; its mounts are always its own. */
@@ -121,9 +122,14 @@ export function checkConfig(config: ContainerConfig): void {
   if (config.cwd !== undefined && !isAbsolute(config.cwd)) {
     throw refuse(`working directory ${config.cwd}: not an absolute path`, 'for example /tmp');
   }
-  for (const text of [...config.argv, ...Object.entries(config.env ?? {}).flat()]) {
+  for (const text of [...config.argv, config.cwd ?? '', ...Object.entries(config.env ?? {}).flat()]) {
     if (text.includes('\0')) throw refuse('an argument or variable has a null character in it');
   }
+  for (const name of Object.keys(config.env ?? {})) {
+    if (name === '' || name.includes('='))
+      throw refuse(`environment: ${JSON.stringify(name)} is not a name`, '{ NAME: value }');
+  }
+  checkIds(config);
   if (Buffer.byteLength(config.hostname ?? '') > MAX_HOSTNAME_BYTES) {
     throw refuse(`host name ${config.hostname}: longer than ${MAX_HOSTNAME_BYTES} bytes`);
   }
@@ -134,6 +140,22 @@ export function checkConfig(config: ContainerConfig): void {
     throw refuse('ids are mapped in a user namespace only', 'leave out --share user');
   }
   checkLimits(config.limits ?? {});
+}
+
+function checkIds({ user, uidMap = [], gidMap = [] }: ContainerConfig): void {
+  for (const [what, id] of Object.entries(user === undefined ? {} : { uid: user.uid, gid: user.gid })) {
+    if (!isId(id)) throw refuse(`user: ${what} ${id} is not ${ID_RANGE}`, 'for example 1000');
+  }
+  for (const { container, host, count } of [...uidMap, ...gidMap]) {
+    // The last of a run is an id, too.
+    const ids = [container, host, container + count - 1, host + count - 1];
+    if (!Number.isInteger(count) || count < 1 || !ids.every(isId)) {
+      throw refuse(
+        `ids ${container}:${host}:${count}: each must be ${ID_RANGE}`,
+        'for example 0:100000:65536',
+      );
+    }
+  }
 }
 
 function checkLimits({ cpus, memoryBytes, pids, io }: Limits): void {

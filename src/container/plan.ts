@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert';
 
-/** What an argument of a system call may be. */
+/** What an argument of a system call may be. A number is one of 32 bits; what may be wider is a bigint. */
 export type Argument = number | bigint | string | Data | Slot | undefined;
 
 /** Bytes that a system call gets the address of; pointers in them are put right by the launcher. */
@@ -64,6 +64,9 @@ const HEAD_BYTES = 64;
 const STEP_BYTES = 64;
 const MAX_ARGUMENTS = 6;
 const MAX_IGNORED = 2;
+/** Range of an int and of an unsigned int together. */
+const MIN_NUMBER = -0x8000_0000;
+const MAX_NUMBER = 0xffff_ffff;
 /** Where an address must be aligned to. */
 const ALIGNMENT = 8;
 
@@ -165,5 +168,8 @@ function encodeArgument(
   if (value instanceof Slot) return [2, BigInt(value.index)];
   if (value instanceof Data) return [1, BigInt(place(value))];
   if (typeof value === 'string') return [1, BigInt(place(dataOf(value)))];
+  // The kernel would take the lower half of a number that does not fit: user 2^32 is 0.
+  if (typeof value === 'number')
+    assert(Number.isInteger(value) && value >= MIN_NUMBER && value <= MAX_NUMBER, `argument ${value}`);
   return [0, BigInt(value)];
 }

@@ -7,6 +7,8 @@ import {
   type IdRange,
   type IoLimit,
   type Namespace,
+  refuse,
+  type Volume,
 } from './config.js';
 
 /** How each is told to stay in a namespace of its caller's. The one of users is the caller's unless ids are mapped. */
@@ -52,15 +54,21 @@ export function runArguments(
     ...[`--user=${uid}:${gid}`, `--workdir=${config.cwd ?? '/'}`],
     ...Object.entries(env).map(([key, value]) => `--env=${key}=${value}`),
     ...(config.readOnly === true ? ['--read-only'] : []),
-    ...(config.volumes ?? []).map(
-      ({ source, target, readOnly }) => `--volume=${source}:${target}${readOnly === true ? ':ro' : ''}`,
-    ),
+    ...(config.volumes ?? []).map(volume),
     ...(config.privileged === true
       ? ['--privileged']
       : [`--security-opt=seccomp=${seccompPath}`, '--security-opt=no-new-privileges']),
     ...['--cap-drop=ALL', ...capabilities.map((capability) => `--cap-add=${capability}`)],
     ...limits(config),
   ];
+}
+
+/** @throws TsvmError for a path that would be read as more than a path. */
+function volume({ source, target, readOnly }: Volume): string {
+  const bad = [source, target].find((path) => path.includes(':'));
+  if (bad !== undefined)
+    throw refuse(`volume ${bad}: this engine takes no path with a colon`, 'leave out --engine');
+  return `--volume=${source}:${target}${readOnly === true ? ':ro' : ''}`;
 }
 
 export function mapArguments(flag: '--uidmap' | '--gidmap', ranges: readonly IdRange[]): string[] {

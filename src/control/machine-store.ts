@@ -5,58 +5,37 @@
  * so in its record, or takes its place.
  */
 import { randomBytes } from 'node:crypto';
-import {
-  mkdirSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  truncateSync,
-  writeFileSync,
-} from 'node:fs';
+import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { isErrnoError, TsvmError } from '../errors.js';
 import { describeFileError } from '../host/files.js';
+import { type FolderRules, isOwnFolder, OwnFolder } from '../host/own-folder.js';
+import { MAX_RECORD_BYTES, type MachineRecord, parseRecord, type RecordedEnd } from './machine-record.js';
+
+export type { MachineRecord, RecordedEnd };
 
 const RECORD = 'machine.json';
+const SOCKET = 'api.sock';
+const LOG = 'console.log';
 const NAME = /^[A-Za-z0-9][A-Za-z0-9_.-]{0,62}$/;
 /** A folder without a record this long is a leftover of somebody who was killed between the two. */
 const CLAIM_MS = 10_000;
 
-/** How a machine ended, as its process left word; or that its process is gone without a word. */
-export interface RecordedEnd {
-  readonly kind: 'power-off' | 'reset' | 'panic' | 'triple-fault' | 'kvm-error' | 'stopped' | 'lost';
-  /** What `tsvm boot` would have exited with. */
-  readonly exitCode: number;
-  readonly message?: string;
-  /** Milliseconds since 1970. */
-  readonly atMs: number;
-}
+const RULES: FolderRules = {
+  code: 'TSVM_FILE',
+  what: 'the folder of machines',
+  hint: 'set TSVM_RUN_DIR to a folder of your own',
+};
 
-export interface MachineRecord {
-  readonly version: 1;
-  readonly name: string;
-  readonly pid: number;
-  /** When that process started, in the kernel's ticks: a number may come again, both do not. */
-  readonly pidStart: string;
-  /** Milliseconds since 1970. */
-  readonly createdMs: number;
-  readonly memoryBytes: number;
-  readonly cpus: number;
-  /** What the guest runs; empty: what its init does. */
-  readonly command: readonly string[];
-  /** It is no machine, but a process that runs many: tsvm serve. */
-  readonly serves?: true;
-  readonly end?: RecordedEnd;
-}
-
-/** `$TSVM_RUN_DIR`; else `tsvm` in `$XDG_RUNTIME_DIR`; else /run/tsvm for root, and a folder of one's own in /tmp for others. */
+/**
+ * `$TSVM_RUN_DIR`; else `tsvm` in `$XDG_RUNTIME_DIR`; else /run/tsvm for root, and a folder of one's own in /tmp for others. A
+ * `$XDG_RUNTIME_DIR` of another user's, as su(1) leaves it, is none (XDG Base Directory Specification: it must be the user's own).
+ */
 export function runDirectory(): string {
   const { TSVM_RUN_DIR: own, XDG_RUNTIME_DIR: runtime } = process.env;
   if (own) return own;
-  if (runtime) return join(runtime, 'tsvm');
+  if (runtime && isOwnFolder(runtime)) return join(runtime, 'tsvm');
   const uid = process.geteuid?.() ?? 0;
   return uid === 0 ? '/run/tsvm' : join(tmpdir(), `tsvm-${uid}`);
 }
@@ -90,26 +69,27 @@ export class MachineFolder {
   }
 
   get socketPath(): string {
-    return join(this.path, 'api.sock');
+    return join(this.path, SOCKET);
   }
 
   get logPath(): string {
-    return join(this.path, 'console.log');
+    return join(this.path, LOG);
   }
 
+  /** Undefined: it is not there yet, damaged, or not ours. */
   get record(): MachineRecord | undefined {
     try {
-      const record = JSON.parse(readFileSync(join(this.path, RECORD), 'utf8')) as MachineRecord;
-      return record.version === 1 && record.name === this.name ? record : undefined;
+      using folder = OwnFolder.open(this.path, RULES);
+      const record = parseRecord(folder?.read(RECORD, MAX_RECORD_BYTES) ?? '');
+      return record?.name === this.name ? record : undefined;
     } catch {
-      return undefined; // not there yet, or damaged
+      return undefined;
     }
   }
 
   write(record: MachineRecord): void {
-    const path = join(this.path, RECORD);
-    writeFileSync(`${path}.new`, `${JSON.stringify(record, undefined, 2)}\n`, { mode: 0o600 });
-    renameSync(`${path}.new`, path);
+    using folder = this.#open();
+    folder.write(RECORD, `${JSON.stringify(record, undefined, 2)}\n`);
   }
 
   /** Its last word, for which there is room if there ever was for the log. */
@@ -119,22 +99,38 @@ export class MachineFolder {
     try {
       this.write({ ...record, end });
     } catch {
-      rmSync(`${this.logPath}.1`, { force: true });
-      truncateSync(this.logPath);
+      using folder = this.#open();
+      folder.remove(`${LOG}.1`);
+      folder.truncate(LOG);
       this.write({ ...record, end });
     }
   }
 
+  /** Says that its process went without a word; nothing is changed in a folder that is not ours. */
+  writeLost(record: MachineRecord): void {
+    using folder = this.#open();
+    folder.remove(SOCKET);
+    this.write(record);
+  }
+
   remove(): void {
+    using store = OwnFolder.open(dirname(this.path), RULES);
+    if (store === undefined) return;
     // Whoever looks meanwhile finds all of it or nothing.
-    const doomed = join(dirname(this.path), `.${this.name}.${randomBytes(4).toString('hex')}`);
+    const doomed = store.unfinishedName(this.name);
     try {
-      renameSync(this.path, doomed);
+      store.rename(this.name, doomed);
     } catch (error) {
       if (isErrnoError(error) && error.code === 'ENOENT') return;
       throw error;
     }
-    rmSync(doomed, { recursive: true, force: true });
+    store.remove(doomed);
+  }
+
+  #open(): OwnFolder {
+    const folder = OwnFolder.open(this.path, RULES);
+    if (folder === undefined) throw new TsvmError('TSVM_FILE', `${this.path}: it was removed`);
+    return folder;
   }
 }
 
@@ -155,10 +151,10 @@ export class MachineStore {
     about: Pick<MachineRecord, 'memoryBytes' | 'cpus' | 'command' | 'serves'>,
   ): MachineFolder {
     checkName(name);
-    this.#makeDirectory();
+    using store = OwnFolder.make(this.directory, RULES);
     const folder = this.#folder(name);
-    while (!this.#make(folder)) {
-      if (isTaken(folder)) {
+    while (!store.makeFolder(name)) {
+      if (isTaken(store, folder)) {
         throw nameTaken(name);
       }
       folder.remove();
@@ -176,14 +172,14 @@ export class MachineStore {
     return folder;
   }
 
-  /** By name. Leftovers are marked as such by this. */
+  /**
+   * By name. Leftovers are marked as such by this.
+   *
+   * @throws TsvmError `TSVM_FILE` if the folder of machines is not this user's, or others may write there.
+   */
   list(): readonly { readonly folder: MachineFolder; readonly record: MachineRecord }[] {
-    let names: string[];
-    try {
-      names = readdirSync(this.directory).filter((name) => NAME.test(name));
-    } catch {
-      return []; // nobody ever made a machine
-    }
+    using store = OwnFolder.open(this.directory, RULES);
+    const names = store?.names().filter((name) => NAME.test(name)) ?? []; // else nobody ever made a machine
     return names.sort().flatMap((name) => {
       const folder = this.#folder(name);
       const record = settled(folder);
@@ -191,10 +187,11 @@ export class MachineStore {
     });
   }
 
-  /** @throws TsvmError `TSVM_STATE` if there is none of that name. */
+  /** @throws TsvmError `TSVM_STATE` if there is none of that name; `TSVM_FILE` as {@link MachineStore.list}. */
   find(name: string): { readonly folder: MachineFolder; readonly record: MachineRecord } {
+    using store = OwnFolder.open(this.directory, RULES);
     const folder = this.#folder(name);
-    const record = NAME.test(name) ? settled(folder) : undefined;
+    const record = store !== undefined && NAME.test(name) ? settled(folder) : undefined;
     if (record === undefined) {
       throw new TsvmError('TSVM_STATE', `there is no machine '${name}'`, { hint: 'tsvm ps -a lists all' });
     }
@@ -204,33 +201,6 @@ export class MachineStore {
   #folder(name: string): MachineFolder {
     return new MachineFolder(join(this.directory, name), name);
   }
-
-  #makeDirectory(): void {
-    try {
-      mkdirSync(this.directory, { recursive: true, mode: 0o700 });
-      const { uid, mode } = statSync(this.directory);
-      if (uid === process.geteuid?.() && (mode & 0o022) === 0) return;
-    } catch (cause) {
-      throw new TsvmError('TSVM_FILE', `cannot make ${this.directory}: ${describeFileError(cause)}`, {
-        hint: 'set TSVM_RUN_DIR to a folder of your own',
-        cause,
-      });
-    }
-    throw new TsvmError('TSVM_FILE', `${this.directory} is another user's, or others may write there`, {
-      hint: 'set TSVM_RUN_DIR to a folder of your own',
-    });
-  }
-
-  /** False: it is there. */
-  #make({ path }: MachineFolder): boolean {
-    try {
-      mkdirSync(path, { mode: 0o700 });
-      return true;
-    } catch (cause) {
-      if (isErrnoError(cause) && cause.code === 'EEXIST') return false;
-      throw new TsvmError('TSVM_FILE', `cannot make ${path}: ${describeFileError(cause)}`, { cause });
-    }
-  }
 }
 
 /** Whether its process lives. */
@@ -238,10 +208,10 @@ export function isRunning({ pid, pidStart, end }: MachineRecord): boolean {
   return end === undefined && startOf(pid) === pidStart;
 }
 
-function isTaken(folder: MachineFolder): boolean {
+function isTaken(store: OwnFolder, folder: MachineFolder): boolean {
   const { record } = folder;
   if (record !== undefined) return isRunning(record);
-  const made = statSync(folder.path, { throwIfNoEntry: false })?.mtimeMs;
+  const made = store.stats(folder.name)?.mtimeMs;
   return made !== undefined && Date.now() - made < CLAIM_MS;
 }
 
@@ -257,8 +227,7 @@ function settled(folder: MachineFolder): MachineRecord | undefined {
   } as const;
   const lost = { ...record, end };
   try {
-    rmSync(folder.socketPath, { force: true });
-    folder.write(lost);
+    folder.writeLost(lost);
   } catch {
     // Another command was quicker, or it is another user's.
   }

@@ -2,10 +2,8 @@
 import { createHash, randomUUID } from 'node:crypto';
 import {
   existsSync,
-  lstatSync,
   mkdirSync,
   readdirSync,
-  readFileSync,
   renameSync,
   rmSync,
   type Stats,
@@ -213,40 +211,3 @@ async function makeExt4(root: string, path: string): Promise<void> {
 const FIND = { name: 'find', debianPackage: 'findutils' } as const;
 const MKE2FS = { name: 'mke2fs', debianPackage: 'e2fsprogs' } as const;
 const DEBUGFS = { name: 'debugfs', debianPackage: 'e2fsprogs' } as const;
-
-export interface ImageUser {
-  readonly uid: number;
-  readonly gid: number;
-  readonly home: string;
-}
-
-/** Who `text` is, as an image's configuration or a command line has it: `uid`, `uid:gid`, `name`, `name:group`. */
-export function userOf(image: Image, text: string): ImageUser {
-  const [name = '', group] = text.split(':');
-  const isNumber = /^\d+$/;
-  const row = rowsOf(image, 'passwd').find(([first, , id]) =>
-    isNumber.test(name) ? id === name : first === name,
-  );
-  if (row === undefined && !isNumber.test(name)) throw unknown('passwd', name);
-  const groupRow = rowsOf(image, 'group').find(([first]) => first === group);
-  if (group !== undefined && groupRow === undefined && !isNumber.test(group)) throw unknown('group', group);
-  const uid = Number(row?.[2] ?? name);
-  const gid = group === undefined ? Number(row?.[3] ?? 0) : Number(groupRow?.[2] ?? group);
-  return { uid, gid, home: row?.[5] || (uid === 0 ? '/root' : '/') };
-}
-
-function rowsOf(image: Image, file: 'passwd' | 'group'): readonly (readonly string[])[] {
-  const path = join(image.root, 'etc', file);
-  // A link of the image's would be the host's file here.
-  if (lstatSync(path, { throwIfNoEntry: false })?.isFile() !== true) return [];
-  return readFileSync(path, 'utf8')
-    .split('\n')
-    .map((line) => line.split(':'));
-}
-
-function unknown(file: string, name: string): TsvmError {
-  return imageError(
-    `there is no '${name}' in /etc/${file} of the image`,
-    'a number needs no name: --user 1000',
-  );
-}

@@ -4,11 +4,13 @@ import { commandSegment } from '../boot/cpio.js';
 import { builtinFirmware, type FirmwareImage, loadFirmware } from '../boot/firmware.js';
 import { type DeviceRow, loadLinux, writeResetHandover } from '../boot/load.js';
 import { unpackInitrd } from '../boot/unpack-initrd.js';
+import { TsvmError } from '../errors.js';
 import { InputFile, readInputFile } from '../host/files.js';
 import { runXz } from '../host/program-filter.js';
 import type { HostProfile } from '../kvm/profiles/profile.js';
 import type { Vm } from '../kvm/vm.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
+import { ID_RANGE, isId } from '../util/ids.js';
 import { GIB, MIB } from '../util/units.js';
 import type { GuestCommand, MachineConfig } from './config.js';
 import { consoleParameter, deviceParameters } from './device-parameters.js';
@@ -69,14 +71,27 @@ async function readOtherFiles(config: MachineConfig): Promise<Omit<BootFiles, 'k
   return { initrd: segments, firmware };
 }
 
-/** The guest init's options, as guests/README.md lists them. */
+/**
+ * The guest init's options, as guests/README.md lists them.
+ *
+ * @throws TsvmError `TSVM_CONFIG` for ids that Linux does not have, and for a variable whose name is none.
+ */
 export function commandOptions(command: GuestCommand): string[] {
   const options = [`tty=${command.tty === false ? 0 : 1}`];
   if (command.rows !== undefined) options.push(`rows=${command.rows}`);
   if (command.columns !== undefined) options.push(`cols=${command.columns}`);
   if (command.cwd !== undefined) options.push(`cwd=${command.cwd}`);
-  if (command.user !== undefined) options.push(`uid=${command.user.uid}`, `gid=${command.user.gid}`);
-  for (const [name, value] of Object.entries(command.env ?? {})) options.push(`env=${name}=${value}`);
+  if (command.user !== undefined) {
+    const { uid, gid } = command.user;
+    if (!isId(uid) || !isId(gid))
+      throw new TsvmError('TSVM_CONFIG', `command.user: ${uid}:${gid}: each must be ${ID_RANGE}`);
+    options.push(`uid=${uid}`, `gid=${gid}`);
+  }
+  for (const [name, value] of Object.entries(command.env ?? {})) {
+    if (name === '' || name.includes('='))
+      throw new TsvmError('TSVM_CONFIG', `command.env: ${JSON.stringify(name)} is not a name`);
+    options.push(`env=${name}=${value}`);
+  }
   return options;
 }
 

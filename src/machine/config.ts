@@ -3,6 +3,7 @@ import type { KernelEntry } from '../boot/kernel-image.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
 import type { GuestBuild } from '../host/guest-store.js';
+import { isId } from '../util/ids.js';
 import { formatBytes, MIB, PAGE_BYTES } from '../util/units.js';
 
 export const MIN_MEMORY_BYTES = 2 * MIB;
@@ -104,7 +105,7 @@ function isCommand(value: unknown): boolean {
   if (!isRecord(value)) return false;
   const { argv, env, user } = value as { argv?: unknown; env?: unknown; user?: unknown };
   const strings = isListOf((item) => typeof item === 'string');
-  const ids = isListOf(isWhole);
+  const ids = isListOf(isId);
   return (
     strings(argv) &&
     (env === undefined || (isRecord(env) && strings(Object.values(env as object)))) &&

@@ -22,7 +22,7 @@ import { showBootProgress } from '../boot-progress.js';
 import { attachConsole } from '../console.js';
 import { containerConfig } from '../container-options.js';
 import { addDeviceOptions, collect, type DeviceOptions, deviceRequests } from '../device-options.js';
-import { environment } from '../environment.js';
+import { environment, parseVariables } from '../environment.js';
 import { type ImageCommand, imageCommand } from '../image-command.js';
 import { explainEnd, writeTimeline } from '../machine-end.js';
 import { addNameOptions, detached, type NameOptions, publishNamed } from '../named-machine.js';
@@ -169,8 +169,6 @@ async function runImageInContainer(
     {
       rootfs: image.root,
       hostname,
-      workdir: command.cwd,
-      user: `${command.user.uid}:${command.user.gid}`,
       ...(options.net === undefined ? {} : { net: options.net }),
       ...(options.cpus === undefined ? {} : { cpus: options.cpus }),
       ...(options.memory === undefined ? {} : { memory: options.memory }),
@@ -178,7 +176,9 @@ async function runImageInContainer(
     },
     terminalFor(options.tty ? undefined : false),
   );
-  return await runContainer({ ...config, env: command.env }, options);
+  // What the image says is data, which the grammar of options does not see.
+  const { uid, gid } = command.user;
+  return await runContainer({ ...config, env: command.env, cwd: command.cwd, user: { uid, gid } }, options);
 }
 
 async function runMachine(
@@ -195,7 +195,7 @@ async function runMachine(
   const tty = options.tty && !apart && process.stdin.isTTY === true && process.stdout.isTTY === true;
   const command: GuestCommand = {
     argv: words,
-    env: { TERM: process.env['TERM'] ?? 'linux', ...environment(options.env ?? []) },
+    env: { TERM: process.env['TERM'] ?? 'linux', ...environment(parseVariables(options.env ?? [])) },
     ...(options.workdir === undefined ? {} : { cwd: options.workdir }),
     ...image?.command,
     tty,

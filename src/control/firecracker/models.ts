@@ -42,7 +42,11 @@ export const drive = z.strictObject({
   is_root_device: z.boolean(),
   path_on_host: text.nullable().optional(),
   is_read_only: z.boolean().nullable().optional(),
-  partuuid: text.nullable().optional(),
+  // It goes into the kernel's command line, where a blank would begin another parameter.
+  partuuid: text
+    .regex(/^[\w-]*$/, 'is not a partition’s UUID')
+    .nullable()
+    .optional(),
   cache_type: z.enum(['Unsafe', 'Writeback']).optional(),
   io_engine: z.enum(['Sync', 'Async']).nullable().optional(),
   rate_limiter: rateLimiter.optional(),

@@ -44,6 +44,13 @@ describe('encodePlan()', () => {
     ]);
   });
 
+  test.each([2 ** 32, -(2 ** 31) - 1, Number.NaN, 0.5, Number.POSITIVE_INFINITY])(
+    'has no argument %d: the kernel would see another number',
+    (value) => {
+      expect(() => encode([{ purpose: '', number: 117, arguments: [value] }])).toThrow(`argument ${value}`);
+    },
+  );
+
   test('has the same string once, and pointers that the launcher puts right', () => {
     const bytes = encode([{ purpose: '', number: 59, arguments: ['same', cStrings(['a', 'b']), 'same'] }]);
     expect(bytes.readBigUInt64LE(HEAD_BYTES + 16)).toBe(bytes.readBigUInt64LE(HEAD_BYTES + 32));

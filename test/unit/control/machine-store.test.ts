@@ -1,8 +1,25 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, statSync, utimesSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
-import { describe, expect, test } from 'vitest';
-import { checkName, isRunning, MachineStore, newName } from '../../../src/control/machine-store.js';
+import { describe, expect, test, vi } from 'vitest';
+import {
+  checkName,
+  isRunning,
+  MachineStore,
+  newName,
+  runDirectory,
+} from '../../../src/control/machine-store.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import { notRoot } from '../../support/skip-reasons.js';
 
@@ -79,6 +96,94 @@ test('a folder that others may write to is refused', () => {
   mkdirSync(store.directory);
   chmodSync(store.directory, 0o777);
   expect(() => store.claim('web', ABOUT)).toThrow('others may write there');
+});
+
+describe('a folder of machines that somebody else made', () => {
+  /** As an attacker prepares it: a record of a process that is gone, with a field that is a command. */
+  function trap(store: MachineStore, victim: string, mode = 0o777): void {
+    const folder = join(store.directory, 'web');
+    mkdirSync(folder, { recursive: true });
+    const record = { version: 1, name: 'web', pid: 999_999_999, pidStart: '1', createdMs: 1, memoryBytes: 1 };
+    writeFileSync(
+      join(folder, 'machine.json'),
+      JSON.stringify({ ...record, cpus: 1, command: [], '$(id)': 1 }),
+    );
+    writeFileSync(join(folder, 'api.sock'), '');
+    writeFileSync(victim, 'mine');
+    symlinkSync(victim, join(folder, 'machine.json.new'));
+    chmodSync(store.directory, mode);
+  }
+
+  test('is refused by whoever only looks, and nothing in it is changed', () => {
+    const store = newStore();
+    const victim = join(root, 'bashrc');
+    trap(store, victim);
+    expect(() => store.list()).toThrow('others may write there');
+    expect(() => store.find('web')).toThrow('others may write there');
+    expect(readFileSync(victim, 'utf8')).toBe('mine');
+    expect(existsSync(join(store.directory, 'web/api.sock'))).toBe(true);
+  });
+
+  test('of another user is refused (as the superuser)', ({ skip }) => {
+    skip(notRoot() !== undefined, notRoot());
+    const store = newStore();
+    trap(store, join(root, 'bashrc2'), 0o700);
+    spawnSync('chown', ['-R', '65534:65534', store.directory]);
+    for (const action of [() => store.list(), () => store.find('web'), () => store.claim('new', ABOUT)])
+      expect(action).toThrow(expect.objectContaining({ message: expect.stringContaining('another user') }));
+  });
+
+  test('is refused if it is a link', () => {
+    const target = newStore();
+    target.claim('web', ABOUT);
+    const link = join(root, 'link-to-machines');
+    symlinkSync(target.directory, link);
+    expect(() => new MachineStore(link).list()).toThrow('a link');
+  });
+
+  test('is no place for records with more than they have, links and pipes', () => {
+    const store = newStore();
+    const { path } = store.claim('web', ABOUT);
+    const file = join(path, 'machine.json');
+    const record = JSON.parse(readFileSync(file, 'utf8'));
+    for (const change of [
+      { more: 1 },
+      { pid: 0 },
+      { pid: '1' },
+      { pidStart: 'x' },
+      { command: [1] },
+      { end: { kind: 'stopped', exitCode: 1, atMs: 1, more: 1 } },
+      { end: { kind: 'other', exitCode: 1, atMs: 1 } },
+      { memoryBytes: -1 },
+    ]) {
+      writeFileSync(file, JSON.stringify({ ...record, ...change }));
+      expect(store.list(), JSON.stringify(change)).toEqual([]);
+    }
+    writeFileSync(`${file}.real`, JSON.stringify(record));
+    rmSync(file);
+    symlinkSync(`${file}.real`, file);
+    expect(store.list()).toEqual([]);
+    rmSync(file);
+    spawnSync('mkfifo', [file]);
+    expect(store.list()).toEqual([]);
+  });
+});
+
+test('runDirectory() takes no XDG_RUNTIME_DIR of another user’s', () => {
+  vi.stubEnv('TSVM_RUN_DIR', '');
+  const own = join(root, 'runtime');
+  mkdirSync(own, { mode: 0o700 });
+  const at = (path: string): string => {
+    vi.stubEnv('XDG_RUNTIME_DIR', path);
+    return runDirectory();
+  };
+  expect(at(own)).toBe(join(own, 'tsvm'));
+  for (const path of [join(root, 'not-there'), '/proc/1/root/nowhere']) expect(at(path)).not.toContain(path);
+  symlinkSync(own, join(root, 'runtime-link'));
+  expect(at(join(root, 'runtime-link'))).not.toContain(root);
+  chmodSync(own, 0o777);
+  expect(at(own)).not.toContain(root);
+  vi.unstubAllEnvs();
 });
 
 test('a path that cannot be is said with its remedy', () => {

@@ -13,7 +13,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { ImageStore, userOf } from '../../../src/image/image.js';
+import { ImageStore } from '../../../src/image/image.js';
+import { userOf } from '../../../src/image/user.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import { makeOciLayout } from '../../support/oci-layout.js';
 

@@ -1,0 +1,94 @@
+/** User of an image's command: by number, or by name in the image's own passwd and group. */
+import { lstatSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { TsvmError } from '../errors.js';
+import { ID_RANGE, parseId } from '../util/ids.js';
+import type { Image } from './image.js';
+import { imageError } from './image-error.js';
+
+export interface ImageUser {
+  readonly uid: number;
+  readonly gid: number;
+  readonly home: string;
+}
+
+/** Columns of passwd(5) and group(5) that are read. */
+const ID_COLUMN = 2;
+const GROUP_COLUMN = 3;
+const HOME_COLUMN = 5;
+
+type Table = 'passwd' | 'group';
+type Row = readonly string[];
+
+/**
+ * Looks up a user as an image's configuration or the command line has it: `uid`, `uid:gid`, `name`, `name:group`.
+ *
+ * @throws TsvmError `TSVM_IMAGE` for a name that is not there, and for ids that Linux does not have, wherever they stand.
+ */
+export function userOf(image: Pick<Image, 'root'>, text: string): ImageUser {
+  const [name = '', group = '', ...rest] = text.split(':');
+  if (rest.length > 0 || name === '')
+    throw imageError(`user ${JSON.stringify(text)}: not a user of an image`, HINT);
+  const row = find(image, 'passwd', name);
+  const uid = row === undefined ? idOf('user', name) : idIn('passwd', row, ID_COLUMN);
+  const home = row?.[HOME_COLUMN] || (uid === 0 ? '/root' : '/');
+  if (group === '') return { uid, gid: row === undefined ? 0 : idIn('passwd', row, GROUP_COLUMN), home };
+  const groupRow = find(image, 'group', group);
+  return {
+    uid,
+    gid: groupRow === undefined ? idOf('group', group) : idIn('group', groupRow, ID_COLUMN),
+    home,
+  };
+}
+
+const HINT = 'UID, UID:GID, NAME or NAME:GROUP: --user 1000:1000';
+const isNumber = (text: string): boolean => /^\d+$/.test(text);
+
+/** Row of a name or number; undefined for a number without one. */
+function find(image: Pick<Image, 'root'>, table: Table, name: string): Row | undefined {
+  const id = parseId(name);
+  const rows = rowsOf(image, table);
+  const row = isNumber(name)
+    ? rows.find((columns) => id !== undefined && parseId(columns[ID_COLUMN] ?? '') === id)
+    : rows.find(([first]) => first === name);
+  if (row === undefined && !isNumber(name)) {
+    throw imageError(
+      `there is no ${quoted(name)} in /etc/${table} of the image`,
+      'a number needs no name: --user 1000',
+    );
+  }
+  return row;
+}
+
+function idOf(what: string, text: string): number {
+  const id = parseId(text);
+  if (id === undefined) throw notAnId(`${what} ${text} of the image`);
+  return id;
+}
+
+/** Id in a row. A column that is empty or too large is no reason to become the superuser. */
+function idIn(table: Table, row: Row, column: number): number {
+  const id = parseId(row[column] ?? '');
+  if (id === undefined) {
+    throw notAnId(`${quoted(row[0] ?? '')} in /etc/${table} of the image: ${quoted(row[column] ?? '')}`);
+  }
+  return id;
+}
+
+function notAnId(what: string): TsvmError {
+  return imageError(`${what} is not ${ID_RANGE}`, 'name another: --user 1000:1000');
+}
+
+/** Text of an image as it can be shown: without what a terminal would obey. */
+function quoted(text: string): string {
+  return `'${JSON.stringify(text).slice(1, -1)}'`;
+}
+
+function rowsOf(image: Pick<Image, 'root'>, file: Table): readonly Row[] {
+  const path = join(image.root, 'etc', file);
+  // A link of the image's would be the host's file here.
+  if (lstatSync(path, { throwIfNoEntry: false })?.isFile() !== true) return [];
+  return readFileSync(path, 'utf8')
+    .split('\n')
+    .map((line) => line.split(':'));
+}

@@ -1,0 +1,53 @@
+/** What a container cannot be made of. */
+import { describe, expect, test } from 'vitest';
+import { checkConfig } from '../../../src/container/config.js';
+import { runArguments } from '../../../src/container/run-arguments.js';
+import { temporaryDirectory } from '../../support/guest.js';
+
+const config = { layers: [temporaryDirectory()], argv: ['true'] };
+const NOT_IDS = [-1, 0.5, Number.NaN, 2 ** 32 - 1, 2 ** 32, 2 ** 64, '0' as unknown as number];
+
+describe('checkConfig()', () => {
+  test.each(NOT_IDS)('refuses %j as an id', (id) => {
+    expect(() => checkConfig({ ...config, user: { uid: id, gid: 0 } })).toThrow('user: uid');
+    expect(() => checkConfig({ ...config, user: { uid: 0, gid: id } })).toThrow('user: gid');
+    for (const range of [
+      { container: id, host: 0, count: 1 },
+      { container: 0, host: id, count: 1 },
+    ]) {
+      expect(() => checkConfig({ ...config, uidMap: [range] })).toThrow('a whole number from 0');
+      expect(() => checkConfig({ ...config, gidMap: [range] })).toThrow('a whole number from 0');
+    }
+  });
+
+  test.each([0, -1, 0.5, Number.NaN, 2 ** 32])('refuses a run of %d ids', (count) => {
+    const range = { container: 0, host: 0, count };
+    expect(() => checkConfig({ ...config, uidMap: [range] })).toThrow('a whole number from 0');
+  });
+
+  test('takes the greatest id', () => {
+    const last = 2 ** 32 - 2;
+    const range = { container: 0, host: 1, count: last };
+    expect(() => checkConfig({ ...config, user: { uid: last, gid: last }, uidMap: [range] })).not.toThrow();
+  });
+
+  test.each(['', 'A=B', 'A\0'])('refuses %j as the name of a variable', (name) => {
+    expect(() => checkConfig({ ...config, env: { [name]: 'x' } })).toThrow();
+  });
+
+  test('refuses a working directory with a NUL', () => {
+    expect(() => checkConfig({ ...config, cwd: '/a\0b' })).toThrow('null character');
+  });
+});
+
+describe('runArguments()', () => {
+  test('refuses a volume whose path an engine would read as more than one', () => {
+    const facts = { name: 'x', capabilities: [], seccompPath: '/s' };
+    for (const volume of [
+      { source: '/a:/etc', target: '/b' },
+      { source: '/a', target: '/b:rw' },
+    ]) {
+      expect(() => runArguments({ ...config, volumes: [volume] }, facts)).toThrow('with a colon');
+    }
+  });
+});
