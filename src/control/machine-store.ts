@@ -27,7 +27,7 @@ const CLAIM_MS = 10_000;
 
 /** How a machine ended, as its process left word; or that its process is gone without a word. */
 export interface RecordedEnd {
-  readonly kind: 'power-off' | 'reset' | 'panic' | 'triple-fault' | 'kvm-error' | 'stopped' | 'lost';
+  readonly kind: 'power-off' | 'reset' | 'panic' | 'triple-fault' | 'kvm-error' | 'bug' | 'stopped' | 'lost';
   /** What `tsvm boot` would have exited with. */
   readonly exitCode: number;
   readonly message?: string;
