@@ -16,6 +16,9 @@ export function explainEnd(end: MachineEnd): void {
     case 'kvm-error':
       process.stderr.write(`tsvm: ${end.message}\n${end.registers}\n`);
       return;
+    case 'bug':
+      process.stderr.write(`tsvm: ${end.message}\n${end.report}\n`);
+      return;
     case 'power-off':
     case 'reset':
     case 'stopped':

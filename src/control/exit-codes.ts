@@ -27,6 +27,7 @@ export function exitCodeOf(end: MachineEnd): number {
     case 'triple-fault':
       return EXIT_CODES.tripleFault;
     case 'kvm-error':
+    case 'bug':
       return EXIT_CODES.hostFailure;
     case 'stopped':
       return EXIT_CODES.interrupted;

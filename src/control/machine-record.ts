@@ -27,7 +27,16 @@ export interface MachineRecord {
   readonly end?: RecordedEnd;
 }
 
-const END_KINDS = ['power-off', 'reset', 'panic', 'triple-fault', 'kvm-error', 'stopped', 'lost'] as const;
+const END_KINDS = [
+  'power-off',
+  'reset',
+  'panic',
+  'triple-fault',
+  'kvm-error',
+  'bug',
+  'stopped',
+  'lost',
+] as const;
 
 /** Longest record: the kernel takes 2 MiB of arguments, each byte of which JSON may write as six. */
 export const MAX_RECORD_BYTES = 16 << 20;

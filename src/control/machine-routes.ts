@@ -193,6 +193,7 @@ function attach(instance: Instance, socket: Duplex): void {
   socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tsvm-console\r\n\r\n');
   socket.write(log.tail);
   const subscription = log.listen((bytes) => {
+    if (socket.writableEnded) return;
     socket.write(bytes);
     if (socket.writableLength > MAX_BEHIND_BYTES) socket.destroy();
   });
@@ -201,7 +202,6 @@ function attach(instance: Instance, socket: Duplex): void {
     socket.pause();
     terminal.onDrain(() => socket.resume());
   });
-  socket.on('error', () => {}); // it went away
   socket.once('end', () => socket.end());
   socket.once('close', () => subscription[Symbol.dispose]());
   void instance.ended.then(() => socket.end());

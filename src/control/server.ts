@@ -3,7 +3,7 @@ import { appendFile } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { TsvmError } from '../errors.js';
-import { closeServer, listenAt } from '../host/unix-listener.js';
+import { listenAt, type UnixListener } from '../host/unix-listener.js';
 import { ApiError } from './api-error.js';
 import { type Instance, NOT_YET, TOO_LATE } from './instance.js';
 import { describeIssue } from './issue.js';
@@ -12,8 +12,6 @@ import { routes } from './routes.js';
 
 /** Of a request; Firecracker's limit. */
 const MAX_BODY_BYTES = 51_200;
-/** Others must not connect, whatever the folder allows. */
-const SOCKET_UMASK = 0o177;
 /** Paths are looked at, nothing else. */
 const BASE = 'http://localhost';
 
@@ -26,11 +24,25 @@ export class ControlServer implements AsyncDisposable {
   readonly #server: Server;
   readonly #instance: Instance;
   readonly #open = new Set<Duplex>();
+  #listener: UnixListener | undefined;
 
   private constructor(instance: Instance) {
     this.#instance = instance;
-    this.#server = createServer((request, response) => void this.#serve(request, response));
-    this.#server.on('upgrade', (request, socket, head) => this.#upgrade(request, socket, head));
+    this.#server = createServer((request, response) => {
+      // Who goes away in the middle of an answer, or of a stream that has ended by then, is nobody's fault.
+      response.on('error', () => {});
+      void this.#serve(request, response);
+    });
+    // Node hands these sockets over without any listener for errors, and closing one is all that it takes to make one.
+    this.#server.on('upgrade', (request, socket, head) => {
+      socket.on('error', () => {});
+      this.#upgrade(request, socket, head);
+    });
+    this.#server.on('connect', (request, socket) => {
+      socket.on('error', () => {});
+      refuse(socket, unknown(request));
+    });
+    this.#server.on('error', () => {}); // of accept: the client is told by the kernel
     this.#server.on('connection', (socket) => {
       this.#open.add(socket);
       socket.once('close', () => this.#open.delete(socket));
@@ -40,19 +52,13 @@ export class ControlServer implements AsyncDisposable {
   /** @throws TsvmError `TSVM_STATE` if nothing can listen there. */
   static async listen(instance: Instance, path: string): Promise<ControlServer> {
     const server = new ControlServer(instance);
-    const umask = process.umask(SOCKET_UMASK);
-    try {
-      const listening = listenAt(server.#server, { path, what: 'API socket', code: 'TSVM_STATE' });
-      await listening;
-    } finally {
-      process.umask(umask);
-    }
+    server.#listener = await listenAt(server.#server, { path, what: 'API socket', code: 'TSVM_STATE' });
     return server;
   }
 
   /** Answers that are under way are finished; streams end. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const closed = closeServer(this.#server);
+    const closed = this.#listener?.close();
     this.#server.closeIdleConnections();
     const timer = setTimeout(() => {
       for (const socket of this.#open) socket.destroy();
@@ -99,10 +105,7 @@ export class ControlServer implements AsyncDisposable {
       if (head.length > 0) socket.unshift(head);
       route.upgrade(this.#instance, socket);
     } catch (error) {
-      const text = JSON.stringify({ fault_message: asApiError(error).message });
-      socket.end(
-        `HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
-      );
+      refuse(socket, error);
     }
   }
 
@@ -118,15 +121,28 @@ export class ControlServer implements AsyncDisposable {
   }
 }
 
-function find({ method = '', url: target = '' }: IncomingMessage): Match {
-  const unknown = (): ApiError => new ApiError(`Invalid request method and/or path: ${method} ${target}.`);
-  if (!URL.canParse(target, BASE)) throw unknown();
+/** Answers a client that wanted the connection for itself, and closes it. */
+function refuse(socket: Duplex, error: unknown): void {
+  const text = JSON.stringify({ fault_message: asApiError(error).message });
+  socket.end(
+    `HTTP/1.1 400 Bad Request\r\nContent-Type: application/json\r\nContent-Length: ${Buffer.byteLength(text)}\r\nConnection: close\r\n\r\n${text}`,
+    () => socket.destroy(),
+  );
+}
+
+function unknown({ method, url }: IncomingMessage): ApiError {
+  return new ApiError(`Invalid request method and/or path: ${method} ${url}.`);
+}
+
+function find(request: IncomingMessage): Match {
+  const { method, url: target = '' } = request;
+  if (!URL.canParse(target, BASE)) throw unknown(request);
   const { pathname } = new URL(target, BASE);
   for (const route of routes) {
     const parameters = route.method === method ? matchPath(route.path, pathname) : undefined;
     if (parameters !== undefined) return { route, parameters };
   }
-  throw unknown();
+  throw unknown(request);
 }
 
 function matchPath(pattern: string, path: string): Record<string, string> | undefined {
@@ -203,6 +219,7 @@ function stream({ type, open }: Stream, response: ServerResponse): void {
   response.flushHeaders(); // there may be nothing to say for long
   const close = open(
     (bytes) => {
+      if (response.writableEnded) return; // what comes after the end, while the rest is still on its way
       response.write(bytes);
       if (response.writableLength > MAX_BEHIND_BYTES) response.destroy();
     },

@@ -2,7 +2,7 @@
 import { ByteQueue } from '../util/byte-queue.js';
 import { checkState } from '../util/state.js';
 import type { ChainReader } from '../virtio/chain.js';
-import type { Virtqueue } from '../virtio/device.js';
+import type { VirtioContext, Virtqueue } from '../virtio/device.js';
 import type { PortControl } from './host.js';
 
 /** Typed, pasted or piped input that waits for the guest's buffers; what does not fit stays with the sender. */
@@ -32,6 +32,7 @@ export class Port implements PortControl {
   readonly #pending = new ByteQueue(INPUT_QUEUE_BYTES);
   /** Made when the guest first writes: most ports of most machines never carry anything. */
   #batch = new Uint8Array(0);
+  #enter: VirtioContext['enter'] = (call) => call();
   #receiveQueue: Virtqueue | undefined;
   #transmitQueue: Virtqueue | undefined;
   #refusedInput = false;
@@ -57,9 +58,10 @@ export class Port implements PortControl {
     return this.#guestOpen;
   }
 
-  attach(receive: Virtqueue | undefined, transmit: Virtqueue | undefined): void {
-    this.#receiveQueue = receive;
-    this.#transmitQueue = transmit;
+  attach({ queues, enter }: VirtioContext, receive: number): void {
+    this.#receiveQueue = queues[receive];
+    this.#transmitQueue = queues[receive + 1];
+    this.#enter = enter;
   }
 
   /** The driver is gone. What was typed and not yet read stays for the next one. */
@@ -117,6 +119,10 @@ export class Port implements PortControl {
 
   /** Takes what the guest wrote, as long as the host does not refuse. */
   transmit(): void {
+    this.#enter(() => this.#transmit());
+  }
+
+  #transmit(): void {
     const queue = this.#transmitQueue;
     if (queue === undefined || this.#transmitting || this.#held) return;
     this.#transmitting = true;
@@ -164,6 +170,10 @@ export class Port implements PortControl {
 
   /** Moves input into the guest's buffers, as far as there are any. Without input, no buffer is taken. */
   receive(): void {
+    this.#enter(() => this.#receive());
+  }
+
+  #receive(): void {
     const queue = this.#receiveQueue;
     if (queue === undefined || this.#held || !this.#guestOpen || this.#pending.length === 0) return;
     while (this.#pending.length > 0) {

@@ -6,10 +6,10 @@
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { PortControl, PortHost } from '../devices/host.js';
-import { closeServer, listenAt } from './unix-listener.js';
+import { listenAt, type UnixListener } from './unix-listener.js';
 
 export class PortSocket implements PortHost {
-  readonly #server: Server | undefined;
+  #listener: UnixListener | undefined;
   #control: PortControl | undefined;
   #client: Socket | undefined;
   /** What the client sent and the port has not taken yet. */
@@ -20,13 +20,12 @@ export class PortSocket implements PortHost {
     const server = path === undefined ? undefined : createServer();
     const port = new PortSocket(server);
     if (server === undefined || path === undefined) return port;
-    await listenAt(server, { path, what: 'port', code: 'TSVM_PORT' });
+    port.#listener = await listenAt(server, { path, what: 'port', code: 'TSVM_PORT' });
     server.on('error', () => {}); // of accept: the client is told by the kernel
     return port;
   }
 
   private constructor(server: Server | undefined) {
-    this.#server = server;
     server?.on('connection', (socket) => this.#onClient(socket));
   }
 
@@ -51,7 +50,7 @@ export class PortSocket implements PortHost {
 
   async release(): Promise<void> {
     this.#client?.destroy();
-    if (this.#server !== undefined) await closeServer(this.#server);
+    await this.#listener?.close();
   }
 
   #onClient(socket: Socket): void {

@@ -1,10 +1,14 @@
 /** Servers at Unix sockets' paths. */
-import { lstat, unlink } from 'node:fs/promises';
+import { lstatSync, unlinkSync } from 'node:fs';
+import { chmod, link, lstat, mkdtemp, open, rm, unlink } from 'node:fs/promises';
 import { connect, type Server } from 'node:net';
+import { dirname, join } from 'node:path';
 import { isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
 
 /** sun_path of Linux has 108 bytes, one for the NUL. */
 const MAX_PATH_BYTES = 107;
+/** Mode of every socket: only its owner connects, whatever the folder and the process's umask allow. */
+const SOCKET_MODE = 0o600;
 
 export interface ListenAt {
   readonly path: string;
@@ -15,11 +19,43 @@ export interface ListenAt {
   readonly suffixBytes?: number;
 }
 
-/** Takes over a socket that somebody left behind who no longer listens, as after SIGKILL. @throws TsvmError of `code` */
+/** A server and the name that it has in the file system. */
+export class UnixListener {
+  readonly #server: Server;
+  readonly #path: string;
+  readonly #inode: bigint;
+
+  /** @param inode - of the socket at `path`, by which it is known from a successor's */
+  constructor(server: Server, path: string, inode: bigint) {
+    this.#server = server;
+    this.#path = path;
+    this.#inode = inode;
+  }
+
+  /** Resolves when every connection has ended. The name goes at once, unless somebody else has it by now. */
+  async close(): Promise<void> {
+    const closed = new Promise<void>((resolve) => void this.#server.close(() => resolve()));
+    try {
+      if (lstatSync(this.#path, { bigint: true }).ino === this.#inode) unlinkSync(this.#path);
+    } catch {
+      // It, or its folder, was taken away.
+    }
+    await closed;
+  }
+}
+
+/**
+ * Listens at `path`, mode 0600. Takes over a socket that somebody left behind who no longer listens, as after SIGKILL.
+ *
+ * The socket is made in a fresh folder that nobody else may enter, gets its mode there and only then its name: at no time can
+ * others connect, and the umask, which all machines of the process share, is left alone.
+ *
+ * @throws TsvmError of `code`
+ */
 export async function listenAt(
   server: Server,
   { path, what, code, suffixBytes = 0 }: ListenAt,
-): Promise<void> {
+): Promise<UnixListener> {
   const bytes = Buffer.byteLength(path);
   const most = MAX_PATH_BYTES - suffixBytes;
   if (bytes > most) {
@@ -29,9 +65,9 @@ export async function listenAt(
   }
   try {
     await removeStale(path);
-    await listen(server, path);
+    return await listenPrivately(server, path);
   } catch (cause) {
-    const inUse = isErrnoError(cause) && cause.code === 'EADDRINUSE';
+    const inUse = isErrnoError(cause) && cause.code === 'EEXIST';
     const why = inUse
       ? 'another machine or program listens there, or it is no socket'
       : cause instanceof Error
@@ -44,9 +80,30 @@ export async function listenAt(
   }
 }
 
-/** Node removes the socket's file. */
-export async function closeServer(server: Server): Promise<void> {
-  if (server.listening) await new Promise<void>((resolve) => server.close(() => resolve()));
+/** @throws Error EEXIST if there is something at `path` */
+async function listenPrivately(server: Server, path: string): Promise<UnixListener> {
+  const folder = await mkdtemp(join(dirname(path), '.tsvm-'));
+  try {
+    const socketPath = join(folder, 's');
+    const handle = await open(folder);
+    try {
+      // By the descriptor: the folder's own path may be too long for a socket, where `path` is not.
+      await listen(server, `/proc/self/fd/${handle.fd}/s`);
+    } finally {
+      await handle.close();
+    }
+    try {
+      await chmod(socketPath, SOCKET_MODE);
+      const { ino } = await lstat(socketPath, { bigint: true });
+      await link(socketPath, path); // unlike rename(2), never in the place of something else
+      return new UnixListener(server, path, ino);
+    } catch (error) {
+      server.close();
+      throw error;
+    }
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
 }
 
 async function removeStale(path: string): Promise<void> {

@@ -4,10 +4,10 @@
  * A program on the host connects to PATH, sends `CONNECT <port>\n` and gets `OK <host port>\n` when the guest has taken up the
  * connection; else the socket is closed. What the guest connects to, CID 2 and port P, is the Unix socket PATH_P.
  */
-import { connect, createServer, type Server, type Socket } from 'node:net';
+import { connect, createServer, type Socket } from 'node:net';
 import type { VsockConnection, VsockPeer } from '../devices/host.js';
 import { MAX_CONNECTIONS } from '../devices/vsock-table.js';
-import { closeServer, listenAt } from './unix-listener.js';
+import { listenAt, type UnixListener } from './unix-listener.js';
 import { VsockStream } from './vsock-stream.js';
 
 /** `_4294967294`: what a port adds to it. */
@@ -25,7 +25,7 @@ export class UnixSockets {
   readonly #dialler: Dialler;
   /** Each may hold what its stream's guest sent last; so there are no more of them than connections. */
   readonly #sockets = new Set<Socket>();
-  #server: Server | undefined;
+  #listener: UnixListener | undefined;
   #closed = false;
 
   /** @param path absolute. */
@@ -39,14 +39,13 @@ export class UnixSockets {
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) =>
       this.#onClient(socket),
     );
-    await listenAt(server, {
+    this.#listener = await listenAt(server, {
       path: this.path,
       what: 'vsock',
       code: 'TSVM_VSOCK',
       suffixBytes: SUFFIX_BYTES,
     });
     server.on('error', () => {}); // of accept: the client is told by the kernel
-    this.#server = server;
   }
 
   /** The guest connects to PATH_P. */
@@ -99,7 +98,7 @@ export class UnixSockets {
   async close(): Promise<void> {
     this.#closed = true;
     for (const socket of this.#sockets) socket.destroy();
-    if (this.#server !== undefined) await closeServer(this.#server);
+    await this.#listener?.close();
   }
 }
 

@@ -43,6 +43,8 @@ export interface Vm {
   readonly cpuid: readonly Uint8Array[];
   /** Gives the guest memory beside its RAM. It stays the caller's to close, when the guest runs no more. */
   addReadOnlyMemory(memory: Ram): void;
+  /** From now on `close` leaves guest memory mapped: something may still write to it. */
+  keepMemory(): void;
   close(): void;
 }
 
@@ -58,8 +60,10 @@ export function createVm(addon: NativeAddon, kvm: NativeKvm, options: VmOptions)
   let slots = 0;
   const addSlot = (addr: Gpa, memory: NativeMemory, flags: number): void =>
     handle.setMemorySlot(slots++, flags, addr, memory.sizeBytes, memory, 0);
+  let memoryKept = false;
   const close = (): void => {
     handle.close();
+    if (memoryKept) return;
     ram?.close();
     rom?.close();
   };
@@ -93,7 +97,10 @@ export function createVm(addon: NativeAddon, kvm: NativeKvm, options: VmOptions)
     const addReadOnlyMemory = (memory: Ram): void => {
       for (const region of memory.regions) addSlot(region.addr, region.memory, KVM_MEM_READONLY);
     };
-    return { handle, vcpus, ram, cpuid, addReadOnlyMemory, close };
+    const keepMemory = (): void => {
+      memoryKept = true;
+    };
+    return { handle, vcpus, ram, cpuid, addReadOnlyMemory, keepMemory, close };
   } catch (error) {
     close();
     throw error;

@@ -71,11 +71,20 @@ export async function assemble(
   }
   cleanup.defer(() => vm.close());
   const memory = createGuestMemory(vm.ram.mapped, pmem.mapped);
-  const wiring = new Wiring(addon, vm.handle);
+  const wiring = new Wiring(addon, vm.handle, machine.guard);
   cleanup.defer(() => wiring.close());
   const { terminal, platformEvents: events } = machine;
   const platform = new Platform({ config, memory, wiring, devices, terminal, events });
-  cleanup.defer(() => platform.pause());
+  cleanup.defer(async () => {
+    try {
+      await platform.pause();
+    } catch (error) {
+      // Its requests may still be under way, into memory that would be somebody else's by then.
+      vm.keepMemory();
+      pmem.keepMemory();
+      throw error;
+    }
+  });
   pmem.watch(platform.mmio);
   wiring.connect();
   const disks = devices.filter((device) => device instanceof Blk);

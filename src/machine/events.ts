@@ -1,7 +1,13 @@
 /** A small typed event emitter whose subscriptions are disposable. A listener that throws does not stop the others. */
+import type { Guard } from '../util/guard.js';
 
 export class Events<EventMap extends Record<string, unknown>> {
   readonly #listeners = new Map<keyof EventMap, Set<(payload: never) => void>>();
+  readonly #guard: Guard;
+
+  constructor(guard: Guard) {
+    this.#guard = guard;
+  }
 
   on<Name extends keyof EventMap>(name: Name, listener: (payload: EventMap[Name]) => void): Disposable {
     let listeners = this.#listeners.get(name);
@@ -15,14 +21,8 @@ export class Events<EventMap extends Record<string, unknown>> {
 
   emit<Name extends keyof EventMap>(name: Name, payload: EventMap[Name]): void {
     for (const listener of this.#listeners.get(name) ?? []) {
-      try {
-        (listener as (payload: EventMap[Name]) => void)(payload);
-      } catch (error) {
-        // The machine must not stop half-way because its observer failed; the failure still reaches the process.
-        queueMicrotask(() => {
-          throw error;
-        });
-      }
+      const call = listener as (payload: EventMap[Name]) => void;
+      this.#guard.run(`a listener for '${String(name)}'`, () => call(payload));
     }
   }
 }

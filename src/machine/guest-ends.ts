@@ -56,3 +56,10 @@ export class GuestEnds {
     return { kind: this.stopRequested ? 'power-off' : 'reset', exitStatus: this.exitStatus };
   }
 }
+
+/** The end of a machine in which something threw that must not. */
+export function bugEnd(where: string, error: unknown): MachineEnd & { readonly kind: 'bug' } {
+  const [what, report] =
+    error instanceof Error ? [`${error.name}: ${error.message}`, error.stack ?? ''] : [String(error), ''];
+  return { kind: 'bug', message: `a fault in ${where}: ${what.split('\n', 1)[0]}`, report };
+}

@@ -1,5 +1,6 @@
 /** One machine on KVM: its vCPUs' comings and goings, its events, its end. */
 import assert from 'node:assert';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { BalloonControl, NetControl } from '../devices/host.js';
 import type { Blk } from '../devices/virtio/blk.js';
 import { TsvmError } from '../errors.js';
@@ -18,11 +19,12 @@ import type { GuestMemory } from '../memory/guest-memory.js';
 import type { NativeAddon, NativeKvm, NativeVcpu } from '../native/binding.js';
 import type { SavedState, SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
 import type { Cleanup } from '../util/cleanup.js';
+import { Guard } from '../util/guard.js';
 import type { MachineChannel } from './channel.js';
 import type { MachineConfig } from './config.js';
 import { changeDisk } from './disk-change.js';
 import { Events } from './events.js';
-import { GuestEnds } from './guest-ends.js';
+import { bugEnd, GuestEnds } from './guest-ends.js';
 import type { Machine, MachineEnd, MachineEvents, MachineState, MachineTimeline } from './machine.js';
 import { deviceMetrics, exitMetrics, kvmStats, type MachineMetrics, vcpuMetrics } from './metrics.js';
 import type { Platform } from './platform.js';
@@ -32,6 +34,9 @@ import type { StopPort } from './stop-port.js';
 import { type MachineConsole, Terminal } from './terminal.js';
 import type { Timeline } from './timeline.js';
 import { type FatalExit, VcpuRunner } from './vcpu-runner.js';
+
+/** What a machine with a fault gets to let go of what it holds, before its end is told. */
+const BUG_RELEASE_MS = 10_000;
 
 type Metrics = Pick<MachineTimeline, 'exits' | 'insnEmulation' | 'kvmStats'>;
 
@@ -70,7 +75,9 @@ export class KvmMachine implements Machine {
   readonly reproduction: Reproduction;
   /** For forks to come. */
   readonly prepared: PreparedVm[] = [];
-  readonly #events = new Events<MachineEvents>();
+  /** What calls in from outside calls within it. */
+  readonly guard = new Guard((where, error) => this.#fault(where, error));
+  readonly #events = new Events<MachineEvents>(this.guard);
   readonly #ends = new GuestEnds();
   readonly #ended: Promise<MachineEnd>;
   #resolveEnded: (end: MachineEnd) => void = () => {};
@@ -112,6 +119,7 @@ export class KvmMachine implements Machine {
       onPowerOff: () => this.#finish(this.#ends.powerOff()),
       onReset: () => this.#finish(this.#ends.reset()),
       onDeviceError: (device: string, reason: string) => this.#events.emit('deviceError', { device, reason }),
+      onDeviceFault: (device: string, error: unknown) => this.#fault(`the device ${device}`, error),
     };
   }
 
@@ -127,6 +135,7 @@ export class KvmMachine implements Machine {
           ports: platform.ports,
           memory: platform.mmio,
           assist,
+          guard: this.guard,
           onFatal: (which, fatal) => this.#fatal(which, fatal),
         }),
     );
@@ -396,6 +405,13 @@ export class KvmMachine implements Machine {
     if (this.#end === undefined) this.#finish(this.#ends.fatal(vcpu, fatal, this.#parts?.memory));
   }
 
+  /** The machine's own fault, or that of a listener. After its end there is nobody to end, only the operator to be told. */
+  #fault(where: string, error: unknown): void {
+    const end = bugEnd(where, error);
+    if (this.#end === undefined) this.#finish(end);
+    else process.emitWarning(`${end.message}, after the machine's end`, { detail: end.report });
+  }
+
   /** The first end counts. Called from within an exit, so the release happens in its own turn. */
   #finish(end: MachineEnd): void {
     if (this.#end !== undefined) return;
@@ -411,7 +427,11 @@ export class KvmMachine implements Machine {
     let outcome = end;
     await this.#still;
     try {
-      await this.cleanup.run();
+      const released = this.cleanup.run();
+      // A device that is broken may never drain; what it may still touch stays in place then.
+      if (end.kind === 'bug')
+        await Promise.race([released, sleep(BUG_RELEASE_MS, undefined, { ref: false })]);
+      else await released;
     } catch (error) {
       // A disk that cannot be flushed: the guest may believe in data that is not there.
       outcome = {

@@ -22,6 +22,8 @@ export type MachineEnd =
   | { readonly kind: 'triple-fault' }
   /** The host's KVM could not go on. */
   | { readonly kind: 'kvm-error'; readonly message: string; readonly registers: string }
+  /** Something threw that must not: tsvm itself, or a listener of the library's user. `report` has its stack. */
+  | { readonly kind: 'bug'; readonly message: string; readonly report: string }
   /** `stop()` was called. */
   | { readonly kind: 'stopped' };
 
@@ -129,6 +131,7 @@ export interface Machine extends AsyncDisposable {
   prepareForks(count: number): Promise<void>;
   /** Resolves when the machine has ended and released what it held. Never rejects. */
   wait(): Promise<MachineEnd>;
+  /** A listener that throws, or whose promise rejects, ends the machine (`bug`): its process and others live on. */
   on<Name extends keyof MachineEvents>(
     name: Name,
     listener: (payload: MachineEvents[Name]) => void,

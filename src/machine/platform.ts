@@ -24,6 +24,7 @@ import {
   VIRTIO_MMIO_BYTES,
   VIRTIO_MMIO_STRIDE,
 } from '../memory/layout.js';
+import { allDone } from '../util/cleanup.js';
 import { checkState } from '../util/state.js';
 import type { VirtioDevice } from '../virtio/device.js';
 import { VirtioMmio, type VirtioMmioState } from '../virtio/transport/mmio.js';
@@ -38,6 +39,8 @@ export interface PlatformEvents {
   onPowerOff(): void;
   onReset(): void;
   onDeviceError(device: string, reason: string): void;
+  /** Something threw in a device that must not. */
+  onDeviceFault(device: string, error: unknown): void;
 }
 
 export interface PlatformOptions {
@@ -122,7 +125,10 @@ export class Platform {
       device,
       memory,
       irq: this.#wiring.irq(gsi),
-      events: { needsReset: (name, reason) => events.onDeviceError(name, reason) },
+      events: {
+        needsReset: (name, reason) => events.onDeviceError(name, reason),
+        fault: (name, error) => events.onDeviceFault(name, error),
+      },
     });
     this.#attach('memory', addr, VIRTIO_MMIO_BYTES, transport);
     return { addr, length: VIRTIO_MMIO_STRIDE, gsi, transport };
@@ -138,9 +144,12 @@ export class Platform {
     return this.#i8042.pressCtrlAltDel();
   }
 
-  /** Waits for requests in flight, and takes no new ones: afterwards no device touches guest memory. */
+  /**
+   * Waits for requests in flight, and takes no new ones: afterwards no device touches guest memory. If one cannot, this rejects,
+   * but only when all others have.
+   */
   async pause(): Promise<void> {
-    await Promise.all(this.slots.map((slot) => slot.transport.pause()));
+    await allDone(this.slots.map((slot) => slot.transport.pause()));
   }
 
   resume(): void {

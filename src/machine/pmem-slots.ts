@@ -30,6 +30,7 @@ interface Slot {
 export class PmemSlots {
   readonly #options: PmemSlotsOptions;
   readonly #slots: Slot[] = [];
+  #memoryKept = false;
 
   constructor(options: PmemSlotsOptions) {
     this.#options = options;
@@ -48,7 +49,9 @@ export class PmemSlots {
       const sizeBytes = alignUp(file.sizeBytes, PMEM_GRANULE_BYTES);
       const addr = this.#nextAddr(file.path, sizeBytes);
       const memory = this.#map(file, addr, sizeBytes);
-      cleanup.defer(() => memory.close());
+      cleanup.defer(() => {
+        if (!this.#memoryKept) memory.close();
+      });
       kvmCall(`give the machine ${file.path} as memory`, () => this.#options.vm.addReadOnlyMemory(memory));
       this.#slots.push({ addr, file, memory });
       return { addr, sizeBytes, close: () => cleanup.run() };
@@ -56,6 +59,11 @@ export class PmemSlots {
       await cleanup.run();
       throw error;
     }
+  }
+
+  /** From now on what is mapped stays so: something may still read it. */
+  keepMemory(): void {
+    this.#memoryKept = true;
   }
 
   #nextAddr(path: string, sizeBytes: number): Gpa {

@@ -5,9 +5,11 @@
  * So "paused" is a vCPU that nobody let go, and it parks only with no I/O half done.
  */
 import type { Bus } from '../bus/bus.js';
+import { GuestError } from '../errors.js';
 import { createExitDecoder, type IoExit, type VcpuExit } from '../kvm/exit.js';
 import type { ExitAssist } from '../kvm/profiles/profile.js';
 import type { NativeVcpu } from '../native/binding.js';
+import type { Guard } from '../util/guard.js';
 
 /** Exits that the machine must act on; the vCPU stays stopped. */
 export type FatalExit =
@@ -20,6 +22,7 @@ export interface VcpuRunnerOptions {
   readonly ports: Bus;
   readonly memory: Bus;
   readonly assist: ExitAssist | undefined;
+  readonly guard: Guard;
   onFatal(vcpu: NativeVcpu, fatal: FatalExit): void;
 }
 
@@ -28,6 +31,7 @@ export class VcpuRunner {
   readonly #ports: Bus;
   readonly #memory: Bus;
   readonly #assist: ExitAssist | undefined;
+  readonly #guard: Guard;
   readonly #onFatal: (vcpu: NativeVcpu, fatal: FatalExit) => void;
   readonly #decode: () => VcpuExit;
   #pauseWanted = false;
@@ -43,9 +47,12 @@ export class VcpuRunner {
     this.#ports = options.ports;
     this.#memory = options.memory;
     this.#assist = options.assist;
+    this.#guard = options.guard;
     this.#onFatal = options.onFatal;
     this.#decode = createExitDecoder(this.vcpu.runPage);
-    this.vcpu.onExit((errno) => this.#exit(errno));
+    this.vcpu.onExit(
+      this.#guard.wrap(`an exit of vCPU ${this.vcpu.id}`, (errno: number) => this.#exit(errno)),
+    );
   }
 
   /** Lets the vCPU run, from the start or after `pause`. */
@@ -84,7 +91,7 @@ export class VcpuRunner {
       return;
     }
     const exit = this.#decode();
-    if (this.#assist?.handle(this.vcpu, exit) === true) {
+    if (this.#assisted(exit)) {
       this.assistedExits++;
       this.#continue(false);
       return;
@@ -93,7 +100,7 @@ export class VcpuRunner {
       case 'io': {
         const pending = this.#io(exit);
         if (pending === undefined) this.#continue(false);
-        else void pending.then(() => this.#continue(false));
+        else this.#continueAfter(pending);
         return;
       }
       case 'mmio': {
@@ -104,7 +111,7 @@ export class VcpuRunner {
         }
         const pending = this.#memory.write(exit.addr, exit.data);
         if (pending === undefined) this.#continue(false);
-        else void pending.then(() => this.#continue(false));
+        else this.#continueAfter(pending);
         return;
       }
       case 'interrupted':
@@ -129,6 +136,21 @@ export class VcpuRunner {
       default:
         exit satisfies never;
     }
+  }
+
+  /** An assist that cannot read the guest's own tables has nothing to add: the exit is what it is without one. */
+  #assisted(exit: VcpuExit): boolean {
+    try {
+      return this.#assist?.handle(this.vcpu, exit) === true;
+    } catch (error) {
+      if (error instanceof GuestError) return false;
+      throw error;
+    }
+  }
+
+  #continueAfter(pending: Promise<void>): void {
+    const going = pending.then(() => this.#continue(false));
+    this.#guard.run(`an access of vCPU ${this.vcpu.id} that a device took its time for`, () => going);
   }
 
   /** String instructions come as one exit with a count. Only a device's reset is asynchronous, and those have count 1. */

@@ -6,6 +6,7 @@ import type { BusDevice, FastRegister } from '../bus/bus-device.js';
 import type { Irq } from '../bus/irq.js';
 import { kvmCall } from '../kvm/kvm.js';
 import type { NativeAddon, NativeEventFd, NativeFastRegister, NativeVm } from '../native/binding.js';
+import type { Guard } from '../util/guard.js';
 
 /** Bytes that one `stream` register gathers before the guest has to wait for the JavaScript thread. */
 const STREAM_CAPACITY_BYTES = 64 * 1024;
@@ -15,13 +16,15 @@ export type Space = 'port' | 'memory';
 export class Wiring {
   readonly #addon: NativeAddon;
   readonly #vm: NativeVm;
+  readonly #guard: Guard;
   readonly #events: NativeEventFd[] = [];
   readonly #fast: NativeFastRegister[] = [];
   readonly #streams = new Map<number, (bytes: Uint8Array) => void>();
 
-  constructor(addon: NativeAddon, vm: NativeVm) {
+  constructor(addon: NativeAddon, vm: NativeVm, guard: Guard) {
     this.#addon = addon;
     this.#vm = vm;
+    this.#guard = guard;
   }
 
   /** An edge-triggered line into the interrupt controllers. */
@@ -41,7 +44,7 @@ export class Wiring {
     switch (register.kind) {
       case 'doorbell': {
         const event = this.#event();
-        event.listen(() => register.onWrite());
+        event.listen(this.#guard.wrap(`a doorbell at 0x${addr.toString(16)}`, () => register.onWrite()));
         kvmCall('connect a doorbell', () =>
           this.#vm.ioeventfd(event, nativeSpace, addr, 4, register.value, true),
         );
@@ -73,7 +76,8 @@ export class Wiring {
 
   /** Hands the registers to the vCPU threads. Before the first vCPU runs. */
   connect(): void {
-    this.#vm.onStream((index, bytes) => this.#streams.get(index)?.(bytes));
+    const onStream = (index: number, bytes: Uint8Array): void => this.#streams.get(index)?.(bytes);
+    this.#vm.onStream(this.#guard.wrap('the output of a serial port', onStream));
     this.#vm.setFastRegisters(this.#fast);
   }
 

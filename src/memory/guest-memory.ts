@@ -30,7 +30,9 @@ export interface GuestMemory {
   regionAt(addr: Gpa): MemoryRegion | undefined;
   /** The same, or the memory beside RAM that holds `addr` and may only be read. */
   readableAt(addr: Gpa): MemoryRegion | undefined;
-  /** True if every byte of the range is RAM (neighbouring regions count as one). Never throws. */
+  /** True if {@link slice}, and the reads and writes of one value, have the range: it lies in one region. Never throws. */
+  holdsWhole(addr: Gpa, length: number): boolean;
+  /** True if {@link slices} has the range: every byte is RAM, and neighbouring regions count as one. Never throws. */
   contains(addr: Gpa, length: number): boolean;
   readU8(addr: Gpa): number;
   readU16(addr: Gpa): number;
@@ -155,6 +157,11 @@ class RegionMemory implements GuestMemory {
     const ram = this.regionAt(addr);
     if (ram !== undefined) return ram;
     return this.#readOnly.find((region) => addr >= region.addr && addr < region.addr + region.bytes.length);
+  }
+
+  holdsWhole(addr: Gpa, length: number): boolean {
+    if (!this.contains(addr, length)) return false;
+    return this.regions.some((region) => addr >= region.addr && addr + length <= region.end);
   }
 
   contains(addr: Gpa, length: number): boolean {

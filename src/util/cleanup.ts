@@ -21,3 +21,9 @@ export class Cleanup {
     if (failed) throw failure;
   }
 }
+
+/** Waits for all of them, also after one failed; then throws the first failure. */
+export async function allDone(promises: readonly Promise<unknown>[]): Promise<void> {
+  const failed = (await Promise.allSettled(promises)).find(({ status }) => status === 'rejected');
+  if (failed?.status === 'rejected') throw failed.reason;
+}

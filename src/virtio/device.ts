@@ -68,6 +68,11 @@ export interface VirtioContext {
   configChanged(): void;
   /** The device can no longer work until it is reset: sets DEVICE_NEEDS_RESET, one event, one count. */
   needsReset(reason: string): void;
+  /**
+   * Makes a call that comes from the host's side (a backend's answer, a timer, a frame) as the driver's calls are made: a GuestError
+   * is the device's end until a reset, anything else the machine's, and neither the caller's.
+   */
+  enter(call: () => void): void;
 }
 
 /** What a device did, by name; a name says its unit where it is not a plain count: `readBytes`. They only grow. */

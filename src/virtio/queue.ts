@@ -90,9 +90,7 @@ export function refuseLayout(memory: GuestMemory, layout: QueueLayout, maxSize: 
     const where = `${name} at 0x${addr.toString(16)}`;
     if (!memory.contains(addr, length)) return `${where} is not in RAM`;
     if (addr % alignment !== 0) return `${where} is not aligned to ${alignment} bytes`;
-    const region = memory.regionAt(addr);
-    if (region === undefined || addr + length > region.addr + region.bytes.length)
-      return `${where} spans two regions of RAM`;
+    if (!memory.holdsWhole(addr, length)) return `${where} spans two regions of RAM`;
   }
   parts.sort((a, b) => a.addr - b.addr);
   for (let i = 1; i < parts.length; i++) {

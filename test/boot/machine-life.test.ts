@@ -3,7 +3,14 @@ import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { createMachine, type Machine, type MachineConfig, type MachineState } from '../../src/index.js';
+import { Rng } from '../../src/devices/virtio/rng.js';
+import {
+  createMachine,
+  type DeviceRequest,
+  type Machine,
+  type MachineConfig,
+  type MachineState,
+} from '../../src/index.js';
 import { MIB } from '../../src/util/units.js';
 import { ConsoleLog, endOf, temporaryDirectory } from '../support/guest.js';
 import { tiny, tinyKernel } from '../support/tiny-kernel.js';
@@ -143,25 +150,47 @@ describe('Machine', () => {
     expect(machine.state).toBe('running');
   });
 
-  test('a listener that throws does not stop the machine', async () => {
-    const thrown: unknown[] = [];
-    const onUncaught = (error: unknown): void => void thrown.push(error);
-    const others = process.listeners('uncaughtException');
-    process.removeAllListeners('uncaughtException');
-    process.on('uncaughtException', onUncaught);
-    try {
+  const fail = (): never => {
+    throw new Error('from the listener');
+  };
+
+  test.each([
+    ['throws', fail],
+    ['rejects', async () => fail()],
+  ])(
+    'a listener that %s ends its machine, and neither the process nor the machine beside it',
+    async (_, listener) => {
       await using machine = await createMachine(config([...tiny.mark(3), ...tiny.powerOff()]));
-      machine.on('mark', () => {
-        throw new Error('from the listener');
-      });
+      await using other = await createMachine(config([...tiny.mark(3), ...tiny.powerOff()]));
+      machine.on('state', listener);
       await machine.start();
-      expect(await machine.wait()).toEqual({ kind: 'power-off', exitStatus: undefined });
-      await sleep(1);
-      expect(thrown).toMatchObject([{ message: 'from the listener' }]);
-    } finally {
-      process.removeListener('uncaughtException', onUncaught);
-      for (const listener of others) process.on('uncaughtException', listener);
-    }
+      await other.start();
+      expect(await machine.wait()).toMatchObject({
+        kind: 'bug',
+        message: "a fault in a listener for 'state': Error: from the listener",
+        report: expect.stringContaining('machine-life.test'),
+      });
+      expect(await other.wait()).toEqual({ kind: 'power-off', exitStatus: undefined });
+    },
+  );
+
+  test('a device that throws, or that cannot be drained, ends its machine', async () => {
+    const broken = (device: object): DeviceRequest => ({
+      kind: 'broken',
+      open: async () => Object.assign(new Rng({ fillRandom: () => {} }), device),
+    });
+    const drain = async (): Promise<void> => {
+      throw new Error('does not drain');
+    };
+    const closed: string[] = [];
+    const close = (): void => void closed.push('closed');
+    await using machine = await createMachine({
+      ...config(tiny.powerOff()),
+      devices: [broken({ drain, close }), broken({ close })],
+    });
+    await machine.start();
+    expect(await machine.wait()).toMatchObject({ message: 'does not drain' });
+    expect(closed).toEqual(['closed', 'closed']);
   });
 
   test('timeline() has phases in order and exits by kind', async () => {

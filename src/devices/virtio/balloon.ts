@@ -129,7 +129,7 @@ export class Balloon implements VirtioDevice, BalloonControl {
       const question: Question = { resolve, reject, callOff };
       this.#questions.push(question);
       // Linux makes its first buffer available before DRIVER_OK, when a notification is not heard.
-      if (!this.#held) this.#takeStats(queue);
+      if (!this.#held) this.#context?.enter(() => this.#takeStats(queue));
     });
   }
 
@@ -212,6 +212,7 @@ export class Balloon implements VirtioDevice, BalloonControl {
 
   /** virtio 1.3, 5.5.6.8.1 MUST NOT (driver): use a page before its report came back. */
   #release(queue: Virtqueue, chain: Chain, views: readonly Uint8Array[]): void {
+    const context = this.#context;
     const released = this.#host
       .release(views)
       .catch(() => {
@@ -219,9 +220,11 @@ export class Balloon implements VirtioDevice, BalloonControl {
       })
       .then(() => {
         this.#releasing.delete(released);
-        // Nothing was written that the driver may look at.
-        queue.complete(chain, 0);
-        queue.signal();
+        context?.enter(() => {
+          // Nothing was written that the driver may look at.
+          queue.complete(chain, 0);
+          queue.signal();
+        });
       });
     this.#releasing.add(released);
   }

@@ -113,7 +113,7 @@ export class Blk implements VirtioDevice, DiskControl {
     this.queueSizes = new Array<number>(queues).fill(QUEUE_SIZE);
     this.#defer = options.defer ?? ((task) => void setImmediate(task));
     this.#clock = options.clock ?? systemClock;
-    this.#limiter = new RateLimiter(options.limit ?? {}, this.#clock, () => this.#pump());
+    this.#limiter = new RateLimiter(options.limit ?? {}, this.#clock, () => this.#pumpLater());
     this.features =
       VIRTIO_BLK_F_SEG_MAX |
       VIRTIO_BLK_F_BLK_SIZE |
@@ -196,9 +196,16 @@ export class Blk implements VirtioDevice, DiskControl {
     this.#pump();
   }
 
+  /** From a timer or the backend, not the driver. */
+  #pumpLater(): void {
+    this.#context?.enter(() => this.#pump());
+  }
+
   /** Takes requests as long as the backend may have more of them. */
   #pump(): void {
-    const queues = this.#context?.queues ?? [];
+    const context = this.#context;
+    if (context === undefined) return;
+    const { queues } = context;
     // Each in its turn, so that none starves, until none has anything.
     for (let empty = 0; empty < queues.length; ) {
       if (!this.#inFlight.hasRoom || !this.#limiter.open) break;
@@ -209,20 +216,20 @@ export class Blk implements VirtioDevice, DiskControl {
         empty++;
       } else {
         empty = 0;
-        this.#start(queue, chain);
+        this.#start(context, queue, chain);
       }
     }
     for (const queue of queues) queue?.signal();
   }
 
-  #start(queue: Virtqueue, chain: Chain): void {
+  #start(context: VirtioContext, queue: Virtqueue, chain: Chain): void {
     if (chain.writer.length < STATUS_BYTES) {
       // Nothing can be told to a driver that left no room for it.
       queue.complete(chain, 0);
-      this.#context?.needsReset('blk: a request has no room for its status');
+      context.needsReset('blk: a request has no room for its status');
       return;
     }
-    const writeThrough = ((this.#context?.features ?? 0n) & VIRTIO_BLK_F_FLUSH) === 0n;
+    const writeThrough = (context.features & VIRTIO_BLK_F_FLUSH) === 0n;
     const job = this.#requests.parse(chain, writeThrough);
     this.#limiter.charge(bytesOf(chain));
     if ('status' in job) {
@@ -232,10 +239,11 @@ export class Blk implements VirtioDevice, DiskControl {
     const { epoch } = this.#requests;
     const startMs = this.#clock.nowMs();
     this.#inFlight.begin();
-    const finish = (status: number): void => {
-      this.durations.request.record(this.#clock.nowMs() - startMs);
-      this.#finish(queue, chain, status, job.written, epoch);
-    };
+    const finish = (status: number): void =>
+      context.enter(() => {
+        this.durations.request.record(this.#clock.nowMs() - startMs);
+        this.#finish(queue, chain, status, job.written, epoch);
+      });
     job.run().then(finish, (error: unknown) => finish(statusOf(error)));
   }
 
@@ -250,7 +258,7 @@ export class Blk implements VirtioDevice, DiskControl {
       this.#flushScheduled = true;
       this.#defer(() => {
         this.#flushScheduled = false;
-        this.#pump();
+        this.#pumpLater();
       });
     }
   }

@@ -146,11 +146,9 @@ export class Console implements VirtioDevice, ConsoleInput {
 
   activate(context: VirtioContext): void {
     this.#context = context;
-    const { queues } = context;
     const count = this.#multiport ? this.ports.length : 1;
     for (let id = 0; id < count; id++) {
-      const receive = receiveIndex(id);
-      this.ports[id]?.attach(queues[receive], queues[receive + 1]);
+      this.ports[id]?.attach(context, receiveIndex(id));
     }
     // The one terminal of a driver without MULTIPORT is open from the start.
     if (!this.#multiport) this.#terminal.setGuestOpen(true);
@@ -244,7 +242,8 @@ export class Console implements VirtioDevice, ConsoleInput {
   }
 
   #sendMessages(): void {
-    if (!this.#held) this.#control.send(this.#context?.queues[CONTROL_RECEIVE]);
+    const context = this.#context;
+    if (!this.#held) context?.enter(() => this.#control.send(context.queues[CONTROL_RECEIVE]));
   }
 
   reset(): void {

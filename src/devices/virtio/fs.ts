@@ -84,28 +84,30 @@ export class Fs implements VirtioDevice {
   }
 
   #pump(): void {
-    for (const queue of this.#context?.queues ?? []) {
+    const context = this.#context;
+    for (const queue of context?.queues ?? []) {
       while (queue !== undefined && this.#inFlight.hasRoom) {
         const chain = queue.pop();
         if (chain === undefined) break;
-        this.#start(queue, chain);
+        this.#start(context as VirtioContext, queue, chain);
       }
       queue?.signal();
     }
   }
 
-  #start(queue: Virtqueue, chain: Chain): void {
+  #start(context: VirtioContext, queue: Virtqueue, chain: Chain): void {
     if (queue.index === HIPRIO) this.counters.forgets++;
     else this.counters.requests++;
     const epoch = this.#epoch;
     const startMs = performance.now();
     this.#inFlight.begin();
-    const finish = (written: number): void => {
-      this.durations.request.record(performance.now() - startMs);
-      if (epoch === this.#epoch) queue.complete(chain, written);
-      this.#inFlight.end();
-      this.#pump();
-    };
+    const finish = (written: number): void =>
+      context.enter(() => {
+        this.durations.request.record(performance.now() - startMs);
+        if (epoch === this.#epoch) queue.complete(chain, written);
+        this.#inFlight.end();
+        this.#pump();
+      });
     // A session answers what goes wrong. What it cannot has no room for an answer.
     this.#session.handle(chain).then(finish, () => finish(0));
   }

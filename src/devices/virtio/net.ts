@@ -137,8 +137,10 @@ export class Net implements VirtioDevice, NetClient, NetControl {
       VIRTIO_NET_F_STATUS |
       (options.backend.setOffloads === undefined ? 0n : OFFLOAD_FEATURES);
     const clock = options.clock ?? systemClock;
-    this.#sending = new RateLimiter(options.limit ?? {}, clock, () => this.#transmit());
-    this.#receiving = new RateLimiter(options.limit ?? {}, clock, () => this.#resumeBackend());
+    this.#sending = new RateLimiter(options.limit ?? {}, clock, () => this.onWritable());
+    this.#receiving = new RateLimiter(options.limit ?? {}, clock, () =>
+      this.#context?.enter(() => this.#resumeBackend()),
+    );
     const bytes = new Uint8Array(CONFIG_BYTES);
     this.config = { bytes };
     this.#configView = new DataView(bytes.buffer);
@@ -186,7 +188,7 @@ export class Net implements VirtioDevice, NetClient, NetControl {
   }
 
   onWritable(): void {
-    this.#transmit();
+    this.#context?.enter(() => this.#transmit());
   }
 
   /** Sends as long as the backend has room; what it has not stays in the queue. */
@@ -229,6 +231,15 @@ export class Net implements VirtioDevice, NetClient, NetControl {
   /** Puts a frame into as many of the guest's buffers as it takes, of which there may not be enough yet. */
   receive(frame: Uint8Array, header?: Uint8Array): boolean {
     if (this.#held || !this.#receiving.open) return this.#refuse();
+    let taken = true; // one in which the card broke down is lost
+    if (this.#context === undefined) return this.#drop();
+    this.#context.enter(() => {
+      taken = this.#receive(frame, header);
+    });
+    return taken;
+  }
+
+  #receive(frame: Uint8Array, header: Uint8Array | undefined): boolean {
     const queue = this.#context?.queues[RECEIVE];
     if (queue === undefined || frame.length > this.#longestFrame(frame, header)) return this.#drop();
     if (header !== undefined && !isWelcome(header, this.#toGuest)) return this.#drop();
@@ -288,7 +299,7 @@ export class Net implements VirtioDevice, NetClient, NetControl {
   }
 
   received(): void {
-    this.#context?.queues[RECEIVE]?.signal();
+    this.#context?.enter(() => this.#context?.queues[RECEIVE]?.signal());
   }
 
   #drop(): true {

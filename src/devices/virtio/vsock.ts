@@ -117,9 +117,9 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
   constructor(options: VsockOptions) {
     this.#host = options.host;
     const clock = options.clock ?? systemClock;
-    this.#waiting = new Waiting(clock, (connection) => this.#onTimeout(connection));
+    this.#waiting = new Waiting(clock, (connection) => this.#enter(() => this.#onTimeout(connection)));
     this.#transportReset = new TransportReset(clock, {
-      over: () => this.#sendEarly(),
+      over: () => this.#enter(() => this.#sendEarly()),
       shortBuffer: () => this.counters.shortBuffers++,
     });
     const bytes = new Uint8Array(CONFIG_BYTES);
@@ -329,6 +329,12 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
     this.#pump();
   }
 
+  /** For what comes from the host's side. Without a driver nothing of the guest's is touched. */
+  #enter(call: () => void): void {
+    if (this.#context === undefined) call();
+    else this.#context.enter(call);
+  }
+
   #sendEarly(): void {
     const early = this.#early;
     this.#early = [];
@@ -338,7 +344,11 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
   }
 
   transmit(connection: Connection, bytes: Uint8Array): number {
-    return this.#outbox.transmit(connection, bytes);
+    let taken = 0;
+    this.#enter(() => {
+      taken = this.#outbox.transmit(connection, bytes);
+    });
+    return taken;
   }
 
   abort(connection: Connection): void {
@@ -358,7 +368,7 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
 
   /** Packets that are being taken are answered all together, afterwards. */
   #pump(): void {
-    if (!this.#taking) this.#outbox.pump();
+    if (!this.#taking) this.#enter(() => this.#outbox.pump());
   }
 
   #sendEvent(): void {

@@ -129,13 +129,13 @@ class PvmAssist implements ExitAssist {
     const sregs = vcpu.getStruct('kvm_sregs');
     const idt = new DataView(sregs.buffer, sregs.byteOffset).getBigUint64(SREGS_IDT_OFFSET, true);
     const gateAddr = vcpu.translate(idt + BigInt(PAGE_FAULT_VECTOR * IDT_ENTRY_BYTES));
-    if (gateAddr === undefined || !this.#memory.contains(gateAddr, IDT_ENTRY_BYTES)) return undefined;
+    if (gateAddr === undefined || !this.#memory.holdsWhole(gateAddr, IDT_ENTRY_BYTES)) return undefined;
     const pageFaultHandler =
       BigInt(this.#memory.readU16(gateAddr)) |
       (BigInt(this.#memory.readU16(gateAddr + 6)) << 16n) |
       (BigInt(this.#memory.readU32(gateAddr + 8)) << 32n);
     const pageFaultHandlerAddr = vcpu.translate(pageFaultHandler);
-    if (pageFaultHandlerAddr === undefined || !this.#memory.contains(pageFaultHandlerAddr, 4))
+    if (pageFaultHandlerAddr === undefined || !this.#memory.holdsWhole(pageFaultHandlerAddr, 4))
       return undefined;
     return { pageFaultHandler, pageFaultHandlerAddr, lstar, star, syscallMask };
   }
@@ -158,7 +158,7 @@ class PvmAssist implements ExitAssist {
     const known = this.#entryStacks[vcpu.id];
     if (known?.rsp === rsp) return known.addr;
     const addr = vcpu.translate(rsp);
-    if (addr === undefined || !this.#memory.contains(addr, 48)) return undefined;
+    if (addr === undefined || !this.#memory.holdsWhole(addr, 48)) return undefined;
     if ((this.#memory.readU16(addr + 16) & 3) !== 3) return undefined;
     // Faults from ring 3 all start on the entry stack of TSS.RSP0, so RSP is the same each time.
     this.#entryStacks[vcpu.id] = { rsp, addr };
@@ -244,7 +244,7 @@ class PvmAssist implements ExitAssist {
 
   #codeByte(vcpu: NativeVcpu, rip: bigint): number | undefined {
     const addr = vcpu.translate(rip);
-    return addr !== undefined && this.#memory.contains(addr, 1) ? this.#memory.readU8(addr) : undefined;
+    return addr !== undefined && this.#memory.holdsWhole(addr, 1) ? this.#memory.readU8(addr) : undefined;
   }
 }
 

@@ -107,6 +107,8 @@ const READABLE: readonly number[] = [
 export interface TransportEvents {
   /** The device can no longer work: DEVICE_NEEDS_RESET was set, and was not before. */
   needsReset?(device: string, reason: string): void;
+  /** Something threw in the device that is no GuestError. Default: it is thrown on. */
+  fault?(device: string, error: unknown): void;
 }
 
 export interface VirtioMmioOptions {
@@ -453,6 +455,9 @@ export class VirtioMmio implements BusDevice {
       needsReset: (reason) => {
         if (this.#epoch === epoch) this.#needsReset(reason);
       },
+      enter: (call) => {
+        this.#guarded(call, epoch);
+      },
     };
     this.#guarded(() => this.device.activate(context));
   }
@@ -482,13 +487,15 @@ export class VirtioMmio implements BusDevice {
     });
   }
 
-  /** A GuestError that leaves the device stops here. */
-  #guarded(call: () => void): void {
+  /** What leaves the device stops here: a GuestError of before a reset is forgotten with all else. */
+  #guarded(call: () => void, epoch = this.#epoch): void {
     try {
       call();
     } catch (error) {
-      if (!(error instanceof GuestError)) throw error;
-      this.#needsReset(error.message);
+      if (error instanceof GuestError) {
+        if (this.#epoch === epoch) this.#needsReset(error.message);
+      } else if (this.#events.fault === undefined) throw error;
+      else this.#events.fault(this.name, error);
     }
   }
 
@@ -558,8 +565,11 @@ export class VirtioMmio implements BusDevice {
   /** Stops taking requests and waits until none is in flight. The vCPUs stand still, or may go on kicking. */
   async pause(): Promise<void> {
     this.#paused = true;
-    await this.#resetting;
-    await this.device.drain?.();
+    try {
+      await this.#resetting;
+    } finally {
+      await this.device.drain?.();
+    }
   }
 
   /** Goes on after `pause` or `restore`; looks at every queue, since kicks may have been missed. */

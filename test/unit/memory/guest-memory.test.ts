@@ -61,6 +61,11 @@ test('GuestMemory copies across the seam of two neighbours', () => {
   ]);
   expect(ram.contains(0, 0x2000)).toBe(true);
   expect(ram.contains(0, 0x2001)).toBe(false);
+  expect(ram.holdsWhole(0xffe, 4)).toBe(false);
+  expect(ram.holdsWhole(0xffe, 2)).toBe(true);
+  expect(ram.holdsWhole(0x1000, 0x1000)).toBe(true);
+  expect(ram.holdsWhole(-1, 1)).toBe(false);
+  expect(ram.holdsWhole(Number.NaN, 1)).toBe(false);
   ram.fill(0xfff, 2, 9);
   expect([...ram.read(0xffe, 4)]).toEqual([1, 9, 9, 4]);
 });
