@@ -1,11 +1,14 @@
 /** A root for those whose kernel mounts no overlay for them (before Linux 5.11): a copy of the layers, which goes with the container. */
-import { lstatSync, mkdtempSync, readdirSync, rmSync, type Stats } from 'node:fs';
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, type Stats } from 'node:fs';
 import { cp } from 'node:fs/promises';
 import { release, tmpdir } from 'node:os';
-import { join, relative } from 'node:path';
+import { dirname, join, relative } from 'node:path';
+import { isOwnFolder } from '../host/own-folder.js';
 import { refuse } from './config.js';
 
 const PREFIX = 'tsvm-root-';
+/** The copy, in a folder that is this user's alone. */
+const ROOT = 'root';
 /** fs/overlayfs/super.c got FS_USERNS_MOUNT in 5.11. */
 const FIRST_KERNEL = [5, 11] as const;
 
@@ -24,8 +27,10 @@ export function mountsOverlayForUsers(kernel = release()): boolean {
  * @throws TsvmError `TSVM_CONTAINER` for what cannot be read or copied; nothing is left then.
  */
 export async function copyLayers(layers: readonly string[]): Promise<string> {
-  const directory = mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`));
+  // The container may open its root to everybody; nobody comes through the folder around it.
+  const directory = join(mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`)), ROOT);
   try {
+    mkdirSync(directory);
     for (const layer of layers) {
       await cp(layer, directory, {
         recursive: true,
@@ -46,17 +51,19 @@ export async function copyLayers(layers: readonly string[]): Promise<string> {
   }
 }
 
-/** Also those of processes that were killed. */
+/** Removes copies of this user's processes that were killed. What has another owner, or is a link, is somebody's trap. */
 export function sweepCopies(isAlive: (pid: number) => boolean): void {
   for (const name of readdirSync(tmpdir())) {
     const [, pid] = /^tsvm-root-(\d+)-/.exec(name) ?? [];
-    if (pid !== undefined && !isAlive(Number(pid))) removeCopy(join(tmpdir(), name));
+    const path = join(tmpdir(), name);
+    if (pid !== undefined && !isAlive(Number(pid)) && isOwnFolder(path)) removeCopy(join(path, ROOT));
   }
 }
 
+/** @param directory - as {@link copyLayers} returned it */
 export function removeCopy(directory: string): void {
   try {
-    rmSync(directory, { recursive: true, force: true });
+    rmSync(dirname(directory), { recursive: true, force: true });
   } catch {
     // Another user's, or another process was quicker.
   }

@@ -95,6 +95,7 @@ export class OwnFolder implements Disposable {
     } catch (cause) {
       if (isErrnoError(cause) && cause.code === 'ENOENT') return undefined;
       if (isErrnoError(cause) && (cause.code === 'ENOTDIR' || cause.code === 'ELOOP')) {
+        if (!isThere(at)) return undefined; // below something that is no directory
         throw new TsvmError(rules.code, `${rules.what} ${path}: it is a link, or no directory`, {
           hint: rules.hint,
           cause,
@@ -274,6 +275,15 @@ export function isOwnFolder(path: string): boolean {
     return stats.isDirectory() && stats.uid === ownUid() && (stats.mode & OTHERS_WRITE) === 0;
   } catch {
     return false; // there is none, or it is out of reach
+  }
+}
+
+function isThere(path: string): boolean {
+  try {
+    lstatSync(path);
+    return true;
+  } catch {
+    return false;
   }
 }
 

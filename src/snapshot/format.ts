@@ -5,9 +5,17 @@
  * by those who take them back (queues as if the guest had written them).
  */
 import * as z from 'zod/mini';
+import type { FolderRules } from '../host/own-folder.js';
 
 export const SNAPSHOT_FORMAT = 2;
 export const MANIFEST_NAME = 'machine.json';
+
+/** Rules for its folder, read or written: what lies in it becomes a machine. Links in a path that was typed are followed before. */
+export const SNAPSHOT_FOLDER: FolderRules = {
+  code: 'TSVM_SNAPSHOT',
+  what: 'the folder of a snapshot,',
+  hint: 'use a folder of your own: chown -R it to yourself if you trust what is in it',
+};
 
 /** Bounds what is parsed. A machine with 64 vCPUs and every slot in use takes 1.5 MiB. */
 export const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;

@@ -1,12 +1,12 @@
 /** Opens a snapshot's folder, checks that it is whole and fits this host, and makes its memory a base for machines. */
 import { createHash } from 'node:crypto';
-import { constants } from 'node:fs';
-import { type FileHandle, open, realpath } from 'node:fs/promises';
-import { basename, join, resolve } from 'node:path';
+import { type FileHandle, realpath } from 'node:fs/promises';
+import { resolve } from 'node:path';
 import type * as z from 'zod/mini';
 import { TsvmError } from '../errors.js';
 import { describeFileError } from '../host/files.js';
 import { hostMemory } from '../host/host-facts.js';
+import { OwnFolder } from '../host/own-folder.js';
 import type { FilePiece, RamBase } from '../kvm/ram.js';
 import { formatBytes, PAGE_BYTES } from '../util/units.js';
 import {
@@ -16,6 +16,7 @@ import {
   MAX_PIECES,
   manifestSchema,
   type SavedMemory,
+  SNAPSHOT_FOLDER,
   SNAPSHOT_FORMAT,
   type Snapshot,
 } from './format.js';
@@ -128,10 +129,9 @@ function piecesOf(file: FileHandle, memory: SavedMemory): FilePiece[] {
 
 /** Reads and checks `machine.json` alone. @throws TsvmError `TSVM_SNAPSHOT` */
 export async function readManifest(directory: string): Promise<{ checksum: string; snapshot: Snapshot }> {
-  const path = join(directory, MANIFEST_NAME);
   let text: string;
   try {
-    const file = await openRegular(directory, path);
+    const file = await openIn(directory, MANIFEST_NAME);
     try {
       const { size } = await file.stat();
       if (size > MAX_MANIFEST_BYTES) throw refused(directory, `${MANIFEST_NAME} is ${size} bytes long`);
@@ -202,10 +202,9 @@ function checkPages(directory: string, { memory, config }: Snapshot): void {
 }
 
 async function openMemory(directory: string, memory: SavedMemory): Promise<FileHandle> {
-  const path = join(directory, memory.file);
   let file: FileHandle;
   try {
-    file = await openRegular(directory, path);
+    file = await openIn(directory, memory.file);
   } catch (cause) {
     if (cause instanceof TsvmError) throw cause;
     throw new TsvmError(
@@ -243,12 +242,11 @@ async function checkContents(directory: string, file: FileHandle, memory: SavedM
     throw refused(directory, `${memory.file} is damaged: its checksum does not fit`);
 }
 
-/** Opens a file that must be one: a pipe would keep us waiting, and a device might never end. */
-async function openRegular(directory: string, path: string): Promise<FileHandle> {
-  const file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-  if ((await file.stat()).isFile()) return file;
-  await file.close();
-  throw refused(directory, `${basename(path)} is not a file`);
+/** Opens a file of a snapshot's. The folder may be named by a link, as long as it is ours; the file may not be one. */
+async function openIn(directory: string, name: string): Promise<FileHandle> {
+  using folder = OwnFolder.open(await realpath(directory), { ...SNAPSHOT_FOLDER, rootsToo: true });
+  if (folder === undefined) throw refused(directory, 'its folder was removed');
+  return await folder.openFile(name);
 }
 
 export function refused(directory: string, why: string): TsvmError {

@@ -1,15 +1,19 @@
 /** Writes a snapshot's folder so that a save that is killed leaves the old one or none. */
 import { createHash, randomBytes } from 'node:crypto';
-import { constants } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, rename, rm } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { fsync } from 'node:fs';
+import { type FileHandle, mkdir, rm } from 'node:fs/promises';
+import { resolve } from 'node:path';
+import { promisify } from 'node:util';
 import { isErrnoError, TsvmError } from '../errors.js';
 import { describeFileError } from '../host/files.js';
+import { OwnFolder } from '../host/own-folder.js';
 import type { PageRun, Ram } from '../kvm/ram.js';
 import type { NativeAddon } from '../native/binding.js';
 import {
   MANIFEST_NAME,
+  MAX_MANIFEST_BYTES,
   type SavedMemory,
+  SNAPSHOT_FOLDER,
   SNAPSHOT_FORMAT,
   type Snapshot,
   type SnapshotProgress,
@@ -22,39 +26,42 @@ import { hashPages, stampOf, writePages } from './memory-file.js';
  */
 export class SnapshotWriter {
   readonly directory: string;
-  readonly #folder: FileHandle;
+  readonly #folder: OwnFolder;
   readonly #memory: FileHandle;
   readonly #memoryName: string;
+  readonly #unfinishedManifest: string;
   #pages: SavedMemory['pages'] = [];
   #bytes = 0;
   #committed = false;
 
-  private constructor(directory: string, folder: FileHandle, memory: FileHandle, memoryName: string) {
+  private constructor(directory: string, folder: OwnFolder, memory: FileHandle, memoryName: string) {
     this.directory = directory;
     this.#folder = folder;
     this.#memory = memory;
     this.#memoryName = memoryName;
+    this.#unfinishedManifest = folder.unfinishedName(MANIFEST_NAME);
   }
 
   /** @throws TsvmError `TSVM_SNAPSHOT` */
   static async open(addon: NativeAddon, path: string): Promise<SnapshotWriter> {
     const directory = resolve(path);
     return await translated(directory, async () => {
+      // What keeps it from being made is said as what keeps the machine from being saved.
       await mkdir(directory, { recursive: true, mode: 0o700 });
-      const folder = await open(directory, constants.O_RDONLY | constants.O_DIRECTORY);
+      const folder = OwnFolder.make(directory, SNAPSHOT_FOLDER);
       try {
         if (!addon.flock(folder.fd, 'exclusive')) {
           throw new TsvmError('TSVM_SNAPSHOT', `${directory}: another snapshot is being saved there`, {
             hint: 'wait for it, or choose another folder',
           });
         }
-        await refuseForeignFolder(directory);
-        await removeLeftovers(directory, await namedMemory(directory));
+        refuseForeignFolder(folder);
+        await removeLeftovers(folder, namedMemory(folder));
         const memoryName = `memory-${randomBytes(8).toString('hex')}`;
-        const memory = await open(join(directory, memoryName), 'wx+', 0o600);
+        const memory = await folder.createFile(memoryName);
         return new SnapshotWriter(directory, folder, memory, memoryName);
       } catch (error) {
-        await folder.close();
+        folder[Symbol.dispose]();
         throw error;
       }
     });
@@ -86,19 +93,18 @@ export class SnapshotWriter {
       const body = JSON.stringify(snapshot);
       const checksum = createHash('sha256').update(body).digest('hex');
       const text = `{"format":${SNAPSHOT_FORMAT},"checksum":"${checksum}","snapshot":${body}}\n`;
-      const temporary = join(this.directory, `${MANIFEST_NAME}.new`);
-      const file = await open(temporary, 'w', 0o600);
+      const file = await this.#folder.createFile(this.#unfinishedManifest);
       try {
         await file.writeFile(text);
         await file.datasync();
       } finally {
         await file.close();
       }
-      await rename(temporary, join(this.directory, MANIFEST_NAME));
+      this.#folder.rename(this.#unfinishedManifest, MANIFEST_NAME);
       this.#committed = true;
       await syncFolder(this.#folder);
       // The next save tries again.
-      await removeLeftovers(this.directory, this.#memoryName).catch(() => {});
+      await removeLeftovers(this.#folder, this.#memoryName).catch(() => {});
       return checksum;
     });
   }
@@ -108,51 +114,52 @@ export class SnapshotWriter {
     try {
       await this.#memory.close();
       if (this.#committed) return;
-      for (const name of [this.#memoryName, `${MANIFEST_NAME}.new`])
-        await rm(join(this.directory, name), { force: true });
+      for (const name of [this.#memoryName, this.#unfinishedManifest])
+        await rm(this.#folder.at(name), { force: true });
     } finally {
-      await this.#folder.close();
+      this.#folder[Symbol.dispose]();
     }
   }
 }
 
+const fsyncFd = promisify(fsync);
+
 /** So that the new name survives a crash of the host, where the file system can promise that. */
-async function syncFolder(folder: FileHandle): Promise<void> {
+async function syncFolder({ fd }: OwnFolder): Promise<void> {
   try {
-    await folder.sync();
+    await fsyncFd(fd);
   } catch (error) {
     if (!isErrnoError(error) || error.code !== 'EINVAL') throw error;
   }
 }
 
 /** A folder that holds something else is not ours to fill. */
-async function refuseForeignFolder(directory: string): Promise<void> {
-  const foreign = (await readdir(directory)).find((name) => !isOurs(name));
+function refuseForeignFolder(folder: OwnFolder): void {
+  const foreign = folder.names().find((name) => !isOurs(name));
   if (foreign === undefined) return;
-  throw new TsvmError('TSVM_SNAPSHOT', `${directory} is not a snapshot's folder: it holds ${foreign}`, {
+  throw new TsvmError('TSVM_SNAPSHOT', `${folder.path} is not a snapshot's folder: it holds ${foreign}`, {
     hint: 'choose a folder that is empty or does not exist yet',
   });
 }
 
+/** `machine.json.new` is what earlier versions left when they were killed. */
 const isOurs = (name: string): boolean =>
-  name === MANIFEST_NAME || name === `${MANIFEST_NAME}.new` || /^memory-[0-9a-f]+$/.test(name);
+  name === MANIFEST_NAME ||
+  name === `${MANIFEST_NAME}.new` ||
+  /^\.machine\.json\.[0-9a-f]{16}$/.test(name) ||
+  /^memory-[0-9a-f]+$/.test(name);
 
-/** The memory file that a valid `machine.json` in the folder names. */
-async function namedMemory(directory: string): Promise<string | undefined> {
-  const file = await open(join(directory, MANIFEST_NAME)).catch(() => undefined);
-  if (file === undefined) return undefined;
-  try {
-    return /"memory":\{"file":"(memory-[0-9a-f]+)"/.exec(await file.readFile('utf8'))?.[1];
-  } finally {
-    await file.close();
-  }
+/** The memory file that a valid `machine.json` in the folder names. @throws TsvmError if that is a link, or no file. */
+function namedMemory(folder: OwnFolder): string | undefined {
+  const text = folder.read(MANIFEST_NAME, MAX_MANIFEST_BYTES) ?? '';
+  return /"memory":\{"file":"(memory-[0-9a-f]+)"/.exec(text)?.[1];
 }
 
 /** What saves that were killed, or replaced, have left. Machines that run from such a file keep it. */
-async function removeLeftovers(directory: string, keep: string | undefined): Promise<void> {
-  for (const name of await readdir(directory)) {
+async function removeLeftovers(folder: OwnFolder, keep: string | undefined): Promise<void> {
+  for (const name of folder.names()) {
     if (name === MANIFEST_NAME || name === keep || !isOurs(name)) continue;
-    await rm(join(directory, name), { force: true });
+    await rm(folder.at(name), { force: true });
   }
 }
 

@@ -1,14 +1,16 @@
 import {
+  chmodSync,
   lstatSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   readlinkSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
 import {
   copyLayers,
@@ -49,11 +51,28 @@ test('links stay what they say', async () => {
 
 test('what a killed process left goes, and nobody else’s', async () => {
   const copy = await copyLayers([layer('swept', { a: 'a' })]);
-  const copies = () => readdirSync(tmpdir()).filter((name) => copy.endsWith(name));
+  const copies = () => readdirSync(tmpdir()).filter((name) => dirname(copy).endsWith(name));
   sweepCopies(() => true);
   expect(copies()).toHaveLength(1);
   sweepCopies((pid) => pid !== process.pid);
   expect(copies()).toEqual([]);
+});
+
+test('what only looks like a copy stays: a link, and another user’s folder', () => {
+  const target = layer('target', { 'root/a': 'a' });
+  const link = join(tmpdir(), `tsvm-root-999999999-${process.pid}`);
+  const foreign = join(tmpdir(), `tsvm-root-999999998-${process.pid}`);
+  symlinkSync(target, link);
+  mkdirSync(foreign, { mode: 0o777 });
+  chmodSync(foreign, 0o777);
+  try {
+    sweepCopies((pid) => pid < 999_999_998);
+    expect([readdirSync(target), readdirSync(foreign)]).toEqual([['root'], []]);
+    expect(lstatSync(link).isSymbolicLink()).toBe(true);
+  } finally {
+    rmSync(link);
+    rmSync(foreign, { recursive: true, force: true });
+  }
 });
 
 test.each([

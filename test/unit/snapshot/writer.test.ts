@@ -1,5 +1,18 @@
 /** A snapshot's folder as saves leave it: complete, interrupted, and where there was something before. */
-import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  chownSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { basename, join } from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
 import type { NativeAddon } from '../../../src/native/binding.js';
@@ -124,6 +137,63 @@ test('SnapshotWriter refuses a folder that holds other files, and touches none',
   });
   expect(readdirSync(directory)).toEqual(['letter.txt']);
 });
+
+test('SnapshotWriter overwrites nothing through a link that is put there meanwhile', async () => {
+  const victim = join(root, `victim${folders}`);
+  writeFileSync(victim, 'mine');
+  const writer = await SnapshotWriter.open(fakeAddon, directory);
+  symlinkSync(victim, join(directory, `${MANIFEST_NAME}.new`));
+  symlinkSync(victim, join(directory, MANIFEST_NAME));
+  await writer.writeMemory(fakeRam(bytes), all);
+  await writer.commit(fakeSnapshot(bytes.length));
+  await writer.close();
+  expect(readFileSync(victim, 'utf8')).toBe('mine');
+  expect(await opens()).toBe(true);
+});
+
+test.each([
+  ['that others may write to', () => chmodSync(directory, 0o777), 'others may write there'],
+  ['of another user (as root)', () => chownSync(directory, 65534, 65534), 'another user'],
+  [
+    'that is a link',
+    () => {
+      renameSync(directory, `${directory}.real`);
+      symlinkSync(`${directory}.real`, directory);
+    },
+    'a link',
+  ],
+  ['with a FIFO in it', () => spawnSync('mkfifo', [join(directory, MANIFEST_NAME)]), 'not a file'],
+  ['with a link in it', () => symlinkSync('/etc/hostname', join(directory, MANIFEST_NAME)), 'link'],
+])('SnapshotWriter refuses a folder %s', async (_, prepare, message) => {
+  if (message === 'another user' && process.geteuid?.() !== 0) return;
+  mkdirSync(directory, { mode: 0o700 });
+  prepare();
+  await expect(SnapshotWriter.open(fakeAddon, directory)).rejects.toMatchObject({
+    code: 'TSVM_SNAPSHOT',
+    message: expect.stringContaining(message),
+  });
+});
+
+test.each([
+  ['a folder that others may write to', () => chmodSync(directory, 0o770)],
+  ['a folder of another user (as root)', () => chownSync(directory, 65534, 65534)],
+  ['a manifest that others may write to', () => chmodSync(join(directory, MANIFEST_NAME), 0o620)],
+  ['a memory file that others may write to', () => chmodSync(memoryFile(directory), 0o602)],
+  ['a memory file of another user (as root)', () => chownSync(memoryFile(directory), 65534, 65534)],
+  ['a memory file that is a link', () => linkInstead(memoryFile(directory))],
+  ['a manifest that is a link', () => linkInstead(join(directory, MANIFEST_NAME))],
+])('openSnapshot() refuses %s', async (what, change) => {
+  if (what.includes('root') && process.geteuid?.() !== 0) return;
+  await saveFake(directory, bytes, all);
+  change();
+  await expect(openSnapshot(directory)).rejects.toMatchObject({ code: 'TSVM_SNAPSHOT' });
+});
+
+function linkInstead(path: string): void {
+  const real = join(root, `real${folders}`);
+  renameSync(path, real);
+  symlinkSync(real, path);
+}
 
 test('SnapshotWriter refuses a folder that is locked', async () => {
   const locked = { flock: () => false } as unknown as NativeAddon;
