@@ -23,6 +23,9 @@ const DEFAULT_BURST_SECONDS = 0.1;
 const MIN_PER_SECOND = 1;
 const MAX_PER_SECOND = 1024 * GIB;
 
+/** The greatest delay of a timer, 2^31 - 1: one of more would fire at once, again and again. Some 25 days; what is owed beyond is let off. */
+const MAX_WAIT_MS = 2_147_483_647;
+
 class Bucket {
   readonly #perMs: number;
   readonly #capacity: number;
@@ -40,11 +43,11 @@ class Bucket {
   waitMs(nowMs: number): number {
     this.#tokens = Math.min(this.#capacity, this.#tokens + (nowMs - this.#atMs) * this.#perMs);
     this.#atMs = nowMs;
-    return this.#tokens > 0 ? 0 : Math.max(1, -this.#tokens / this.#perMs);
+    return this.#tokens > 0 ? 0 : Math.min(Math.max(1, -this.#tokens / this.#perMs), MAX_WAIT_MS);
   }
 
   take(count: number): void {
-    this.#tokens -= count;
+    this.#tokens = Math.max(this.#tokens - count, -MAX_WAIT_MS * this.#perMs);
   }
 }
 

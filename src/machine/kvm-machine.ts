@@ -32,7 +32,7 @@ import type { PmemSlots } from './pmem-slots.js';
 import { emptyStore, type PreparedVm } from './prepared-vm.js';
 import type { StopPort } from './stop-port.js';
 import { type MachineConsole, Terminal } from './terminal.js';
-import type { Timeline } from './timeline.js';
+import { nowMs, type Timeline } from './timeline.js';
 import { type FatalExit, VcpuRunner } from './vcpu-runner.js';
 
 /** What a machine with a fault gets to let go of what it holds, before its end is told. */
@@ -383,9 +383,8 @@ export class KvmMachine implements Machine {
 
   #mark(code: number): void {
     const name = MARK_NAMES[code] ?? `mark-${code}`;
-    this.#timeline.mark(name, this.#insnEmulation());
-    const ms = this.#timeline.entries.at(-1)?.ms ?? 0;
-    this.#events.emit('mark', { code, name, ms });
+    this.#timeline.guestMark(code, name, () => this.#insnEmulation());
+    this.#events.emit('mark', { code, name, ms: nowMs() });
   }
 
   #fatal(vcpu: NativeVcpu, fatal: FatalExit): void {

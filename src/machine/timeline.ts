@@ -7,18 +7,38 @@ export interface TimelineEntry {
   readonly ms: number;
   /** KVM's count of emulated instructions over all vCPUs by then, where it has one. */
   readonly insnEmulation?: number;
+  /** How many times it happened, if more than once; the time is that of the first. */
+  readonly count?: number;
 }
 
 export class Timeline {
-  readonly #entries: TimelineEntry[] = [];
+  readonly #entries: { -readonly [Key in keyof TimelineEntry]: TimelineEntry[Key] }[] = [];
+  /** Index of each guest mark's entry: there are 256 codes, and no more memory than that. */
+  readonly #guestMarks = new Map<number, number>();
 
   mark(name: string, insnEmulation?: number): void {
-    // performance.timeOrigin is the start of the process.
-    const ms = Number(performance.now().toFixed(3));
+    const ms = nowMs();
     this.#entries.push(insnEmulation === undefined ? { name, ms } : { name, ms, insnEmulation });
+  }
+
+  /** A mark that the guest set, as often as it likes: the first of each code is kept, the others are counted. */
+  guestMark(code: number, name: string, insnEmulation: () => number | undefined): void {
+    const index = this.#guestMarks.get(code);
+    const first = index === undefined ? undefined : this.#entries[index];
+    if (index === undefined || first === undefined) {
+      this.#guestMarks.set(code, this.#entries.length);
+      this.mark(name, insnEmulation());
+    } else {
+      first.count = (first.count ?? 1) + 1;
+    }
   }
 
   get entries(): readonly TimelineEntry[] {
     return this.#entries;
   }
+}
+
+/** Milliseconds since the process started, which is performance.timeOrigin. */
+export function nowMs(): number {
+  return Number(performance.now().toFixed(3));
 }

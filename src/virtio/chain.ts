@@ -76,6 +76,11 @@ export class PooledChain implements Chain {
     return this.#writer;
   }
 
+  /** Both parts together. */
+  get byteLength(): number {
+    return this.#reader.length + this.#writer.length;
+  }
+
   /** Starts over, for another head. */
   begin(head: number): void {
     this.head = head;

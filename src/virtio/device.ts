@@ -32,8 +32,8 @@ export interface Virtqueue {
    * length 0 and makes the device need a reset; the device never sees it.
    *
    * A device that pops until undefined is notified of what comes later; one that stops earlier is not, and must go on
-   * popping by itself. One kick allows as many pops as the queue has entries; a device that would take more is notified
-   * again a moment later.
+   * popping by itself. One kick allows as many pops as the queue has entries, and as many bytes as `KICK_BYTES` says; a device
+   * that would take more is notified again a moment later.
    */
   pop(): Chain | undefined;
   /**
@@ -78,6 +78,9 @@ export interface VirtioContext {
 /** What a device did, by name; a name says its unit where it is not a plain count: `readBytes`. They only grow. */
 export type DeviceCounters = Readonly<Record<string, number>>;
 
+/** Of a queue whose device does not say: a transfer of 1 MiB, and what belongs to it. A driver could ask for 4 GiB with one page of RAM. */
+export const DEFAULT_REQUEST_BYTES: number = (1 << 20) + (64 << 10);
+
 export interface VirtioDevice {
   readonly name: string;
   /** Virtio device ID (virtio 1.3, 5). */
@@ -86,6 +89,13 @@ export interface VirtioDevice {
   readonly features: bigint;
   /** The greatest size of each queue; its length is the number of queues. Powers of two. */
   readonly queueSizes: readonly number[];
+  /**
+   * The greatest request of each queue, in bytes of both parts together: what a driver may have reason to ask for in one chain. A
+   * longer chain is malformed, unless `dropRequest` is there. Default: {@link DEFAULT_REQUEST_BYTES}.
+   */
+  readonly maxRequestBytes?: readonly number[];
+  /** For a device that may lose requests: a longer chain was completed unread, with length 0. */
+  dropRequest?(queueIndex: number): void;
   readonly config?: ConfigSpace;
   /** Changed in place, and read by whoever asks. */
   readonly counters?: DeviceCounters;

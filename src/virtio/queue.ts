@@ -17,7 +17,7 @@ import { GuestError } from '../errors.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { Gpa } from '../memory/layout.js';
 import { CHAIN_STATE, type Chain, PooledChain } from './chain.js';
-import type { Virtqueue } from './device.js';
+import { DEFAULT_REQUEST_BYTES, type Virtqueue } from './device.js';
 
 /** The greatest size of a split queue (virtio 1.3, 2.7: 2^15). */
 export const MAX_QUEUE_SIZE = 32768;
@@ -29,6 +29,11 @@ const VIRTQ_DESC_F_INDIRECT = 4;
 const VIRTQ_AVAIL_F_NO_INTERRUPT = 1;
 /** virtio 1.3, 2.7.5.2 MUST NOT (driver): add a chain longer than 2^32 bytes in total. */
 const MAX_CHAIN_BYTES = 0x1_0000_0000;
+/**
+ * What the chains of one kick may add up to before others get their turn: some milliseconds, if all of it is copied. The chain with
+ * which it is reached is still taken, so that none is too long for it.
+ */
+export const KICK_BYTES: number = 4 << 20;
 const MAX_HIGH_DWORD = 0x1f_ffff;
 
 /** What a driver configures of a queue, and what is saved of it. */
@@ -71,6 +76,8 @@ export interface QueueEvents {
   interrupt(): void;
   /** The ring or a chain is malformed. The queue is dead until reset. */
   broken(reason: string): void;
+  /** A chain was longer than a request may be, and is completed. Absent: it is malformed. */
+  dropped?(): void;
   /** The device popped as much as one kick allows, and more may wait: notify it again later. */
   yielded(): void;
 }
@@ -108,6 +115,8 @@ export interface SplitQueueOptions {
   readonly layout: QueueLayout;
   readonly indirect: boolean;
   readonly eventIdx: boolean;
+  /** The longest chain, in bytes. */
+  readonly maxRequestBytes?: number;
   readonly events: QueueEvents;
   readonly counters: QueueCounters;
   readonly position?: QueuePosition;
@@ -119,6 +128,7 @@ export class SplitQueue implements Virtqueue {
   readonly #memory: GuestMemory;
   readonly #indirect: boolean;
   readonly #eventIdx: boolean;
+  readonly #maxRequestBytes: number;
   readonly #events: QueueEvents;
   readonly #counters: QueueCounters;
   /** The descriptor table. */
@@ -143,6 +153,8 @@ export class SplitQueue implements Virtqueue {
   #completedSinceSignal = 0;
   /** Pops left until the next kick. */
   #budget: number;
+  /** And bytes. */
+  #byteBudget = KICK_BYTES;
   #alive = true;
 
   constructor(options: SplitQueueOptions) {
@@ -152,6 +164,7 @@ export class SplitQueue implements Virtqueue {
     this.#memory = memory;
     this.#indirect = options.indirect;
     this.#eventIdx = options.eventIdx;
+    this.#maxRequestBytes = options.maxRequestBytes ?? DEFAULT_REQUEST_BYTES;
     this.#events = options.events;
     this.#counters = options.counters;
     const desc = memory.slice(layout.descAddr, DESC_BYTES * layout.size);
@@ -182,10 +195,11 @@ export class SplitQueue implements Virtqueue {
 
   /**
    * Allows another round of pops. A driver can make buffers available as fast as they are used, on its own CPU; so one
-   * kick is worth at most one pop for every entry of the ring, and other machines get their turn in between.
+   * kick is worth at most one pop for every entry of the ring and KICK_BYTES, and other machines get their turn in between.
    */
   refill(): void {
     this.#budget = this.size;
+    this.#byteBudget = KICK_BYTES;
   }
 
   /** Ends the queue: nothing is popped any more, and nothing more is written to the rings. */
@@ -194,9 +208,15 @@ export class SplitQueue implements Virtqueue {
   }
 
   pop(): Chain | undefined {
+    let chain = this.#next();
+    while (chain === 'dropped') chain = this.#next();
+    return chain;
+  }
+
+  #next(): Chain | 'dropped' | undefined {
     if (!this.#alive) return undefined;
     if (this.#nextAvail === this.#seenAvail && !this.#lookForMore()) return undefined;
-    if (this.#budget === 0) {
+    if (this.#budget === 0 || this.#byteBudget <= 0) {
       this.#events.yielded();
       return undefined;
     }
@@ -221,10 +241,18 @@ export class SplitQueue implements Virtqueue {
       this.#break(problem);
       return undefined;
     }
+    if (chain.byteLength > this.#maxRequestBytes) {
+      this.#free.push(chain);
+      this.#pushUsed(head, 0);
+      this.#completedSinceSignal++;
+      this.#events.dropped?.();
+      return 'dropped';
+    }
     chain.state = CHAIN_STATE.IN_FLIGHT;
     this.#inFlight[head] = 1;
     this.#inFlightCount++;
     this.#counters.chains++;
+    this.#byteBudget -= chain.byteLength;
     return chain;
   }
 
@@ -232,6 +260,7 @@ export class SplitQueue implements Virtqueue {
     this.#release(chain as PooledChain);
     this.#nextAvail = (this.#nextAvail - 1) & 0xffff;
     this.#budget++;
+    this.#byteBudget += (chain as PooledChain).byteLength;
     this.#counters.chains--;
   }
 
@@ -371,6 +400,9 @@ export class SplitQueue implements Virtqueue {
       if (error instanceof GuestError) return error.message;
       throw error;
     }
+    const length = readableBytes + writableBytes;
+    if (length > this.#maxRequestBytes && this.#events.dropped === undefined)
+      return `chain at ${head} has ${length} bytes, more than the ${this.#maxRequestBytes} of a request`;
     chain.finish(readableSegments, readableBytes, writableBytes);
     return undefined;
   }

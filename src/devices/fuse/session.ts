@@ -46,8 +46,10 @@ const { FUSE } = P;
 
 /** The largest read and write, in pages of 4 KiB: 1 MiB. */
 const MAX_PAGES = 256;
-const MAX_TRANSFER_BYTES = MAX_PAGES * 4096;
+export const MAX_TRANSFER_BYTES: number = MAX_PAGES * 4096;
 const MAX_BACKGROUND = 32;
+/** Nodes in one BATCH_FORGET, each of which is work at once. Linux sends none at all over virtio-fs; what is beyond this is ignored. */
+const MAX_FORGETS = 4096;
 
 const WANTED =
   P.FUSE_ASYNC_READ |
@@ -300,7 +302,7 @@ export class FuseSession {
   #forget({ opcode, nodeId }: Header, reader: ChainReader): void {
     if (opcode === FUSE.FORGET && reader.remaining >= 8) this.#nodes.forget(nodeId, u64(reader));
     if (opcode !== FUSE.BATCH_FORGET || reader.remaining < 8) return;
-    const count = reader.readU32();
+    const count = Math.min(reader.readU32(), MAX_FORGETS);
     reader.skip(4);
     for (let i = 0; i < count && reader.remaining >= 16; i++) this.#nodes.forget(u64(reader), u64(reader));
   }

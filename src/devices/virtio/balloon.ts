@@ -48,6 +48,10 @@ const CONFIG_ACTUAL = 4;
 const BALLOON_PAGE_BYTES = 4096;
 /** Linux gives 256 at a time. What a request has beyond this is left alone. */
 const MAX_REQUEST_PAGES = 4096;
+/** A list of page numbers; of a longer one, the rest is left alone, up to here. */
+const MAX_LIST_BYTES = 1 << 20;
+/** Linux reports 32 free blocks at a time, of 4 MiB at most; one that merges them reports more. Nothing of a report is copied. */
+const MAX_REPORT_BYTES = 1 << 30;
 /** A guest answers a question for statistics within milliseconds, where its kernel is interpreted within a second. */
 const ANSWER_MS = 5000;
 
@@ -73,6 +77,8 @@ export class Balloon implements VirtioDevice, BalloonControl {
   readonly features =
     VIRTIO_BALLOON_F_STATS_VQ | VIRTIO_BALLOON_F_DEFLATE_ON_OOM | VIRTIO_BALLOON_F_PAGE_REPORTING;
   readonly queueSizes = [QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE];
+  /** By index: which of the optional queues one is depends on what was negotiated. */
+  readonly maxRequestBytes = [MAX_LIST_BYTES, MAX_LIST_BYTES, MAX_REPORT_BYTES, MAX_REPORT_BYTES];
   readonly config: ConfigSpace;
   readonly counters: BalloonCounters = { inflatedBytes: 0, reportedBytes: 0, badPages: 0, failures: 0 };
   readonly #host: BalloonHost;

@@ -62,6 +62,12 @@ const CONFIG_MAX_WRITE_ZEROES_SECTORS = 48;
 const CONFIG_MAX_WRITE_ZEROES_SEG = 52;
 const CONFIG_WRITE_ZEROES_MAY_UNMAP = 56;
 
+/**
+ * Linux makes requests of 1280 KiB, unless its administrator lets it make larger ones (max_sectors_kb). Nothing of one is copied, and the
+ * backend gets it in pieces.
+ */
+const MAX_REQUEST_BYTES = 64 << 20;
+
 /** Requests that the backend has at a time, of all queues. More would only wait there. */
 const MAX_IN_FLIGHT = 32;
 export interface BlkOptions {
@@ -82,6 +88,7 @@ export class Blk implements VirtioDevice, DiskControl {
   readonly features: bigint;
   readonly id: string;
   readonly queueSizes: readonly number[];
+  readonly maxRequestBytes: readonly number[];
   readonly config: ConfigSpace;
   readonly counters: BlkCounters = {
     reads: 0,
@@ -111,6 +118,7 @@ export class Blk implements VirtioDevice, DiskControl {
     this.id = id;
     this.#requests = new BlkRequests(backend, id, this.counters);
     this.queueSizes = new Array<number>(queues).fill(QUEUE_SIZE);
+    this.maxRequestBytes = this.queueSizes.map(() => MAX_REQUEST_BYTES);
     this.#defer = options.defer ?? ((task) => void setImmediate(task));
     this.#clock = options.clock ?? systemClock;
     this.#limiter = new RateLimiter(options.limit ?? {}, this.#clock, () => this.#pumpLater());

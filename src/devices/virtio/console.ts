@@ -62,6 +62,8 @@ const CONFIG_MAX_PORTS = 4;
 
 /** Linux sends 32 KiB at most, a hostile driver 4 GiB. */
 const TERMINAL_LIMITS = { transmitBytes: 64 * 1024 };
+/** Of any queue: twice what a port takes of one buffer, whose rest is dropped and counted. */
+const MAX_REQUEST_BYTES = 2 << 20;
 /** Linux splices no more than a pipe holds: 1 MiB for an unprivileged program (/proc/sys/fs/pipe-max-size). */
 const PORT_LIMITS = { transmitBytes: 1024 * 1024 };
 
@@ -86,6 +88,7 @@ export class Console implements VirtioDevice, ConsoleInput {
   readonly deviceId = DEVICE_ID;
   readonly features: bigint;
   readonly queueSizes: readonly number[];
+  readonly maxRequestBytes: readonly number[];
   readonly config: ConfigSpace;
   /** By their numbers: 0 is the terminal, the named ones follow. */
   readonly ports: readonly Port[];
@@ -117,6 +120,7 @@ export class Console implements VirtioDevice, ConsoleInput {
             ...[size, size, CONTROL_QUEUE_SIZE, CONTROL_QUEUE_SIZE],
             ...named.flatMap(() => [PORT_RECEIVE_QUEUE_SIZE, PORT_TRANSMIT_QUEUE_SIZE]),
           ];
+    this.maxRequestBytes = this.queueSizes.map(() => MAX_REQUEST_BYTES);
     const bytes = new Uint8Array(CONFIG_BYTES);
     this.config = { bytes };
     this.#configView = new DataView(bytes.buffer);

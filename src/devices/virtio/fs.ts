@@ -19,7 +19,7 @@ import type {
 } from '../../virtio/device.js';
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
 import type { FileSystem } from '../fuse/file-system.js';
-import { FuseSession } from '../fuse/session.js';
+import { FuseSession, MAX_TRANSFER_BYTES } from '../fuse/session.js';
 import { InFlight } from '../in-flight.js';
 import {
   checkShareConfig,
@@ -40,6 +40,9 @@ const HIPRIO = 0;
 const CONFIG_BYTES = TAG_BYTES + 4;
 const CONFIG_NUM_REQUEST_QUEUES = TAG_BYTES;
 
+/** The longest is a READ or WRITE of {@link MAX_TRANSFER_BYTES}, with headers of less than a page on each side. */
+const MAX_REQUEST_BYTES = MAX_TRANSFER_BYTES + 2 * 4096;
+
 /** Requests at a time. More would only wait for libuv's threads. */
 const MAX_IN_FLIGHT = 32;
 
@@ -56,6 +59,7 @@ export class Fs implements VirtioDevice {
   readonly deviceId = DEVICE_ID;
   readonly features = 0n;
   readonly queueSizes = [QUEUE_SIZE, QUEUE_SIZE];
+  readonly maxRequestBytes = [MAX_REQUEST_BYTES, MAX_REQUEST_BYTES];
   readonly config: ConfigSpace;
   readonly counters: FsCounters = { requests: 0, forgets: 0 };
   readonly durations = { request: new DurationHistogram() };

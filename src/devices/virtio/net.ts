@@ -63,6 +63,8 @@ const DEVICE_ID = 1;
 const RECEIVE = 0;
 const TRANSMIT = 1;
 const QUEUE_SIZE = 256;
+/** The longest frame with its header, and what a driver rounds its buffers up to. */
+const MAX_REQUEST_BYTES = 2 * 65_536;
 
 export const VIRTIO_NET_F_MTU = 1n << 3n;
 export const VIRTIO_NET_F_MAC = 1n << 5n;
@@ -107,6 +109,7 @@ export class Net implements VirtioDevice, NetClient, NetControl {
   readonly deviceId = DEVICE_ID;
   readonly features: bigint;
   readonly queueSizes = [QUEUE_SIZE, QUEUE_SIZE];
+  readonly maxRequestBytes = [MAX_REQUEST_BYTES, MAX_REQUEST_BYTES];
   readonly config: ConfigSpace;
   readonly counters: NetCounters = { sent: 0, received: 0, malformed: 0, unsent: 0, dropped: 0 };
   readonly #backend: NetBackend;
@@ -182,6 +185,12 @@ export class Net implements VirtioDevice, NetClient, NetControl {
     this.#backend.setOffloads?.(this.#toGuest);
   }
 
+  /** As a network does with frames that are too long. */
+  dropRequest(index: number): void {
+    if (index === TRANSMIT) this.counters.malformed++;
+    else this.counters.dropped++;
+  }
+
   notify({ index }: Virtqueue): void {
     if (index === TRANSMIT) this.#transmit();
     else this.#resumeBackend();
@@ -198,7 +207,7 @@ export class Net implements VirtioDevice, NetClient, NetControl {
     while (this.#backend.writable && this.#sending.open) {
       const chain = queue.pop();
       if (chain === undefined) break;
-      this.#sending.charge(chain.reader.length);
+      this.#sending.charge(Math.min(chain.reader.length, MAX_SEGMENTED_BYTES));
       this.#send(chain.reader);
       queue.complete(chain, 0);
     }

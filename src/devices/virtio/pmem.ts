@@ -25,6 +25,8 @@ const CONFIG_SIZE = 8;
 // struct virtio_pmem_req and virtio_pmem_resp (virtio 1.3, 5.19.6 and 5.19.7): a word each
 const REQUEST_BYTES = 4;
 const RESPONSE_BYTES = 4;
+/** Requests and responses are words; a page is room for any that may come. */
+const MAX_REQUEST_BYTES = 4096;
 const VIRTIO_PMEM_REQ_TYPE_FLUSH = 0;
 const SUCCESS = 0;
 /** virtio 1.3, 5.19.7: -1. */
@@ -41,6 +43,7 @@ export class Pmem implements VirtioDevice {
   readonly deviceId = DEVICE_ID;
   readonly features = 0n;
   readonly queueSizes = [QUEUE_SIZE];
+  readonly maxRequestBytes = [MAX_REQUEST_BYTES];
   readonly config: ConfigSpace;
   readonly counters: PmemCounters = { flushes: 0, badRequests: 0 };
   readonly #backend: PmemBackend;

@@ -12,13 +12,16 @@ import { plainKind } from '../plain-kind.js';
 const DEVICE_ID = 4;
 const QUEUE_SIZE = 64;
 /** Linux asks for 64 bytes at a time. More than this a request does not get, whatever its size: it costs host CPU. */
-const MAX_REQUEST_BYTES = 4096;
+const MAX_FILL_BYTES = 4096;
+/** Buffer of a driver that asks for more than it gets, as it may. */
+const MAX_REQUEST_BYTES = 1 << 20;
 
 export class Rng implements VirtioDevice {
   readonly name = 'rng';
   readonly deviceId = DEVICE_ID;
   readonly features = 0n;
   readonly queueSizes = [QUEUE_SIZE];
+  readonly maxRequestBytes = [MAX_REQUEST_BYTES];
   readonly #host: Pick<Host, 'fillRandom'>;
 
   constructor(host: Pick<Host, 'fillRandom'>) {
@@ -29,7 +32,7 @@ export class Rng implements VirtioDevice {
 
   notify(queue: Virtqueue): void {
     for (let chain = queue.pop(); chain !== undefined; chain = queue.pop()) {
-      const count = Math.min(chain.writer.remaining, MAX_REQUEST_BYTES);
+      const count = Math.min(chain.writer.remaining, MAX_FILL_BYTES);
       for (const bytes of chain.writer.take(count)) this.#host.fillRandom(bytes);
       queue.complete(chain, count);
     }

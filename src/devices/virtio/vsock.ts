@@ -56,6 +56,8 @@ import { Waiting } from '../vsock-waiting.js';
 const DEVICE_ID = 19;
 /** Linux fills a receive queue with buffers of 4 KiB or a little less. */
 const QUEUE_SIZE = 128;
+/** Linux sends 64 KiB and a header at most (VIRTIO_VSOCK_MAX_PKT_BUF_SIZE), and receives into less. */
+const MAX_REQUEST_BYTES = 128 << 10;
 /** Linux makes eight buffers available at once, or none. */
 const EVENT_QUEUE_SIZE = 16;
 
@@ -94,6 +96,7 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
   readonly deviceId = DEVICE_ID;
   readonly features = VIRTIO_VSOCK_F_STREAM | VIRTIO_VSOCK_F_NO_IMPLIED_STREAM;
   readonly queueSizes = [QUEUE_SIZE, QUEUE_SIZE, EVENT_QUEUE_SIZE];
+  readonly maxRequestBytes = [MAX_REQUEST_BYTES, MAX_REQUEST_BYTES, MAX_REQUEST_BYTES];
   readonly config: ConfigSpace;
   readonly counters: VsockCounters = { droppedPackets: 0, violations: 0, refused: 0, shortBuffers: 0 };
   readonly #configView: DataView;

@@ -17,7 +17,7 @@ import type { Irq } from '../../bus/irq.js';
 import { GuestError } from '../../errors.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { checkState, checkStateVersion, type VersionedState } from '../../util/state.js';
-import type { DeviceState, VirtioContext, VirtioDevice } from '../device.js';
+import { DEFAULT_REQUEST_BYTES, type DeviceState, type VirtioContext, type VirtioDevice } from '../device.js';
 import {
   featureWord,
   refuseFeatures,
@@ -435,11 +435,15 @@ export class VirtioMmio implements BusDevice {
         layout: layoutOf(registers),
         indirect: (features & VIRTIO_F_INDIRECT_DESC) !== 0n,
         eventIdx: (features & VIRTIO_F_EVENT_IDX) !== 0n,
+        maxRequestBytes: this.device.maxRequestBytes?.[index] ?? DEFAULT_REQUEST_BYTES,
         counters: this.counters.queues[index] as QueueCounters,
         events: {
           interrupt: () => this.#interrupt(INTERRUPT_USED_BUFFER),
           broken: (reason) => this.#needsReset(reason),
           yielded: () => this.#notifyLater(index),
+          ...(this.device.dropRequest === undefined
+            ? {}
+            : { dropped: () => this.device.dropRequest?.(index) }),
         },
         ...(position === null || position === undefined ? {} : { position }),
       });

@@ -30,6 +30,24 @@ describe('RateLimiter', () => {
     expect(done).toBeLessThanOrEqual(111);
   });
 
+  test('has no timer that is longer than timers can be, whatever is owed', () => {
+    const delays: number[] = [];
+    const clock = {
+      nowMs: () => 0,
+      after(ms: number) {
+        delays.push(ms);
+        return () => {};
+      },
+    };
+    for (const limit of [{ bytesPerSecond: 1 }, { bytesPerSecond: 1024 ** 4 }, { opsPerSecond: 1 }]) {
+      const limiter = new RateLimiter(limit, clock, () => {});
+      for (let i = 0; i < 10; i++) limiter.charge(2 ** 40);
+      limiter.open;
+    }
+    expect(delays.length).toBeGreaterThan(0);
+    for (const ms of delays) expect(ms).toBeLessThanOrEqual(2 ** 31 - 1);
+  });
+
   test('lets as large a burst through as is said, once', () => {
     const clock = new FakeClock();
     const limiter = new RateLimiter({ opsPerSecond: 10, opsBurst: 100 }, clock, () => {});
