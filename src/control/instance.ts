@@ -6,6 +6,7 @@ import type { ConsoleLog } from './console-log.js';
 import { makeMachine } from './firecracker/make-machine.js';
 import { type Setup, setupOf } from './firecracker/setup.js';
 import { type InstanceEnd, instanceEnd } from './instance-end.js';
+import { LogFiles } from './log-file.js';
 import type { PoolRequest } from './pool-request.js';
 import { ProcessMeter } from './process-meter.js';
 
@@ -35,6 +36,7 @@ export class Instance {
   readonly id: string;
   readonly log: ConsoleLog;
   readonly meter: ProcessMeter;
+  readonly logFiles = new LogFiles();
   readonly createdMs = Date.now();
   /** As asked for, until it starts; of a machine that was made otherwise, in the same words. */
   setup: Setup = {};

@@ -1,5 +1,4 @@
 /** The control API over a Unix socket: finds the route, checks the body, answers as Firecracker does. */
-import { appendFile } from 'node:fs';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import type { Duplex } from 'node:stream';
 import { TsvmError } from '../errors.js';
@@ -65,6 +64,7 @@ export class ControlServer implements AsyncDisposable {
     }, 500);
     await closed;
     clearTimeout(timer);
+    await this.#instance.logFiles.close();
   }
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
@@ -113,11 +113,8 @@ export class ControlServer implements AsyncDisposable {
     const { logger } = this.#instance.setup;
     if (logger?.log_path === undefined || /^(off|error|warn)/i.test(logger.level ?? 'info')) return;
     const level = logger.show_level === true ? 'Info ' : '';
-    appendFile(
-      logger.log_path,
-      `${new Date().toISOString()} [${this.#instance.id}] ${level}${method} ${url} ${status}\n`,
-      () => {}, // a full disk is not the machine's end
-    );
+    const line = `${new Date().toISOString()} [${this.#instance.id}] ${level}${method} ${url} ${status}\n`;
+    this.#instance.logFiles.at('log', logger.log_path).write(line);
   }
 }
 

@@ -1,5 +1,5 @@
 /** `tsvm api`: a machine that is configured, started and steered over HTTP, as Firecracker is. */
-import { appendFile, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { Command } from 'commander';
 import { EXIT_CODES, exitCodeOf } from '../../control/exit-codes.js';
 import { instanceEnd } from '../../control/instance-end.js';
@@ -86,11 +86,14 @@ async function serve(options: ApiOptions): Promise<number> {
   const { machine } = instance;
   const path = instance.setup.serial?.serial_out_path;
   const file =
-    path == null ? undefined : machine.on('console', (bytes) => void appendFile(path, bytes).catch(() => {}));
+    path == null
+      ? undefined
+      : machine.on('console', (bytes) => instance.logFiles.at('serial', path).write(bytes));
   const detach = path == null ? attachConsole(machine, { waitForCommand: false }) : () => {};
   const end = await machine.wait();
   detach();
   file?.[Symbol.dispose]();
+  if (path != null) await instance.logFiles.at('serial', path).close();
   explainEnd(end);
   const exitCode = signals.exitCode ?? exitCodeOf(end);
   instance.finish(instanceEnd(end, exitCode));

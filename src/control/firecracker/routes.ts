@@ -1,5 +1,4 @@
 /** Firecracker's paths, with its status codes, over machines of tsvm's. */
-import { appendFile } from 'node:fs/promises';
 import type { z } from 'zod';
 import { packageVersion } from '../../host/package-file.js';
 import { ApiError } from '../api-error.js';
@@ -105,7 +104,7 @@ export const firecrackerRoutes: readonly Route[] = [
     summary: 'where requests are logged',
     body: models.logger,
     async handle({ instance, body }) {
-      if (body.log_path !== undefined) await append(body.log_path, '');
+      if (body.log_path !== undefined) await instance.logFiles.at('log', body.log_path).open();
       instance.setup.logger = body;
       return undefined;
     },
@@ -117,7 +116,7 @@ export const firecrackerRoutes: readonly Route[] = [
     summary: 'where FlushMetrics writes them, a line of JSON each time',
     body: models.metricsTarget,
     async handle({ instance, body }) {
-      await append(body.metrics_path, '');
+      await instance.logFiles.at('metrics', body.metrics_path).open();
       instance.setup.metrics = body;
       return undefined;
     },
@@ -129,7 +128,7 @@ export const firecrackerRoutes: readonly Route[] = [
     summary: 'a file that gets what the console says',
     body: models.serialDevice,
     async handle({ instance, body }) {
-      if (body.serial_out_path != null) await append(body.serial_out_path, '');
+      if (body.serial_out_path != null) await instance.logFiles.at('serial', body.serial_out_path).open();
       instance.setup.serial = body;
       return undefined;
     },
@@ -205,10 +204,12 @@ async function act(
     case 'FlushMetrics': {
       const path = instance.setup.metrics?.metrics_path;
       if (path === undefined) throw new ApiError('Logger was not initialized: PUT /metrics first.');
-      await append(
-        path,
-        `${JSON.stringify({ utc_timestamp_ms: Date.now(), ...instance.machine.metrics() })}\n`,
-      );
+      const file = instance.logFiles.at('metrics', path);
+      await file.open();
+      const { lostBytes } = file;
+      file.write(`${JSON.stringify({ utc_timestamp_ms: Date.now(), ...instance.machine.metrics() })}\n`);
+      await file.settled();
+      if (file.lostBytes > lostBytes) throw new ApiError(`${path} took no more, or not all of it.`);
       return undefined;
     }
     case 'SendCtrlAltDel':
@@ -217,13 +218,5 @@ async function act(
       return undefined;
     default:
       return type satisfies never;
-  }
-}
-
-async function append(path: string, text: string): Promise<void> {
-  try {
-    await appendFile(path, text);
-  } catch (cause) {
-    throw new ApiError(`${path} cannot be written: ${cause instanceof Error ? cause.message : cause}`);
   }
 }

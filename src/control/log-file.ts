@@ -1,0 +1,104 @@
+/** A file or pipe of the operator's to which the API appends: its log, metrics, what the serial console says. */
+import { constants } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { isErrnoError } from '../errors.js';
+import { describeFileError } from '../host/files.js';
+import { ApiError } from './api-error.js';
+
+/** What a slow disk may owe before the rest is lost: neither the guest nor the API waits for it. */
+const MAX_PENDING_BYTES = 4 << 20;
+/** O_NONBLOCK is for pipes: a thread that waits for a reader, or for one to read, is lost to every machine of the process. */
+const FLAGS =
+  constants.O_WRONLY | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY;
+
+export class LogFile {
+  readonly path: string;
+  /** What could not be written: the disk is full or too slow, nobody reads the pipe. */
+  lostBytes = 0;
+  #opening: Promise<FileHandle> | undefined;
+  #pending: Uint8Array[] = [];
+  #pendingBytes = 0;
+  #writing: Promise<void> | undefined;
+  #closed = false;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+
+  /** Opens it now instead of at the first write, and keeps it open. @throws ApiError */
+  async open(): Promise<void> {
+    this.#opening ??= open(this.path, FLAGS);
+    try {
+      await this.#opening;
+    } catch (cause) {
+      this.#opening = undefined;
+      const why =
+        isErrnoError(cause) && cause.code === 'ENXIO' ? 'nobody reads that pipe' : describeFileError(cause);
+      throw new ApiError(`${this.path} cannot be written: ${why}`);
+    }
+  }
+
+  /** Appends, in the order of the calls and in its own time. The bytes are the file's from now on. */
+  write(data: Uint8Array | string): void {
+    const bytes = typeof data === 'string' ? Buffer.from(data) : data;
+    if (this.#closed || this.#pendingBytes + bytes.length > MAX_PENDING_BYTES) {
+      this.lostBytes += bytes.length;
+      return;
+    }
+    this.#pending.push(bytes);
+    this.#pendingBytes += bytes.length;
+    this.#writing ??= this.#writeAll().finally(() => {
+      this.#writing = undefined;
+    });
+  }
+
+  /** Resolves when all that was given is written, or lost. */
+  async settled(): Promise<void> {
+    await this.#writing;
+  }
+
+  async close(): Promise<void> {
+    this.#closed = true;
+    await this.settled();
+    const file = await this.#opening?.catch(() => undefined);
+    this.#opening = undefined;
+    await file?.close();
+  }
+
+  async #writeAll(): Promise<void> {
+    while (this.#pending.length > 0) {
+      const bytes = Buffer.concat(this.#pending.splice(0));
+      let done = 0;
+      try {
+        await this.open();
+        const file = await this.#opening;
+        while (file !== undefined && done < bytes.length)
+          done += (await file.write(bytes, done, bytes.length - done)).bytesWritten;
+      } catch {
+        this.lostBytes += bytes.length - done; // the machine goes on
+      }
+      this.#pendingBytes -= bytes.length;
+    }
+  }
+}
+
+/** The files of one machine's API, by what they are for. */
+export type LogRole = 'log' | 'metrics' | 'serial';
+
+export class LogFiles {
+  readonly #files = new Map<LogRole, LogFile>();
+
+  /** The file for `role`, which takes the place of one at another path. */
+  at(role: LogRole, path: string): LogFile {
+    const known = this.#files.get(role);
+    if (known?.path === path) return known;
+    known?.close().catch(() => {}); // of what was to be written there, that is lost
+    const file = new LogFile(path);
+    this.#files.set(role, file);
+    return file;
+  }
+
+  async close(): Promise<void> {
+    await Promise.all([...this.#files.values()].map((file) => file.close()));
+  }
+}
