@@ -1,4 +1,5 @@
 /** The API of a machine that has not started, by what goes over the socket. */
+import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { request } from 'node:http';
 import { connect } from 'node:net';
@@ -134,6 +135,23 @@ describe('before the start', () => {
     expect(await put('/logger', { log_path: join(root, 'nowhere/log') })).toEqual(
       fault(expect.stringContaining('cannot be written')),
     );
+  });
+
+  test('a pipe that nobody reads is refused, however often, and all else is answered', async () => {
+    const log_path = join(root, 'pipe');
+    execFileSync('mkfifo', [log_path]);
+    for (let i = 0; i < 6; i++) {
+      expect(await put('/logger', { log_path })).toEqual(
+        fault(expect.stringContaining('nobody reads that pipe')),
+      );
+      expect(await put('/metrics', { metrics_path: log_path })).toEqual(
+        fault(expect.stringContaining('nobody')),
+      );
+      expect(await put('/serial', { serial_out_path: log_path })).toEqual(
+        fault(expect.stringContaining('nobody')),
+      );
+    }
+    expect(await put('/boot-source', { kernel_image_path: file })).toEqual(DONE);
   });
 
   test('the client says in one line who refused what', async () => {
