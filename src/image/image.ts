@@ -1,19 +1,10 @@
 /** Images: what a machine and a container get their root from. A directory, an archive of a root, or an OCI image layout. */
 import { createHash, randomUUID } from 'node:crypto';
-import {
-  existsSync,
-  mkdirSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  type Stats,
-  statSync,
-  utimesSync,
-  writeFileSync,
-} from 'node:fs';
+import { existsSync, renameSync, type Stats, statSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { TsvmError } from '../errors.js';
 import { cacheDirectory } from '../host/cache-directory.js';
+import { type FolderRules, OwnFolder } from '../host/own-folder.js';
 import { KIB, MIB } from '../util/units.js';
 import { imageError } from './image-error.js';
 import type { ImageConfig } from './oci-layout.js';
@@ -32,6 +23,17 @@ export interface Image {
 const MAX_KEPT = 16;
 /** Where temporary folders of unpacking are, with the process's id at the end. */
 const UNFINISHED = '.unpacking-';
+/** The file system of an image, beside its root. */
+const EXT4 = 'root.ext4';
+
+/** Programs of an image may be setuid, and devices be in it: nobody else may come to them. */
+const RULES: FolderRules = {
+  code: 'TSVM_IMAGE',
+  what: 'the folder of images',
+  hint: 'set TSVM_IMAGE_DIR to a folder of your own',
+  secret: true,
+};
+
 /** ext4 keeps each file in blocks of its own, and an inode for each. */
 const EXT4_BLOCK_BYTES = 4096;
 const EXT4_INODE_BYTES = 256;
@@ -84,22 +86,20 @@ export class ImageStore {
     config: ImageConfig,
     unpack: (directory: string) => Promise<void>,
   ): Promise<Image> {
-    const folder = join(this.directory, key);
-    const image = { root: join(folder, 'root'), config, key };
-    if (existsSync(folder)) {
-      utimesSync(folder, new Date(), new Date());
+    const image = { root: join(this.directory, key, 'root'), config, key };
+    using store = OwnFolder.make(this.directory, RULES);
+    if (store.stats(key)?.isDirectory() === true) {
+      store.touch(key);
       return image;
     }
-    // Programs of an image may be setuid: nobody else may come to them.
-    mkdirSync(this.directory, { recursive: true, mode: 0o700 });
-    const unfinished = this.#unfinishedFolder();
+    const unfinished = unfinishedFolder(store);
     try {
-      await unpack(join(unfinished, 'root'));
-      renameInto(unfinished, folder);
+      await unpack(join(this.directory, unfinished, 'root'));
+      renameInto(store, unfinished, key);
     } finally {
-      rmSync(unfinished, { recursive: true, force: true });
+      store.remove(unfinished);
     }
-    this.#prune(key);
+    prune(store, key);
     return image;
   }
 
@@ -109,48 +109,48 @@ export class ImageStore {
    * @throws TsvmError `TSVM_HOST` if mke2fs is not installed or fails.
    */
   async ext4Of(image: Image & { readonly key: string }, onMake: () => void = () => {}): Promise<string> {
-    const path = join(this.directory, image.key, 'root.ext4');
-    if (existsSync(path)) return path;
+    const path = join(this.directory, image.key, EXT4);
+    using store = OwnFolder.make(this.directory, RULES);
+    using folder = store.folder(image.key);
+    if (folder === undefined) throw imageError(`${image.key}: the image was removed from ${this.directory}`);
+    if (folder.stats(EXT4)?.isFile() === true) return path;
     onMake();
-    const unfinished = this.#unfinishedFolder();
+    const unfinished = unfinishedFolder(store);
     try {
-      mkdirSync(unfinished);
-      await makeExt4(image.root, join(unfinished, 'root.ext4'));
-      renameSync(join(unfinished, 'root.ext4'), path);
+      store.makeFolder(unfinished);
+      await makeExt4(image.root, join(this.directory, unfinished, EXT4));
+      renameSync(join(store.at(unfinished), EXT4), folder.at(EXT4));
     } finally {
-      rmSync(unfinished, { recursive: true, force: true });
+      store.remove(unfinished);
     }
     return path;
   }
+}
 
-  /** A name for work in progress. What a process that was killed left of its own is removed. */
-  #unfinishedFolder(): string {
-    for (const name of readdirSync(this.directory)) {
-      const pid = Number(name.slice(name.lastIndexOf('-') + 1));
-      if (name.startsWith(UNFINISHED) && !existsSync(`/proc/${pid}`)) {
-        rmSync(join(this.directory, name), { recursive: true, force: true });
-      }
-    }
-    return join(this.directory, `${UNFINISHED}${randomUUID()}-${process.pid}`);
+/** A name for work in progress. What a process that was killed left of its own is removed. */
+function unfinishedFolder(store: OwnFolder): string {
+  for (const name of store.names()) {
+    const pid = Number(name.slice(name.lastIndexOf('-') + 1));
+    if (name.startsWith(UNFINISHED) && !existsSync(`/proc/${pid}`)) store.remove(name);
   }
+  return `${UNFINISHED}${randomUUID()}-${process.pid}`;
+}
 
-  #prune(newest: string): void {
-    const kept = readdirSync(this.directory)
-      .filter((name) => !name.startsWith('.') && name !== newest)
-      .map((name) => ({ name, usedMs: statSync(join(this.directory, name)).mtimeMs }))
-      .sort((a, b) => b.usedMs - a.usedMs);
-    for (const { name } of kept.slice(MAX_KEPT - 1)) {
-      rmSync(join(this.directory, name), { recursive: true, force: true });
-    }
-  }
+function prune(store: OwnFolder, newest: string): void {
+  const kept = store
+    .names()
+    .filter((name) => !name.startsWith('.') && name !== newest)
+    .map((name) => ({ name, usedMs: store.stats(name)?.mtimeMs ?? 0 }))
+    .sort((a, b) => b.usedMs - a.usedMs);
+  for (const { name } of kept.slice(MAX_KEPT - 1)) store.remove(name);
 }
 
 /** Another process that unpacked the same meanwhile was first: its result is as good. */
-function renameInto(from: string, to: string): void {
+function renameInto(store: OwnFolder, from: string, to: string): void {
   try {
-    renameSync(from, to);
+    store.rename(from, to);
   } catch (error) {
-    if (!existsSync(to)) throw error;
+    if (store.stats(to) === undefined) throw error;
   }
 }
 

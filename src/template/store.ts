@@ -1,11 +1,11 @@
 /** The folder of templates: found by key, made by one process at a time, bounded in number. */
-import { existsSync, utimes } from 'node:fs';
-import { type FileHandle, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isErrnoError, TsvmError } from '../errors.js';
 import { cacheDirectory } from '../host/cache-directory.js';
 import { describeFileError } from '../host/files.js';
+import { type FolderRules, OwnFolder } from '../host/own-folder.js';
 import { loadAddon } from '../native/binding.js';
 import { MANIFEST_NAME } from '../snapshot/format.js';
 
@@ -17,6 +17,12 @@ const LOCK_INTERVAL_MS = 50;
 const KEY = /^[0-9a-f]{16}$/;
 /** Names begin so of what is being removed. */
 const DOOMED = '.removed-';
+
+const RULES: FolderRules = {
+  code: 'TSVM_TEMPLATE',
+  what: 'the folder of templates',
+  hint: 'set TSVM_TEMPLATE_DIR to a folder of your own, or boot each time: --no-template',
+};
 
 export interface TemplateEntry {
   readonly key: string;
@@ -59,13 +65,23 @@ export class TemplateStore {
   }
 
   has(key: string): boolean {
-    return existsSync(join(this.pathOf(key), MANIFEST_NAME));
+    using store = this.#open({ rootsToo: true });
+    using template = store?.folder(key);
+    return template?.stats(MANIFEST_NAME) !== undefined;
   }
 
   /** Those used last stay longest. */
   used(key: string): void {
-    const now = Date.now() / 1000;
-    utimes(this.pathOf(key), now, now, () => {}); // in a cache that is only read, order does not matter
+    using store = this.#open({ rootsToo: true });
+    try {
+      store?.touch(key);
+    } catch {
+      // In a cache that is only read, order does not matter.
+    }
+  }
+
+  #open(more: Partial<FolderRules> = {}): OwnFolder | undefined {
+    return OwnFolder.open(this.directory, { ...RULES, ...more });
   }
 
   /** Runs `action` while no other process makes the template of that key. Rejects with the reason of `signal`. */
@@ -88,20 +104,17 @@ export class TemplateStore {
     }
   }
 
-  #lockPath(key: string): string {
-    return join(this.directory, `${key}.lock`);
-  }
-
   async #isLockOf(lock: FileHandle, key: string): Promise<boolean> {
-    const named = await stat(this.#lockPath(key)).catch(() => undefined);
-    return named?.ino === (await lock.stat()).ino;
+    using store = this.#open();
+    return store?.stats(lockName(key))?.ino === (await lock.stat()).ino;
   }
 
   async #openLock(key: string): Promise<FileHandle> {
     try {
-      await mkdir(this.directory, { recursive: true, mode: 0o700 });
-      return await open(this.#lockPath(key), 'a', 0o600);
+      using store = OwnFolder.make(this.directory, RULES);
+      return await store.openLock(lockName(key));
     } catch (cause) {
+      if (cause instanceof TsvmError && !(cause.cause instanceof Error)) throw cause;
       throw new TsvmError(
         'TSVM_TEMPLATE',
         `cannot keep templates in ${this.directory}: ${describeFileError(cause)}`,
@@ -115,22 +128,19 @@ export class TemplateStore {
 
   /** The last used first. */
   async list(): Promise<TemplateEntry[]> {
-    const names = (await readdir(this.directory).catch(() => [])).filter((name) => KEY.test(name));
-    const entries = await Promise.all(names.map((key) => this.#entryOf(key)));
+    using store = this.#open({ rootsToo: true });
+    const names = store?.names().filter((name) => KEY.test(name)) ?? [];
+    const entries = names.map((key) => this.#entryOf(store as OwnFolder, key));
     return entries.filter((entry) => entry !== undefined).sort((a, b) => b.lastUsedMs - a.lastUsedMs);
   }
 
   /** Undefined if somebody removes it meanwhile. */
-  async #entryOf(key: string): Promise<TemplateEntry | undefined> {
-    const directory = this.pathOf(key);
-    try {
-      const found = await stat(directory);
-      if (!found.isDirectory()) return undefined;
-      return { key, directory, lastUsedMs: found.mtimeMs, bytes: await bytesOnDisk(directory) };
-    } catch (error) {
-      if (isErrnoError(error) && error.code === 'ENOENT') return undefined;
-      throw this.#error('look at', error);
-    }
+  #entryOf(store: OwnFolder, key: string): TemplateEntry | undefined {
+    const found = store.stats(key);
+    if (found?.isDirectory() !== true) return undefined;
+    using template = store.folder(key);
+    if (template === undefined) return undefined;
+    return { key, directory: this.pathOf(key), lastUsedMs: found.mtimeMs, bytes: bytesOnDisk(template) };
   }
 
   /** Machines that run from it go on. @throws TsvmError `TSVM_TEMPLATE` if there is none. */
@@ -142,11 +152,13 @@ export class TemplateStore {
   /** False if it is not there any more. */
   async #take(key: string): Promise<boolean> {
     // Out of sight in one step: nobody restores half a template.
-    const doomed = join(this.directory, `${DOOMED}${key}-${process.pid}`);
+    using store = this.#open();
+    if (store === undefined) return false;
+    const doomed = `${DOOMED}${key}-${process.pid}`;
     try {
-      await this.#hide(key, doomed);
-      await rm(doomed, { recursive: true, force: true });
-      await this.#removeLock(key);
+      hide(store, key, doomed);
+      store.remove(doomed);
+      await this.#removeLock(store, key);
       return true;
     } catch (error) {
       if (isErrnoError(error) && error.code === 'ENOENT') return false;
@@ -154,23 +166,12 @@ export class TemplateStore {
     }
   }
 
-  async #hide(key: string, doomed: string): Promise<void> {
-    try {
-      await rename(this.pathOf(key), doomed);
-    } catch (error) {
-      if (!isErrnoError(error) || error.code !== 'EXDEV') throw error;
-      // A folder of a lower layer of an overlay, which may not be renamed: without its manifest it is no template.
-      await rm(join(this.pathOf(key), MANIFEST_NAME));
-      await rm(this.pathOf(key), { recursive: true, force: true });
-    }
-  }
-
   /** Unless somebody has it, who makes the template anew. */
-  async #removeLock(key: string): Promise<void> {
-    const lock = await open(this.#lockPath(key), 'r').catch(() => undefined);
-    if (lock === undefined) return;
+  async #removeLock(store: OwnFolder, key: string): Promise<void> {
+    if (store.stats(lockName(key)) === undefined) return;
+    const lock = await store.openLock(lockName(key));
     try {
-      if (this.#flock(lock.fd, 'exclusive')) await rm(this.#lockPath(key), { force: true });
+      if (this.#flock(lock.fd, 'exclusive')) store.remove(lockName(key));
     } finally {
       await lock.close();
     }
@@ -191,8 +192,8 @@ export class TemplateStore {
    * Removes those that were used longest ago, but `most`, and what a removal that was killed has left. Returns the keys.
    */
   async prune({ keep, most = MAX_TEMPLATES }: { keep?: string; most?: number } = {}): Promise<string[]> {
-    for (const name of await readdir(this.directory).catch(() => []))
-      if (name.startsWith(DOOMED)) await rm(join(this.directory, name), { recursive: true, force: true });
+    using store = this.#open();
+    for (const name of store?.names() ?? []) if (name.startsWith(DOOMED)) store?.remove(name);
     const removed: string[] = [];
     for (const { key } of (await this.list()).slice(most))
       if (key !== keep && (await this.#take(key))) removed.push(key);
@@ -200,8 +201,21 @@ export class TemplateStore {
   }
 }
 
-async function bytesOnDisk(directory: string): Promise<number> {
-  let bytes = 0;
-  for (const name of await readdir(directory)) bytes += (await stat(join(directory, name))).blocks * 512;
-  return bytes;
+const lockName = (key: string): string => `${key}.lock`;
+
+/** Takes a template out of sight. */
+function hide(store: OwnFolder, key: string, doomed: string): void {
+  try {
+    store.rename(key, doomed);
+  } catch (error) {
+    if (!isErrnoError(error) || error.code !== 'EXDEV') throw error;
+    // A folder of a lower layer of an overlay, which may not be renamed: without its manifest it is no template.
+    using template = store.folder(key);
+    template?.remove(MANIFEST_NAME);
+    store.remove(key);
+  }
+}
+
+function bytesOnDisk(template: OwnFolder): number {
+  return template.names().reduce((bytes, name) => bytes + (template.stats(name)?.blocks ?? 0) * 512, 0);
 }

@@ -1,6 +1,7 @@
 /** Images of each kind, unpacked, changed under way, and hostile. No privilege is needed. */
 import { spawnSync } from 'node:child_process';
 import {
+  chmodSync,
   existsSync,
   lstatSync,
   mkdirSync,
@@ -51,6 +52,19 @@ describe('an OCI layout', () => {
     expect(userOf(image, '7:9')).toEqual({ uid: 7, gid: 9, home: '/home/app' });
     expect(userOf(image, '0')).toEqual({ uid: 0, gid: 0, home: '/root' });
     expect(() => userOf(image, 'nobody')).toThrow("there is no 'nobody' in /etc/passwd of the image");
+  });
+
+  test('is not unpacked into, or taken from, a store that others may enter, or a link', async () => {
+    const layout = makeOciLayout(newPath(), [{ a: '' }]);
+    const store = newStore();
+    await store.open(layout);
+    chmodSync(store.directory, 0o755);
+    const remedy = { code: 'TSVM_IMAGE', hint: `chmod 700 ${store.directory}` };
+    await expect(store.open(layout)).rejects.toMatchObject(remedy);
+    chmodSync(store.directory, 0o700);
+    const link = newPath();
+    symlinkSync(store.directory, link);
+    await expect(new ImageStore(link).open(layout)).rejects.toThrow('a link');
   });
 
   test('is unpacked once, whoever asks at the same time', async () => {

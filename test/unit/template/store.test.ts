@@ -1,5 +1,5 @@
 /** The folder of templates: order, removal, locks, and other processes that do the same. */
-import { existsSync, mkdirSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, rmSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeEach, describe, expect, test } from 'vitest';
@@ -32,6 +32,17 @@ function put(n: number): string {
 }
 
 describe('TemplateStore', () => {
+  test('has, lists, removes and makes nothing where others may write', async () => {
+    const key = put(1);
+    chmodSync(store.directory, 0o777);
+    const refused = { code: 'TSVM_TEMPLATE', hint: `chmod go-w ${store.directory}` };
+    expect(() => store.has(key)).toThrow(expect.objectContaining(refused));
+    await expect(store.list()).rejects.toMatchObject(refused);
+    await expect(store.prune()).rejects.toMatchObject(refused);
+    await expect(store.remove(key)).rejects.toMatchObject(refused);
+    await expect(store.locked(key, {}, async () => {})).rejects.toMatchObject(refused);
+  });
+
   test('list() of a folder that is not there is empty', async () => {
     expect(await store.list()).toEqual([]);
     expect(await store.prune()).toEqual([]);
