@@ -112,9 +112,9 @@ export class OwnFolder implements Disposable {
     }
   }
 
-  /** Folder in this one, by the same rules; undefined if there is none. */
+  /** Folder in this one, by the same rules, but that a secret is kept by the outer one; undefined if there is none. */
   folder(name: string): OwnFolder | undefined {
-    return OwnFolder.#open(`${this.path}/${name}`, this.at(name), this.#rules);
+    return OwnFolder.#open(`${this.path}/${name}`, this.at(name), { ...this.#rules, secret: false });
   }
 
   /**

@@ -200,6 +200,7 @@ describe('an archive', () => {
 
 test('what a process that was killed had begun is removed by the next that unpacks', async () => {
   const store = newStore();
+  mkdirSync(store.directory, { mode: 0o700 });
   mkdirSync(join(store.directory, '.unpacking-x-4194999/root'), { recursive: true });
   mkdirSync(join(store.directory, `.unpacking-y-${process.ppid}`), { recursive: true });
   await store.open(makeOciLayout(newPath(), [{ a: '' }]));
