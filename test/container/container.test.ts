@@ -330,7 +330,7 @@ describe('bad input', () => {
     [{ volumes: [{ source: '/nowhere', target: '/x' }] }, 'volume /nowhere'],
     [{ volumes: [{ source: '/tmp', target: '/a/../b' }] }, 'not a place in the container'],
     [{ network: 'user', share: ['net'] }, 'leave out --share net'],
-    [{ uidMap: [{ container: 0, host: 0, count: 0 }] }, 'uid_map'],
+    [{ uidMap: [{ container: 0, host: 0, count: 0 }] }, 'ids 0:0:0'],
   ] as const)('%j is refused, and nothing is left', async (config, message) => {
     const before = traces();
     const { error } = await run('true', config as Parameters<typeof inContainer>[2]).then(
