@@ -31,7 +31,7 @@ import {
 import { templateCommand } from './commands/template.js';
 import { topCommand } from './commands/top.js';
 
-/** As `tsvm --help` has them. */
+/** Commands by their groups, in the order of `tsvm --help`. */
 const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Command)[]])[] = [
   ['Make machines:', [bootCommand, runCommand, snapshotCommand, restoreCommand, apiCommand]],
   [

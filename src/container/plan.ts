@@ -5,7 +5,7 @@
  */
 import assert from 'node:assert';
 
-/** What an argument of a system call may be. A number is one of 32 bits; what may be wider is a bigint. */
+/** Argument of a system call. A number is one of 32 bits; a wider one is a bigint. */
 export type Argument = number | bigint | string | Data | Slot | undefined;
 
 /** Bytes that a system call gets the address of; pointers in them are put right by the launcher. */

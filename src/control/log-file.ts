@@ -5,7 +5,7 @@ import { isErrnoError } from '../errors.js';
 import { describeFileError } from '../host/files.js';
 import { ApiError } from './api-error.js';
 
-/** What a slow disk may owe before the rest is lost: neither the guest nor the API waits for it. */
+/** Limit of bytes that wait for a slow disk. More are lost, since neither the guest nor the API waits. */
 const MAX_PENDING_BYTES = 4 << 20;
 /** O_NONBLOCK is for pipes: a thread that waits for a reader, or for one to read, is lost to every machine of the process. */
 const FLAGS =
@@ -13,7 +13,7 @@ const FLAGS =
 
 export class LogFile {
   readonly path: string;
-  /** What could not be written: the disk is full or too slow, nobody reads the pipe. */
+  /** Bytes that could not be written: the disk is full or too slow, or nobody reads the pipe. */
   lostBytes = 0;
   #opening: Promise<FileHandle> | undefined;
   #pending: Uint8Array[] = [];

@@ -1,9 +1,9 @@
 /** Record of a machine with a name, as its process leaves it, and how it is read back. */
 
-/** How a machine ended, as its process left word; or that its process is gone without a word. */
+/** End of a machine as its process recorded it; `lost` if the process was gone before it could. */
 export interface RecordedEnd {
   readonly kind: (typeof END_KINDS)[number];
-  /** What `tsvm boot` would have exited with. */
+  /** Exit status that `tsvm boot` would have had. */
   readonly exitCode: number;
   readonly message?: string;
   /** Milliseconds since 1970. */
@@ -14,15 +14,15 @@ export interface MachineRecord {
   readonly version: 1;
   readonly name: string;
   readonly pid: number;
-  /** When that process started, in the kernel's ticks: a number may come again, both do not. */
+  /** Start of that process, in the kernel's ticks: a number may come again, both do not. */
   readonly pidStart: string;
   /** Milliseconds since 1970. */
   readonly createdMs: number;
   readonly memoryBytes: number;
   readonly cpus: number;
-  /** What the guest runs; empty: what its init does. */
+  /** Command in the guest; empty if its init decides. */
   readonly command: readonly string[];
-  /** It is no machine, but a process that runs many: tsvm serve. */
+  /** Mark of a process that runs many machines and is none itself: tsvm serve. */
   readonly serves?: true;
   readonly end?: RecordedEnd;
 }
@@ -73,7 +73,7 @@ const RECORD: Fields = {
   end: optional((value) => isStrict(value, END)),
 };
 
-/** Whether a value has every field as it must be, and no other. */
+/** Checks that a value has every field, each as it must be, and no other. */
 function isStrict(value: unknown, fields: Fields): boolean {
   if (typeof value !== 'object' || value === null) return false;
   const data = value as Readonly<Record<string, unknown>>;

@@ -173,7 +173,7 @@ export class MachineStore {
   }
 
   /**
-   * By name. Leftovers are marked as such by this.
+   * Lists all machines, sorted by name. A machine whose process is gone is recorded as lost by this.
    *
    * @throws TsvmError `TSVM_FILE` if the folder of machines is not this user's, or others may write there.
    */

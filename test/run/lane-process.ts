@@ -51,12 +51,12 @@ export class LaneProcess {
     });
   }
 
-  /** Files it was given and has not finished; the first is the one that it was at. */
+  /** Files that it was given and has not finished, in the order in which they were given. */
   get unfinished(): readonly string[] {
     return this.#given;
   }
 
-  /** Whether it was at a file, and which, when it ended. */
+  /** File that it is at, or was at when it ended; undefined between two files. */
   get begun(): string | undefined {
     return this.#begun;
   }

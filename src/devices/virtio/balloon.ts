@@ -77,7 +77,7 @@ export class Balloon implements VirtioDevice, BalloonControl {
   readonly features =
     VIRTIO_BALLOON_F_STATS_VQ | VIRTIO_BALLOON_F_DEFLATE_ON_OOM | VIRTIO_BALLOON_F_PAGE_REPORTING;
   readonly queueSizes = [QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE, QUEUE_SIZE];
-  /** By index: which of the optional queues one is depends on what was negotiated. */
+  /** Limits by index, since the features that were negotiated decide which of the optional queues has it. */
   readonly maxRequestBytes = [MAX_LIST_BYTES, MAX_LIST_BYTES, MAX_REPORT_BYTES, MAX_REPORT_BYTES];
   readonly config: ConfigSpace;
   readonly counters: BalloonCounters = { inflatedBytes: 0, reportedBytes: 0, badPages: 0, failures: 0 };

@@ -204,7 +204,7 @@ export class Blk implements VirtioDevice, DiskControl {
     this.#pump();
   }
 
-  /** From a timer or the backend, not the driver. */
+  /** Pumps for a timer or the backend, not for the driver. */
   #pumpLater(): void {
     this.#context?.enter(() => this.#pump());
   }
