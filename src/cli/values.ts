@@ -1,5 +1,6 @@
 /** Values on the command line: sizes, durations, counts. */
 import { TsvmError } from '../errors.js';
+import { MAX_TIMER_MS } from '../util/timer.js';
 import { parseBytes } from '../util/units.js';
 
 /** As {@link parseBytes}. */
@@ -17,8 +18,7 @@ export function parseDuration(flag: string, text: string): number {
     match[2] as 'ms' | 's' | 'm' | 'h' | ''
   ];
   const ms = Math.round(Number(match[1]) * unitMs);
-  // setTimeout fires at once for delays beyond 2^31 - 1.
-  if (ms < 1 || ms > 0x7fff_ffff)
+  if (ms < 1 || ms > MAX_TIMER_MS)
     throw badValue(flag, text, 'a duration of 1ms to 24 days', '60s, 500ms or 2m');
   return ms;
 }

@@ -3,6 +3,7 @@ import { type Stats, statSync } from 'node:fs';
 import { isAbsolute } from 'node:path';
 import { TsvmError } from '../errors.js';
 import { ID_RANGE, isId } from '../util/ids.js';
+import { isVariableName } from '../util/variable-name.js';
 import type { Capability } from './capabilities.js';
 
 /** The namespaces that a container has of its own unless it shares them; its mounts are always its own. */
@@ -126,7 +127,7 @@ export function checkConfig(config: ContainerConfig): void {
     if (text.includes('\0')) throw refuse('an argument or variable has a null character in it');
   }
   for (const name of Object.keys(config.env ?? {})) {
-    if (name === '' || name.includes('='))
+    if (!isVariableName(name))
       throw refuse(`environment: ${JSON.stringify(name)} is not a name`, '{ NAME: value }');
   }
   checkIds(config);

@@ -89,7 +89,7 @@ export class MachineFolder {
 
   write(record: MachineRecord): void {
     using folder = this.#open();
-    folder.write(RECORD, `${JSON.stringify(record, undefined, 2)}\n`);
+    writeRecord(folder, record);
   }
 
   /** Its last word, for which there is room if there ever was for the log. */
@@ -102,7 +102,7 @@ export class MachineFolder {
       using folder = this.#open();
       folder.remove(`${LOG}.1`);
       folder.truncate(LOG);
-      this.write({ ...record, end });
+      writeRecord(folder, { ...record, end });
     }
   }
 
@@ -110,7 +110,7 @@ export class MachineFolder {
   writeLost(record: MachineRecord): void {
     using folder = this.#open();
     folder.remove(SOCKET);
-    this.write(record);
+    writeRecord(folder, record);
   }
 
   remove(): void {
@@ -201,6 +201,10 @@ export class MachineStore {
   #folder(name: string): MachineFolder {
     return new MachineFolder(join(this.directory, name), name);
   }
+}
+
+function writeRecord(folder: OwnFolder, record: MachineRecord): void {
+  folder.write(RECORD, `${JSON.stringify(record, undefined, 2)}\n`);
 }
 
 /** Whether its process lives. */

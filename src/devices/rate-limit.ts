@@ -6,6 +6,7 @@
  */
 import { TsvmError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
+import { MAX_TIMER_MS } from '../util/timer.js';
 import { GIB, parseBytes } from '../util/units.js';
 import { checkRequestConfig, type RequestField } from './request-config.js';
 
@@ -22,9 +23,6 @@ const DEFAULT_BURST_SECONDS = 0.1;
 /** Less would be no device, and its timers would be late for more. */
 const MIN_PER_SECOND = 1;
 const MAX_PER_SECOND = 1024 * GIB;
-
-/** The greatest delay of a timer, 2^31 - 1: one of more would fire at once, again and again. Some 25 days; what is owed beyond is let off. */
-const MAX_WAIT_MS = 2_147_483_647;
 
 class Bucket {
   readonly #perMs: number;
@@ -43,11 +41,12 @@ class Bucket {
   waitMs(nowMs: number): number {
     this.#tokens = Math.min(this.#capacity, this.#tokens + (nowMs - this.#atMs) * this.#perMs);
     this.#atMs = nowMs;
-    return this.#tokens > 0 ? 0 : Math.min(Math.max(1, -this.#tokens / this.#perMs), MAX_WAIT_MS);
+    return this.#tokens > 0 ? 0 : Math.min(Math.max(1, -this.#tokens / this.#perMs), MAX_TIMER_MS);
   }
 
   take(count: number): void {
-    this.#tokens = Math.max(this.#tokens - count, -MAX_WAIT_MS * this.#perMs);
+    // What is owed beyond the longest timer is let off.
+    this.#tokens = Math.max(this.#tokens - count, -MAX_TIMER_MS * this.#perMs);
   }
 }
 

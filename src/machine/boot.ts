@@ -12,6 +12,7 @@ import type { Vm } from '../kvm/vm.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { ID_RANGE, isId } from '../util/ids.js';
 import { GIB, MIB } from '../util/units.js';
+import { isVariableName } from '../util/variable-name.js';
 import type { GuestCommand, MachineConfig } from './config.js';
 import { consoleParameter, deviceParameters } from './device-parameters.js';
 import { setEntryState } from './entry.js';
@@ -88,7 +89,7 @@ export function commandOptions(command: GuestCommand): string[] {
     options.push(`uid=${uid}`, `gid=${gid}`);
   }
   for (const [name, value] of Object.entries(command.env ?? {})) {
-    if (name === '' || name.includes('='))
+    if (!isVariableName(name))
       throw new TsvmError('TSVM_CONFIG', `command.env: ${JSON.stringify(name)} is not a name`);
     options.push(`env=${name}=${value}`);
   }
