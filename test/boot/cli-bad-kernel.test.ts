@@ -7,7 +7,7 @@ import { HOST_FAILURE, refusals } from '../support/refusals.js';
 import { type ElfLies, tiny, tinyKernel } from '../support/tiny-kernel.js';
 import { makeBzImage, makeElf } from '../unit/boot/images.js';
 
-const { path, file, powerOff: good, expectRefusal, refuses } = refusals();
+const { path, file, powerOff: good, initrd, expectRefusal, refuses } = refusals();
 const powerOff = readFileSync(good);
 
 const kernel = (name: string, bytes: Uint8Array | string): string[] => ['--kernel', file(name, bytes)];
@@ -131,10 +131,6 @@ describe('a kernel that', () => {
 });
 
 describe('an initramfs that', () => {
-  const initrd = (name: string, bytes: Uint8Array | string) => [
-    ...['--kernel', good, '--memory', '4M', '--initrd'],
-    file(name, bytes),
-  ];
   refuses([
     [
       'does not fit',

@@ -1,11 +1,11 @@
 /** `tsvm compare`, whole, with few of each. */
 import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { expect, test } from 'vitest';
 import type { Comparison } from '../../src/compare/compare.js';
 import { tsvm } from '../support/cli.js';
 import { traces, until } from '../support/container.js';
-import { DockerDaemon } from '../support/docker-daemon.js';
+import { dockerForFile } from '../support/docker-daemon.js';
 import { inRig, temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
@@ -26,11 +26,7 @@ const SUBJECTS = [
   ...(withDocker ? ['container, by docker'] : []),
 ];
 
-let daemon: DockerDaemon | undefined;
-beforeAll(async () => {
-  if (withDocker) daemon = await DockerDaemon.start(join(folder, 'docker'));
-}, 150_000);
-afterAll(() => daemon?.[Symbol.asyncDispose]());
+if (withDocker) dockerForFile(folder);
 
 test('starts each, says what they hold, and what they hold back', async () => {
   const before = traces();

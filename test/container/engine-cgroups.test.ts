@@ -1,20 +1,16 @@
 /** The same container by other runtimes, as to cgroups: tested twice, as cgroups.test.ts is. */
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import { ENGINES } from '../../src/container/config.js';
 import { startContainer } from '../../src/container/container.js';
 import { makeBusyboxRoot, traces } from '../support/container.js';
-import { DockerDaemon } from '../support/docker-daemon.js';
+import { dockerForFile } from '../support/docker-daemon.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
 const root = join(folder, 'root');
-let daemon: DockerDaemon | undefined;
-beforeAll(async () => {
-  makeBusyboxRoot(root);
-  daemon = await DockerDaemon.start(join(folder, 'docker'));
-}, 150_000);
-afterAll(() => daemon?.[Symbol.asyncDispose]());
+beforeAll(() => void makeBusyboxRoot(root));
+dockerForFile(folder);
 
 describe.each(ENGINES)('%s', (engine) => {
   test('has no more processes than it may have, and leaves nothing when it is killed', async () => {

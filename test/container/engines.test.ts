@@ -2,23 +2,19 @@
 import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test } from 'vitest';
 import type { ContainerConfig } from '../../src/container/config.js';
 import { ENGINES, type Engine } from '../../src/container/config.js';
 import { startContainer } from '../../src/container/container.js';
 import { tsvm } from '../support/cli.js';
 import { makeBusyboxRoot, outputOf, traces } from '../support/container.js';
-import { DockerDaemon } from '../support/docker-daemon.js';
+import { dockerForFile } from '../support/docker-daemon.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
 const root = join(folder, 'root');
-let daemon: DockerDaemon | undefined;
-beforeAll(async () => {
-  makeBusyboxRoot(root);
-  daemon = await DockerDaemon.start(join(folder, 'docker'));
-}, 150_000);
-afterAll(() => daemon?.[Symbol.asyncDispose]());
+beforeAll(() => void makeBusyboxRoot(root));
+dockerForFile(folder);
 
 const run = async (engine: Engine, script: string, config: Partial<ContainerConfig> = {}, input?: string) => {
   const container = await startContainer(

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { tsvm } from '../support/cli.js';
 import { refusals, USAGE } from '../support/refusals.js';
 
-const { directory, path, file, powerOff: good, expectRefusal, refuses } = refusals();
+const { directory, path, file, powerOff: good, initrd, expectRefusal, refuses } = refusals();
 
 describe('a flag or value that', () => {
   const withKernel = ['--kernel', good];
@@ -51,10 +51,6 @@ describe('a kernel that', () => {
 });
 
 describe('an initramfs that', () => {
-  const initrd = (name: string, bytes: Uint8Array | string) => [
-    ...['--kernel', good, '--memory', '4M', '--initrd'],
-    file(name, bytes),
-  ];
   refuses([
     [
       'does not exist',

@@ -7,10 +7,13 @@ import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { existsSync, mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll } from 'vitest';
 import { hostHierarchies, removeTree } from '../../src/container/cgroup-host.js';
 import { unpackedPackages } from './debian-package.js';
 
 const READY_SECONDS = 120;
+/** And some for what is around it. */
+const START_MS = (READY_SECONDS + 30) * 1000;
 const CGROUP = '/docker-for-tests';
 
 /** What else they need comes with podman. */
@@ -19,8 +22,17 @@ const PACKAGES = ['docker.io', 'containerd'];
 /** Programs of Debian's packages. */
 export const dockerPrograms = (): string => unpackedPackages('docker', PACKAGES);
 
+/** Starts a daemon for the file of tests that calls this at its top, and ends it after the last. Its files are in `folder`. */
+export function dockerForFile(folder: string): void {
+  let daemon: DockerDaemon | undefined;
+  beforeAll(async () => {
+    daemon = await DockerDaemon.start(join(folder, 'docker'));
+  }, START_MS);
+  afterAll(() => daemon?.[Symbol.asyncDispose]());
+}
+
 /** Its clients find it by `DOCKER_HOST`, and themselves by `PATH`, which are this process's from then on. */
-export class DockerDaemon implements AsyncDisposable {
+class DockerDaemon implements AsyncDisposable {
   readonly #process: ChildProcess;
 
   private constructor(process: ChildProcess) {

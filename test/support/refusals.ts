@@ -24,6 +24,12 @@ export function refusals() {
     writeFileSync(path(name), bytes);
     return path(name);
   };
+  const powerOff = file('power-off', tinyKernel(tiny.powerOff()));
+  /** Arguments for a machine that loads `bytes` as its initramfs. */
+  const initrd = (name: string, bytes: Uint8Array | string): string[] => [
+    ...['--kernel', powerOff, '--memory', '4M', '--initrd'],
+    file(name, bytes),
+  ];
   /** Never written: it would be, by a machine that started. */
   const timeline = path('timeline.json');
 
@@ -58,7 +64,8 @@ export function refusals() {
     file,
     timeline,
     /** A kernel that powers off at once. */
-    powerOff: file('power-off', tinyKernel(tiny.powerOff())),
+    powerOff,
+    initrd,
     expectRefusal,
     refuses,
   };
