@@ -49,10 +49,10 @@ describe.concurrent('the rig', () => {
     const { stdout } = await inRig(`
       for _ in {1..60}; do dmesg | grep -q 'tsc: Refined' && break; sleep 1; done
       grep -o 'tsc_early_khz=[0-9]*' /proc/cmdline
-      dmesg | grep -oE 'tsc: (Detected|Refined)[a-zA-Z :]*[0-9.]*'`);
-    const [told, detected, refined] = [...stdout.toString().matchAll(/[\d.]+$/gm)].map(Number);
-    expect(detected! * 1000).toBeCloseTo(told!, 0);
-    expect(refined! / detected!).toBeCloseTo(1, 3);
+      dmesg | grep -oE 'tsc: Refined[a-zA-Z :]*[0-9.]*'`);
+    const [toldKhz, refinedMhz] = [...stdout.toString().matchAll(/[\d.]+$/gm)].map(Number);
+    // Linux keeps its refined value only where it is within a hundredth of what it was told.
+    expect((refinedMhz! * 1000) / toldKhz!).toBeCloseTo(1, 2);
   });
 
   test('with several CPUs has them all, and no input where there is none', async () => {
