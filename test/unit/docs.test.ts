@@ -3,6 +3,7 @@ import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { HOST_CHECKS } from '../../src/host/production/host-checks.js';
+import { testTitles } from '../support/test-titles.js';
 
 const ROOT = new URL('../../', import.meta.url).pathname;
 const FOLDERS = ['docs', 'bench', 'guests', 'test', 'kvm-addon', 'firmware'];
@@ -65,4 +66,67 @@ describe('pages', () => {
 test('docs/production.md explains each check of `tsvm doctor --production`, and no other', () => {
   const sections = [...textOf('docs/production.md').matchAll(/^### (.+)$/gm)].map(([, title]) => title);
   expect(sections).toEqual(HOST_CHECKS.map(({ id }) => id));
+});
+
+/** Rows of a page's tables that end with the tests which hold them. */
+function promises(page: string): { row: string; tests: { file: string; title: string }[] }[] {
+  const tables = textOf(page)
+    .split('\n\n')
+    .filter((block) => /^\|.* held by \|$/m.test(block));
+  return tables
+    .flatMap((table) => table.split('\n').slice(2))
+    .filter((line) => line.startsWith('|'))
+    .map((row) => ({
+      row,
+      tests: [...row.matchAll(/\[[^\]]+\]\((\S+\.test\.ts)\): `([^`]+)`/g)].map(
+        ([, link = '', title = '']) => ({ file: relative(ROOT, join(ROOT, dirname(page), link)), title }),
+      ),
+    }));
+}
+
+describe('docs/threat-model.md', () => {
+  const rows = promises('docs/threat-model.md');
+
+  test('promises much, and names the test that holds each', () => {
+    expect(rows.length).toBeGreaterThan(40);
+    expect(rows.filter(({ tests }) => tests.length === 0).map(({ row }) => row)).toEqual([]);
+  });
+
+  test('names tests that there are', () => {
+    const titles = new Map<string, Set<string>>();
+    const missing = rows
+      .flatMap(({ tests }) => tests)
+      .filter(({ file, title }) => {
+        if (!existsSync(join(ROOT, file))) return true;
+        const known = titles.get(file) ?? testTitles(file, textOf(file));
+        titles.set(file, known);
+        return !known.has(title);
+      });
+    expect(missing).toEqual([]);
+  });
+
+  test('says what it must of --net user, and what is not held', () => {
+    const page = textOf('docs/threat-model.md');
+    for (const word of [
+      '169.254.169.254',
+      '`loopback=yes`',
+      'LAN',
+      'Side channels',
+      'No jail',
+      'processor time',
+    ])
+      expect(page).toContain(word);
+  });
+});
+
+test('testTitles() finds titles however a test is written', () => {
+  const text =
+    "test('a', f); test.each([1])('b %s', f); describe('c', () => test.skipIf(x)('d', f)); other('e', f);";
+  expect([...testTitles('a.test.ts', text)]).toEqual(['a', 'b %s', 'd']);
+});
+
+test('README.md links the threat model and SECURITY.md on its first screen', () => {
+  const screen = textOf('README.md').split('\n').slice(0, 24).join('\n');
+  expect(screen).toContain('(docs/threat-model.md)');
+  expect(screen).toContain('(SECURITY.md)');
 });
