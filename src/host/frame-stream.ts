@@ -107,6 +107,7 @@ export class FrameBatcher {
   /** `done`: the bytes are the batcher's again. */
   readonly #write: (bytes: Uint8Array, done: () => void) => void;
   readonly #onWritable: () => void;
+  readonly #mayLeave: (frame: Uint8Array) => boolean;
   readonly #free: Uint8Array[] = [];
   #made = 0;
   #batch: Uint8Array | undefined;
@@ -114,9 +115,15 @@ export class FrameBatcher {
   readonly #waiting: { readonly batch: Uint8Array; readonly used: number }[] = [];
   #writing = false;
 
-  constructor(write: (bytes: Uint8Array, done: () => void) => void, onWritable: () => void) {
+  /** @param mayLeave - filter; a frame that it refuses is dropped */
+  constructor(
+    write: (bytes: Uint8Array, done: () => void) => void,
+    onWritable: () => void,
+    mayLeave: (frame: Uint8Array) => boolean = () => true,
+  ) {
     this.#write = write;
     this.#onWritable = onWritable;
+    this.#mayLeave = mayLeave;
   }
 
   /** There is room for a frame of the greatest size. */
@@ -134,7 +141,10 @@ export class FrameBatcher {
     batch[at + 1] = length >>> 16;
     batch[at + 2] = length >>> 8;
     batch[at + 3] = length;
-    frame.read(batch.subarray(at + LENGTH_BYTES, at + LENGTH_BYTES + length));
+    const bytes = batch.subarray(at + LENGTH_BYTES, at + LENGTH_BYTES + length);
+    frame.read(bytes);
+    // Looked at where the guest cannot change it any more.
+    if (!this.#mayLeave(bytes)) return;
     this.#used = at + LENGTH_BYTES + length;
   }
 
@@ -146,7 +156,7 @@ export class FrameBatcher {
   }
 
   flush(): void {
-    if (this.#batch === undefined) return;
+    if (this.#batch === undefined || this.#used === 0) return;
     this.#waiting.push({ batch: this.#batch, used: this.#used });
     this.#batch = undefined;
     this.#used = 0;

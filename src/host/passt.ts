@@ -17,6 +17,7 @@ import {
 } from '../devices/net-backend.js';
 import { TsvmError } from '../errors.js';
 import { FrameBatcher, FrameDecoder } from './frame-stream.js';
+import { mayLeave } from './loopback-filter.js';
 
 /** To bind its ports and answer once. It takes some tens of milliseconds. */
 const READY_MS = 10_000;
@@ -122,6 +123,7 @@ class PasstBackend implements NetBackend {
       // A batch that is lost with the connection is free as well.
       (bytes, done) => void socket.write(bytes, () => done()),
       () => this.#client?.onWritable(),
+      mayLeave,
     );
     socket.on('error', () => {}); // 'close' follows
     socket.on('close', () => this.#unplugged());

@@ -33,24 +33,49 @@ interface Diagnosis {
 
 const EXAMPLES = `
 Examples:
-  tsvm doctor             a list for people
-  tsvm doctor --json      the same for programs
+  tsvm doctor                a list for people
+  tsvm doctor --json         the same for programs
+  tsvm doctor --production   what weakens the wall around a machine here
 
-Exit status: 0 if machines can be made here, 1 if not.`;
+Exit status: 0 if machines can be made here, 1 if not; with --production
+0 if every check passed, 1 if one found a weakness or could not be made.`;
 
 export function doctorCommand(): Command {
   return new Command('doctor')
     .summary('what this host can do, and how to fix what it cannot')
     .description('Look at KVM, permissions, host profile, build tools and the default guest.')
     .option('--json', 'print JSON')
+    .option('--production', 'look at what of this host weakens the wall around a machine')
     .addHelpText('after', EXAMPLES)
-    .action(async (options: { json?: boolean }) => {
-      const diagnosis = await diagnose();
-      process.stdout.write(
-        options.json === true ? `${JSON.stringify(diagnosis, undefined, 2)}\n` : render(diagnosis),
-      );
-      process.exitCode = diagnosis.usable ? EXIT_CODES.ok : 1;
+    .action(async ({ json = false, production = false }: { json?: boolean; production?: boolean }) => {
+      const { good, data, text } = production ? await examine() : diagnosed(await diagnose());
+      process.stdout.write(json ? `${JSON.stringify(data, undefined, 2)}\n` : text);
+      process.exitCode = good ? EXIT_CODES.ok : 1;
     });
+}
+
+interface Report {
+  readonly good: boolean;
+  /** For programs. */
+  readonly data: unknown;
+  readonly text: string;
+}
+
+const diagnosed = (diagnosis: Diagnosis): Report => ({
+  good: diagnosis.usable,
+  data: diagnosis,
+  text: render(diagnosis),
+});
+
+async function examine(): Promise<Report> {
+  const [{ examineHost }, { HostTree }, { hostReport, isSolid }] = await Promise.all([
+    import('../../host/production/host-checks.js'),
+    import('../../host/production/tree.js'),
+    import('../host-report.js'),
+  ]);
+  const checks = examineHost(new HostTree(), new Date());
+  const good = isSolid(checks);
+  return { good, data: { solid: good, checks }, text: hostReport(checks) };
 }
 
 async function diagnose(): Promise<Diagnosis> {
