@@ -17,9 +17,10 @@ const size = z.strictObject({ columns: z.int().min(1).max(1000), rows: z.int().m
 const stop = z.strictObject({ timeout_ms: z.int().min(0).max(3_600_000).optional() });
 const snapshot = z.strictObject({ directory: z.string().min(1), differential: z.boolean().optional() });
 const fork = z.strictObject({ names: z.array(z.string()).min(1).max(MAX_FORKS) });
+const argument = z.string().regex(/^[^\0]*$/, 'an argument of a command has no NUL in it');
 const made = z.union([
   z.strictObject({ config: fullConfiguration }),
-  z.strictObject({ snapshot: z.string().min(1), command: z.array(z.string()).optional() }),
+  z.strictObject({ snapshot: z.string().min(1), command: z.array(argument).optional() }),
 ]);
 const input = z.strictObject({ text: z.string().max(MAX_INPUT_CHARACTERS) });
 
