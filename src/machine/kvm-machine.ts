@@ -68,7 +68,6 @@ export interface Reproduction {
 }
 
 export class KvmMachine implements Machine {
-  readonly terminal = new Terminal((bytes) => this.#onConsole(bytes));
   readonly hostProfile: HostProfile;
   readonly cleanup: Cleanup;
   readonly #timeline: Timeline;
@@ -77,6 +76,7 @@ export class KvmMachine implements Machine {
   readonly prepared: PreparedVm[] = [];
   /** What calls in from outside calls within it. */
   readonly guard = new Guard((where, error) => this.#fault(where, error));
+  readonly terminal = new Terminal((bytes) => this.#onConsole(bytes), this.guard);
   readonly #events = new Events<MachineEvents>(this.guard);
   readonly #ends = new GuestEnds();
   readonly #ended: Promise<MachineEnd>;
@@ -419,6 +419,7 @@ export class KvmMachine implements Machine {
     this.#finalMetrics = this.#metrics();
     this.#timeline.mark('end', this.#finalMetrics.insnEmulation);
     this.channel?.onEnd();
+    this.terminal.disconnect();
     setImmediate(() => void this.#releaseAll(end));
   }
 
