@@ -52,7 +52,7 @@ export class PublishedMachine {
     const { memoryBytes = DEFAULT_MEMORY_BYTES, cpus = 1 } = machine.config;
     const folder = store.claim(name, { memoryBytes, cpus, command });
     try {
-      const instance = new Instance(name, new ConsoleLog(folder.logPath), meter);
+      const instance = new Instance(name, new ConsoleLog(folder.logPath), { meter });
       instance.adopt(machine);
       instance.onFork = async (names) => await publishForks(store, machine, names, { command, meter });
       const server = await ControlServer.listen(instance, folder.socketPath);
