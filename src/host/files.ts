@@ -1,5 +1,5 @@
 /** Reading the operator's files, with errors that name them. */
-import { constants } from 'node:fs';
+import { constants, type Stats } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
 import { formatBytes } from '../util/units.js';
@@ -25,6 +25,29 @@ export function describeFileError(cause: unknown): string {
       return 'too many symbolic links';
     default:
       return cause instanceof Error ? cause.message : String(cause);
+  }
+}
+
+/** O_PATH of Linux, which Node does not name. */
+const O_PATH = 0o10_000_000;
+
+/**
+ * Opens a file that `check` does not refuse. It is looked at before it is opened, and not by its name again: opening a FIFO waits for
+ * its other end on a thread that all machines of the process need, and opening a device may be an order to it (a watchdog starts).
+ *
+ * @param check - throws for what is not to be opened
+ */
+export async function openChecked(
+  path: string,
+  flags: number,
+  check: (stats: Stats) => void,
+): Promise<FileHandle> {
+  const place = await open(path, O_PATH);
+  try {
+    check(await place.stat());
+    return await open(`/proc/self/fd/${place.fd}`, flags);
+  } finally {
+    await place.close();
   }
 }
 
@@ -58,11 +81,11 @@ export class InputFile {
       new TsvmError(options.code, `cannot read ${what} ${path}: ${problem}`, { hint, cause });
     let file: FileHandle | undefined;
     try {
-      // A FIFO, too, is opened at once, to be refused.
-      file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+      file = await openChecked(path, constants.O_RDONLY, (stats) => {
+        if (stats.isDirectory()) throw error('it is a directory');
+        if (!stats.isFile()) throw error('not a regular file');
+      });
       const stat = await file.stat();
-      if (stat.isDirectory()) throw error('it is a directory');
-      if (!stat.isFile()) throw error('not a regular file');
       if (stat.size > options.maxBytes) {
         throw new TsvmError(
           options.code,
