@@ -55,6 +55,7 @@ export class Instance {
   #machine: Machine | undefined;
   /** The machine that is being made: there is one at most, however many ask for one. */
   #making: Promise<Machine> | undefined;
+  #inputWaits = false;
   readonly #listeners = new Set<(event: InstanceEvent) => void>();
 
   /** @param meter - one for all machines of this process */
@@ -157,6 +158,26 @@ export class Instance {
   listen(listener: (event: InstanceEvent) => void): Disposable {
     this.#listeners.add(listener);
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
+  }
+
+  /** Calls `listener` when it has ended; at once if it has. */
+  onEnd(listener: (end: InstanceEnd) => void): Disposable {
+    if (this.#end !== undefined) listener(this.#end);
+    return this.listen(({ name }) => {
+      if (name === 'end' && this.#end !== undefined) listener(this.#end);
+    });
+  }
+
+  /** Types `bytes`. False, and nothing is typed, while the guest has not taken what was typed so before. */
+  type(bytes: Uint8Array): boolean {
+    if (this.#inputWaits) return false;
+    const { terminal } = this;
+    if (terminal.write(bytes)) return true;
+    this.#inputWaits = true;
+    terminal.onDrain(() => {
+      this.#inputWaits = false;
+    });
+    return true;
   }
 
   async pause(): Promise<void> {
