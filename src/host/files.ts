@@ -1,5 +1,5 @@
 /** Reading the operator's files, with errors that name them. */
-import { constants, type Stats } from 'node:fs';
+import { constants, createReadStream, type Stats } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
 import { formatBytes } from '../util/units.js';
@@ -133,4 +133,28 @@ export async function readInputFile(what: string, path: string, options: InputOp
   } finally {
     await file.close();
   }
+}
+
+/**
+ * Reads a text of at most `maxBytes` from whatever the operator named: a file, or a pipe (`--config-file <(jq ...)`). A device that has
+ * no end is read no further than that.
+ */
+export async function readInputText(what: string, path: string, options: InputOptions): Promise<string> {
+  const { code, maxBytes, hint = 'check the path' } = options;
+  const error = (problem: string, cause?: unknown) =>
+    new TsvmError(code, `cannot read ${what} ${path}: ${problem}`, { hint, cause });
+  const pieces: Buffer[] = [];
+  let bytes = 0;
+  try {
+    // The byte after the last that may be there.
+    const stream: AsyncIterable<Buffer> = createReadStream(path, { end: maxBytes });
+    for await (const piece of stream) {
+      pieces.push(piece);
+      bytes += piece.length;
+    }
+  } catch (cause) {
+    throw error(describeFileError(cause), cause);
+  }
+  if (bytes > maxBytes) throw error(`it is longer than ${formatBytes(maxBytes)}`);
+  return Buffer.concat(pieces).toString('utf8');
 }

@@ -9,11 +9,12 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
+import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openDiskFile } from '../../../src/host/disk-file.js';
-import { InputFile, openChecked, readInputFile } from '../../../src/host/files.js';
+import { InputFile, openChecked, readInputFile, readInputText } from '../../../src/host/files.js';
 import { openPmemFile } from '../../../src/host/pmem-file.js';
 import { readBootFiles } from '../../../src/machine/boot.js';
 import type { NativeAddon } from '../../../src/native/binding.js';
@@ -96,4 +97,18 @@ test('openChecked() opens what was looked at, whatever has its name by then', as
   const file = await openChecked(path, constants.O_RDONLY, () => renameSync(other, path));
   expect(await file.readFile('utf8')).toBe('0123456789');
   await file.close();
+});
+
+test('readInputText() reads files and pipes, and a device without an end no further than its bound', async () => {
+  const read = (from: string) =>
+    readInputText('the configuration', from, { code: 'TSVM_FILE', maxBytes: 10 });
+  expect(await read(path)).toBe('0123456789');
+  const fifo = join(directory, 'fifo');
+  execFileSync('mkfifo', [fifo]);
+  const [text] = await Promise.all([read(fifo), writeFile(fifo, '{}')]);
+  expect(text).toBe('{}');
+  await expect(read('/dev/zero')).rejects.toThrow(
+    'cannot read the configuration /dev/zero: it is longer than 10 B',
+  );
+  await expect(read(join(directory, 'none'))).rejects.toThrow(/none: no such file/);
 });
