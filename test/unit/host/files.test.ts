@@ -12,6 +12,7 @@ import {
 import { writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { openDiskFile } from '../../../src/host/disk-file.js';
 import { InputFile, openChecked, readInputFile, readInputText } from '../../../src/host/files.js';
@@ -97,6 +98,16 @@ test('openChecked() opens what was looked at, whatever has its name by then', as
   const file = await openChecked(path, constants.O_RDONLY, () => renameSync(other, path));
   expect(await file.readFile('utf8')).toBe('0123456789');
   await file.close();
+});
+
+test('readBootFiles() unpacks no more of an initramfs than the machine has memory for', async () => {
+  writeFileSync(path, gzipSync(Buffer.alloc(33 << 20)));
+  await expect(readBootFiles({ initrd: path, memoryBytes: 32 << 20 })).rejects.toThrow(
+    expect.objectContaining({
+      message: expect.stringMatching(/cannot unpack the initramfs: unpacks to more than 33554432 bytes/),
+      hint: expect.stringContaining('--memory'),
+    }),
+  );
 });
 
 test('readInputText() reads files and pipes, and a device without an end no further than its bound', async () => {
