@@ -24,6 +24,7 @@ import type { MachineChannel } from './channel.js';
 import type { MachineConfig } from './config.js';
 import { changeDisk } from './disk-change.js';
 import { Events } from './events.js';
+import { guardedVsock } from './guarded-vsock.js';
 import { bugEnd, GuestEnds } from './guest-ends.js';
 import type { Machine, MachineEnd, MachineEvents, MachineState, MachineTimeline } from './machine.js';
 import { deviceMetrics, exitMetrics, kvmStats, type MachineMetrics, vcpuMetrics } from './metrics.js';
@@ -200,7 +201,8 @@ export class KvmMachine implements Machine {
   }
 
   get vsock(): MachineVsock | undefined {
-    return this.#parts?.host.vsock();
+    const sockets = this.#parts?.host.vsock();
+    return sockets && guardedVsock(sockets, this.guard);
   }
 
   on<Name extends keyof MachineEvents>(
