@@ -46,7 +46,7 @@ export async function unpackInitrd(
       if (error instanceof TsvmError) throw error;
       throw initrdError(
         `cannot unpack the initramfs: ${error instanceof Error ? error.message : String(error)}`,
-        'pass it on as it is: --no-unpack-initrd',
+        'give the machine more memory: --memory; or pass it on as it is: --no-unpack-initrd',
         error,
       );
     }

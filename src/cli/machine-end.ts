@@ -3,21 +3,22 @@ import { writeFile } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import { describeFileError } from '../host/files.js';
 import type { Machine, MachineEnd } from '../machine/machine.js';
+import { complain } from './printable.js';
 
 /** Says on stderr why a machine ended, if it was not meant to. */
 export function explainEnd(end: MachineEnd): void {
   switch (end.kind) {
     case 'panic':
-      process.stderr.write(`tsvm: the guest's kernel panicked: ${end.message}\n`);
+      complain(`tsvm: the guest's kernel panicked: ${end.message}`);
       return;
     case 'triple-fault':
-      process.stderr.write('tsvm: the guest crashed with a triple fault\n');
+      complain('tsvm: the guest crashed with a triple fault');
       return;
     case 'kvm-error':
-      process.stderr.write(`tsvm: ${end.message}\n${end.registers}\n`);
+      complain(`tsvm: ${end.message}\n${end.registers}`);
       return;
     case 'bug':
-      process.stderr.write(`tsvm: ${end.message}\n${end.report}\n`);
+      complain(`tsvm: ${end.message}\n${end.report}`);
       return;
     case 'power-off':
     case 'reset':

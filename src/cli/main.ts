@@ -6,6 +6,9 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
   if (error.code !== 'EPIPE') throw error;
 });
 
+// So has one of what it complains of: a machine is not ended for it.
+process.stderr.on('error', () => {});
+
 runProgram(process.argv).then((status) => {
   if (status !== undefined) process.exitCode = status;
 });

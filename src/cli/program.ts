@@ -30,6 +30,7 @@ import {
 } from './commands/steer.js';
 import { templateCommand } from './commands/template.js';
 import { topCommand } from './commands/top.js';
+import { complain } from './printable.js';
 
 /** Commands by their groups, in the order of `tsvm --help`. */
 const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Command)[]])[] = [
@@ -81,21 +82,21 @@ function report(error: unknown, debug: boolean): number {
   if (error instanceof CommanderError) {
     if (error.exitCode === 0) return 0; // --help and --version
     if (error.code === 'commander.help') return EXIT_CODES.usage; // the help was printed for want of a command
-    process.stderr.write(`tsvm: ${error.message.replace(/^error: /, '').replaceAll('\n', ' ')}\n`);
-    process.stderr.write('hint: tsvm --help lists the commands, tsvm COMMAND --help its options\n');
+    complain(`tsvm: ${error.message.replace(/^error: /, '').replaceAll('\n', ' ')}`);
+    complain('hint: tsvm --help lists the commands, tsvm COMMAND --help its options');
     return EXIT_CODES.usage;
   }
   if (error instanceof TsvmError) {
-    process.stderr.write(`tsvm: ${error.message}\n`);
-    if (error.hint !== undefined) process.stderr.write(`hint: ${error.hint}\n`);
-    if (debug)
-      process.stderr.write(
-        `${error.stack}\n${error.cause instanceof Error ? `cause: ${error.cause.stack}\n` : ''}`,
-      );
+    complain(`tsvm: ${error.message}`);
+    if (error.hint !== undefined) complain(`hint: ${error.hint}`);
+    if (debug) {
+      complain(`${error.stack}`);
+      if (error.cause instanceof Error) complain(`cause: ${error.cause.stack}`);
+    }
     return HOST_ERRORS.has(error.code) ? EXIT_CODES.hostFailure : EXIT_CODES.usage;
   }
-  process.stderr.write(
-    `tsvm: internal error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}\n`,
+  complain(
+    `tsvm: internal error: ${error instanceof Error ? (error.stack ?? error.message) : String(error)}`,
   );
   return EXIT_CODES.hostFailure;
 }

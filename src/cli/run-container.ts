@@ -5,6 +5,7 @@ import { SIGKILL, SIGNAL_BASE, SIGWINCH } from '../container/linux.js';
 import { EXIT_CODES } from '../control/exit-codes.js';
 import { rawTerminal } from '../host/terminal.js';
 import { formatBytes } from '../util/units.js';
+import { complain } from './printable.js';
 import { Stopper } from './stopper.js';
 import { parseDuration } from './values.js';
 
@@ -46,7 +47,7 @@ export async function runContainer(config: ContainerConfig, options: ForegroundO
     restore();
     const { ExecuteError } = await import('../container/launcher.js');
     if (!(error instanceof ExecuteError)) throw error;
-    process.stderr.write(`tsvm: ${error.message}\n`);
+    complain(`tsvm: ${error.message}`);
     return error.exitCode;
   } finally {
     stopper.close();

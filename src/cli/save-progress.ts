@@ -2,6 +2,7 @@
 import { TsvmError } from '../errors.js';
 import type { Machine } from '../machine/machine.js';
 import { formatBytes } from '../util/units.js';
+import { printable } from './printable.js';
 
 /** A save that takes longer than this says how far it has come. */
 const QUIET_MS = 1000;
@@ -32,11 +33,11 @@ export async function saveWithProgress(
   } catch (error) {
     if (!(error instanceof TsvmError)) throw error;
     say(error.message);
-    if (error.hint !== undefined) process.stderr.write(`hint: ${error.hint}${NEW_LINE}`);
+    if (error.hint !== undefined) process.stderr.write(`hint: ${printable(error.hint)}${NEW_LINE}`);
     return false;
   }
 }
 
 function say(text: string): void {
-  process.stderr.write(`tsvm: ${text}${NEW_LINE}`);
+  process.stderr.write(`tsvm: ${printable(text)}${NEW_LINE}`);
 }

@@ -1,5 +1,7 @@
 /** What a machine's console says, in a file of bounded size and for those who listen. */
 import { type FileHandle, open, rename } from 'node:fs/promises';
+import { Backlog } from '../util/backlog.js';
+import { LastBytes } from '../util/last-bytes.js';
 
 /** Of the file; the one before it is kept as well, as `.1`. */
 const MAX_FILE_BYTES = 1 << 20;
@@ -13,12 +15,10 @@ export class ConsoleLog {
   readonly #maxFileBytes: number;
   #file: FileHandle | undefined;
   #fileBytes = 0;
-  #pending: Uint8Array[] = [];
-  #pendingBytes = 0;
+  readonly #pending = new Backlog(MAX_PENDING_BYTES);
   #lostBytes = 0;
   #writing: Promise<void> | undefined;
-  #tail: Uint8Array[] = [];
-  #tailBytes = 0;
+  readonly #tail = new LastBytes(TAIL_BYTES);
   readonly #listeners = new Set<(bytes: Uint8Array) => void>();
 
   /** @param path - of the file; none: for those who listen only */
@@ -27,17 +27,14 @@ export class ConsoleLog {
     this.#maxFileBytes = maxFileBytes;
   }
 
-  /** The bytes are the log's from now on. */
   push(bytes: Uint8Array): void {
-    this.#remember(bytes);
+    this.#tail.push(bytes);
     for (const listener of this.#listeners) listener(bytes);
     if (this.#path === undefined) return;
-    if (this.#pendingBytes + bytes.length > MAX_PENDING_BYTES) {
+    if (!this.#pending.push(bytes)) {
       this.#lostBytes += bytes.length;
       return;
     }
-    this.#pending.push(bytes);
-    this.#pendingBytes += bytes.length;
     this.#writing ??= this.#write(this.#path).finally(() => {
       this.#writing = undefined;
     });
@@ -45,7 +42,7 @@ export class ConsoleLog {
 
   /** The last that was said, up to 64 KiB. */
   get tail(): Uint8Array {
-    return Buffer.concat(this.#tail);
+    return this.#tail.bytes;
   }
 
   /** Calls `listener` with all that is said from now on. */
@@ -65,18 +62,9 @@ export class ConsoleLog {
     this.#file = undefined;
   }
 
-  #remember(bytes: Uint8Array): void {
-    const kept = bytes.length > TAIL_BYTES ? bytes.subarray(-TAIL_BYTES) : bytes;
-    this.#tail.push(kept);
-    this.#tailBytes += kept.length;
-    while (this.#tailBytes - (this.#tail[0]?.length ?? 0) >= TAIL_BYTES)
-      this.#tailBytes -= this.#tail.shift()?.length ?? 0;
-  }
-
   async #write(path: string): Promise<void> {
     while (this.#pending.length > 0) {
-      const bytes = Buffer.concat(this.#pending.splice(0));
-      this.#pendingBytes = 0;
+      const bytes = this.#pending.take();
       try {
         this.#file ??= await open(path, 'a', 0o600);
         if (this.#lostBytes > 0) {

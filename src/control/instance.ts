@@ -1,12 +1,11 @@
 /** One machine as the control API sees it: first what it shall be, then what it is, at last how it ended. */
 import type { Machine } from '../machine/machine.js';
-import { openSavedMachine } from '../machine/restore.js';
 import { ApiError } from './api-error.js';
 import type { ConsoleLog } from './console-log.js';
-import { makeMachine } from './firecracker/make-machine.js';
 import { type Setup, setupOf } from './firecracker/setup.js';
 import { type InstanceEnd, instanceEnd } from './instance-end.js';
 import { LogFiles } from './log-file.js';
+import { kvmMakers, type Makers } from './makers.js';
 import type { PoolRequest } from './pool-request.js';
 import { ProcessMeter } from './process-meter.js';
 
@@ -50,16 +49,25 @@ export class Instance {
   onAdopt: () => void = () => {};
   /** Where what is typed goes, if not to the machine's console. */
   input: InstanceInput | undefined;
+  readonly #makers: Makers;
   #settle: (end: InstanceEnd) => void = () => {};
   #end: InstanceEnd | undefined;
   #machine: Machine | undefined;
+  /** The machine that is being made: there is one at most, however many ask for one. */
+  #making: Promise<Machine> | undefined;
+  #inputWaits = false;
   readonly #listeners = new Set<(event: InstanceEvent) => void>();
 
   /** @param meter - one for all machines of this process */
-  constructor(id: string, log: ConsoleLog, meter = new ProcessMeter()) {
+  constructor(
+    id: string,
+    log: ConsoleLog,
+    { meter = new ProcessMeter(), makers = kvmMakers }: { meter?: ProcessMeter; makers?: Makers } = {},
+  ) {
     this.id = id;
     this.log = log;
     this.meter = meter;
+    this.#makers = makers;
     this.ended = new Promise((resolve) => {
       this.#settle = resolve;
     });
@@ -89,19 +97,42 @@ export class Instance {
     return this.#machine !== undefined;
   }
 
-  /** Makes what was asked for, and starts it. @throws TsvmError for what cannot be; it may be asked for otherwise then. */
-  async start(): Promise<void> {
-    const machine = await makeMachine(this.setup);
-    this.adopt(machine);
-    await machine.start();
+  /** Whether what it shall be is decided: it has started, is about to, or has ended without. */
+  get isDecided(): boolean {
+    return this.hasStarted || this.#making !== undefined || this.#end !== undefined;
   }
 
-  /** Makes a saved machine go on, or stand there. */
+  /**
+   * Makes what was asked for, and starts it.
+   *
+   * @throws ApiError if it is decided already; TsvmError for what cannot be: it may be asked for otherwise then.
+   */
+  async start(): Promise<void> {
+    await this.#make(() => this.#makers.make(this.setup), true);
+  }
+
+  /** Makes a saved machine go on, or stand there. @throws as {@link Instance.start} */
   async load(directory: string, run: boolean): Promise<void> {
-    await using saved = await openSavedMachine(directory);
-    const machine = await saved.restore();
-    this.adopt(machine);
-    if (run) await machine.start();
+    await this.#make(async () => {
+      await using saved = await this.#makers.open(directory);
+      return await saved.restore();
+    }, run);
+  }
+
+  async #make(make: () => Promise<Machine>, run: boolean): Promise<void> {
+    if (this.isDecided) throw new ApiError(TOO_LATE);
+    this.#making = make();
+    try {
+      this.adopt(await this.#making);
+    } finally {
+      this.#making = undefined;
+    }
+    if (run) await this.machine.start();
+  }
+
+  /** Waits for a machine that is being made, which cannot be called off: it would be nobody's. */
+  async #made(): Promise<void> {
+    await this.#making?.catch(() => {}); // who asked for it is told
   }
 
   /** Takes a machine that somebody made. */
@@ -129,6 +160,26 @@ export class Instance {
     return { [Symbol.dispose]: () => void this.#listeners.delete(listener) };
   }
 
+  /** Calls `listener` when it has ended; at once if it has. */
+  onEnd(listener: (end: InstanceEnd) => void): Disposable {
+    if (this.#end !== undefined) listener(this.#end);
+    return this.listen(({ name }) => {
+      if (name === 'end' && this.#end !== undefined) listener(this.#end);
+    });
+  }
+
+  /** Types `bytes`. False, and nothing is typed, while the guest has not taken what was typed so before. */
+  type(bytes: Uint8Array): boolean {
+    if (this.#inputWaits) return false;
+    const { terminal } = this;
+    if (terminal.write(bytes)) return true;
+    this.#inputWaits = true;
+    terminal.onDrain(() => {
+      this.#inputWaits = false;
+    });
+    return true;
+  }
+
   async pause(): Promise<void> {
     await this.machine.pause();
   }
@@ -141,6 +192,7 @@ export class Instance {
 
   /** Asks the guest to end, where there is somebody to be asked, then ends it. */
   async stop(timeoutMs: number): Promise<void> {
+    await this.#made();
     if (this.#machine === undefined) {
       this.finish(STOPPED);
       return;
@@ -167,6 +219,7 @@ export class Instance {
   }
 
   async kill(): Promise<void> {
+    await this.#made();
     await this.#machine?.stop();
     if (this.#machine === undefined) this.finish(STOPPED);
     await this.ended;

@@ -6,6 +6,12 @@ export function describeIssue(issue: z.core.$ZodIssue | undefined): string {
   if (issue?.code === 'unrecognized_keys') {
     return issue.keys.map((key) => `unknown field \`${[...issue.path, key].join('.')}\``).join(', ');
   }
+  if (issue?.code === 'invalid_union') {
+    // Of the alternatives, the one that was meant is wrong in the fewest ways.
+    const [meant] = issue.errors.toSorted((a, b) => a.length - b.length);
+    const [first] = meant ?? [];
+    if (first !== undefined) return describeIssue({ ...first, path: [...issue.path, ...first.path] });
+  }
   if (
     issue?.code === 'invalid_type' &&
     issue.input === undefined &&

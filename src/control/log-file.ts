@@ -3,6 +3,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { isErrnoError } from '../errors.js';
 import { describeFileError } from '../host/files.js';
+import { Backlog } from '../util/backlog.js';
 import { ApiError } from './api-error.js';
 
 /** Limit of bytes that wait for a slow disk. More are lost, since neither the guest nor the API waits. */
@@ -16,8 +17,9 @@ export class LogFile {
   /** Bytes that could not be written: the disk is full or too slow, or nobody reads the pipe. */
   lostBytes = 0;
   #opening: Promise<FileHandle> | undefined;
-  #pending: Uint8Array[] = [];
-  #pendingBytes = 0;
+  readonly #pending = new Backlog(MAX_PENDING_BYTES);
+  /** What the disk has been given and not taken yet. */
+  #underWayBytes = 0;
   #writing: Promise<void> | undefined;
   #closed = false;
 
@@ -38,15 +40,14 @@ export class LogFile {
     }
   }
 
-  /** Appends, in the order of the calls and in its own time. The bytes are the file's from now on. */
+  /** Appends, in the order of the calls and in its own time. */
   write(data: Uint8Array | string): void {
     const bytes = typeof data === 'string' ? Buffer.from(data) : data;
-    if (this.#closed || this.#pendingBytes + bytes.length > MAX_PENDING_BYTES) {
+    const full = this.#underWayBytes + this.#pending.length + bytes.length > MAX_PENDING_BYTES;
+    if (this.#closed || full || !this.#pending.push(bytes)) {
       this.lostBytes += bytes.length;
       return;
     }
-    this.#pending.push(bytes);
-    this.#pendingBytes += bytes.length;
     this.#writing ??= this.#writeAll().finally(() => {
       this.#writing = undefined;
     });
@@ -67,7 +68,8 @@ export class LogFile {
 
   async #writeAll(): Promise<void> {
     while (this.#pending.length > 0) {
-      const bytes = Buffer.concat(this.#pending.splice(0));
+      const bytes = this.#pending.take();
+      this.#underWayBytes = bytes.length;
       let done = 0;
       try {
         await this.open();
@@ -77,7 +79,7 @@ export class LogFile {
       } catch {
         this.lostBytes += bytes.length - done; // the machine goes on
       }
-      this.#pendingBytes -= bytes.length;
+      this.#underWayBytes = 0;
     }
   }
 }

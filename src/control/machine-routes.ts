@@ -3,9 +3,12 @@ import type { Duplex } from 'node:stream';
 import { z } from 'zod';
 import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
 import { prometheusText } from '../machine/prometheus.js';
+import { ApiError } from './api-error.js';
 import { fullConfiguration } from './firecracker/models.js';
+import { Follower } from './follower.js';
 import type { Instance } from './instance.js';
-import { MAX_BEHIND_BYTES, type Route, route, Stream } from './route.js';
+import type { InstanceEnd } from './instance-end.js';
+import { type Route, route, Stream } from './route.js';
 import { machineStats } from './stats.js';
 
 const MAX_FORKS = 1000;
@@ -17,9 +20,10 @@ const size = z.strictObject({ columns: z.int().min(1).max(1000), rows: z.int().m
 const stop = z.strictObject({ timeout_ms: z.int().min(0).max(3_600_000).optional() });
 const snapshot = z.strictObject({ directory: z.string().min(1), differential: z.boolean().optional() });
 const fork = z.strictObject({ names: z.array(z.string()).min(1).max(MAX_FORKS) });
+const argument = z.string().regex(/^[^\0]*$/, 'an argument of a command has no NUL in it');
 const made = z.union([
   z.strictObject({ config: fullConfiguration }),
-  z.strictObject({ snapshot: z.string().min(1), command: z.array(z.string()).optional() }),
+  z.strictObject({ snapshot: z.string().min(1), command: z.array(argument).optional() }),
 ]);
 const input = z.strictObject({ text: z.string().max(MAX_INPUT_CHARACTERS) });
 
@@ -61,12 +65,15 @@ export const machineRoutes: readonly Route[] = [
     handle: ({ instance }) =>
       new Stream('text/event-stream', (write, end) => {
         write(': listening\n\n');
-        const subscription = instance.listen(({ name, atMs, detail }) => {
-          write(`event: ${name}\ndata: ${JSON.stringify({ at_ms: atMs, ...detail })}\n\n`);
-          if (name === 'end') end();
-        });
-        if (instance.end !== undefined) end();
-        return () => subscription[Symbol.dispose]();
+        const subscriptions = [
+          instance.listen(({ name, atMs, detail }) =>
+            write(`event: ${name}\ndata: ${JSON.stringify({ at_ms: atMs, ...detail })}\n\n`),
+          ),
+          instance.onEnd(end),
+        ];
+        return () => {
+          for (const subscription of subscriptions) subscription[Symbol.dispose]();
+        };
       }),
   }),
   route({
@@ -76,9 +83,10 @@ export const machineRoutes: readonly Route[] = [
     handle: ({ instance }) =>
       new Stream('application/octet-stream', (write, end) => {
         write(instance.log.tail);
-        const subscription = instance.log.listen(write);
-        void instance.ended.then(end);
-        return () => subscription[Symbol.dispose]();
+        const subscriptions = [instance.log.listen(write), instance.onEnd(end)];
+        return () => {
+          for (const subscription of subscriptions) subscription[Symbol.dispose]();
+        };
       }),
     upgrade: attach,
   }),
@@ -89,7 +97,8 @@ export const machineRoutes: readonly Route[] = [
     when: 'after start',
     body: input,
     handle({ instance, body }) {
-      instance.terminal.write(Buffer.from(body.text));
+      if (!instance.type(Buffer.from(body.text)))
+        throw new ApiError('The guest has not taken what was typed before: ask again later.');
       return undefined;
     },
   }),
@@ -129,7 +138,7 @@ export const machineRoutes: readonly Route[] = [
     method: 'GET',
     path: '/tsvm/wait',
     summary: 'answers when it has ended',
-    handle: async ({ instance }) => await instance.ended,
+    handle: async ({ instance, gone }) => await endOf(instance, gone),
   }),
   route({
     method: 'PUT',
@@ -187,22 +196,32 @@ function describe(instance: Instance): object {
   };
 }
 
+/** Rejects when the client has gone: a machine may be waited for as often as somebody likes. */
+function endOf(instance: Instance, gone: AbortSignal): Promise<InstanceEnd> {
+  return new Promise((resolve, reject) => {
+    gone.throwIfAborted();
+    const subscription = instance.onEnd(resolve);
+    gone.addEventListener('abort', () => {
+      subscription[Symbol.dispose]();
+      reject(gone.reason);
+    });
+  });
+}
+
 /** Bytes both ways. Whoever does not read is dropped, whoever types more than the guest takes waits. */
 function attach(instance: Instance, socket: Duplex): void {
   const { terminal, log } = instance;
   socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tsvm-console\r\n\r\n');
-  socket.write(log.tail);
-  const subscription = log.listen((bytes) => {
-    if (socket.writableEnded) return;
-    socket.write(bytes);
-    if (socket.writableLength > MAX_BEHIND_BYTES) socket.destroy();
-  });
+  const follower = new Follower(socket);
+  follower.write(log.tail);
+  const subscriptions = [log.listen((bytes) => follower.write(bytes)), instance.onEnd(() => follower.end())];
   socket.on('data', (bytes: Buffer) => {
     if (terminal.write(bytes)) return;
     socket.pause();
     terminal.onDrain(() => socket.resume());
   });
-  socket.once('end', () => socket.end());
-  socket.once('close', () => subscription[Symbol.dispose]());
-  void instance.ended.then(() => socket.end());
+  socket.once('end', () => follower.end());
+  socket.once('close', () => {
+    for (const subscription of subscriptions) subscription[Symbol.dispose]();
+  });
 }

@@ -76,13 +76,18 @@ export class MachineFolder {
     return join(this.path, LOG);
   }
 
-  /** Undefined: it is not there yet, damaged, or not ours. */
+  /**
+   * Undefined: it is not there yet, damaged, or not ours.
+   *
+   * @throws TsvmError `TSVM_FILE` if that cannot be known now: a machine that runs must not be taken for a leftover then.
+   */
   get record(): MachineRecord | undefined {
     try {
       using folder = OwnFolder.open(this.path, RULES);
       const record = parseRecord(folder?.read(RECORD, MAX_RECORD_BYTES) ?? '');
       return record?.name === this.name ? record : undefined;
-    } catch {
+    } catch (error) {
+      if (isOfTheMoment(error)) throw error;
       return undefined;
     }
   }
@@ -151,6 +156,7 @@ export class MachineStore {
     about: Pick<MachineRecord, 'memoryBytes' | 'cpus' | 'command' | 'serves'>,
   ): MachineFolder {
     checkName(name);
+    const pidStart = startOf(process.pid) ?? '';
     using store = OwnFolder.make(this.directory, RULES);
     const folder = this.#folder(name);
     while (!store.makeFolder(name)) {
@@ -159,7 +165,6 @@ export class MachineStore {
       }
       folder.remove();
     }
-    const pidStart = startOf(process.pid) ?? '';
     try {
       folder.write({ version: 1, name, pid: process.pid, pidStart, createdMs: Date.now(), ...about });
     } catch (cause) {
@@ -203,6 +208,14 @@ export class MachineStore {
   }
 }
 
+/** Errors that say nothing of a file: this process or host has no more descriptors or memory, the disk fails. */
+const OF_THE_MOMENT: readonly string[] = ['EMFILE', 'ENFILE', 'ENOMEM', 'EIO'];
+
+function isOfTheMoment(error: unknown): boolean {
+  const cause = error instanceof TsvmError ? error.cause : error;
+  return isErrnoError(cause) && OF_THE_MOMENT.includes(cause.code);
+}
+
 function writeRecord(folder: OwnFolder, record: MachineRecord): void {
   folder.write(RECORD, `${JSON.stringify(record, undefined, 2)}\n`);
 }
@@ -216,7 +229,8 @@ function isTaken(store: OwnFolder, folder: MachineFolder): boolean {
   const { record } = folder;
   if (record !== undefined) return isRunning(record);
   const made = store.stats(folder.name)?.mtimeMs;
-  return made !== undefined && Date.now() - made < CLAIM_MS;
+  // Also if the clock was put back meanwhile.
+  return made !== undefined && Math.abs(Date.now() - made) < CLAIM_MS;
 }
 
 /** Its record, in which a process that went without a word is marked as lost. */
@@ -240,11 +254,13 @@ function settled(folder: MachineFolder): MachineRecord | undefined {
 
 /** proc_pid_stat(5), field 22; the second, a name in parentheses, may hold anything. */
 function startOf(pid: number): string | undefined {
+  const path = `/proc/${pid}/stat`;
   try {
-    const stat = readFileSync(`/proc/${pid}/stat`, 'utf8');
+    const stat = readFileSync(path, 'utf8');
     const [state, ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
     return state === 'Z' ? undefined : rest[18];
-  } catch {
-    return undefined;
+  } catch (cause) {
+    if (!isOfTheMoment(cause)) return undefined;
+    throw new TsvmError('TSVM_FILE', `cannot read ${path}: ${describeFileError(cause)}`, { cause });
   }
 }

@@ -1,11 +1,10 @@
 /** One process that runs many machines: `tsvm serve`. Each is made on request, and has its own name, folder and socket. */
 import type { Machine } from '../machine/machine.js';
-import { openSavedMachine, type SavedMachine } from '../machine/restore.js';
 import { ConsoleLog } from './console-log.js';
-import { makeMachine } from './firecracker/make-machine.js';
 import { checkSetup } from './firecracker/setup.js';
 import { Instance } from './instance.js';
 import type { MachineFolder, MachineStore } from './machine-store.js';
+import { kvmMakers, type Makers } from './makers.js';
 import type { PoolRequest } from './pool-request.js';
 import { live, PublishedMachine } from './publish.js';
 import { ControlServer } from './server.js';
@@ -13,24 +12,49 @@ import { ControlServer } from './server.js';
 /** Snapshots that stay open, so that the next machine of one is made in a millisecond. */
 const MAX_OPEN = 8;
 
+interface OpenSnapshot {
+  readonly saved: ReturnType<Makers['open']>;
+  /** Machines that are being made of it. */
+  users: number;
+}
+
 export class Pool implements AsyncDisposable {
   readonly instance: Instance;
   readonly #store: MachineStore;
   readonly #folder: MachineFolder;
   readonly #server: ControlServer;
+  readonly #makers: Makers;
   readonly #machines = new Map<Machine, Promise<void>>();
-  readonly #saved = new Map<string, SavedMachine>();
+  /** Requests under way. */
+  readonly #making = new Set<Promise<void>>();
+  /** By folder, the last that was asked for last. */
+  readonly #saved = new Map<string, OpenSnapshot>();
 
-  private constructor(store: MachineStore, instance: Instance, folder: MachineFolder, server: ControlServer) {
+  private constructor(
+    store: MachineStore,
+    instance: Instance,
+    folder: MachineFolder,
+    server: ControlServer,
+    makers: Makers,
+  ) {
     this.#store = store;
     this.instance = instance;
     this.#folder = folder;
     this.#server = server;
-    instance.onMake = (name, request) => this.#make(name, request);
+    this.#makers = makers;
+    instance.onMake = async (name, request) => {
+      const making = this.#make(name, request);
+      this.#making.add(making);
+      try {
+        await making;
+      } finally {
+        this.#making.delete(making);
+      }
+    };
   }
 
   /** @throws TsvmError `TSVM_STATE` if the name is taken. */
-  static async open(store: MachineStore, name: string): Promise<Pool> {
+  static async open(store: MachineStore, name: string, makers = kvmMakers): Promise<Pool> {
     const folder = store.claim(name, {
       memoryBytes: 0,
       cpus: 0,
@@ -39,7 +63,8 @@ export class Pool implements AsyncDisposable {
     });
     try {
       const instance = new Instance(name, new ConsoleLog());
-      return new Pool(store, instance, folder, await ControlServer.listen(instance, folder.socketPath));
+      const server = await ControlServer.listen(instance, folder.socketPath);
+      return new Pool(store, instance, folder, server, makers);
     } catch (error) {
       folder.remove();
       throw error;
@@ -49,18 +74,17 @@ export class Pool implements AsyncDisposable {
   /** Ends all its machines, and forgets itself. */
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#server[Symbol.asyncDispose]();
+    await Promise.allSettled(this.#making);
     await Promise.all([...this.#machines.keys()].map((machine) => machine.stop()));
     await Promise.all(this.#machines.values());
-    for (const saved of this.#saved.values()) await saved[Symbol.asyncDispose]();
+    await this.#closeSpare(0);
     this.#folder.remove();
   }
 
   async #make(name: string, request: PoolRequest): Promise<void> {
     if ('config' in request) await checkSetup(request.config);
     const machine =
-      'config' in request
-        ? await makeMachine(request.config)
-        : await (await this.#open(request.snapshot)).restore();
+      'config' in request ? await this.#makers.make(request.config) : await this.#restore(request.snapshot);
     const command = 'command' in request ? (request.command ?? []) : [];
     try {
       const published = await PublishedMachine.publish(this.#store, name, machine, {
@@ -76,17 +100,32 @@ export class Pool implements AsyncDisposable {
     }
   }
 
-  async #open(directory: string): Promise<SavedMachine> {
-    const known = this.#saved.get(directory);
-    // The last that was asked for is the last to be closed.
+  /** Restores a snapshot that is open, or is opened for all who ask for it meanwhile; none is closed under those who restore it. */
+  async #restore(directory: string): Promise<Machine> {
+    const snapshot = this.#saved.get(directory) ?? { saved: this.#makers.open(directory), users: 0 };
     this.#saved.delete(directory);
-    const saved = known ?? (await openSavedMachine(directory));
-    this.#saved.set(directory, saved);
-    const [oldest, other] = [...this.#saved][0] ?? [];
-    if (this.#saved.size > MAX_OPEN && oldest !== undefined) {
-      this.#saved.delete(oldest);
-      await other?.[Symbol.asyncDispose]();
+    this.#saved.set(directory, snapshot);
+    snapshot.users++;
+    try {
+      const saved = await snapshot.saved.catch((error: unknown) => {
+        // The next who asks tries again.
+        if (this.#saved.get(directory) === snapshot) this.#saved.delete(directory);
+        throw error;
+      });
+      return await saved.restore();
+    } finally {
+      snapshot.users--;
+      await this.#closeSpare(MAX_OPEN);
     }
-    return saved;
+  }
+
+  /** Closes those that were asked for longest ago and that nobody restores, but `most`. */
+  async #closeSpare(most: number): Promise<void> {
+    for (const [directory, { saved, users }] of this.#saved) {
+      if (this.#saved.size <= most) return;
+      if (users > 0) continue;
+      this.#saved.delete(directory);
+      await (await saved)[Symbol.asyncDispose]();
+    }
   }
 }

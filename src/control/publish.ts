@@ -1,7 +1,9 @@
 /** Makes a machine of this process known by a name, with a log and the control API, until it has ended. */
 import { randomBytes } from 'node:crypto';
 import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
+import { bugEnd } from '../machine/guest-ends.js';
 import type { Machine } from '../machine/machine.js';
+import { Cleanup } from '../util/cleanup.js';
 import { logCommand } from './command-log.js';
 import { ConsoleLog } from './console-log.js';
 import { Instance } from './instance.js';
@@ -50,7 +52,7 @@ export class PublishedMachine {
     const { memoryBytes = DEFAULT_MEMORY_BYTES, cpus = 1 } = machine.config;
     const folder = store.claim(name, { memoryBytes, cpus, command });
     try {
-      const instance = new Instance(name, new ConsoleLog(folder.logPath), meter);
+      const instance = new Instance(name, new ConsoleLog(folder.logPath), { meter });
       instance.adopt(machine);
       instance.onFork = async (names) => await publishForks(store, machine, names, { command, meter });
       const server = await ControlServer.listen(instance, folder.socketPath);
@@ -61,17 +63,24 @@ export class PublishedMachine {
     }
   }
 
-  /** It has ended, so: whoever waits is told, and the record says it. */
+  /** It has ended, so: whoever waits is told, and the record says it. All of that is done, also after some of it failed. */
   async finish(end: InstanceEnd): Promise<void> {
-    this.instance.finish(end);
-    await this.instance.log.close();
+    const { instance } = this;
+    instance.finish(end);
+    const steps = new Cleanup(); // the last first
+    if (this.#removeAtEnd) steps.defer(() => this.#folder.remove());
+    steps.defer(() => this.#server[Symbol.asyncDispose]());
+    steps.defer(() => this.#record(end));
+    steps.defer(() => instance.log.close());
+    await steps.run();
+  }
+
+  #record(end: InstanceEnd): void {
     try {
       this.#folder.writeEnd({ ...end, atMs: Date.now() });
     } catch {
       // The folder was taken away, or is on a disk that is broken: then it is seen as lost.
     }
-    await this.#server[Symbol.asyncDispose]();
-    if (this.#removeAtEnd) this.#folder.remove();
   }
 }
 
@@ -95,7 +104,9 @@ async function publishForks(
 }
 
 /**
- * What `tsvm run` does for the machine that it made: stays with it to its end.
+ * Does what `tsvm run` does for the machine that it made: gives it its command, and stays with it to its end.
+ *
+ * The promise never rejects, since nobody need wait for it: what fails with one machine is that machine's end, and not its process's.
  *
  * @param command - that a guest which waits for one is given; undefined: it runs one already
  */
@@ -104,18 +115,36 @@ export async function live(
   published: PublishedMachine,
   command: readonly string[] | undefined,
 ): Promise<void> {
-  const { channel } = machine;
-  let status: number | undefined;
-  if (channel !== undefined) {
-    const logged = logCommand(channel, published.instance);
-    // Two machines with the same random numbers, and a clock that stood still, are no two machines.
-    const facts = { timeMs: Date.now(), entropy: randomBytes(ENTROPY_BYTES) };
-    if (command === undefined) channel.refresh(facts);
-    else channel.send({ argv: command }, facts);
-    status = await channel.exited;
-    if (status !== undefined) await logged();
+  let end: InstanceEnd;
+  try {
+    end = await endOf(machine, published, command);
+  } catch (error) {
     await machine.stop();
+    end = instanceEnd(bugEnd('the start of its command', error));
   }
+  try {
+    await published.finish(end);
+  } catch (error) {
+    const { name, message } = error as Error;
+    process.emitWarning(`${published.instance.id}: its end cannot be kept: ${message}`, name);
+  }
+}
+
+async function endOf(
+  machine: Machine,
+  { instance }: PublishedMachine,
+  command: readonly string[] | undefined,
+): Promise<InstanceEnd> {
+  const { channel } = machine;
+  if (channel === undefined) return instanceEnd(await machine.wait());
+  const logged = logCommand(channel, instance);
+  // Two machines with the same random numbers, and a clock that stood still, are no two machines.
+  const facts = { timeMs: Date.now(), entropy: randomBytes(ENTROPY_BYTES) };
+  if (command === undefined) channel.refresh(facts);
+  else channel.send({ argv: command }, facts);
+  const status = await channel.exited;
+  if (status !== undefined) await logged();
+  await machine.stop();
   const end = await machine.wait();
-  await published.finish(status === undefined ? instanceEnd(end) : commandEnd(status));
+  return status === undefined ? instanceEnd(end) : commandEnd(status);
 }

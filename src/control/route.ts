@@ -5,15 +5,14 @@ import type { Instance } from './instance.js';
 
 export type Method = 'GET' | 'PUT' | 'PATCH';
 
-/** What a listener may be behind before it is dropped: it can come again, and the machine does not wait. */
-export const MAX_BEHIND_BYTES = 4 << 20;
-
 /** What a handler is given. */
 export interface Call<Body> {
   readonly instance: Instance;
   readonly body: Body;
   /** Of the path: `drives/{drive_id}`. */
   readonly parameters: Readonly<Record<string, string>>;
+  /** Aborted when the client has gone, or has its answer: what was only for it is to be let go of. */
+  readonly gone: AbortSignal;
 }
 
 /** `undefined` is 204; an object is JSON; a stream is fed for as long as the client listens. */

@@ -4,9 +4,10 @@ import type { Duplex } from 'node:stream';
 import { TsvmError } from '../errors.js';
 import { listenAt, type UnixListener } from '../host/unix-listener.js';
 import { ApiError } from './api-error.js';
+import { Follower } from './follower.js';
 import { type Instance, NOT_YET, TOO_LATE } from './instance.js';
 import { describeIssue } from './issue.js';
-import { MAX_BEHIND_BYTES, type Reply, type Route, Stream } from './route.js';
+import { type Reply, type Route, Stream } from './route.js';
 import { routes } from './routes.js';
 
 /** Of a request; Firecracker's limit. */
@@ -69,7 +70,9 @@ export class ControlServer implements AsyncDisposable {
 
   async #serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     try {
-      const reply = await this.#answer(request);
+      const gone = new AbortController();
+      response.once('close', () => gone.abort());
+      const reply = await this.#answer(request, gone.signal);
       if (reply instanceof Stream) stream(reply, response);
       else send(reply, response);
       this.#log(request, response.statusCode);
@@ -81,15 +84,16 @@ export class ControlServer implements AsyncDisposable {
     }
   }
 
-  async #answer(request: IncomingMessage): Promise<Reply> {
+  async #answer(request: IncomingMessage, gone: AbortSignal): Promise<Reply> {
     const { route, parameters } = find(request);
     const instance = this.#instance;
     const body = await readBody(request);
-    if (route.when === 'before start' && instance.hasStarted) throw new ApiError(TOO_LATE);
+    if (route.when === 'before start' && instance.isDecided) throw new ApiError(TOO_LATE);
     if (route.when === 'after start' && !instance.hasStarted) throw new ApiError(NOT_YET);
     return await route.handle({
       instance,
       parameters,
+      gone,
       body: parse(route, body) as never,
     });
   }
@@ -214,13 +218,10 @@ function sendJson(response: ServerResponse, status: number, value: object): void
 function stream({ type, open }: Stream, response: ServerResponse): void {
   response.writeHead(200, { Server: 'tsvm', 'Content-Type': type, 'Cache-Control': 'no-store' });
   response.flushHeaders(); // there may be nothing to say for long
+  const follower = new Follower(response);
   const close = open(
-    (bytes) => {
-      if (response.writableEnded) return; // what comes after the end, while the rest is still on its way
-      response.write(bytes);
-      if (response.writableLength > MAX_BEHIND_BYTES) response.destroy();
-    },
-    () => response.end(),
+    (bytes) => follower.write(bytes),
+    () => follower.end(),
   );
   response.once('close', close);
 }

@@ -1,9 +1,10 @@
 /** What the dashboard fetches of the one machine that is looked at: its console and its timeline. */
 import type { Readable } from 'node:stream';
 import { RemoteMachine } from '../control/connect.js';
-import type { MachineFolder } from '../control/machine-store.js';
+import { isRunning, type MachineFolder, type MachineStore } from '../control/machine-store.js';
 import type { TimelineEntry } from '../machine/timeline.js';
 import type { Closeup } from './detail.js';
+import type { View } from './sampler.js';
 
 /** Of the console. */
 const MAX_CHARACTERS = 64 << 10;
@@ -13,6 +14,22 @@ export class CloseupSource implements Closeup {
   timeline: readonly TimelineEntry[] = [];
   #key: string | undefined;
   #stream: Readable | undefined;
+
+  /** Fetches what is to be known of the machine that is looked at now. It may be gone by then, which the next look will show. */
+  async look(view: View | undefined, store: MachineStore): Promise<void> {
+    const key = view && `${view.name} ${view.record.createdMs}`;
+    if (view === undefined || !isRunning(view.record)) {
+      await this.follow(undefined, key && `${key} ended`);
+      return;
+    }
+    let folder: MachineFolder | undefined;
+    try {
+      folder = store.find(view.name).folder;
+    } catch {
+      // Somebody removed it.
+    }
+    await this.follow(folder, key);
+  }
 
   /** @param folder - of the machine that is looked at now; undefined: none, or one that has ended */
   async follow(folder: MachineFolder | undefined, key: string | undefined): Promise<void> {

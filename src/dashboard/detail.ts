@@ -34,7 +34,7 @@ function machine(view: View, { timeline }: Closeup, width: number): string[] {
   if (end !== undefined) {
     return [
       head,
-      `ended ${formatAge(Date.now() - end.atMs)} ago: ${end.message ?? end.kind}, exit status ${end.exitCode}`,
+      `ended ${formatAge(Date.now() - end.atMs)} ago: ${plainLines(end.message ?? end.kind).join(' ')}, exit status ${end.exitCode}`,
     ];
   }
   if (view.container !== undefined) return [head, '', ...containerLines(view.container.usage)];

@@ -3,7 +3,7 @@ import { type Closeup, PANES, paneLines } from './detail.js';
 import { overviewLines, select, summary } from './overview.js';
 import type { View } from './sampler.js';
 import { type DashboardState, KEYS } from './state.js';
-import { columnsOf, toWidth } from './text.js';
+import { columnsOf, plainLines, toWidth } from './text.js';
 
 export interface Line {
   readonly text: string;
@@ -106,7 +106,7 @@ function footerLine(state: DashboardState, { readOnly, problem }: Shown): Line {
     return { text: `/${state.filter}▏  enter keeps it, esc drops it`, style: 'question' };
   if (state.mode === 'kill')
     return { text: `kill ${state.selected}? y: yes; any other key: no`, style: 'question' };
-  if (problem !== '') return { text: problem, style: 'question' };
+  if (problem !== '') return { text: plainLines(problem).join(' '), style: 'question' };
   const actions = readOnly ? 'read-only' : 'a attach  p pause  s stop  K kill';
   const filter = state.filter === '' ? '' : `filter: ${state.filter}  `;
   return { text: `${filter}? help  / filter  o order: ${state.sort}  ${actions}  q leave`, style: 'footer' };

@@ -6,7 +6,7 @@ import { isRunning, MachineStore } from '../control/machine-store.js';
 import { CloseupSource } from './closeup.js';
 import { frame, type Line, point } from './frame.js';
 import { select } from './overview.js';
-import { Sampler } from './sampler.js';
+import { Sampler, type View } from './sampler.js';
 import { type DashboardState, newState, press, type Wish } from './state.js';
 
 const INTERVAL_MS = 1000;
@@ -58,6 +58,7 @@ export async function runDashboard(options: DashboardOptions): Promise<void> {
     leave = resolve;
   });
 
+  const selected = (): View | undefined => sampler.views.find(({ name }) => name === state.selected);
   const draw = (): void => {
     if (away) return;
     const shown = { views: sampler.views, closeup, readOnly: options.readOnly, problem };
@@ -67,8 +68,12 @@ export async function runDashboard(options: DashboardOptions): Promise<void> {
   };
   const look = async (): Promise<void> => {
     if (state.frozen || away) return;
-    await sampler.look();
-    await follow(closeup, state, sampler, store);
+    try {
+      await sampler.look();
+      await closeup.look(selected(), store);
+    } catch (error) {
+      problem = messageOf(error); // the folder of machines is another's by now, say
+    }
     draw();
   };
   const act = async (wish: Exclude<Wish, 'quit'>): Promise<void> => {
@@ -87,7 +92,7 @@ export async function runDashboard(options: DashboardOptions): Promise<void> {
         away = false;
       } else await request(new RemoteMachine(name, folder.socketPath), wish, state, sampler);
     } catch (error) {
-      problem = error instanceof Error ? error.message : String(error);
+      problem = messageOf(error);
     }
     await look();
   };
@@ -101,7 +106,7 @@ export async function runDashboard(options: DashboardOptions): Promise<void> {
     changed();
   };
   const changed = (): void => {
-    void follow(closeup, state, sampler, store).then(draw);
+    void closeup.look(selected(), store).then(draw);
     draw();
   };
   screen.on('keypress', (character: string | undefined, key: { full?: string; name?: string }) => {
@@ -148,18 +153,8 @@ function styled({ text, style }: Line, colour: boolean): string {
   return before + blessed.escape(text) + after;
 }
 
-async function follow(
-  closeup: CloseupSource,
-  state: DashboardState,
-  sampler: Sampler,
-  store: MachineStore,
-): Promise<void> {
-  const view = sampler.views.find(({ name }) => name === state.selected);
-  if (view === undefined || !isRunning(view.record)) {
-    await closeup.follow(undefined, view === undefined ? undefined : `${view.name} ended`);
-    return;
-  }
-  await closeup.follow(store.find(view.name).folder, `${view.name} ${view.record.createdMs}`);
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
 }
 
 async function request(

@@ -1,12 +1,12 @@
 /** A raw disk image, or a block device, behind a virtio disk. I/O goes straight between file and guest memory. */
-import type { BigIntStats } from 'node:fs';
-import { constants, type FileHandle, open } from 'node:fs/promises';
+import type { BigIntStats, Stats } from 'node:fs';
+import { constants, type FileHandle } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
 import { DiskIo } from './disk-io.js';
 import type { Layer } from './disk-layer.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from './fallocate.js';
-import { describeFileError } from './files.js';
+import { describeFileError, openChecked } from './files.js';
 import { wholeTransfer } from './transfer.js';
 
 const SECTOR_BYTES = 512;
@@ -28,8 +28,11 @@ export async function openDiskFile(
   const { readOnly } = options;
   let file: FileHandle;
   try {
-    file = await open(path, readOnly ? constants.O_RDONLY : constants.O_RDWR);
+    file = await openChecked(path, readOnly ? constants.O_RDONLY : constants.O_RDWR, (stats) =>
+      checkKind(stats, path),
+    );
   } catch (cause) {
+    if (cause instanceof TsvmError) throw cause;
     const hint = readOnly
       ? 'check the path'
       : 'check the path and its permissions, or add ,ro to open it read-only';
@@ -52,10 +55,9 @@ export async function openDiskFile(
   }
 }
 
-async function diskBytes(addon: NativeAddon, file: FileHandle, path: string): Promise<number> {
-  const stat = await file.stat();
+function checkKind(stat: Stats, path: string): void {
   if (stat.isDirectory()) {
-    throw new TsvmError('TSVM_DISK', `disk ${path} is a directory`, {
+    throw new TsvmError('TSVM_DISK', `cannot open disk ${path}: it is a directory`, {
       hint: 'give a raw image or a block device',
     });
   }
@@ -64,6 +66,10 @@ async function diskBytes(addon: NativeAddon, file: FileHandle, path: string): Pr
       hint: 'give a raw image',
     });
   }
+}
+
+async function diskBytes(addon: NativeAddon, file: FileHandle, path: string): Promise<number> {
+  const stat = await file.stat();
   const bytes = stat.isFile() ? stat.size : addon.blockDeviceBytes(file.fd);
   if (bytes < SECTOR_BYTES) {
     throw new TsvmError('TSVM_DISK', `disk ${path} is shorter than a sector: ${bytes} bytes`, {

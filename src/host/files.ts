@@ -1,5 +1,5 @@
 /** Reading the operator's files, with errors that name them. */
-import { constants } from 'node:fs';
+import { constants, createReadStream, type Stats } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
 import { formatBytes } from '../util/units.js';
@@ -25,6 +25,29 @@ export function describeFileError(cause: unknown): string {
       return 'too many symbolic links';
     default:
       return cause instanceof Error ? cause.message : String(cause);
+  }
+}
+
+/** O_PATH of Linux, which Node does not name. */
+const O_PATH = 0o10_000_000;
+
+/**
+ * Opens a file that `check` does not refuse. It is looked at before it is opened, and not by its name again: opening a FIFO waits for
+ * its other end on a thread that all machines of the process need, and opening a device may be an order to it (a watchdog starts).
+ *
+ * @param check - throws for what is not to be opened
+ */
+export async function openChecked(
+  path: string,
+  flags: number,
+  check: (stats: Stats) => void,
+): Promise<FileHandle> {
+  const place = await open(path, O_PATH);
+  try {
+    check(await place.stat());
+    return await open(`/proc/self/fd/${place.fd}`, flags);
+  } finally {
+    await place.close();
   }
 }
 
@@ -58,11 +81,11 @@ export class InputFile {
       new TsvmError(options.code, `cannot read ${what} ${path}: ${problem}`, { hint, cause });
     let file: FileHandle | undefined;
     try {
-      // A FIFO, too, is opened at once, to be refused.
-      file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+      file = await openChecked(path, constants.O_RDONLY, (stats) => {
+        if (stats.isDirectory()) throw error('it is a directory');
+        if (!stats.isFile()) throw error('not a regular file');
+      });
       const stat = await file.stat();
-      if (stat.isDirectory()) throw error('it is a directory');
-      if (!stat.isFile()) throw error('not a regular file');
       if (stat.size > options.maxBytes) {
         throw new TsvmError(
           options.code,
@@ -110,4 +133,28 @@ export async function readInputFile(what: string, path: string, options: InputOp
   } finally {
     await file.close();
   }
+}
+
+/**
+ * Reads a text of at most `maxBytes` from whatever the operator named: a file, or a pipe (`--config-file <(jq ...)`). A device that has
+ * no end is read no further than that.
+ */
+export async function readInputText(what: string, path: string, options: InputOptions): Promise<string> {
+  const { code, maxBytes, hint = 'check the path' } = options;
+  const error = (problem: string, cause?: unknown) =>
+    new TsvmError(code, `cannot read ${what} ${path}: ${problem}`, { hint, cause });
+  const pieces: Buffer[] = [];
+  let bytes = 0;
+  try {
+    // The byte after the last that may be there.
+    const stream: AsyncIterable<Buffer> = createReadStream(path, { end: maxBytes });
+    for await (const piece of stream) {
+      pieces.push(piece);
+      bytes += piece.length;
+    }
+  } catch (cause) {
+    throw error(describeFileError(cause), cause);
+  }
+  if (bytes > maxBytes) throw error(`it is longer than ${formatBytes(maxBytes)}`);
+  return Buffer.concat(pieces).toString('utf8');
 }

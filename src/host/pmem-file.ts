@@ -4,12 +4,12 @@
  * A file cannot be sealed against being truncated, and a lock keeps nobody out who does not ask for it. So the loss is
  * noticed: see {@link PmemFile.isTruncated}.
  */
-import { fstatSync } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { constants, fstatSync, type Stats } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
 import { type DiskFacts, diskFacts } from './disk-facts.js';
-import { describeFileError } from './files.js';
+import { describeFileError, openChecked } from './files.js';
 
 /**
  * Opens a file and locks it as read-only disks are: others may read it, and no machine writes to it.
@@ -20,15 +20,21 @@ import { describeFileError } from './files.js';
 export async function openPmemFile(addon: NativeAddon, path: string): Promise<PmemFile> {
   let handle: FileHandle;
   try {
-    handle = await open(path);
+    handle = await openChecked(path, constants.O_RDONLY, (stats) => checkKind(stats, path));
   } catch (cause) {
+    if (cause instanceof TsvmError) throw cause;
     throw new TsvmError('TSVM_PMEM', `cannot open pmem ${path}: ${describeFileError(cause)}`, {
       hint: 'check the path and its permissions',
       cause,
     });
   }
   try {
-    const sizeBytes = await fileBytes(handle, path);
+    const sizeBytes = (await handle.stat()).size;
+    if (sizeBytes === 0) {
+      throw new TsvmError('TSVM_PMEM', `pmem ${path} is empty`, {
+        hint: 'give an image of a file system: ext4 or erofs',
+      });
+    }
     if (!addon.flock(handle.fd, 'shared')) {
       throw new TsvmError('TSVM_PMEM', `pmem ${path} is in use by a machine that writes to it`, {
         hint: 'that machine would have to open it read-only: --disk PATH,ro',
@@ -41,19 +47,11 @@ export async function openPmemFile(addon: NativeAddon, path: string): Promise<Pm
   }
 }
 
-async function fileBytes(handle: FileHandle, path: string): Promise<number> {
-  const stat = await handle.stat();
-  if (!stat.isFile()) {
-    throw new TsvmError('TSVM_PMEM', `pmem ${path} is not a regular file`, {
-      hint: 'give an image; a block device can be a disk: --disk PATH,ro',
-    });
-  }
-  if (stat.size === 0) {
-    throw new TsvmError('TSVM_PMEM', `pmem ${path} is empty`, {
-      hint: 'give an image of a file system: ext4 or erofs',
-    });
-  }
-  return stat.size;
+function checkKind(stats: Stats, path: string): void {
+  if (stats.isFile()) return;
+  throw new TsvmError('TSVM_PMEM', `pmem ${path} is not a regular file`, {
+    hint: 'give an image; a block device can be a disk: --disk PATH,ro',
+  });
 }
 
 export class PmemFile {

@@ -35,7 +35,8 @@ export interface MachineVsock {
    */
   connect(port: number): Promise<Duplex>;
   /**
-   * Serves a port of the host to the guest, until it is disposed of. Connections that were made by then live on.
+   * Serves a port of the host to the guest, until it is disposed of. Connections that were made by then live on. A listener that throws,
+   * or whose promise rejects, ends the machine (`bug`).
    *
    * @throws TsvmError `TSVM_VSOCK` if it is served already.
    */

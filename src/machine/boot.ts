@@ -3,7 +3,7 @@ import { joinCmdline } from '../boot/cmdline.js';
 import { commandSegment } from '../boot/cpio.js';
 import { builtinFirmware, type FirmwareImage, loadFirmware } from '../boot/firmware.js';
 import { type DeviceRow, loadLinux, writeResetHandover } from '../boot/load.js';
-import { unpackInitrd } from '../boot/unpack-initrd.js';
+import { MAX_UNPACKED_BYTES, unpackInitrd } from '../boot/unpack-initrd.js';
 import { TsvmError } from '../errors.js';
 import { InputFile, readInputFile } from '../host/files.js';
 import { runXz } from '../host/program-filter.js';
@@ -13,7 +13,7 @@ import type { GuestMemory } from '../memory/guest-memory.js';
 import { ID_RANGE, isId } from '../util/ids.js';
 import { GIB, MIB } from '../util/units.js';
 import { isVariableName } from '../util/variable-name.js';
-import type { GuestCommand, MachineConfig } from './config.js';
+import { DEFAULT_MEMORY_BYTES, type GuestCommand, type MachineConfig } from './config.js';
 import { consoleParameter, deviceParameters } from './device-parameters.js';
 import { setEntryState } from './entry.js';
 
@@ -62,7 +62,7 @@ async function readOtherFiles(config: MachineConfig): Promise<Omit<BootFiles, 'k
   ]);
   const segments: Uint8Array[] = [];
   if (initrd !== undefined)
-    segments.push(...(config.unpackInitrd === false ? [initrd] : await unpackInitrd(initrd, runXz)));
+    segments.push(...(config.unpackInitrd === false ? [initrd] : await unpackedInitrd(initrd, config)));
   if (config.command !== undefined) {
     const { argv } = config.command;
     segments.push(commandSegment({ options: commandOptions(config.command), argv }));
@@ -70,6 +70,15 @@ async function readOtherFiles(config: MachineConfig): Promise<Omit<BootFiles, 'k
   const firmware =
     rom !== undefined ? loadFirmware(rom) : config.firmware === 'builtin' ? builtinFirmware() : undefined;
   return { initrd: segments, firmware };
+}
+
+/** No more of it than the machine has memory for is unpacked, which takes time of all machines of the process. */
+async function unpackedInitrd(initrd: Uint8Array, config: MachineConfig): Promise<Uint8Array[]> {
+  return await unpackInitrd(
+    initrd,
+    runXz,
+    Math.min(config.memoryBytes ?? DEFAULT_MEMORY_BYTES, MAX_UNPACKED_BYTES),
+  );
 }
 
 /**

@@ -3,6 +3,7 @@ import type { KernelEntry } from '../boot/kernel-image.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
 import type { GuestBuild } from '../host/guest-store.js';
+import { VIRTIO_GSIS } from '../memory/layout.js';
 import { isId } from '../util/ids.js';
 import { formatBytes, MIB, PAGE_BYTES } from '../util/units.js';
 
@@ -166,6 +167,15 @@ export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: num
     throw new TsvmError('TSVM_CONFIG', `cpus: ${cpus} is not from 1 to ${MAX_CPUS}`, {
       hint: 'for example: --cpus 2',
     });
+  }
+  // Before the first of them is opened: each may be a file, a socket, a process of the host's.
+  const ports = config.channel === true || config.stopPort === true || config.console === 'virtio' ? 1 : 0;
+  if ((config.devices ?? []).length + ports > VIRTIO_GSIS.length) {
+    throw new TsvmError(
+      'TSVM_CONFIG',
+      `devices: more than ${VIRTIO_GSIS.length} virtio devices in one machine`,
+      { hint: 'leave out some of the devices; one --ports serves many ports' },
+    );
   }
   if (config.kernel === undefined && (config.firmware === undefined || config.firmware === 'builtin')) {
     throw new TsvmError('TSVM_CONFIG', 'no kernel is given', {

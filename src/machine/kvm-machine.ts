@@ -24,6 +24,7 @@ import type { MachineChannel } from './channel.js';
 import type { MachineConfig } from './config.js';
 import { changeDisk } from './disk-change.js';
 import { Events } from './events.js';
+import { guardedVsock } from './guarded-vsock.js';
 import { bugEnd, GuestEnds } from './guest-ends.js';
 import type { Machine, MachineEnd, MachineEvents, MachineState, MachineTimeline } from './machine.js';
 import { deviceMetrics, exitMetrics, kvmStats, type MachineMetrics, vcpuMetrics } from './metrics.js';
@@ -68,7 +69,6 @@ export interface Reproduction {
 }
 
 export class KvmMachine implements Machine {
-  readonly terminal = new Terminal((bytes) => this.#onConsole(bytes));
   readonly hostProfile: HostProfile;
   readonly cleanup: Cleanup;
   readonly #timeline: Timeline;
@@ -77,6 +77,7 @@ export class KvmMachine implements Machine {
   readonly prepared: PreparedVm[] = [];
   /** What calls in from outside calls within it. */
   readonly guard = new Guard((where, error) => this.#fault(where, error));
+  readonly terminal = new Terminal((bytes) => this.#onConsole(bytes), this.guard);
   readonly #events = new Events<MachineEvents>(this.guard);
   readonly #ends = new GuestEnds();
   readonly #ended: Promise<MachineEnd>;
@@ -200,7 +201,8 @@ export class KvmMachine implements Machine {
   }
 
   get vsock(): MachineVsock | undefined {
-    return this.#parts?.host.vsock();
+    const sockets = this.#parts?.host.vsock();
+    return sockets && guardedVsock(sockets, this.guard);
   }
 
   on<Name extends keyof MachineEvents>(
@@ -419,6 +421,7 @@ export class KvmMachine implements Machine {
     this.#finalMetrics = this.#metrics();
     this.#timeline.mark('end', this.#finalMetrics.insnEmulation);
     this.channel?.onEnd();
+    this.terminal.disconnect();
     setImmediate(() => void this.#releaseAll(end));
   }
 

@@ -1,5 +1,6 @@
 /** The machine's console between the host's side and whichever device drives it. */
 import type { ConsoleInput, ConsolePort } from '../devices/host.js';
+import type { Guard } from '../util/guard.js';
 
 /** The guest's console, from the host's side. */
 export interface MachineConsole {
@@ -13,12 +14,15 @@ export interface MachineConsole {
 
 export class Terminal implements MachineConsole, ConsolePort {
   readonly onOutput: (bytes: Uint8Array) => void;
+  readonly #guard: Guard;
   #input: ConsoleInput | undefined;
   #pending: Uint8Array | undefined;
   #drained: (() => void)[] = [];
 
-  constructor(onOutput: (bytes: Uint8Array) => void) {
+  /** @param guard - of the machine: who types is somebody else, and no fault of the device's is theirs */
+  constructor(onOutput: (bytes: Uint8Array) => void, guard: Guard) {
     this.onOutput = onOutput;
+    this.#guard = guard;
   }
 
   /** What was typed and not taken yet. */
@@ -28,6 +32,13 @@ export class Terminal implements MachineConsole, ConsolePort {
 
   connect(input: ConsoleInput): void {
     this.#input = input;
+  }
+
+  /** Ends it: what is typed from now on goes nowhere, and nobody waits for it. */
+  disconnect(): void {
+    this.#input = undefined;
+    this.#pending = undefined;
+    this.onDrain();
   }
 
   write(bytes: Uint8Array): boolean {
@@ -40,14 +51,17 @@ export class Terminal implements MachineConsole, ConsolePort {
   /** From the device: there is room. From the host: tell me when all was taken. */
   onDrain(callback?: () => void): void {
     if (callback !== undefined) this.#drained.push(callback);
-    if (this.#pending !== undefined && this.#input !== undefined) {
-      const taken = this.#input.input(this.#pending);
-      this.#pending = taken < this.#pending.length ? this.#pending.subarray(taken) : undefined;
+    const [input, pending] = [this.#input, this.#pending];
+    if (input !== undefined && pending !== undefined) {
+      const taken = this.#guard.run('the input of the console', () => input.input(pending)) ?? pending.length;
+      // Its fault may have been the end of it.
+      this.#pending =
+        this.#input !== undefined && taken < pending.length ? pending.subarray(taken) : undefined;
     }
     if (this.#pending === undefined) for (const drained of this.#drained.splice(0)) drained();
   }
 
   resize(columns: number, rows: number): void {
-    this.#input?.resize(columns, rows);
+    this.#guard.run('the size of the console', () => this.#input?.resize(columns, rows));
   }
 }

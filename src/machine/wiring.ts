@@ -20,6 +20,7 @@ export class Wiring {
   readonly #events: NativeEventFd[] = [];
   readonly #fast: NativeFastRegister[] = [];
   readonly #streams = new Map<number, (bytes: Uint8Array) => void>();
+  #closed = false;
 
   constructor(addon: NativeAddon, vm: NativeVm, guard: Guard) {
     this.#addon = addon;
@@ -27,11 +28,15 @@ export class Wiring {
     this.#guard = guard;
   }
 
-  /** An edge-triggered line into the interrupt controllers. */
+  /** An edge-triggered line into the interrupt controllers. Of a machine that has ended, it leads nowhere. */
   irq(gsi: number): Irq {
     const event = this.#event();
     kvmCall(`connect interrupt ${gsi}`, () => this.#vm.irqfd(event, gsi, true));
-    return { trigger: () => event.signal() };
+    return {
+      trigger: () => {
+        if (!this.#closed) event.signal();
+      },
+    };
   }
 
   /** Takes note of a device's fast registers at the address where the bus has it. */
@@ -82,6 +87,7 @@ export class Wiring {
   }
 
   close(): void {
+    this.#closed = true;
     for (const event of this.#events) event.close();
   }
 

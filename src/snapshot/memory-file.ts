@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
 import type { PageRun, Ram } from '../kvm/ram.js';
+import { allDone } from '../util/cleanup.js';
 import { MIB, PAGE_BYTES } from '../util/units.js';
 import type { SavedMemory, SnapshotProgress } from './format.js';
 
@@ -76,7 +77,8 @@ export async function writePages(
       onProgress({ doneBytes, totalBytes });
     }
   };
-  await Promise.all(Array.from({ length: WRITES_AT_ONCE }, worker));
+  // The pages are memory that may be unmapped afterwards.
+  await allDone(Array.from({ length: WRITES_AT_ONCE }, worker));
   return totalBytes;
 }
 

@@ -21,7 +21,7 @@ writeFileSync(
 
 test.each([
   [['api', '--no-api'], '--no-api: then nobody could start the machine'],
-  [['api', '--config-file', '/nope'], 'cannot read /nope: no such file'],
+  [['api', '--config-file', '/nope'], 'cannot read the configuration /nope: no such file'],
   [['api', '--api-sock', '/nowhere/api.sock'], 'API socket /nowhere/api.sock'],
   [['api', '--no-api', '--config-file', configuration], '`machine-config.mem_size_mib`'],
 

@@ -1,10 +1,9 @@
 /** `tsvm api`: a machine that is configured, started and steered over HTTP, as Firecracker is. */
-import { readFile } from 'node:fs/promises';
 import { Command } from 'commander';
 import { EXIT_CODES, exitCodeOf } from '../../control/exit-codes.js';
 import { instanceEnd } from '../../control/instance-end.js';
 import { TsvmError } from '../../errors.js';
-import { describeFileError } from '../../host/files.js';
+import { readConfigFile } from '../config-file.js';
 import { attachConsole } from '../console.js';
 import { EndSignals } from '../end-signals.js';
 import { explainEnd } from '../machine-end.js';
@@ -65,7 +64,7 @@ async function serve(options: ApiOptions): Promise<number> {
     import('../../control/console-log.js'),
     import('../../control/firecracker/config-file.js'),
   ]);
-  const text = options.configFile === undefined ? undefined : await readConfig(options.configFile);
+  const text = options.configFile === undefined ? undefined : await readConfigFile(options.configFile);
   using signals = new EndSignals();
   const instance = new Instance(options.id, new ConsoleLog());
   await using _server = options.api
@@ -99,14 +98,4 @@ async function serve(options: ApiOptions): Promise<number> {
   instance.finish(instanceEnd(end, exitCode));
   process.stdin.destroy();
   return exitCode;
-}
-
-async function readConfig(path: string): Promise<string> {
-  try {
-    return await readFile(path, 'utf8');
-  } catch (cause) {
-    throw new TsvmError('TSVM_FILE', `cannot read ${path}: ${describeFileError(cause)}`, {
-      hint: 'check the path',
-    });
-  }
 }

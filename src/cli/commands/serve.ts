@@ -1,12 +1,11 @@
 /** `tsvm serve`: one process that runs many machines, and `--in`, by which others are made in it. */
-import { readFile } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { EXIT_CODES } from '../../control/exit-codes.js';
 import { checkName, MachineStore } from '../../control/machine-store.js';
 import { TsvmError } from '../../errors.js';
-import { describeFileError } from '../../host/files.js';
 import { backgroundName, sayReady, startInBackground } from '../background.js';
+import { readConfigFile } from '../config-file.js';
 import { EndSignals } from '../end-signals.js';
 import { runningMachine } from '../running.js';
 
@@ -62,10 +61,11 @@ async function requestOf(
   // The other process may stand elsewhere.
   if (snapshot !== undefined)
     return { snapshot: resolve(snapshot), ...(command.length === 0 ? {} : { command }) };
+  const text = await readConfigFile(configFile ?? '');
   try {
-    return { config: JSON.parse(await readFile(configFile ?? '', 'utf8')) as object };
+    return { config: JSON.parse(text) as object };
   } catch (cause) {
-    throw new TsvmError('TSVM_FILE', `cannot read ${configFile}: ${describeFileError(cause)}`, {
+    throw new TsvmError('TSVM_FILE', `the configuration ${configFile}: ${(cause as Error).message}`, {
       hint: 'check the file: it must be JSON',
       cause,
     });

@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { isRunning, MachineStore } from '../../control/machine-store.js';
 import { TsvmError } from '../../errors.js';
+import { complain } from '../printable.js';
 import { ANSWER_MS, machineIn, recordedEnd, runningMachine } from '../running.js';
 import { parseDuration } from '../values.js';
 
@@ -170,7 +171,6 @@ async function eachOf(machines: readonly string[], act: (name: string) => Promis
     }
   }
   const [last, ...others] = errors.reverse();
-  for (const error of others.reverse())
-    process.stderr.write(`tsvm: ${error instanceof Error ? error.message : error}\n`);
+  for (const error of others.reverse()) complain(`tsvm: ${error instanceof Error ? error.message : error}`);
   if (last !== undefined) throw last;
 }

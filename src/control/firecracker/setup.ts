@@ -1,5 +1,5 @@
 /** A machine's configuration in Firecracker's words, and in tsvm's: there and back. */
-import { open } from 'node:fs/promises';
+import { constants } from 'node:fs';
 import type { z } from 'zod';
 import type { BlkConfig } from '../../devices/blk-config.js';
 import type { NetControl } from '../../devices/host.js';
@@ -13,7 +13,7 @@ import { type PmemConfig, pmem } from '../../devices/virtio/pmem.js';
 import { rng } from '../../devices/virtio/rng.js';
 import { vsock } from '../../devices/virtio/vsock.js';
 import type { VsockConfig } from '../../devices/vsock-config.js';
-import { describeFileError } from '../../host/files.js';
+import { describeFileError, openChecked } from '../../host/files.js';
 import { listGuests } from '../../host/guest-store.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from '../../machine/config.js';
 import { consoleParameter } from '../../machine/device-parameters.js';
@@ -248,7 +248,11 @@ function limitsOf({ bandwidth, ops }: NonNullable<models.RateLimiter>): {
 
 async function checkReadable(what: string, path: string): Promise<void> {
   try {
-    await (await open(path, 'r')).close();
+    const file = await openChecked(path, constants.O_RDONLY, (stats) => {
+      if (!stats.isFile() && !stats.isBlockDevice())
+        throw new Error('it is neither a file nor a block device');
+    });
+    await file.close();
   } catch (cause) {
     throw new ApiError(`${what} cannot be opened: ${path}: ${describeFileError(cause)}`);
   }

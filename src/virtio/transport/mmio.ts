@@ -454,7 +454,7 @@ export class VirtioMmio implements BusDevice {
       queues: this.#queues,
       features,
       configChanged: () => {
-        if (this.#epoch === epoch) this.#configChanged();
+        if (this.#epoch === epoch) this.#guarded(() => this.#configChanged(), epoch);
       },
       needsReset: (reason) => {
         if (this.#epoch === epoch) this.#needsReset(reason);

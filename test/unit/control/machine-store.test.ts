@@ -20,6 +20,8 @@ import {
   newName,
   runDirectory,
 } from '../../../src/control/machine-store.js';
+import { TsvmError } from '../../../src/errors.js';
+import { OwnFolder } from '../../../src/host/own-folder.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import { notRoot } from '../../support/skip-reasons.js';
 
@@ -81,6 +83,34 @@ describe('a name', () => {
     expect(() => store.find('../web')).toThrow('there is no machine');
     expect(store.list()).toEqual([]);
   });
+});
+
+test.each(['EMFILE', 'ENFILE', 'EIO'])('a machine that runs is no leftover because of %s', (code) => {
+  const store = newStore();
+  const folder = store.claim('web', ABOUT);
+  const { open } = OwnFolder;
+  const opened = vi.spyOn(OwnFolder, 'open').mockImplementation((path, rules) => {
+    if (path !== folder.path) return open(path, rules);
+    const cause = Object.assign(new Error(`${code}: open`), { code, errno: -1, syscall: 'open' });
+    throw new TsvmError('TSVM_FILE', `cannot open ${path}: ${code}`, { cause });
+  });
+  try {
+    for (const look of [() => store.claim('web', ABOUT), () => store.find('web'), () => store.list()])
+      expect(look).toThrow(code);
+  } finally {
+    opened.mockRestore();
+  }
+  expect(store.find('web').record.end).toBeUndefined();
+});
+
+test('a folder without a record is somebody’s for a moment, also if the clock was put back', () => {
+  const store = newStore();
+  store.claim('other', ABOUT);
+  mkdirSync(join(store.directory, 'web'), { mode: 0o700 });
+  expect(() => store.claim('web', ABOUT)).toThrow('runs already');
+  const later = Date.now() / 1000 + 3600;
+  utimesSync(join(store.directory, 'web'), later, later);
+  expect(store.claim('web', ABOUT).record?.name).toBe('web');
 });
 
 test('a damaged record is no machine, and no error', () => {

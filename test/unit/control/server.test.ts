@@ -1,6 +1,7 @@
 /** The API of a machine that has not started, by what goes over the socket. */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { readFile } from 'node:fs/promises';
 import { request } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
@@ -135,6 +136,25 @@ describe('before the start', () => {
     expect(await put('/logger', { log_path: join(root, 'nowhere/log') })).toEqual(
       fault(expect.stringContaining('cannot be written')),
     );
+  });
+
+  test('a pipe in the place of a disk or kernel is refused, however often, and all else is answered', async () => {
+    const path = join(root, 'fifo');
+    execFileSync('mkfifo', [path]);
+    // More than libuv has threads.
+    for (let i = 0; i < 6; i++) {
+      const drive = { drive_id: 'fifo', path_on_host: path, is_root_device: false };
+      expect(await put('/drives/fifo', drive)).toEqual(
+        fault(expect.stringContaining('neither a file nor a block device')),
+      );
+      expect(await put('/boot-source', { kernel_image_path: path })).toEqual(
+        fault(expect.stringContaining('neither a file')),
+      );
+    }
+    expect(
+      await put('/drives/device', { drive_id: 'device', path_on_host: '/dev/null', is_root_device: false }),
+    ).toEqual(fault(expect.stringContaining('neither a file')));
+    expect((await readFile(file)).length).toBe(0);
   });
 
   test('a pipe that nobody reads is refused, however often, and all else is answered', async () => {

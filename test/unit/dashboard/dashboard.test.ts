@@ -116,6 +116,27 @@ describe('frame()', () => {
     }
   });
 
+  test('shows no control characters, whatever a guest, a record or an error says', () => {
+    const said = '\x1b]0;owned\x07\x9b2Jno\r\ninit';
+    const over = view('over', { state: 'Ended' });
+    const end = { kind: 'panic', exitCode: 121, message: said, atMs: NOW_MS } as const;
+    Object.assign(over, { record: { ...over.record, command: [said], end } });
+    const events = [{ atMs: NOW_MS, text: said }];
+    const shown = {
+      ...SHOWN,
+      views: [over, view('web', { events })],
+      closeup: { ...SHOWN.closeup, console: said },
+    };
+    for (const problem of ['', said]) {
+      for (const pane of ['machine', 'devices', 'console', 'events'] as const) {
+        for (const selected of ['over', 'web']) {
+          const lines = texts({ ...newState(), pane, selected }, 100, 30, { ...shown, problem });
+          expect(lines.join('')).not.toMatch(/\p{Cc}/u);
+        }
+      }
+    }
+  });
+
   test('lists what runs before what has ended, with what it costs', () => {
     const [title = '', head = '', first = '', second = '', third = ''] = texts();
     expect(title).toMatch(/^tsvm top {3}2 machines {3}CPU 100% {3}4 MiB for 256 MiB of guest memory/);

@@ -42,6 +42,8 @@ test.each([
   [{ cpus: 0 }, /^cpus: 0 is not from 1 to/],
   [{ cpus: 10_000 }, /^cpus: 10000 is not from 1 to/],
   [{ kernel: undefined }, /^no kernel is given$/],
+  [{ devices: new Array(14).fill({ kind: 'rng' }) }, /^devices: more than 13 virtio devices in one machine$/],
+  [{ channel: true, devices: new Array(13).fill({ kind: 'rng' }) }, /^devices: more than 13/],
 ])('checkConfig() refuses %j', (config, message) => {
   expect(() => check(config)).toThrow(
     expect.objectContaining({ code: 'TSVM_CONFIG', message: expect.stringMatching(message) }),

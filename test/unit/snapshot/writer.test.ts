@@ -13,6 +13,7 @@ import {
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
 import { basename, join } from 'node:path';
 import { beforeEach, expect, test } from 'vitest';
 import type { NativeAddon } from '../../../src/native/binding.js';
@@ -23,7 +24,7 @@ import {
   MAX_PIECES_DIFFERENTIAL,
   MAX_PIECES_FULL,
 } from '../../../src/snapshot/format.js';
-import { closeGaps, limitRuns, pagesWithData } from '../../../src/snapshot/memory-file.js';
+import { closeGaps, limitRuns, pagesWithData, writePages } from '../../../src/snapshot/memory-file.js';
 import { openSnapshot } from '../../../src/snapshot/reader.js';
 import { SnapshotWriter } from '../../../src/snapshot/writer.js';
 import { PAGE_BYTES } from '../../../src/util/units.js';
@@ -264,4 +265,23 @@ test('limitRuns() makes no more runs than asked for, and loses no page', () => {
 
 test('the longest chain of snapshots in as many pieces as they may have can be restored', () => {
   expect(MAX_PIECES_FULL + (MAX_CHAIN - 1) * MAX_PIECES_DIFFERENTIAL).toBeLessThanOrEqual(MAX_PIECES);
+});
+
+test('writePages() fails when nothing is being written any more: the memory may be another machine’s by then', async () => {
+  let underWay = 0;
+  let first = true;
+  const file = {
+    async write(piece: Uint8Array) {
+      underWay++;
+      const fails = first;
+      first = false;
+      if (!fails) await new Promise((resolve) => setTimeout(resolve, 10));
+      underWay--;
+      if (fails) throw new Error('ENOSPC: no space left on device, write');
+      return { bytesWritten: piece.length };
+    },
+  } as unknown as FileHandle;
+  const runs = Array.from({ length: 4 }, (_, i) => ({ first: 2 * i, count: 1 }));
+  await expect(writePages(file, fakeRam(bytes), runs)).rejects.toThrow('ENOSPC');
+  expect(underWay).toBe(0);
 });

@@ -27,10 +27,11 @@ function setUp() {
     restore() {},
   };
   const events: string[] = [];
+  const irq = { trigger: () => {} };
   const slot = new VirtioMmio({
     device,
     memory: createGuestMemory([{ addr: 0, bytes: new Uint8Array(1 << 16) }]),
-    irq: { trigger: () => {} },
+    irq,
     events: {
       needsReset: (name, reason) => void events.push(`${name} needs a reset: ${reason}`),
       fault: (name, error) => void events.push(`${name} is broken: ${(error as Error).message}`),
@@ -42,7 +43,7 @@ function setUp() {
   write(REG.DriverFeaturesSel, 1);
   write(REG.DriverFeatures, 1); // VERSION_1
   for (const status of [11, 15]) write(REG.Status, status);
-  return { events, write, context: context as unknown as VirtioContext };
+  return { events, irq, write, context: context as unknown as VirtioContext };
 }
 
 const throwing = (error: Error) => (): never => {
@@ -65,4 +66,11 @@ test('VirtioContext.enter() sorts what is thrown: the guest’s, or a fault; and
   expect(events).toHaveLength(2);
   context.enter(throwing(new Error('still broken')));
   expect(events.at(-1)).toBe('test is broken: still broken');
+});
+
+test('VirtioContext.configChanged() tells the machine, not who changed it, of an interrupt that fails', () => {
+  const { events, irq, context } = setUp();
+  irq.trigger = throwing(new Error('EBADF'));
+  context.configChanged();
+  expect(events).toEqual(['test is broken: EBADF']);
 });

@@ -1,0 +1,132 @@
+/** Requests that come at once: one machine is made of them, and nothing that was opened is forgotten. */
+import { join } from 'node:path';
+import { beforeEach, expect, test, vi } from 'vitest';
+import { ControlClient } from '../../../src/control/client.js';
+import { ConsoleLog } from '../../../src/control/console-log.js';
+import { Instance } from '../../../src/control/instance.js';
+import { instanceEnd } from '../../../src/control/instance-end.js';
+import { MachineStore } from '../../../src/control/machine-store.js';
+import type { Makers } from '../../../src/control/makers.js';
+import { Pool } from '../../../src/control/pool.js';
+import { ControlServer } from '../../../src/control/server.js';
+import type { Machine, MachineEnd } from '../../../src/machine/machine.js';
+import { eventually } from '../../support/eventually.js';
+import { temporaryDirectory } from '../../support/guest.js';
+
+const root = temporaryDirectory();
+const makers = { make: vi.fn<Makers['make']>(), open: vi.fn<Makers['open']>() };
+
+/** A machine that is played: it ends when it is stopped. */
+function played() {
+  let end: (end: MachineEnd) => void = () => {};
+  const ended = new Promise<MachineEnd>((resolve) => {
+    end = resolve;
+  });
+  const stop = vi.fn(async () => end({ kind: 'stopped' }));
+  const machine = { state: 'ready', config: {}, on: () => {}, start: vi.fn(), stop, wait: () => ended };
+  return machine as unknown as Machine & { start: typeof machine.start; stop: typeof stop };
+}
+
+/** A promise that is kept when the test says so. */
+function promised<T>() {
+  let keep: (value: T) => void = () => {};
+  const promise = new Promise<T>((resolve) => {
+    keep = resolve;
+  });
+  return { promise, keep };
+}
+
+beforeEach(() => vi.resetAllMocks());
+
+test('two starts at once make one machine', async () => {
+  const path = join(root, 'start.sock');
+  const instance = new Instance('one', new ConsoleLog(), { makers });
+  await using _server = await ControlServer.listen(instance, path);
+  const client = new ControlClient(path, 'one');
+  const made = promised<Machine>();
+  const machine = played();
+  makers.make.mockReturnValue(made.promise);
+  const first = client.call('PUT', '/actions', { body: { action_type: 'InstanceStart' } });
+  await eventually(() => makers.make.mock.calls.length).toBe(1);
+  await expect(client.call('PUT', '/actions', { body: { action_type: 'InstanceStart' } })).rejects.toThrow(
+    /not supported after starting/,
+  );
+  const loaded = { snapshot_path: root, mem_file_path: root };
+  await expect(client.call('PUT', '/snapshot/load', { body: loaded })).rejects.toThrow(/after starting/);
+  await expect(client.call('PUT', '/entropy', { body: {} })).rejects.toThrow(/after starting/);
+  made.keep(machine);
+  await first;
+  expect([makers.make, makers.open, machine.start].map(({ mock }) => mock.calls.length)).toEqual([1, 0, 1]);
+});
+
+test('a start that failed can be tried again', async () => {
+  const instance = new Instance('again', new ConsoleLog(), { makers });
+  makers.make.mockRejectedValueOnce(new Error('no kernel')).mockResolvedValueOnce(played());
+  await expect(instance.start()).rejects.toThrow('no kernel');
+  await instance.start();
+  expect(instance.hasStarted).toBe(true);
+});
+
+test('a machine that is being made when its end is asked for is ended, and none is made after that', async () => {
+  const instance = new Instance('late', new ConsoleLog(), { makers });
+  const made = promised<Machine>();
+  const machine = played();
+  void machine.wait().then((end) => instance.finish(instanceEnd(end)));
+  makers.make.mockReturnValue(made.promise);
+  const started = instance.start();
+  const killed = instance.kill();
+  made.keep(machine);
+  await Promise.all([started, killed]);
+  expect(machine.stop).toHaveBeenCalled();
+  await expect(instance.start()).rejects.toThrow(/after starting/);
+});
+
+function playedSnapshot() {
+  const restore = vi.fn(async () => played());
+  const dispose = vi.fn(async () => {});
+  return { saved: { restore, [Symbol.asyncDispose]: dispose }, restore, dispose };
+}
+
+test('Pool opens a snapshot once for all who ask for it at once, closes none under them, and all at its end', async () => {
+  const opened: ReturnType<typeof playedSnapshot>[] = [];
+  const gate = promised<void>();
+  makers.open.mockImplementation(async () => {
+    const snapshot = playedSnapshot();
+    opened.push(snapshot);
+    await gate.promise;
+    return snapshot.saved;
+  });
+  const pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', makers);
+  const folders = Array.from({ length: 24 }, (_, i) => `/warm-${i % 12}`);
+  const made = folders.map((snapshot, i) => pool.instance.make(`m${i}`, { snapshot }));
+  gate.keep();
+  await Promise.all(made);
+  expect(opened.map(({ restore }) => restore.mock.calls.length)).toEqual(new Array(12).fill(2));
+  for (const { restore, dispose } of opened) {
+    const [closed] = dispose.mock.invocationCallOrder;
+    if (closed !== undefined) expect(closed).toBeGreaterThan(Math.max(...restore.mock.invocationCallOrder));
+  }
+  await pool[Symbol.asyncDispose]();
+  expect(opened.map(({ dispose }) => dispose.mock.calls.length)).toEqual(new Array(12).fill(1));
+});
+
+test('Pool opens a snapshot anew that could not be opened', async () => {
+  const { saved } = playedSnapshot();
+  makers.open.mockRejectedValueOnce(new Error('damaged')).mockResolvedValueOnce(saved);
+  await using pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', makers);
+  await expect(pool.instance.make('one', { snapshot: '/warm' })).rejects.toThrow('damaged');
+  await pool.instance.make('one', { snapshot: '/warm' });
+});
+
+test('Pool ends a machine that is being made when it ends itself', async () => {
+  const made = promised<Machine>();
+  const machine = played();
+  makers.make.mockReturnValue(made.promise);
+  const pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', makers);
+  const making = pool.instance.make('late', { config: {} });
+  const closed = pool[Symbol.asyncDispose]();
+  made.keep(machine);
+  await making.catch(() => {});
+  await closed;
+  expect(machine.stop).toHaveBeenCalled();
+});

@@ -1,0 +1,88 @@
+/** Machines with a name in a process that runs many: what fails with one of them is its own end. */
+import { join } from 'node:path';
+import { PassThrough } from 'node:stream';
+import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { ControlClient } from '../../../src/control/client.js';
+import { ConsoleLog } from '../../../src/control/console-log.js';
+import { Instance } from '../../../src/control/instance.js';
+import { MachineStore } from '../../../src/control/machine-store.js';
+import { live, PublishedMachine } from '../../../src/control/publish.js';
+import { ControlServer } from '../../../src/control/server.js';
+import { TsvmError } from '../../../src/errors.js';
+import type { Machine, MachineEnd } from '../../../src/machine/machine.js';
+import { temporaryDirectory } from '../../support/guest.js';
+
+const store = new MachineStore(join(temporaryDirectory(), 'run'));
+const rejections: unknown[] = [];
+const onRejection = (error: unknown): void => void rejections.push(error);
+let others: NodeJS.UnhandledRejectionListener[] = [];
+
+beforeEach(() => {
+  rejections.length = 0;
+  others = process.listeners('unhandledRejection');
+  process.removeAllListeners('unhandledRejection');
+  process.on('unhandledRejection', onRejection);
+});
+afterEach(() => {
+  process.off('unhandledRejection', onRejection);
+  for (const listener of others) process.on('unhandledRejection', listener);
+  vi.restoreAllMocks();
+});
+
+/** A machine that is played: it ends when it is stopped. */
+function played(send: () => void) {
+  let end: (end: MachineEnd) => void = () => {};
+  const ended = new Promise<MachineEnd>((resolve) => {
+    end = resolve;
+  });
+  const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
+  const machine = {
+    state: 'running',
+    config: {},
+    on: () => {},
+    channel: { stdin, stdout, stderr, exited: ended.then(() => undefined), send, refresh: send },
+    wait: () => ended,
+    stop: async () => end({ kind: 'stopped' }),
+  };
+  return machine as unknown as Machine;
+}
+
+test.each([
+  ['a command', ['job']],
+  ['the facts of a command that runs', undefined],
+])('live() ends a machine that cannot be given %s, and nothing else', async (_, command) => {
+  const machine = played(() => {
+    throw new TsvmError('TSVM_CONFIG', 'command: it cannot be said');
+  });
+  const published = await PublishedMachine.publish(store, 'one', machine, { command: [] });
+  await live(machine, published, command);
+  const message = expect.stringContaining('it cannot be said');
+  expect(store.find('one').record.end).toMatchObject({ kind: 'bug', message });
+  expect(rejections).toEqual([]);
+});
+
+test('a command with a NUL in it is refused when it is asked for', async () => {
+  const path = join(temporaryDirectory(), 'api.sock');
+  const instance = new Instance('pool', new ConsoleLog());
+  const make = vi.fn(async () => {});
+  instance.onMake = make;
+  await using _server = await ControlServer.listen(instance, path);
+  const asked = new ControlClient(path, 'pool').call('PUT', '/tsvm/machines/one', {
+    body: { snapshot: '/warm', command: ['sh', '-c', 'a\0b'] },
+  });
+  await expect(asked).rejects.toThrow(/`command.2`: an argument of a command has no NUL in it/);
+  expect(make).not.toHaveBeenCalled();
+});
+
+test('live() says on stderr alone that what a machine leaves cannot be written', async () => {
+  const warned = vi.spyOn(process, 'emitWarning').mockImplementation(() => {});
+  const machine = played(() => {});
+  const published = await PublishedMachine.publish(store, 'two', machine, { command: [] });
+  vi.spyOn(published.instance.log, 'close').mockRejectedValue(new Error('EIO: i/o error, close'));
+  const ended = live(machine, published, ['job']);
+  await machine.stop();
+  await ended;
+  expect(store.find('two').record.end).toMatchObject({ kind: 'stopped' });
+  expect(warned).toHaveBeenCalledWith(expect.stringMatching(/^two: .*EIO/), 'Error');
+  expect(rejections).toEqual([]);
+});
