@@ -42,7 +42,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'made with O_EXCL under a random name, and removed by it',
     places: { startInBackground: 'openSync rmSync' },
   },
-  { rule: 'fs path', file: 'cli/commands/api.ts', reason: OPERATOR, places: { readConfig: 'readFile' } },
   {
     rule: 'fs path',
     file: 'cli/commands/compare.ts',
@@ -79,7 +78,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'a log in a folder that was checked when the machine was found',
     places: { logsCommand: 'createReadStream existsSync' },
   },
-  { rule: 'fs path', file: 'cli/commands/serve.ts', reason: OPERATOR, places: { requestOf: 'readFile' } },
   {
     rule: 'process.exit',
     file: 'cli/commands/top.ts',
@@ -252,12 +250,6 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'control/firecracker/setup.ts',
-    reason: 'a path that a client of the API named, who has the operator’s rights',
-    places: { checkReadable: 'open' },
-  },
-  {
-    rule: 'fs path',
     file: 'control/log-file.ts',
     reason: 'a path that a client of the API named, who has the operator’s rights',
     places: { 'LogFile.open': 'open' },
@@ -286,11 +278,10 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'host/disk-file.ts',
-    reason: 'a disk that the operator named, or whose slot was filled',
-    places: { openDiskFile: 'open' },
+    file: 'host/files.ts',
+    reason: OPERATOR,
+    places: { openChecked: 'open', readInputText: 'createReadStream' },
   },
-  { rule: 'fs path', file: 'host/files.ts', reason: OPERATOR, places: { 'InputFile.open': 'open' } },
   {
     rule: 'fs path',
     file: 'host/folder-nodes.ts',
@@ -349,12 +340,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'host/package-file.ts',
     reason: 'the package’s own file',
     places: { packageVersion: 'readFileSync' },
-  },
-  {
-    rule: 'fs path',
-    file: 'host/pmem-file.ts',
-    reason: 'a file that the operator named, or whose slot was filled',
-    places: { openPmemFile: 'open' },
   },
   {
     rule: 'fs path',
