@@ -14,6 +14,7 @@ import { DockerImage, removeDockerContainer } from './docker-image.js';
 import { composeEnginePlan, findEngine } from './engine.js';
 import { type ExitStatus, Launch, type Streams } from './launcher.js';
 import { SIGKILL } from './linux.js';
+import { openUpper, pathOfUpper } from './upper.js';
 import { UserNetwork } from './user-network.js';
 
 /** Of the cgroups, by which a later container finds what was left behind, and others what runs. */
@@ -146,7 +147,7 @@ export async function startContainer(
         : Cgroup.ofAnotherRuntime(name, hierarchies);
     cleanup.defer(() => cgroup.remove());
     const copied = host.copy ?? (!superuser && !mountsOverlayForUsers());
-    const config = copied ? await copiedConfig(asked, cleanup) : asked;
+    const config = copied ? await copiedConfig(asked, cleanup) : withUpper(asked, superuser, cleanup);
     const maps = mapsOf(config, superuser);
     const { engine } = host;
     const image = engine === 'docker' ? (host.dockerImage ?? (await ownImage(config, cleanup))) : undefined;
@@ -190,6 +191,13 @@ export async function startContainer(
     await cleanup.run();
     throw error;
   }
+}
+
+function withUpper(config: ContainerConfig, superuser: boolean, cleanup: Cleanup): ContainerConfig {
+  if (config.upper === undefined) return config;
+  const folder = openUpper(config.upper);
+  cleanup.defer(() => folder[Symbol.dispose]());
+  return { ...config, upper: pathOfUpper(folder, superuser) };
 }
 
 async function copiedConfig(config: ContainerConfig, cleanup: Cleanup): Promise<ContainerConfig> {
