@@ -83,6 +83,21 @@ export class ImageStore {
     });
   }
 
+  /** Path of a file in the store, which `make` writes the first time: an archive of the caller's that stays the same image. */
+  keepFile(name: string, make: (path: string) => void): string {
+    using store = OwnFolder.make(this.directory, RULES);
+    if (store.stats(name)?.isFile() !== true) {
+      const unfinished = store.unfinishedName(name);
+      try {
+        make(join(this.directory, unfinished));
+        store.rename(unfinished, name);
+      } finally {
+        discard(store, unfinished);
+      }
+    }
+    return join(this.directory, name);
+  }
+
   async #unpacked(
     key: string,
     config: ImageConfig,
