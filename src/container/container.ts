@@ -15,7 +15,7 @@ import { composeEnginePlan, findEngine } from './engine.js';
 import { type ExitStatus, Launch, type Streams } from './launcher.js';
 import { SIGKILL } from './linux.js';
 import { openUpper, pathOfUpper } from './upper.js';
-import { UserNetwork } from './user-network.js';
+import { networkUser, UserNetwork } from './user-network.js';
 
 /** Of the cgroups, by which a later container finds what was left behind, and others what runs. */
 export const NAME_PREFIX = 'tsvm-';
@@ -181,7 +181,8 @@ export async function startContainer(
     if (maps !== undefined && engine === undefined) writeMaps(pid, maps, superuser);
     cgroup.add(pid);
     if (config.network === 'user') {
-      const network = await UserNetwork.attach(launcher, pid);
+      const user = superuser && maps !== undefined ? networkUser(maps.uid, maps.gid) : undefined;
+      const network = await UserNetwork.attach(launcher, pid, user);
       cleanup.defer(() => network.close());
     }
     launch.go();

@@ -371,6 +371,26 @@ describe('bad input', () => {
   });
 });
 
+test('what a user-mode network reads of the container is read by nobody, with rights over the container alone', async () => {
+  const container = await startContainer({ layers: [root], argv: ['cat'], network: 'user' });
+  const namespace = readlinkSync(`/proc/${container.pid}/ns/user`);
+  const found = readdirSync('/proc').filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('pasta\0');
+    } catch {
+      return false;
+    }
+  });
+  const ours = found.filter((pid) => readlinkSync(`/proc/${pid}/ns/user`) === namespace);
+  const status = ours.map((pid) => readFileSync(`/proc/${pid}/status`, 'utf8'));
+  container.stdin?.end();
+  await container.wait();
+  expect(ours).toHaveLength(1);
+  expect(/^Uid:\t(.*)$/m.exec(status[0] ?? '')?.[1]).toBe('65534\t65534\t65534\t65534');
+  expect(/^Gid:\t(.*)$/m.exec(status[0] ?? '')?.[1]).toBe('65534\t65534\t65534\t65534');
+  expect(/^Groups:\t(.*)$/m.exec(status[0] ?? '')?.[1]?.trim()).toBe('');
+});
+
 test('a user-mode network has a route and the host’s name server, and goes with the container', async () => {
   const before = traces();
   const { stdout } = await run(
