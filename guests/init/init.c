@@ -342,18 +342,23 @@ static long exec_command(void) {
   return result;
 }
 
+/* 0 if a command would stay who this is: the kernel takes 2^32 - 1 for "as it is", and 2^32 for 0. */
+static int become(ulong uid, ulong gid) {
+  const ulong MAX_ID = 0xfffffffe;
+  if (!uid && !gid) return 1;
+  return uid <= MAX_ID && gid <= MAX_ID && SYS2(setgroups, 0, 0) >= 0 && SYS3(setresgid, gid, gid, gid) >= 0 &&
+         SYS3(setresuid, uid, uid, uid) >= 0;
+}
+
 static __attribute__((noreturn)) void child(const struct options *options) {
   ulong none = 0;
   SYS4(rt_sigprocmask, 2 /* SIG_SETMASK */, &none, 0, sizeof none);
   if (options->tty || options->session) SYS0(setsid);
   if (options->tty) SYS3(ioctl, 0, TIOCSCTTY, 1);
   int status = 127;
-  if (options->uid || options->gid) {
-    SYS2(setgroups, 0, 0);
-    SYS3(setresgid, options->gid, options->gid, options->gid);
-    SYS3(setresuid, options->uid, options->uid, options->uid);
-  }
-  if (options->cwd && SYS1(chdir, options->cwd) < 0) {
+  if (!become(options->uid, options->gid)) {
+    SAY("the command's user is none that Linux has");
+  } else if (options->cwd && SYS1(chdir, options->cwd) < 0) {
     SAY("cannot enter directory ", options->cwd);
   } else {
     long result = exec_command();

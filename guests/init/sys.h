@@ -68,10 +68,13 @@ static inline int contains(const char *text, char wanted) {
   return 0;
 }
 
-/* The number that `text` begins with, which is skipped. */
+/* The number that `text` begins with, which is skipped; ~0 for one that no ulong has. */
 static inline ulong number(const char **text) {
   ulong n = 0;
-  while (**text >= '0' && **text <= '9') n = n * 10 + (ulong)(*(*text)++ - '0');
+  for (; **text >= '0' && **text <= '9'; (*text)++) {
+    ulong digit = (ulong)(**text - '0');
+    n = n > (~0ul - digit) / 10 ? ~0ul : n * 10 + digit;
+  }
   return n;
 }
 

@@ -1,7 +1,7 @@
 /** Machines and containers beside each other: the same program from the same image, and what it costs and sees. */
 import { execFileSync, spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { cpus, release, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { CAPABILITIES } from '../container/capabilities.js';
@@ -138,15 +138,13 @@ function shellSubjects(archive: string): Subject[] {
 
 /** An image that never changes, since that is what images are. */
 function probeArchive(root: string): string {
-  const store = new ImageStore();
-  mkdirSync(store.directory, { recursive: true, mode: 0o700 });
   const hash = createHash('sha256')
     .update(readFileSync(join(root, 'probe')))
     .digest('hex')
     .slice(0, 16);
-  const path = join(store.directory, `.probe-${hash}.tar`);
-  if (!existsSync(path)) execFileSync('tar', ['-C', root, '--sort=name', '-cf', path, '.']);
-  return path;
+  return new ImageStore().keepFile(`.probe-${hash}.tar`, (path) => {
+    execFileSync('tar', ['-C', root, '--sort=name', '-cf', path, '.']);
+  });
 }
 
 async function machineConfig(archive: string): Promise<MachineConfig> {

@@ -14,7 +14,8 @@ import { DockerImage, removeDockerContainer } from './docker-image.js';
 import { composeEnginePlan, findEngine } from './engine.js';
 import { type ExitStatus, Launch, type Streams } from './launcher.js';
 import { SIGKILL } from './linux.js';
-import { UserNetwork } from './user-network.js';
+import { openUpper, pathOfUpper } from './upper.js';
+import { networkUser, UserNetwork } from './user-network.js';
 
 /** Of the cgroups, by which a later container finds what was left behind, and others what runs. */
 export const NAME_PREFIX = 'tsvm-';
@@ -146,7 +147,7 @@ export async function startContainer(
         : Cgroup.ofAnotherRuntime(name, hierarchies);
     cleanup.defer(() => cgroup.remove());
     const copied = host.copy ?? (!superuser && !mountsOverlayForUsers());
-    const config = copied ? await copiedConfig(asked, cleanup) : asked;
+    const config = copied ? await copiedConfig(asked, cleanup) : withUpper(asked, superuser, cleanup);
     const maps = mapsOf(config, superuser);
     const { engine } = host;
     const image = engine === 'docker' ? (host.dockerImage ?? (await ownImage(config, cleanup))) : undefined;
@@ -180,7 +181,8 @@ export async function startContainer(
     if (maps !== undefined && engine === undefined) writeMaps(pid, maps, superuser);
     cgroup.add(pid);
     if (config.network === 'user') {
-      const network = await UserNetwork.attach(launcher, pid);
+      const user = superuser && maps !== undefined ? networkUser(maps.uid, maps.gid) : undefined;
+      const network = await UserNetwork.attach(launcher, pid, user);
       cleanup.defer(() => network.close());
     }
     launch.go();
@@ -190,6 +192,13 @@ export async function startContainer(
     await cleanup.run();
     throw error;
   }
+}
+
+function withUpper(config: ContainerConfig, superuser: boolean, cleanup: Cleanup): ContainerConfig {
+  if (config.upper === undefined) return config;
+  const folder = openUpper(config.upper);
+  cleanup.defer(() => folder[Symbol.dispose]());
+  return { ...config, upper: pathOfUpper(folder, superuser) };
 }
 
 async function copiedConfig(config: ContainerConfig, cleanup: Cleanup): Promise<ContainerConfig> {

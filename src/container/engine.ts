@@ -17,11 +17,11 @@ import {
   refuse,
 } from './config.js';
 import { AT_FDCWD, CLONE, ERRNO, MNT_DETACH, O, SYS } from './linux.js';
-import { ociConfig, ociSeccomp } from './oci-bundle.js';
+import { ociConfig } from './oci-bundle.js';
 import { cStrings, type Plan, type Step } from './plan.js';
 import { capabilitiesOf, EXECUTE } from './process.js';
 import { mountRoot } from './root.js';
-import { mapArguments, runArguments } from './run-arguments.js';
+import { mapArguments, type RunFacts, runArguments } from './run-arguments.js';
 import { call, mountFs, Slots } from './steps.js';
 
 const DEBIAN_PACKAGES: Readonly<Record<Engine, string>> = {
@@ -101,16 +101,13 @@ const INVOCATIONS: Readonly<Record<Engine, (config: ContainerConfig, facts: Engi
   runc: ociInvocation,
   crun: ociInvocation,
   bwrap: (config, facts) => ({ argv: bwrapArguments(config, facts), files: {} }),
-  podman: (config, facts) => {
-    const { argv, files } = runInvocation(config, facts);
-    return { argv: [...podmanArguments(config, facts, argv), ...config.argv], files };
-  },
+  podman: (config, facts) => ({ argv: [...podmanArguments(config, facts), ...config.argv], files: {} }),
   docker: (config, facts) => {
     if (facts.dockerImage === undefined) throw refuse('--engine docker: its daemon has no image of the root');
-    const { argv, files } = runInvocation(config, facts);
+    const argv = runArguments(config, runFacts(config, facts));
     // What an image says of its command is put aside: this is all of it.
     const [program = '', ...rest] = config.argv;
-    return { argv: [...argv, `--entrypoint=${program}`, facts.dockerImage, ...rest], files };
+    return { argv: [...argv, `--entrypoint=${program}`, facts.dockerImage, ...rest], files: {} };
   },
 };
 
@@ -124,27 +121,18 @@ function ociInvocation(config: ContainerConfig, facts: EngineFacts): Invocation 
   };
 }
 
-function runInvocation(config: ContainerConfig, facts: EngineFacts): Invocation {
-  const file = 'seccomp.json';
-  const capabilities = capabilitiesOf(config, facts.capabilities);
-  const { name, place } = facts;
-  return {
-    argv: runArguments(config, { name, capabilities, seccompPath: join(place, file) }),
-    files: { [file]: ociSeccomp(capabilities) },
-  };
+function runFacts(config: ContainerConfig, { name, capabilities }: EngineFacts): RunFacts {
+  return { name, capabilities: capabilitiesOf(config, capabilities) };
 }
 
 /** Its books are with the container, and its cgroups below one that has the container's name. */
-function podmanArguments(
-  config: ContainerConfig,
-  { place, name, uidMap, gidMap }: EngineFacts,
-  argv: readonly string[],
-): string[] {
+function podmanArguments(config: ContainerConfig, facts: EngineFacts): string[] {
+  const { place, name, uidMap, gidMap } = facts;
   return [
     // From the working directory, which is `place`: podman takes no long path of these.
     ...['--root=store', '--runroot=run', '--tmpdir=tmp'],
     ...['--storage-driver=vfs', '--cgroup-manager=cgroupfs', '--events-backend=none'],
-    ...argv,
+    ...runArguments(config, runFacts(config, facts)),
     ...[`--cgroup-parent=/${name}`, '--cgroups=no-conmon', '--sdnotify=ignore'],
     // Nothing is in the container but what its layers have.
     ...['--unsetenv-all', '--http-proxy=false', '--no-hosts', '--passwd=false', '--read-only-tmpfs=false'],

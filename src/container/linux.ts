@@ -5,6 +5,7 @@ export const SYS = {
   write: 1,
   close: 3,
   ioctl: 16,
+  dup2: 33,
   socket: 41,
   execve: 59,
   chdir: 80,
@@ -13,11 +14,13 @@ export const SYS = {
   rmdir: 84,
   unlink: 87,
   symlink: 88,
+  chmod: 90,
   umask: 95,
   setgroups: 116,
   setresuid: 117,
   setresgid: 119,
   capset: 126,
+  mknod: 133,
   pivot_root: 155,
   prctl: 157,
   mount: 165,
@@ -25,6 +28,7 @@ export const SYS = {
   sethostname: 170,
   openat: 257,
   unshare: 272,
+  setns: 308,
   seccomp: 317,
   open_tree: 428,
   move_mount: 429,
@@ -97,9 +101,11 @@ export const O = {
 /** <linux/prctl.h> */
 export const PR = {
   SET_PDEATHSIG: 1,
+  SET_KEEPCAPS: 8,
   CAPBSET_DROP: 24,
   SET_NO_NEW_PRIVS: 38,
   CAP_AMBIENT: 47,
+  CAP_AMBIENT_RAISE: 2,
   CAP_AMBIENT_CLEAR_ALL: 4,
 } as const;
 

@@ -1,6 +1,7 @@
 /** What a container sees besides its layers: /proc, /sys, /dev, volumes; and what it must not. */
 import type { ContainerConfig, Namespace } from './config.js';
 import { AT_FDCWD, ERRNO, MOUNT_ATTR, MS, O, SYS } from './linux.js';
+import { maskedPaths, READ_ONLY_PATHS } from './masked-paths.js';
 import type { Slot, Step } from './plan.js';
 import {
   bind,
@@ -24,30 +25,6 @@ const LINKS = [
   ['/proc/self/fd/1', '/dev/stdout'],
   ['/proc/self/fd/2', '/dev/stderr'],
   ['pts/ptmx', '/dev/ptmx'],
-] as const;
-
-/** As Docker: what tells of the host or reaches it, though no namespace holds it back. */
-export const MASKED_PATHS = [
-  '/proc/acpi',
-  '/proc/asound',
-  '/proc/interrupts',
-  '/proc/kcore',
-  '/proc/keys',
-  '/proc/latency_stats',
-  '/proc/sched_debug',
-  '/proc/scsi',
-  '/proc/timer_list',
-  '/proc/timer_stats',
-  '/sys/devices/virtual/powercap',
-  '/sys/firmware',
-] as const;
-
-export const READ_ONLY_PATHS = [
-  '/proc/bus',
-  '/proc/fs',
-  '/proc/irq',
-  '/proc/sys',
-  '/proc/sysrq-trigger',
 ] as const;
 
 const SHM_OPTIONS = 'mode=1777,size=64m';
@@ -169,7 +146,7 @@ function hide(): Step[] {
       restrict(path, RESTRICTED, [ERRNO.ENOENT, ERRNO.EINVAL]),
     ]),
     // One of the two fits: a file takes a file, a directory a file system.
-    ...MASKED_PATHS.flatMap((path) => [
+    ...maskedPaths().flatMap((path) => [
       bind('/dev/null', path, [ERRNO.ENOENT, ERRNO.ENOTDIR]),
       mountFs('tmpfs', path, NO_PROGRAMS | MS.RDONLY, 'size=0', [ERRNO.ENOENT, ERRNO.ENOTDIR]),
     ]),

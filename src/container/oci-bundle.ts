@@ -1,5 +1,6 @@
 /** A container's configuration as other runtimes take it: config.json (OCI runtime-spec 1.0.2, config.md). */
 import { statSync } from 'node:fs';
+import { type ArgumentCheck, callRules } from './call-rules.js';
 import type { Capability } from './capabilities.js';
 import { CPU_PERIOD_US, cpuQuotaUs, deviceNumbers } from './cgroup-limits.js';
 import {
@@ -9,8 +10,8 @@ import {
   type IdRange,
   type Namespace,
 } from './config.js';
-import { MASKED_PATHS, READ_ONLY_PATHS } from './mounts.js';
-import { refusedCalls } from './seccomp.js';
+import { ERRNO } from './linux.js';
+import { maskedPaths, READ_ONLY_PATHS } from './masked-paths.js';
 
 const OCI_NAMES: Readonly<Record<Namespace, string>> = {
   pid: 'pid',
@@ -62,7 +63,7 @@ export function ociConfig(config: ContainerConfig, { capabilities, uidMap, gidMa
       resources: resources(config),
       ...(privileged
         ? {}
-        : { seccomp: ociSeccomp(capabilities), maskedPaths: MASKED_PATHS, readonlyPaths: READ_ONLY_PATHS }),
+        : { seccomp: ociSeccomp(capabilities), maskedPaths: maskedPaths(), readonlyPaths: READ_ONLY_PATHS }),
     },
   };
 }
@@ -129,13 +130,42 @@ function resources({ limits = {} }: ContainerConfig): object {
   };
 }
 
-/** The filter of system calls; Docker's own format for it is the same. */
+/**
+ * The filter of system calls: the same rules as tsvm's own, as a list of what is allowed (config-linux.md#seccomp).
+ *
+ * What a runtime's libseccomp does not know is refused with EPERM; runc itself answers ENOSYS to calls newer than the list.
+ */
 export function ociSeccomp(capabilities: readonly Capability[]): object {
+  const rules = callRules(capabilities);
+  const allow = 'SCMP_ACT_ALLOW';
   return {
-    defaultAction: 'SCMP_ACT_ALLOW',
+    defaultAction: 'SCMP_ACT_ERRNO',
+    defaultErrnoRet: ERRNO.EPERM,
     architectures: ['SCMP_ARCH_X86_64'],
-    syscalls: [{ names: refusedCalls(capabilities), action: 'SCMP_ACT_ERRNO', errnoRet: 1 }],
+    syscalls: [
+      { names: rules.filter(({ errno }) => errno === undefined).map(({ name }) => name), action: allow },
+      ...rules.flatMap(({ name, check }) =>
+        check === undefined
+          ? []
+          : ociArguments(check).map((args) => ({ names: [name], action: allow, args })),
+      ),
+      {
+        names: rules.filter(({ errno }) => errno === ERRNO.ENOSYS).map(({ name }) => name),
+        action: 'SCMP_ACT_ERRNO',
+        errnoRet: ERRNO.ENOSYS,
+      },
+    ],
   };
+}
+
+/** The check as rules of which one is enough: runtimes take one comparison of an argument in a rule. */
+function ociArguments(check: ArgumentCheck): object[][] {
+  switch (check.kind) {
+    case 'one of':
+      return check.values.map((value) => [{ index: 0, value, op: 'SCMP_CMP_EQ' }]);
+    case 'none of':
+      return [[{ index: 0, value: check.bits, valueTwo: 0, op: 'SCMP_CMP_MASKED_EQ' }]];
+  }
 }
 
 function mappings(ranges: readonly IdRange[]): object[] {

@@ -46,7 +46,8 @@ function dropFromBoundingSet(kept: readonly Capability[]): Step[] {
     );
 }
 
-function keepCapabilities(capabilities: readonly Capability[]): Step {
+/** @param inherited - an execve keeps them, too, where they are made ambient */
+export function keepCapabilities(capabilities: readonly Capability[], inherited = false): Step {
   const head = new Uint8Array(8);
   new DataView(head.buffer).setUint32(0, LINUX_CAPABILITY_VERSION_3, true);
   const sets = new Uint8Array(24);
@@ -55,7 +56,8 @@ function keepCapabilities(capabilities: readonly Capability[]): Step {
   for (const word of [0, 1]) {
     const half = Number((bits >> BigInt(32 * word)) & 0xffff_ffffn);
     view.setUint32(word * 12, half, true); // effective
-    view.setUint32(word * 12 + 4, half, true); // permitted; what is inheritable stays empty
+    view.setUint32(word * 12 + 4, half, true); // permitted
+    view.setUint32(word * 12 + 8, inherited ? half : 0, true);
   }
   return call('set the capabilities', SYS.capset, [new Data(head), new Data(sets)]);
 }

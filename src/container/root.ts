@@ -11,6 +11,7 @@ export interface RootPlace {
   readonly layers: readonly string[];
   /** The one layer is a copy, which is the root as it is. */
   readonly copied?: boolean;
+  /** Directory that keeps what is changed. It is entered before a mount namespace is made, since it may be a link of /proc to a descriptor. */
   readonly upper?: string;
   /** Whose mount it is: the superuser's overlays have their marks in trusted.*, others' in user.* attributes. */
   readonly ownAttributes: boolean;
@@ -37,6 +38,7 @@ export function mountRoot(
   const link = ([path, name]: readonly [string, string]): Step =>
     call(`name ${path}`, SYS.symlink, [path, name]);
   const base = [
+    ...(upper === undefined ? [] : [call(`enter ${upper}`, SYS.chdir, [upper])]),
     ...(apart ? [call('make a mount namespace', SYS.unshare, [CLONE.NEWNS])] : []),
     makeMountsPrivate(),
     mountFs('tmpfs', place, MS.NOSUID | MS.NODEV, 'mode=755'),
@@ -45,9 +47,9 @@ export function mountRoot(
   if (copied === true) return [...base, makeDirectory(join(place, 'root')), bind(copy, join(place, 'root'))];
   return [
     ...base,
+    ...(upper === undefined ? [] : [makeDirectory(join(place, 'kept')), bind('.', join(place, 'kept'))]),
     call(`enter ${place}`, SYS.chdir, [place]),
     ...links.map(link),
-    ...(upper === undefined ? [] : [link([upper, 'kept'])]),
     makeDirectory(`${kept}/upper`),
     makeDirectory(`${kept}/work`),
     makeDirectory('root'),

@@ -29,15 +29,10 @@ const DEVICE_FLAGS: readonly (readonly [key: keyof IoLimit, flag: string])[] = [
 export interface RunFacts {
   readonly name: string;
   readonly capabilities: readonly Capability[];
-  /** A file that has the filter of system calls, as these programs read it. */
-  readonly seccompPath: string;
 }
 
 /** From `run` on, up to what is run. */
-export function runArguments(
-  config: ContainerConfig,
-  { name, capabilities, seccompPath }: RunFacts,
-): string[] {
+export function runArguments(config: ContainerConfig, { name, capabilities }: RunFacts): string[] {
   const hostname = config.hostname ?? DEFAULT_HOSTNAME;
   const env = config.env ?? defaultEnvironment(hostname, config.terminal !== undefined);
   const { uid, gid } = config.user ?? { uid: 0, gid: 0 };
@@ -57,7 +52,8 @@ export function runArguments(
     ...(config.volumes ?? []).map(volume),
     ...(config.privileged === true
       ? ['--privileged']
-      : [`--security-opt=seccomp=${seccompPath}`, '--security-opt=no-new-privileges']),
+      : // Their own profile of system calls stays: one that is given replaces it.
+        ['--security-opt=no-new-privileges']),
     ...['--cap-drop=ALL', ...capabilities.map((capability) => `--cap-add=${capability}`)],
     ...limits(config),
   ];

@@ -3,11 +3,23 @@
  *
  * `DIRECTORY/NAME-KEY` holds a guest, and the link `DIRECTORY/NAME` names the one that the recipe makes now.
  */
-import { readdir, readFile, realpath } from 'node:fs/promises';
+import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { isErrnoError, TsvmError } from '../errors.js';
 import { cacheDirectory } from './cache-directory.js';
+import { type FolderRules, OwnFolder } from './own-folder.js';
 import { packageFile } from './package-file.js';
+
+/** A kernel that somebody else put there would have a guest's secrets. The superuser's guests are for all. */
+const RULES: FolderRules = {
+  code: 'TSVM_GUEST_BUILD',
+  what: 'the folder of guests',
+  hint: 'set TSVM_GUEST_DIR to a folder of your own, or with sudo: sudo -H',
+  rootsToo: true,
+};
+const MANIFEST = 'manifest.json';
+/** One has the names and versions of what a guest was built from. */
+const MAX_MANIFEST_BYTES = 1 << 20;
 
 /** What of a manifest tsvm needs; it says more, for people and for comparing builds. */
 interface Manifest {
@@ -75,44 +87,77 @@ export function guestDirectory(): string {
 
 /** Every guest that was built whole, the current ones first. */
 export async function listGuests(): Promise<Guest[]> {
-  const guests = (await Promise.all([guestDirectory(), shippedGuests()].map(guestsIn))).flat();
-  return guests.sort(
-    ({ build: a }, { build: b }) => Number(b.current) - Number(a.current) || a.name.localeCompare(b.name),
-  );
-}
-
-async function guestsIn(root: string): Promise<Guest[]> {
-  const guests: Guest[] = [];
-  for (const entry of await readdir(root, { withFileTypes: true }).catch(() => [])) {
-    if (!entry.isDirectory()) continue; // the links that name the current ones are not directories
-    const directory = join(root, entry.name);
-    const manifest = await readManifest(directory);
-    if (manifest === undefined) continue;
-    const current = await realpath(join(root, manifest.name)).catch(() => undefined);
-    guests.push(guestOf(manifest, directory, current === (await realpath(directory))));
-  }
-  return guests;
+  return shelves()
+    .flatMap(guestsOn)
+    .sort(
+      ({ build: a }, { build: b }) => Number(b.current) - Number(a.current) || a.name.localeCompare(b.name),
+    );
 }
 
 /**
  * The guest of that name that its recipe makes now; else the one that came with the package.
  *
- * @throws TsvmError `TSVM_GUEST_BUILD` if it was not built.
+ * @throws TsvmError `TSVM_GUEST_BUILD` if it was not built, or lies where others may write.
  */
 export async function findGuest(name: string = DEFAULT_GUEST): Promise<Guest> {
-  for (const root of [guestDirectory(), shippedGuests()]) {
-    const directory = await realpath(join(root, name)).catch(() => undefined);
-    const manifest = directory === undefined ? undefined : await readManifest(directory);
-    if (directory !== undefined && manifest !== undefined) return guestOf(manifest, directory, true);
+  for (const shelf of isName(name) ? shelves() : []) {
+    const guest = guestsOn(shelf).find(({ build }) => build.current && build.name === name);
+    if (guest !== undefined) return guest;
   }
   throw new TsvmError('TSVM_GUEST_BUILD', `the guest '${name}' has not been built`, {
     hint: 'build it (a few minutes, once): tsvm guest build; or name a kernel: --kernel FILE',
   });
 }
 
-/** In the package as it is published (scripts/pack); not in the repository. */
-function shippedGuests(): string {
-  return packageFile('guests/built');
+/** A folder of guests. */
+interface Shelf {
+  readonly path: string;
+  /** Whether it is looked at: what is in the package (scripts/pack makes it) is as good as the program itself. */
+  readonly checked: boolean;
+}
+
+function shelves(): readonly Shelf[] {
+  return [
+    { path: guestDirectory(), checked: true },
+    { path: packageFile('guests/built'), checked: false },
+  ];
+}
+
+function guestsOn({ path, checked }: Shelf): Guest[] {
+  using folder = checked ? OwnFolder.open(path, RULES) : undefined;
+  if (checked && folder === undefined) return [];
+  const at = (name: string): string => folder?.at(name) ?? join(path, name);
+  const read = (name: string): string | undefined => {
+    if (folder === undefined) return whenThere(() => readFileSync(join(path, name, MANIFEST), 'utf8'));
+    using one = folder.folder(name);
+    return one?.read(MANIFEST, MAX_MANIFEST_BYTES);
+  };
+  const entries = whenThere(() => readdirSync(folder?.self ?? path, { withFileTypes: true })) ?? [];
+  return entries.flatMap((entry) => {
+    if (!entry.isDirectory()) return []; // the links that name the current ones are not directories
+    const text = read(entry.name);
+    const manifest = text === undefined ? undefined : parseManifest(text);
+    if (manifest === undefined) return []; // a build that goes on, or was broken off
+    const { name } = manifest;
+    // The package has one guest, in a folder of its name.
+    const current = entry.name === name || whenThere(() => readlinkSync(at(name))) === entry.name;
+    return [guestOf(manifest, join(path, entry.name), current)];
+  });
+}
+
+/** What is read; undefined if it is not there. */
+function whenThere<T>(read: () => T): T | undefined {
+  try {
+    return read();
+  } catch (error) {
+    if (isErrnoError(error)) return undefined;
+    throw error;
+  }
+}
+
+/** Whether it names something in a folder, and nothing elsewhere. */
+function isName(text: string): boolean {
+  return text !== '' && text !== '.' && text !== '..' && !/[/\0]/.test(text);
 }
 
 function guestOf(manifest: Manifest, directory: string, current: boolean): Guest {
@@ -134,27 +179,9 @@ function guestOf(manifest: Manifest, directory: string, current: boolean): Guest
   };
 }
 
-async function readManifest(directory: string): Promise<Manifest | undefined> {
-  let text: string;
-  try {
-    text = await readFile(join(directory, 'manifest.json'), 'utf8');
-  } catch (error) {
-    if (isErrnoError(error)) return undefined; // a build that goes on, or was broken off
-    throw error;
-  }
-  return parseManifest(text);
-}
-
-const TEXT_FIELDS = [
-  'name',
-  'key',
-  'kernel',
-  'bzImage',
-  'initramfs',
-  'rootfs',
-  'version',
-  'cmdline',
-] as const;
+/** Names of the guest, and of files beside the manifest. */
+const NAME_FIELDS = ['name', 'key', 'kernel', 'bzImage', 'initramfs', 'rootfs'] as const;
+const TEXT_FIELDS = [...NAME_FIELDS, 'version', 'cmdline'] as const;
 
 /** Undefined for a file that is no manifest of this format. */
 function parseManifest(text: string): Manifest | undefined {
@@ -166,6 +193,7 @@ function parseManifest(text: string): Manifest | undefined {
   }
   if (typeof value !== 'object' || value === null) return undefined;
   if (TEXT_FIELDS.some((field) => typeof value[field] !== 'string')) return undefined;
+  if (NAME_FIELDS.some((field) => !isName(value[field] ?? ''))) return undefined;
   // A kernel without ACPI is what the recipes make unless they say otherwise.
   return { ...(value as Manifest), discovery: value.discovery === 'acpi' ? 'acpi' : 'cmdline' };
 }

@@ -126,9 +126,14 @@ export class OwnFolder implements Disposable {
     return `/proc/self/fd/${this.fd}/${name}`;
   }
 
+  /** Path of the folder itself that leads nowhere else while it is open. */
+  get self(): string {
+    return `/proc/self/fd/${this.fd}`;
+  }
+
   /** Names in the folder. */
   names(): string[] {
-    return readdirSync(`/proc/self/fd/${this.fd}`);
+    return readdirSync(this.self);
   }
 
   /** Facts of a name, of a link itself; undefined if there is nothing. */

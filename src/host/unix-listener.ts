@@ -1,7 +1,7 @@
-/** Servers at Unix sockets' paths. */
-import { lstatSync, unlinkSync } from 'node:fs';
-import { chmod, link, lstat, mkdtemp, open, rm, unlink } from 'node:fs/promises';
-import { connect, type Server } from 'node:net';
+/** Servers at Unix sockets' paths, and connections to them. */
+import { constants, lstatSync, unlinkSync } from 'node:fs';
+import { chmod, type FileHandle, link, lstat, mkdtemp, open, rm, stat, unlink } from 'node:fs/promises';
+import { connect, type Server, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import { isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
 
@@ -9,6 +9,11 @@ import { isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
 const MAX_PATH_BYTES = 107;
 /** Mode of every socket: only its owner connects, whatever the folder and the process's umask allow. */
 const SOCKET_MODE = 0o600;
+
+/** <asm-generic/fcntl.h>: a descriptor of a file that is not opened, such as a socket's name. */
+const O_PATH = 0o10000000;
+/** Write permission of group and others. */
+const OTHERS_WRITE = 0o022;
 
 export interface ListenAt {
   readonly path: string;
@@ -103,6 +108,43 @@ async function listenPrivately(server: Server, path: string): Promise<UnixListen
     }
   } finally {
     await rm(folder, { recursive: true, force: true });
+  }
+}
+
+/**
+ * Connects a socket to a server at `path`. In a folder that others may write, such as /tmp, the server's name has to be this user's, the
+ * superuser's, or the folder's owner's: whoever makes it first is trusted by whoever connects. A refusal ends the socket as a missing
+ * server does.
+ */
+export function connectTo(socket: Socket, path: string): void {
+  openName(path).then(
+    (name) => {
+      if (socket.destroyed) return void name.close();
+      const connected = new Promise<void>((resolve) => {
+        for (const event of ['connect', 'close']) socket.once(event, () => resolve());
+      });
+      // By the descriptor: it is what was looked at.
+      socket.connect(`/proc/self/fd/${name.fd}`);
+      connected.then(() => name.close());
+    },
+    (error: Error) => void socket.destroy(error),
+  );
+}
+
+async function openName(path: string): Promise<FileHandle> {
+  const folder = await stat(dirname(path));
+  const shared = (folder.mode & OTHERS_WRITE) !== 0;
+  const name = await open(path, O_PATH | (shared ? constants.O_NOFOLLOW : 0));
+  try {
+    const { uid } = await name.stat();
+    const trusted = [process.geteuid?.() ?? 0, 0, folder.uid];
+    if (shared && !trusted.includes(uid)) {
+      throw new Error(`${path} is another user's (uid ${uid}), in a folder that others may write`);
+    }
+    return name;
+  } catch (error) {
+    await name.close();
+    throw error;
   }
 }
 

@@ -4,10 +4,10 @@
  * A program on the host connects to PATH, sends `CONNECT <port>\n` and gets `OK <host port>\n` when the guest has taken up the
  * connection; else the socket is closed. What the guest connects to, CID 2 and port P, is the Unix socket PATH_P.
  */
-import { connect, createServer, type Socket } from 'node:net';
+import { createServer, Socket } from 'node:net';
 import type { VsockConnection, VsockPeer } from '../devices/host.js';
 import { MAX_CONNECTIONS } from '../devices/vsock-table.js';
-import { listenAt, type UnixListener } from './unix-listener.js';
+import { connectTo, listenAt, type UnixListener } from './unix-listener.js';
 import { VsockStream } from './vsock-stream.js';
 
 /** `_4294967294`: what a port adds to it. */
@@ -52,8 +52,9 @@ export class UnixSockets {
   onRequest(connection: VsockConnection): VsockPeer | undefined {
     if (this.#closed || this.#sockets.size >= MAX_CONNECTIONS) return undefined;
     const stream = new VsockStream().attach(connection);
-    const socket = connect({ path: `${this.path}_${connection.hostPort}`, allowHalfOpen: true });
+    const socket = new Socket({ allowHalfOpen: true });
     this.#keep(socket);
+    connectTo(socket, `${this.path}_${connection.hostPort}`);
     // Until there is a connection to both, the end of one is the end of the other.
     const onStreamGone = (): void => void socket.destroy();
     const onSocketGone = (): void => void stream.destroy();

@@ -6,10 +6,11 @@ import { TsvmError } from '../errors.js';
 import { cacheDirectory } from '../host/cache-directory.js';
 import { type FolderRules, OwnFolder } from '../host/own-folder.js';
 import { KIB, MIB } from '../util/units.js';
+import { Blob } from './blob.js';
 import { imageError } from './image-error.js';
 import type { ImageConfig } from './oci-layout.js';
 import { outputOf } from './program.js';
-import { unpackLayers } from './unpack.js';
+import { unpackArchive, unpackLayers } from './unpack.js';
 
 export interface Image {
   /** A directory with its files. */
@@ -65,20 +66,36 @@ export class ImageStore {
     if (stats.isDirectory()) {
       // Its schemas cost 60 ms to load, which is not for everybody.
       const { readOciLayout } = await import('./oci-layout.js');
-      const { digest, layers, config, verifyLayers } = await readOciLayout(path, tag);
+      const { digest, layers, config } = await readOciLayout(path, tag);
       return await this.#unpacked(digest.replace(':', '-'), config, async (directory) => {
         onUnpack();
-        await verifyLayers();
         await unpackLayers(layers, directory);
       });
     }
+    await using archive = await Blob.open(path);
+    const { ino, size, mtimeMs, ctimeMs } = archive.stats;
     // The content of an archive is as good as known by these; reading it would take as long as unpacking it.
-    const facts = [path, stats.ino, stats.size, stats.mtimeMs, stats.ctimeMs].join('\n');
+    const facts = [path, ino, size, mtimeMs, ctimeMs].join('\n');
     const key = `tar-${createHash('sha256').update(facts).digest('hex').slice(0, 32)}`;
     return await this.#unpacked(key, {}, async (directory) => {
       onUnpack();
-      await unpackLayers([path], directory);
+      await unpackArchive(archive, directory);
     });
+  }
+
+  /** Path of a file in the store, which `make` writes the first time: an archive of the caller's that stays the same image. */
+  keepFile(name: string, make: (path: string) => void): string {
+    using store = OwnFolder.make(this.directory, RULES);
+    if (store.stats(name)?.isFile() !== true) {
+      const unfinished = store.unfinishedName(name);
+      try {
+        make(join(this.directory, unfinished));
+        store.rename(unfinished, name);
+      } finally {
+        discard(store, unfinished);
+      }
+    }
+    return join(this.directory, name);
   }
 
   async #unpacked(
@@ -97,7 +114,7 @@ export class ImageStore {
       await unpack(join(this.directory, unfinished, 'root'));
       renameInto(store, unfinished, key);
     } finally {
-      store.remove(unfinished);
+      discard(store, unfinished);
     }
     prune(store, key);
     return image;
@@ -121,7 +138,7 @@ export class ImageStore {
       await makeExt4(image.root, join(this.directory, unfinished, EXT4));
       renameSync(join(store.at(unfinished), EXT4), folder.at(EXT4));
     } finally {
-      store.remove(unfinished);
+      discard(store, unfinished);
     }
     return path;
   }
@@ -131,7 +148,7 @@ export class ImageStore {
 function unfinishedFolder(store: OwnFolder): string {
   for (const name of store.names()) {
     const pid = Number(name.slice(name.lastIndexOf('-') + 1));
-    if (name.startsWith(UNFINISHED) && !existsSync(`/proc/${pid}`)) store.remove(name);
+    if (name.startsWith(UNFINISHED) && !existsSync(`/proc/${pid}`)) discard(store, name);
   }
   return `${UNFINISHED}${randomUUID()}-${process.pid}`;
 }
@@ -142,7 +159,16 @@ function prune(store: OwnFolder, newest: string): void {
     .filter((name) => !name.startsWith('.') && name !== newest)
     .map((name) => ({ name, usedMs: store.stats(name)?.mtimeMs ?? 0 }))
     .sort((a, b) => b.usedMs - a.usedMs);
-  for (const { name } of kept.slice(MAX_KEPT - 1)) store.remove(name);
+  for (const { name } of kept.slice(MAX_KEPT - 1)) discard(store, name);
+}
+
+/** Removes what nobody needs. What cannot be removed stays, and is no reason not to use an image: the next one tries again. */
+function discard(store: OwnFolder, name: string): void {
+  try {
+    store.remove(name);
+  } catch {
+    // a folder that may not be written to, or a file with a flag, of before or by hand
+  }
 }
 
 /** Another process that unpacked the same meanwhile was first: its result is as good. */

@@ -1,10 +1,9 @@
 /** OCI image layouts (image-spec 1.1, image-layout.md): a folder with an index, manifests, and blobs by their digests. */
-import { createHash } from 'node:crypto';
-import { createReadStream, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
-import { pipeline } from 'node:stream/promises';
 import { z } from 'zod';
+import { Blob } from './blob.js';
 import { imageError } from './image-error.js';
+import type { Layer } from './unpack.js';
 
 /** Of an index, manifest or configuration; registries refuse more than 4 MiB. */
 const MAX_DOCUMENT_BYTES = 4 << 20;
@@ -49,10 +48,8 @@ export interface OciImage {
   /** Of its manifest, which names all the rest. */
   readonly digest: string;
   readonly config: ImageConfig;
-  /** Files, the lowest first. */
-  readonly layers: readonly string[];
-  /** Compares them with their digests. @throws TsvmError `TSVM_IMAGE` that names the first that differs. */
-  verifyLayers(): Promise<void>;
+  /** The lowest first. */
+  readonly layers: readonly Layer[];
 }
 
 /**
@@ -61,16 +58,13 @@ export interface OciImage {
  * @throws TsvmError `TSVM_IMAGE` that names what is missing, changed, or for another machine.
  */
 export async function readOciLayout(folder: string, tag?: string): Promise<OciImage> {
-  const index = parse(indexSchema, join(folder, 'index.json'), readDocument(join(folder, 'index.json')));
+  const index = await readDocument(join(folder, 'index.json'), undefined, indexSchema);
   const manifestDescriptor = await choose(folder, index.manifests, tag, 0);
   const manifest = await document(folder, manifestDescriptor, manifestSchema);
   const { config = {} } = await document(folder, manifest.config, configSchema);
   return {
     digest: manifestDescriptor.digest,
-    layers: manifest.layers.map((layer) => blobPath(folder, layer)),
-    async verifyLayers() {
-      for (const layer of manifest.layers) await verify(folder, layer);
-    },
+    layers: manifest.layers.map((layer) => ({ path: blobPath(folder, layer), digest: layer.digest })),
     config: {
       ...(config.User === undefined || config.User === '' ? {} : { user: config.User }),
       ...(config.Env ? { env: config.Env } : {}),
@@ -126,38 +120,19 @@ function blobPath(folder: string, { digest }: Descriptor): string {
 }
 
 async function document<T>(folder: string, descriptor: Descriptor, schema: z.ZodType<T>): Promise<T> {
-  await verify(folder, descriptor);
-  const path = blobPath(folder, descriptor);
-  return parse(schema, path, readDocument(path));
+  return await readDocument(blobPath(folder, descriptor), descriptor.digest, schema);
 }
 
-async function verify(folder: string, descriptor: Descriptor): Promise<void> {
-  const path = blobPath(folder, descriptor);
-  const hash = createHash('sha256');
+async function readDocument<T>(path: string, digest: string | undefined, schema: z.ZodType<T>): Promise<T> {
+  await using blob = await Blob.open(path, digest);
+  const text = (await blob.read(MAX_DOCUMENT_BYTES)).toString('utf8');
+  let value: unknown;
   try {
-    await pipeline(createReadStream(path), hash);
-  } catch (cause) {
-    throw imageError(
-      `${path}: ${(cause as { code?: string }).code}`,
-      'the layout is not whole: copy it again',
-      cause,
-    );
-  }
-  if (`sha256:${hash.digest('hex')}` !== descriptor.digest) {
-    throw imageError(
-      `${path}: its content does not have the digest that is its name`,
-      'copy the layout again',
-    );
-  }
-}
-
-function readDocument(path: string): unknown {
-  try {
-    if (statSync(path).size > MAX_DOCUMENT_BYTES) throw new RangeError('more than 4 MiB');
-    return JSON.parse(readFileSync(path, 'utf8'));
+    value = JSON.parse(text);
   } catch (cause) {
     throw imageError(`${path}: ${cause instanceof Error ? cause.message : cause}`, undefined, cause);
   }
+  return parse(schema, path, value);
 }
 
 function parse<T>(schema: z.ZodType<T>, path: string, value: unknown): T {

@@ -1,60 +1,138 @@
 /**
  * Layers of an image (OCI image-spec 1.1, layer.md) as one directory: each is an archive over those below it.
  *
- * bsdtar unpacks them: it follows no symbolic link of an archive, and knows owners, attributes and every compression.
+ * bsdtar unpacks what the filter makes of them: it follows no symbolic link of an archive, and knows owners and attributes.
  */
 import { lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
-import { basename, dirname, join } from 'node:path';
+import { TsvmError } from '../errors.js';
+import { Blob } from './blob.js';
 import { imageError } from './image-error.js';
-import { outputOf } from './program.js';
+import { feed, outputFrom } from './program.js';
+import { filterTar, type Limits, MARK } from './tar-filter.js';
 
-const WHITEOUT = '.wh.';
 /** Nothing of the layers below is in this directory. */
 const OPAQUE = '.wh..wh..opq';
-/** What is never unpacked: marks, and devices, which a container and a machine have their own of. */
-const EXCLUDED = ['.wh.*', './dev/*', 'dev/*'].flatMap((pattern) => ['--exclude', pattern]);
 const BSDTAR = { name: 'bsdtar', debianPackage: 'libarchive-tools' } as const;
+const BSDCAT = { name: 'bsdcat', debianPackage: 'libarchive-tools' } as const;
+/** Of an image: more than any distribution has, less than fills most disks. */
+const LIMITS: Limits = { entries: 8_000_000, bytes: 256 * 2 ** 30 };
+
+/** Compressions, by the first bytes. What is none of them is not compressed. */
+const COMPRESSIONS: readonly (readonly number[])[] = [
+  [0x1f, 0x8b], // gzip
+  [0x28, 0xb5, 0x2f, 0xfd], // zstd
+  [0x50, 0x2a, 0x4d, 0x18], // zstd, after a frame that is skipped
+  [0x42, 0x5a, 0x68], // bzip2
+  [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], // xz
+  [0x04, 0x22, 0x4d, 0x18], // lz4
+];
+
+/** An archive, and what it has to be. */
+export interface Layer {
+  readonly path: string;
+  readonly digest: string;
+}
 
 /**
- * Unpacks archives, the lowest first, into an empty directory. Owners and attributes are kept for the superuser. No path of an archive
- * leads through a symbolic link or out of the directory.
+ * Unpacks layers, the lowest first, into an empty directory. Owners and attributes are kept for the superuser. No path of an archive
+ * leads through a symbolic link or out of the directory; devices, file flags, ACLs and the like are left out.
  *
  * @throws TsvmError `TSVM_IMAGE` that names the archive and what is wrong with it; `TSVM_HOST` if bsdtar is not installed.
  */
-export async function unpackLayers(layers: readonly string[], directory: string): Promise<void> {
+export async function unpackLayers(
+  layers: readonly Layer[],
+  directory: string,
+  limits: Limits = LIMITS,
+): Promise<void> {
   mkdirSync(directory, { recursive: true });
-  const keep =
-    process.geteuid?.() === 0 ? ['--same-owner', '--numeric-owner', '--xattrs'] : ['--no-same-owner'];
-  for (const [i, layer] of layers.entries()) {
-    const complain = (complaint: string): Error => imageError(`${layer}: ${complaint}`);
-    if (i > 0) whiteOut(await outputOf(BSDTAR, ['-t', '-f', layer], complain), directory);
-    await outputOf(BSDTAR, ['-x', '-p', ...keep, ...EXCLUDED, '-C', directory, '-f', layer], complain);
+  const left = { ...limits };
+  for (const [i, { path, digest }] of layers.entries()) {
+    await using blob = await Blob.open(path, digest);
+    await blob.verify();
+    if (i > 0) for (const mark of await marksOf(blob)) whiteOut(mark, directory);
+    await unpackOver(blob, directory, left);
   }
 }
 
-/** Removes what a layer says is not there any more, before any of it is unpacked: where the mark stands in it says nothing. */
-function whiteOut(listing: string, directory: string): void {
-  for (const mark of listing.split('\n').filter((path) => basename(path).startsWith(WHITEOUT))) {
-    const folder = folderWithin(directory, dirname(mark));
-    if (folder === undefined) continue;
-    if (basename(mark) === OPAQUE) for (const name of readdirSync(folder)) remove(folder, name);
-    else remove(folder, basename(mark).slice(WHITEOUT.length));
+/** Unpacks one archive, of any compression, into an empty directory: as {@link unpackLayers}. */
+export async function unpackArchive(blob: Blob, directory: string, limits: Limits = LIMITS): Promise<void> {
+  mkdirSync(directory, { recursive: true });
+  await unpackOver(blob, directory, { ...limits });
+}
+
+async function unpackOver(
+  blob: Blob,
+  directory: string,
+  limits: { entries: number; bytes: number },
+): Promise<void> {
+  const superuser = process.geteuid?.() === 0;
+  const owners = superuser ? ['--same-owner', '--numeric-owner'] : ['--no-same-owner'];
+  const options = ['-x', '-p', ...owners, '--xattrs', '--no-fflags', '--no-acls', '-C', directory, '-f', '-'];
+  await named(blob, async () => {
+    await feed(BSDTAR, options, filterTar(await unpacked(blob), { superuser, limits }));
+  });
+}
+
+/** Names in a layer that say what is not there any more: where a mark stands in the layer says nothing. */
+async function marksOf(blob: Blob): Promise<readonly string[]> {
+  const marks: string[] = [];
+  const limits = { ...LIMITS };
+  await named(blob, async () => {
+    const entries = filterTar(await unpacked(blob), {
+      superuser: false,
+      limits,
+      onMark: (path) => marks.push(path),
+    });
+    for await (const _ of entries);
+  });
+  return marks;
+}
+
+async function unpacked(blob: Blob): Promise<AsyncIterable<Uint8Array>> {
+  const start = await blob.magic();
+  const compressed = COMPRESSIONS.some((magic) => magic.every((byte, i) => start[i] === byte));
+  return compressed ? outputFrom(BSDCAT, [], blob.pieces()) : blob.pieces();
+}
+
+/** What is wrong with an archive names it. */
+async function named(blob: Blob, work: () => Promise<void>): Promise<void> {
+  try {
+    await work();
+  } catch (error) {
+    if (error instanceof TsvmError && (error.code !== 'TSVM_IMAGE' || error.message.startsWith(blob.path))) {
+      throw error;
+    }
+    const hint = error instanceof TsvmError ? error.hint : undefined;
+    throw imageError(`${blob.path}: ${error instanceof Error ? error.message : error}`, hint, error);
   }
 }
 
-function remove(folder: string, name: string): void {
-  if (name === '' || name === '.' || name === '..') return;
-  rmSync(join(folder, name), { recursive: true, force: true });
+/** Removes what a mark says, before any of its layer is unpacked. */
+function whiteOut(mark: string, directory: string): void {
+  const parts = mark.split('/');
+  const name = parts.pop() ?? '';
+  const folder = folderWithin(directory, parts);
+  if (folder === undefined) return;
+  if (name === OPAQUE) for (const one of readdirSync(folder, { encoding: 'buffer' })) remove(folder, one);
+  else remove(folder, bytesOf(name.slice(MARK.length)));
+}
+
+function remove(folder: Buffer, name: Buffer): void {
+  if (['', '.', '..'].includes(name.toString('latin1'))) return;
+  rmSync(joined(folder, name), { recursive: true, force: true });
 }
 
 /** A directory below `root`, found through no link; undefined if there is none. */
-function folderWithin(root: string, path: string): string | undefined {
-  let folder = root;
-  for (const part of path.split('/')) {
-    if (part === '' || part === '.') continue;
+function folderWithin(root: string, parts: readonly string[]): Buffer | undefined {
+  let folder: Buffer = Buffer.from(root);
+  for (const part of parts) {
     if (part === '..') return undefined;
-    folder = join(folder, part);
+    folder = joined(folder, bytesOf(part));
     if (lstatSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) return undefined;
   }
   return folder;
 }
+
+/** Names of archives are bytes. */
+const bytesOf = (name: string): Buffer => Buffer.from(name, 'latin1');
+const joined = (folder: Buffer, name: Buffer): Buffer => Buffer.concat([folder, Buffer.from('/'), name]);

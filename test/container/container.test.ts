@@ -2,11 +2,14 @@
 
 import { spawnSync } from 'node:child_process';
 import {
+  chmodSync,
+  chownSync,
   existsSync,
   mkdirSync,
   readdirSync,
   readFileSync,
   readlinkSync,
+  statSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
@@ -29,9 +32,9 @@ const uppers = temporaryDirectory('/dev/shm');
 
 beforeAll(() => void makeBusyboxRoot(root));
 
-const newFolder = (name: string, parent = folder): string => {
+const newFolder = (name: string, parent = folder, mode = 0o777): string => {
   const path = join(parent, name);
-  mkdirSync(path, { recursive: true });
+  mkdirSync(path, { recursive: true, mode });
   return path;
 };
 
@@ -84,16 +87,41 @@ describe('files', () => {
   });
 
   test('an upper directory keeps changes, and is a layer for others: whiteouts and opaque directories hold', async () => {
-    const upper = newFolder('upper', uppers);
+    const upper = newFolder('upper', uppers, 0o700);
     await run('mkdir /d; echo low > /d/low', { upper });
     const base = join(upper, 'upper');
-    const above = newFolder('above', uppers);
+    const above = newFolder('above', uppers, 0o700);
     const layers = [root, base];
     await run('rm /etc/passwd; rm -r /d; mkdir /d; echo high > /d/high', { upper: above, layers });
     expect((await run('ls /d; cat /d/high; ls /etc', { upper: above, layers })).stdout).toBe('high\nhigh\n');
     const merged = await run('ls /d /etc', { layers: [...layers, join(above, 'upper')] });
     expect(merged.stdout).toBe('/d:\nhigh\n\n/etc:\n');
     expect((await run('ls /d', { layers })).stdout).toBe('low\n');
+  });
+
+  test('an upper directory that others may come to is refused: a setuid program in it would be the host’s', async () => {
+    const upper = newFolder('open', uppers, 0o700);
+    const started = () => run('cp /bin/busybox /su; chmod 4755 /su', { upper });
+    for (const mode of [0o755, 0o711, 0o750, 0o777]) {
+      chmodSync(upper, mode);
+      await expect(started()).rejects.toMatchObject({
+        code: 'TSVM_CONTAINER',
+        hint: expect.stringMatching(/^chmod .*\/open$/),
+      });
+    }
+    chmodSync(upper, 0o700);
+    chownSync(upper, 1000, 1000);
+    await expect(started()).rejects.toThrow('another user');
+    chownSync(upper, 0, 0);
+    const link = join(uppers, 'link-to-open');
+    symlinkSync(upper, link);
+    await expect(run('true', { upper: link })).rejects.toThrow('it is a link');
+    expect(readdirSync(upper)).toEqual([]);
+    await started();
+    expect(statSync(join(upper, 'upper/su')).mode & 0o7777).toBe(0o4755);
+    const asNobody = { uid: 65_534, gid: 65_534, cwd: '/' };
+    const { error } = spawnSync(join(upper, 'upper/su'), ['id', '-u'], asNobody);
+    expect(error).toMatchObject({ code: 'EACCES' });
   });
 
   test('where the kernel mounts no overlay for users, a copy takes its place, and goes', async () => {
@@ -341,6 +369,26 @@ describe('bad input', () => {
     expect(`${error?.message}; ${error?.hint}`).toContain(message);
     expect(traces()).toEqual(before);
   });
+});
+
+test('what a user-mode network reads of the container is read by nobody, with rights over the container alone', async () => {
+  const container = await startContainer({ layers: [root], argv: ['cat'], network: 'user' });
+  const namespace = readlinkSync(`/proc/${container.pid}/ns/user`);
+  const found = readdirSync('/proc').filter((pid) => {
+    try {
+      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('pasta\0');
+    } catch {
+      return false;
+    }
+  });
+  const ours = found.filter((pid) => readlinkSync(`/proc/${pid}/ns/user`) === namespace);
+  const status = ours.map((pid) => readFileSync(`/proc/${pid}/status`, 'utf8'));
+  container.stdin?.end();
+  await container.wait();
+  expect(ours).toHaveLength(1);
+  expect(/^Uid:\t(.*)$/m.exec(status[0] ?? '')?.[1]).toBe('65534\t65534\t65534\t65534');
+  expect(/^Gid:\t(.*)$/m.exec(status[0] ?? '')?.[1]).toBe('65534\t65534\t65534\t65534');
+  expect(/^Groups:\t(.*)$/m.exec(status[0] ?? '')?.[1]?.trim()).toBe('');
 });
 
 test('a user-mode network has a route and the host’s name server, and goes with the container', async () => {

@@ -7,13 +7,13 @@ import type { ContainerConfig } from '../../src/container/config.js';
 import { ENGINES, type Engine } from '../../src/container/config.js';
 import { startContainer } from '../../src/container/container.js';
 import { tsvm } from '../support/cli.js';
-import { makeBusyboxRoot, outputOf, traces } from '../support/container.js';
+import { compileCallProbe, makeBusyboxRoot, outputOf, traces } from '../support/container.js';
 import { dockerForFile } from '../support/docker-daemon.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
 const root = join(folder, 'root');
-beforeAll(() => void makeBusyboxRoot(root));
+beforeAll(() => compileCallProbe(makeBusyboxRoot(root)));
 dockerForFile(folder);
 
 const run = async (engine: Engine, script: string, config: Partial<ContainerConfig> = {}, input?: string) => {
@@ -48,6 +48,15 @@ describe.each(ENGINES)('%s', (engine) => {
     const { stdout } = await run(engine, 'grep -E "CapEff|NoNewPrivs" /proc/self/status');
     expect(stdout).toBe('CapEff:\t00000000a80425fb\nNoNewPrivs:\t1\n');
   });
+});
+
+// tsvm's own filter answers the second with EPERM; without one, both calls come through.
+test.each([
+  ['docker', 'clone-user 1'],
+  ['podman', 'no-random-addresses 38'],
+] as const)('%s filters by its own profile', async (engine, line) => {
+  const { stdout } = await run(engine, 'grep Seccomp: /proc/self/status; /bin/call-probe');
+  expect(stdout.split('\n')).toEqual(expect.arrayContaining(['Seccomp:\t2', line]));
 });
 
 test('docker’s daemon keeps neither container nor image, and takes one layer', async () => {

@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { hostHierarchies } from '../../src/container/cgroup-host.js';
 import type { ContainerConfig } from '../../src/container/config.js';
 import { type Container, type ContainerEnd, startContainer } from '../../src/container/container.js';
+import { must } from './must.js';
 
 /** Makes one at `path`: bin/ with all of busybox, and the folders that a root has. */
 export function makeBusyboxRoot(path: string): string {
@@ -18,6 +19,14 @@ export function makeBusyboxRoot(path: string): string {
   }
   writeFileSync(join(path, 'etc/passwd'), 'root:x:0:0::/root:/bin/sh\n');
   return path;
+}
+
+/** Programs of test/container/ in a root's /bin that make system calls, and tell what comes of them. */
+export function compileCallProbe(root: string): void {
+  const compile = (name: string, ...flags: string[]): string =>
+    must('gcc', '-O1', '-static', '-s', ...flags, '-o', join(root, 'bin', name), `test/container/${name}.c`);
+  compile('call-probe');
+  compile('call-of-32-bit', '-nostdlib', '-fcf-protection=none');
 }
 
 export interface Output extends ContainerEnd {

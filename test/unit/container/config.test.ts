@@ -42,12 +42,18 @@ describe('checkConfig()', () => {
 
 describe('runArguments()', () => {
   test('refuses a volume whose path an engine would read as more than one', () => {
-    const facts = { name: 'x', capabilities: [], seccompPath: '/s' };
+    const facts = { name: 'x', capabilities: [] };
     for (const volume of [
       { source: '/a:/etc', target: '/b' },
       { source: '/a', target: '/b:rw' },
     ]) {
       expect(() => runArguments({ ...config, volumes: [volume] }, facts)).toThrow('with a colon');
     }
+  });
+
+  test('gives an engine no profile of system calls: it keeps its own', () => {
+    const words = runArguments(config, { name: 'x', capabilities: [] });
+    expect(words.filter((word) => word.includes('seccomp'))).toEqual([]);
+    expect(words).toContain('--security-opt=no-new-privileges');
   });
 });

@@ -1,6 +1,6 @@
-import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, chownSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { afterEach, beforeEach, expect, test, vi } from 'vitest';
+import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
 import { findGuest, listGuests } from '../../../src/host/guest-store.js';
 import { checkConfig, type MachineConfig } from '../../../src/machine/config.js';
 import { GIB } from '../../../src/util/units.js';
@@ -75,4 +75,63 @@ test('listGuests() has the current ones first', async () => {
     ['default', '1', false],
   ]);
   expect(guests[2]?.build.directory).toBe(old);
+});
+
+describe('a folder that others could change', () => {
+  const refused = async (message: string) => {
+    for (const open of [findGuest, listGuests]) {
+      await expect(open()).rejects.toMatchObject({
+        code: 'TSVM_GUEST_BUILD',
+        message: expect.stringContaining(message),
+      });
+    }
+  };
+
+  test.each([0o777, 0o775, 0o1777])(
+    'is refused with mode %o, and so is the folder of a guest',
+    async (mode) => {
+      for (const path of [root, directory]) {
+        chmodSync(path, mode);
+        await refused('others may write there');
+        chmodSync(path, 0o755);
+      }
+      expect((await findGuest()).build.key).toBe('2');
+    },
+  );
+
+  test('is refused as a link', async () => {
+    const link = join(temporaryDirectory(), 'guests');
+    symlinkSync(root, link);
+    vi.stubEnv('TSVM_GUEST_DIR', link);
+    await refused('it is a link');
+  });
+
+  test.runIf(process.geteuid?.() === 0)('is refused if it is another user’s', async () => {
+    chownSync(root, 1000, 1000);
+    await refused('another user');
+    chownSync(root, 0, 0);
+  });
+});
+
+test('a guest is named by plain names: links and manifests that lead elsewhere name none', async () => {
+  const elsewhere = temporaryDirectory();
+  const made = build('trap', '4');
+  for (const target of [made, `../${root.split('/').at(-1)}/trap-4`, `${elsewhere}/trap-4`, '.', '..', '']) {
+    if (target !== '') symlinkSync(target, join(root, 'trap'));
+    await expect(findGuest('trap')).rejects.toThrow("the guest 'trap' has not been built");
+    rmSync(join(root, 'trap'), { force: true });
+  }
+  for (const name of ['..', '.', '', 'a/b', '../x', 'trap\0']) {
+    await expect(findGuest(name)).rejects.toThrow('has not been built');
+  }
+  for (const more of [
+    { kernel: '../vmlinux' },
+    { rootfs: '/etc/shadow' },
+    { initramfs: '..' },
+    { name: '../default' },
+  ]) {
+    build('trap', '5', more);
+    expect((await listGuests()).map(({ build }) => build.key)).not.toContain('5');
+    rmSync(join(root, 'trap-5'), { recursive: true });
+  }
 });

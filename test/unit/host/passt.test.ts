@@ -266,6 +266,15 @@ describe('passt', () => {
     for (let i = 0; i < 10; i++) send(opened, arp('0a000202'));
   });
 
+  test('reads what a guest sends as nobody who is root', async () => {
+    await open();
+    const uids = passtChildren().map(
+      (pid) => /^Uid:(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'utf8'))?.[1],
+    );
+    expect(uids).toHaveLength(1);
+    for (const uid of uids[0]?.trim().split('\t') ?? []) expect(Number(uid)).toBeGreaterThan(0);
+  });
+
   test('ends with its machine, twice closed, and leaves no socket', async () => {
     const opened = await open();
     expect(passtChildren()).toHaveLength(1);

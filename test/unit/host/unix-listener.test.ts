@@ -1,9 +1,21 @@
-import { linkSync, mkdtempSync, readdirSync, rmSync, statSync, unlinkSync, writeFileSync } from 'node:fs';
-import { connect, createServer } from 'node:net';
+import {
+  chmodSync,
+  chownSync,
+  linkSync,
+  mkdtempSync,
+  readdirSync,
+  readlinkSync,
+  rmSync,
+  statSync,
+  unlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { connect, createServer, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { afterAll, expect, test } from 'vitest';
-import { listenAt, type UnixListener } from '../../../src/host/unix-listener.js';
+import { afterAll, describe, expect, test } from 'vitest';
+import { connectTo, listenAt, type UnixListener } from '../../../src/host/unix-listener.js';
+import { temporaryDirectory } from '../../support/guest.js';
 
 const root = mkdtempSync(join(tmpdir(), 'tsvm-listen-'));
 afterAll(() => rmSync(root, { recursive: true, force: true }));
@@ -64,4 +76,69 @@ test('listenAt() takes a path of the greatest length', async () => {
   const listener = await at(name);
   expect(await connects(name)).toBe(true);
   await listener.close();
+});
+
+describe('connectTo()', () => {
+  const outcome = (path: string): Promise<string> =>
+    new Promise((resolve) => {
+      const socket = new Socket();
+      socket.once('connect', () => {
+        resolve('connected');
+        socket.destroy();
+      });
+      socket.once('error', (error) => resolve(error.message));
+      connectTo(socket, path);
+    });
+
+  test.runIf(process.geteuid?.() === 0)(
+    'trusts no other user’s name in a folder that others may write',
+    async () => {
+      const folder = temporaryDirectory();
+      const path = join(folder, 's');
+      const server = createServer((socket) => socket.destroy());
+      const listener = await listenAt(server, { path, what: 'test', code: 'TSVM_VSOCK' });
+      for (const mode of [0o1777, 0o777, 0o775]) {
+        chmodSync(folder, mode);
+        expect(await outcome(path)).toBe('connected');
+        chownSync(path, 1000, 1000);
+        expect(await outcome(path)).toContain('another user');
+        // The folder's owner could replace whatever is in it.
+        chownSync(folder, 1000, 1000);
+        expect(await outcome(path)).toBe('connected');
+        chownSync(folder, 0, 0);
+        chownSync(path, 0, 0);
+      }
+      chmodSync(folder, 0o755);
+      chownSync(path, 1000, 1000);
+      expect(await outcome(path)).toBe('connected');
+      await listener.close();
+      expect(await outcome(path)).toContain('ENOENT');
+    },
+  );
+
+  test('leaves no descriptor open, whether it connects, is refused, or was given up', async () => {
+    const folder = temporaryDirectory();
+    const path = join(folder, 's');
+    const server = createServer((socket) => socket.destroy());
+    const listener = await listenAt(server, { path, what: 'test', code: 'TSVM_VSOCK' });
+    const names = () =>
+      readdirSync('/proc/self/fd').filter((fd) => {
+        try {
+          return readlinkSync(`/proc/self/fd/${fd}`).startsWith(folder);
+        } catch {
+          return false;
+        }
+      });
+    const file = join(folder, 'file');
+    writeFileSync(file, '');
+    expect([await outcome(path), await outcome(file)]).toEqual([
+      'connected',
+      expect.stringContaining('ECONN'),
+    ]);
+    const given = new Socket();
+    connectTo(given, path);
+    given.destroy();
+    await expect.poll(names).toEqual([]);
+    await listener.close();
+  });
 });

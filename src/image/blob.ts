@@ -1,0 +1,97 @@
+/** Files that images come in. One is opened once, and what is compared with its digest is what is unpacked: its name may lead elsewhere by then. */
+import { createHash } from 'node:crypto';
+import { constants, type Stats } from 'node:fs';
+import { type FileHandle, open } from 'node:fs/promises';
+import { TsvmError } from '../errors.js';
+import { imageError } from './image-error.js';
+
+/** Bytes that are read at once. */
+const PIECE_BYTES = 256 << 10;
+const MAGIC_BYTES = 512;
+
+export class Blob implements AsyncDisposable {
+  readonly path: string;
+  /** As they were when it was opened. */
+  readonly stats: Stats;
+  readonly #file: FileHandle;
+  readonly #digest: string | undefined;
+
+  private constructor(path: string, file: FileHandle, stats: Stats, digest: string | undefined) {
+    this.path = path;
+    this.#file = file;
+    this.stats = stats;
+    this.#digest = digest;
+  }
+
+  /**
+   * Opens a regular file.
+   *
+   * @param digest - of its content, which is compared whenever all of it has been read
+   * @throws TsvmError `TSVM_IMAGE` that names the file.
+   */
+  static async open(path: string, digest?: string): Promise<Blob> {
+    let file: FileHandle | undefined;
+    try {
+      // A FIFO is opened at once, to be refused.
+      file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+      const stats = await file.stat();
+      if (!stats.isFile()) throw imageError(`${path}: it is not a file`);
+      return new Blob(path, file, stats, digest);
+    } catch (cause) {
+      await file?.close();
+      if (cause instanceof TsvmError) throw cause;
+      throw imageError(
+        `${path}: ${(cause as { code?: string }).code}`,
+        digest === undefined ? 'check the path' : 'the layout is not whole: copy it again',
+        cause,
+      );
+    }
+  }
+
+  /** Its first bytes, by which a format is known. */
+  async magic(): Promise<Uint8Array> {
+    const { buffer, bytesRead } = await this.#file.read(Buffer.alloc(MAGIC_BYTES), 0, MAGIC_BYTES, 0);
+    return buffer.subarray(0, bytesRead);
+  }
+
+  /** All of it, from the start. Whoever reads to the end has what the digest says. @throws TsvmError if it has changed. */
+  async *pieces(): AsyncGenerator<Uint8Array> {
+    const hash = createHash('sha256');
+    for (let position = 0; ; ) {
+      const piece = Buffer.allocUnsafe(PIECE_BYTES);
+      const { bytesRead } = await this.#file.read(piece, 0, piece.length, position);
+      if (bytesRead === 0) break;
+      position += bytesRead;
+      const bytes = piece.subarray(0, bytesRead);
+      hash.update(bytes);
+      yield bytes;
+    }
+    if (this.#digest !== undefined && `sha256:${hash.digest('hex')}` !== this.#digest) {
+      throw imageError(
+        `${this.path}: its content does not have the digest that is its name`,
+        'copy the layout again',
+      );
+    }
+    const { size, mtimeMs } = await this.#file.stat();
+    if (size !== this.stats.size || mtimeMs !== this.stats.mtimeMs) {
+      throw imageError(`${this.path}: it was changed while it was read`, 'try again when it is written');
+    }
+  }
+
+  /** Compares it with its digest. @throws TsvmError if it has another. */
+  async verify(): Promise<void> {
+    for await (const _ of this.pieces());
+  }
+
+  /** All of it, if it is not longer than `maxBytes`. */
+  async read(maxBytes: number): Promise<Buffer> {
+    if (this.stats.size > maxBytes) throw imageError(`${this.path}: it is longer than ${maxBytes} bytes`);
+    const pieces: Uint8Array[] = [];
+    for await (const piece of this.pieces()) pieces.push(piece);
+    return Buffer.concat(pieces);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#file.close();
+  }
+}

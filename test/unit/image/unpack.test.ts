@@ -1,0 +1,264 @@
+/** What of an archive comes to the host, and what does not. */
+import { spawnSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import {
+  chmodSync,
+  existsSync,
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  writeFileSync,
+} from 'node:fs';
+import { join } from 'node:path';
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { OwnFolder } from '../../../src/host/own-folder.js';
+import { Blob } from '../../../src/image/blob.js';
+import { ImageStore } from '../../../src/image/image.js';
+import { filterTar } from '../../../src/image/tar-filter.js';
+import { unpackArchive, unpackLayers } from '../../../src/image/unpack.js';
+import { temporaryDirectory } from '../../support/guest.js';
+import { type TarEntry, tarOf } from '../../support/tar.js';
+
+const folder = temporaryDirectory();
+let count = 0;
+const newPath = (): string => join(folder, String(count++));
+const written = (bytes: Uint8Array): string => {
+  const path = newPath();
+  writeFileSync(path, bytes);
+  return path;
+};
+const unpack = async (entries: readonly TarEntry[]): Promise<string> =>
+  (await new ImageStore(newPath()).open(written(tarOf(entries)))).root;
+const namesIn = (root: string): string[] => readdirSync(root, { recursive: true, encoding: 'utf8' }).sort();
+
+describe('an archive', () => {
+  test('leaves no device behind, wherever it stands, and nothing that is linked to one', async () => {
+    const root = await unpack([
+      { name: 'data/sda', type: '4', mode: 0o666, numbers: [8, 0] },
+      { name: './opt/null', type: '3', mode: 0o666, numbers: [1, 3] },
+      { name: 'data/again', type: '1', link: './opt//null' },
+      { name: 'data/third', type: '1', link: 'data/again' },
+      { name: 'var', type: '2', link: 'opt' },
+      { name: 'whiteout', type: '3' },
+      { name: 'x', type: '0', content: 'x' },
+      { name: 'x', type: '4', numbers: [8, 0] },
+      { name: 'pipe', type: '6' },
+    ]);
+    expect(namesIn(root)).toEqual(['pipe', 'var', 'x']);
+    expect(lstatSync(join(root, 'x')).isFile()).toBe(true);
+    expect(lstatSync(join(root, 'pipe')).isFIFO()).toBe(true);
+  });
+
+  test('loses what is in its top dev alone', async () => {
+    const kept = ['app/dev/main.js', 'usr/lib/dev/x', 'developer/x', 'dev.txt'];
+    const lost = ['dev/console', './dev/x', '/dev/y', 'dev//z', './/dev/.//deep/x'];
+    const root = await unpack([
+      { name: 'dev/', type: '5', mode: 0o755 },
+      ...[...kept, ...lost].map((name) => ({ name, content: 'x' })),
+    ]);
+    for (const name of kept) expect(readFileSync(join(root, name), 'utf8')).toBe('x');
+    expect(readdirSync(join(root, 'dev'))).toEqual([]);
+  });
+
+  test('keeps names of any bytes, long ones, old directories, and holes', async () => {
+    const odd = Buffer.from('odd-\xff\n\t\\x2d', 'latin1');
+    const directory = newPath();
+    const long = `${'long/'.repeat(60)}name`;
+    mkdirSync(join(directory, long), { recursive: true });
+    writeFileSync(Buffer.concat([Buffer.from(`${directory}/`), odd]), 'odd');
+    const sparse = [
+      '-c',
+      'truncate -s 1M holes; printf x >> holes; printf y | dd of=holes bs=1 seek=500000 conv=notrunc',
+    ];
+    spawnSync('sh', sparse, { cwd: directory });
+    for (const form of ['gnu', 'posix --sparse-version=0.1', 'posix --sparse-version=1.0']) {
+      const path = newPath();
+      const words = ['-C', directory, '--sparse', ...`--format=${form}`.split(' '), '-cf', path, '.'];
+      expect(spawnSync('tar', words).status).toBe(0);
+      const { root } = await new ImageStore(newPath()).open(path);
+      expect(readdirSync(root, { encoding: 'buffer' }).some((name) => name.equals(odd))).toBe(true);
+      expect(existsSync(join(root, long))).toBe(true);
+      expect(readFileSync(join(root, 'holes')).equals(readFileSync(join(directory, 'holes')))).toBe(true);
+      expect(lstatSync(join(root, 'holes')).blocks).toBeLessThan(1000);
+    }
+    expect(lstatSync(join(await unpack([{ name: 'old/' }]), 'old')).isDirectory()).toBe(true);
+  });
+
+  test('is a tar archive, compressed by one that is known, and is given to no other program', async () => {
+    const bytes = tarOf([{ name: 'a', content: 'a' }]);
+    for (const program of ['cat', 'gzip', 'bzip2', 'xz', 'zstd', 'lz4']) {
+      const { stdout } = spawnSync(program, program === 'cat' ? [] : ['-c'], { input: bytes });
+      const { root } = await new ImageStore(newPath()).open(written(stdout));
+      expect([program, ...namesIn(root)]).toEqual([program, 'a']);
+    }
+    const bin = newPath();
+    mkdirSync(bin);
+    for (const name of ['lrzip', 'lzop', 'grzip', 'gzip']) {
+      writeFileSync(join(bin, name), `#!/bin/sh\ntouch ${bin}/ran\n`);
+      chmodSync(join(bin, name), 0o755);
+    }
+    vi.stubEnv('PATH', `${bin}:${process.env['PATH']}`);
+    const others = [
+      'LRZI\0\u0006',
+      '\x89LZO\0\r\n\x1a\n',
+      'GRZipII\0\u0002\u0004:)',
+      '7z\xbc\xaf\x27\x1c',
+      '#mtree\n./x type=file\n',
+    ];
+    for (const magic of others.map((text) =>
+      Buffer.concat([Buffer.from(text, 'latin1'), Buffer.alloc(2000, 1)]),
+    )) {
+      const nested = spawnSync('/bin/gzip', ['-c'], { input: magic }).stdout;
+      for (const layer of [magic, nested]) {
+        await expect(new ImageStore(newPath()).open(written(layer))).rejects.toMatchObject({
+          code: 'TSVM_IMAGE',
+        });
+      }
+    }
+    expect(existsSync(join(bin, 'ran'))).toBe(false);
+  });
+
+  test('is within limits of files and of bytes, holes included', async () => {
+    const within = async (entries: readonly TarEntry[]) => {
+      await using blob = await Blob.open(written(tarOf(entries)));
+      await unpackArchive(blob, newPath(), { entries: 3, bytes: 1000 });
+    };
+    const file = (name: string, size: number) => ({ name, content: Buffer.alloc(size) });
+    await within([file('a', 500), file('b', 500), file('c', 0)]);
+    await expect(within([file('a', 500), file('b', 501)])).rejects.toThrow('"b": the image has more bytes');
+    await expect(within([1, 2, 3, 4].map((i) => file(String(i), 0)))).rejects.toThrow('more files');
+    const hole = { 'GNU.sparse.size': '1000000', 'GNU.sparse.numblocks': '0', 'GNU.sparse.map': '' };
+    await expect(within([{ ...file('hole', 0), pax: hole }])).rejects.toThrow('more bytes');
+  });
+
+  test.each([2 ** 32 - 1, 2 ** 32, 2 ** 40])(
+    'is refused if it gives a file to %d, which is nobody',
+    async (uid) => {
+      await expect(unpack([{ name: 'su', uid }])).rejects.toThrow(`the owner ${uid} of "su" is not`);
+      await expect(unpack([{ name: 'su', pax: { uid: String(uid) } }])).rejects.toThrow(`the owner ${uid}`);
+      await expect(unpack([{ name: 'su', pax: { gid: String(uid) } }])).rejects.toThrow(`the owner ${uid}`);
+    },
+  );
+
+  test.each([
+    ['no number as an owner', [{ name: 'a', pax: { uid: '-1' } }], 'is not a number'],
+    ['a damaged pax header', [{ name: 'x', type: 'x', content: '99 path=a\n' }, { name: 'b' }], 'damaged'],
+    ['a header that is too long', [{ name: 'x', type: 'x', size: 2 ** 30 }], 'too long'],
+    ['less than it says', [{ name: 'a', size: 100_000 }], 'cut short'],
+  ])('with %s is refused', async (_, entries, message) => {
+    await expect(unpack(entries)).rejects.toThrow(message);
+  });
+
+  test('says nothing in the data of what has none', async () => {
+    const hidden = tarOf([{ name: 'hidden', type: '4', numbers: [8, 0] }]);
+    await expect(unpack([{ name: 'a', type: '2', link: 'b', content: hidden }])).resolves.toBeDefined();
+    const sneaky = [
+      { name: 'd/', type: '5', pax: { size: '512' } },
+      { name: 'node', type: '4' },
+    ];
+    expect(namesIn(await unpack(sneaky))).toEqual(['d']);
+    const named = { name: 'GNUSparseFile.0/x', content: 'x', pax: { 'GNU.sparse.name': 'dev/x' } };
+    expect(namesIn(await unpack([named]))).toEqual([]);
+  });
+});
+
+describe('filterTar()', () => {
+  const recordsOf = async (pax: Record<string, string>, superuser: boolean): Promise<string> => {
+    const pieces = [tarOf([{ name: 'a', content: 'a', pax }])];
+    const filtered = filterTar(
+      (async function* () {
+        yield* pieces;
+      })(),
+      { superuser, limits: { entries: 9, bytes: 99 } },
+    );
+    const out: Uint8Array[] = [];
+    for await (const piece of filtered) out.push(piece);
+    return Buffer.concat(out).toString('latin1');
+  };
+  const PAX = {
+    'SCHILY.fflags': 'schg',
+    'SCHILY.acl.access': 'user::rwx,user:nobody:rwx',
+    'SCHILY.acl.default': 'user::rwx',
+    'SCHILY.acl.ace': 'x',
+    'SCHILY.xattr.security.selinux': 's',
+    'SCHILY.xattr.security.ima': 's',
+    'SCHILY.xattr.system.posix_acl_access': 's',
+    'SCHILY.xattr.trusted.overlay.redirect': 's',
+    'SCHILY.xattr.user.overlay.redirect': 's',
+    'LIBARCHIVE.xattr.trusted.overlay.opaque': 'eQ',
+    'LIBARCHIVE.xattr.%75ser.overlay.opaque': 'eQ',
+    'LIBARCHIVE.xattr.security.evm': 'eQ',
+    'RHT.security.selinux': 's',
+    'SCHILY.xattr.user.kept': 'kept-value',
+    'SCHILY.xattr.security.capability': 'capability-value',
+  };
+
+  test('lets a user’s attributes through, and the superuser a program’s capabilities', async () => {
+    for (const superuser of [true, false]) {
+      const text = await recordsOf(PAX, superuser);
+      expect(text).toContain('SCHILY.xattr.user.kept=kept-value\n');
+      expect(text.includes('capability-value')).toBe(superuser);
+      expect(text).not.toMatch(/fflags|acl|selinux|ima|evm|trusted|overlay|RHT/);
+    }
+  });
+});
+
+describe('Blob', () => {
+  test('is what was opened, whatever its name leads to by then', async () => {
+    const bytes = tarOf([{ name: 'genuine', content: 'x' }]);
+    const path = written(bytes);
+    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    await using blob = await Blob.open(path, digest);
+    await blob.verify();
+    renameSync(written(tarOf([{ name: 'poison' }])), path);
+    const root = newPath();
+    await unpackArchive(blob, root);
+    expect(namesIn(root)).toEqual(['genuine']);
+    await expect(unpackLayers([{ path, digest }], newPath())).rejects.toThrow('does not have the digest');
+  });
+
+  test('that is written to after it was compared is refused when it is unpacked', async () => {
+    const bytes = tarOf([{ name: 'genuine', content: 'x' }]);
+    const path = written(bytes);
+    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    await using blob = await Blob.open(path, digest);
+    await blob.verify();
+    writeFileSync(path, tarOf([{ name: 'poisons', content: 'x' }]));
+    await expect(unpackArchive(blob, newPath())).rejects.toThrow('does not have the digest');
+  });
+
+  test('is no FIFO, which would never be opened', async () => {
+    const path = newPath();
+    spawnSync('mkfifo', [path]);
+    await expect(Blob.open(path)).rejects.toThrow('it is not a file');
+  });
+});
+
+describe('the store', () => {
+  afterEach(() => void vi.restoreAllMocks());
+
+  test('opens images though one that is not needed cannot be removed', async () => {
+    const store = new ImageStore(newPath());
+    mkdirSync(store.directory, { mode: 0o700 });
+    for (let i = 0; i < 20; i++) mkdirSync(join(store.directory, `old-${i}`));
+    const remove = OwnFolder.prototype.remove;
+    vi.spyOn(OwnFolder.prototype, 'remove').mockImplementation(function (this: OwnFolder, name) {
+      if (name === 'old-3' || name.startsWith('.unpacking'))
+        throw Object.assign(new Error(), { code: 'EPERM' });
+      remove.call(this, name);
+    });
+    const image = await store.open(written(tarOf([{ name: 'a', content: 'a' }])));
+    expect(namesIn(image.root)).toEqual(['a']);
+    const names = readdirSync(store.directory).filter((name) => name.startsWith('old-'));
+    expect(names).toContain('old-3');
+    expect(names.length).toBeLessThanOrEqual(16);
+  });
+
+  test.runIf(process.geteuid?.() === 0)('takes no flag of a file that would keep it there', async () => {
+    const root = await unpack([{ name: 'imm', content: 'x', pax: { 'SCHILY.fflags': 'schg,sappnd' } }]);
+    writeFileSync(join(root, 'imm'), 'y');
+    expect(readFileSync(join(root, 'imm'), 'utf8')).toBe('y');
+  });
+});
