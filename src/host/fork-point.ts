@@ -3,7 +3,7 @@ import { Cleanup } from '../util/cleanup.js';
 import { type ByteRange, ClusterSet, clusterRuns, RangeLock, wholeClusters } from './cluster-set.js';
 import type { DiskBase, Layer } from './disk-layer.js';
 import { ScratchFile, type ScratchMaker } from './scratch-file.js';
-import { BufferCursor, totalBytes } from './transfer.js';
+import { BufferCursor, scatter, totalBytes } from './transfer.js';
 
 /** Copied at a time before a write. */
 const COPY_BYTES = 256 * 1024;
@@ -132,20 +132,29 @@ export class ForkPoint implements DiskBase {
 
   /**
    * Reads what the disk had not overwritten when the read began. What it did overwrite meanwhile was kept before, and is read
-   * again from there: so no write ever waits for a fork's read.
+   * again from there: so no write ever waits for a fork's read. The fork's guest may look at its buffers all the time, and sees nothing
+   * of what was written meanwhile: they get it when it is the fork's.
    */
   async #readDisk(
     range: ByteRange,
     buffers: readonly Uint8Array[],
     keeperOf: (cluster: number) => ForkPoint | undefined,
   ): Promise<number> {
-    const moved = await this.#shared.disk.readv(buffers, range.offset);
+    const { disk } = this.#shared;
+    if (disk.readOnly) return await disk.readv(buffers, range.offset);
     const cursor = new BufferCursor(buffers);
-    for (const run of clusterRuns(range, keeperOf)) {
-      const piece = cursor.take(run.end - run.offset);
-      if (run.source !== undefined) await run.source.#readKept(run, piece);
+    for (let { offset } = range; offset < range.end; offset += COPY_BYTES) {
+      const piece = { offset, end: Math.min(range.end, offset + COPY_BYTES) };
+      const bytes = new Uint8Array(piece.end - offset);
+      const moved = await disk.readv([bytes], offset);
+      for (const run of clusterRuns(piece, keeperOf)) {
+        const kept = bytes.subarray(run.offset - offset, run.end - offset);
+        if (run.source !== undefined) await run.source.#readKept(run, [kept]);
+      }
+      scatter(bytes, cursor.take(bytes.length));
+      if (moved < bytes.length) return offset - range.offset + moved;
     }
-    return moved;
+    return range.end - range.offset;
   }
 
   async #readKept(range: ByteRange, buffers: readonly Uint8Array[]): Promise<number> {

@@ -33,6 +33,15 @@ export class BufferCursor {
   }
 }
 
+/** Copies `bytes` into buffers that are as long together. */
+export function scatter(bytes: Uint8Array, buffers: readonly Uint8Array[]): void {
+  let at = 0;
+  for (const buffer of buffers) {
+    buffer.set(bytes.subarray(at, at + buffer.length));
+    at += buffer.length;
+  }
+}
+
 /** Goes on after a short transfer until nothing more moves: at the end of a file, or of the disk under it. */
 export async function wholeTransfer(
   buffers: readonly Uint8Array[],

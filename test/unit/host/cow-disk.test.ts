@@ -41,6 +41,15 @@ async function valueAt(of: CowDisk, offset: number): Promise<number | undefined>
   return (await values(of, offset, 512))[0];
 }
 
+/** A promise that is kept when the test says so. */
+function gate() {
+  let open = (): void => {};
+  const opened = new Promise<void>((resolve) => {
+    open = resolve;
+  });
+  return { open, opened };
+}
+
 describe('CowDisk without a fork', () => {
   test('hands calls through as they are', async () => {
     const promise = Promise.resolve(7);
@@ -89,6 +98,28 @@ describe('CowDisk.fork()', () => {
     await disk.writev([sector(2, 3)], 8192 - 512);
     expect((await values(fork)).filter((value) => value === 3)).toHaveLength(2);
     expect(await values(fork, 4096 - 1024, 6144)).toEqual([1, 3, 3, ...Array(9).fill(1)]);
+  });
+
+  test('a fork never sees what its parent writes while it reads, not even in its buffers until the read has ended', async () => {
+    const fork = disk.fork();
+    const guest = sector(0, 8);
+    const [mayRead, hasRead, mayEnd] = [gate(), gate(), gate()];
+    const readv = base.readv.bind(base);
+    base.readv = async (buffers, offset) => {
+      await mayRead.opened;
+      const moved = await readv(buffers, offset);
+      hasRead.open();
+      await mayEnd.opened;
+      return moved;
+    };
+    const reading = fork.readv([guest], 0);
+    base.readv = readv;
+    await disk.writev([sector(2, 8)], 0);
+    mayRead.open();
+    await hasRead.opened;
+    expect(guest).not.toContain(2);
+    mayEnd.open();
+    expect([await reading, guest.every((byte) => byte === 1)]).toEqual([guest.length, true]);
   });
 
   test('the end of the disk may be in the middle of a cluster', async () => {
