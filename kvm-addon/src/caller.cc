@@ -33,17 +33,18 @@ class Thread {
     switches_ = ::geteuid() == 0 && (permitted_ & kSwitching) == kSwitching;
   }
 
-  int ActAs(uid_t uid, gid_t gid) {
+  int ActAs(uid_t uid, gid_t gid, Otherwise otherwise) {
     if (switches_ && !(known_ && uid == uid_ && gid == gid_)) {
       known_ = false;
       if (!SetEffective(permitted_)) return EPERM;
       ::syscall(SYS_setgroups, 0, nullptr);
-      if (!Set(SYS_setfsgid, gid) || !Set(SYS_setfsuid, uid)) return EPERM;
+      known_ = Set(SYS_setfsgid, gid) && Set(SYS_setfsuid, uid);
+      if (!known_ && otherwise == Otherwise::kFail) return EPERM;
+      if (!known_ && !(Set(SYS_setfsgid, ::getegid()) && Set(SYS_setfsuid, ::geteuid()))) return EPERM;
       // setfsuid() has added or taken capabilities of its own accord.
       effective_ = ~uint64_t{0};
       uid_ = uid;
       gid_ = gid;
-      known_ = true;
     }
     return SetEffective(permitted_ & (uid == 0 ? kRoot : kAnybody)) ? 0 : EPERM;
   }
@@ -87,7 +88,7 @@ Thread& Current() {
 
 }  // namespace
 
-int ActAs(uid_t uid, gid_t gid) { return Current().ActAs(uid, gid); }
+int ActAs(uid_t uid, gid_t gid, Otherwise otherwise) { return Current().ActAs(uid, gid, otherwise); }
 
 int ActWithoutRights() { return Current().ActWithoutRights(); }
 

@@ -239,10 +239,10 @@ FolderIo::FolderIo(const Napi::CallbackInfo& info)
 FolderIo::~FolderIo() = default;
 
 template <typename Call>
-void FolderIo::AsCaller(const Napi::CallbackInfo& info, Call call) {
-  threads_.Submit(info[0], [uid = Integer<uint32_t>(info[1]), gid = Integer<uint32_t>(info[2]),
+void FolderIo::AsCaller(const Napi::CallbackInfo& info, Call call, caller::Otherwise otherwise) {
+  threads_.Submit(info[0], [uid = Integer<uint32_t>(info[1]), gid = Integer<uint32_t>(info[2]), otherwise,
                             all = descriptors_, call = std::move(call)]() -> int64_t {
-    if (const int error = caller::ActAs(uid, gid)) return -error;
+    if (const int error = caller::ActAs(uid, gid, otherwise)) return -error;
     return call(*all);
   });
 }
@@ -276,7 +276,7 @@ void FolderIo::Stat(const Napi::CallbackInfo& info) {
 
 // create(id, uid, gid, dir, name, flags, mode, words): the file's descriptor; the one that holds it is in `words`.
 void FolderIo::Create(const Napi::CallbackInfo& info) {
-  AsCaller(info, [dir = Integer<int>(info[3]), name = Name(info[4]), flags = Integer<int>(info[5]),
+  AsOwner(info, [dir = Integer<int>(info[3]), name = Name(info[4]), flags = Integer<int>(info[5]),
                   mode = Integer<mode_t>(info[6]), words = WordsAt(info[7])](Descriptors& all) -> int64_t {
     if (const int64_t error = all.Room(dir)) return error;
     const int make = flags | O_CREAT | O_EXCL | O_NOFOLLOW | kOpen;
@@ -296,7 +296,7 @@ void FolderIo::Create(const Napi::CallbackInfo& info) {
 
 // createUnnamed(id, uid, gid, dir, flags, mode, words), as create().
 void FolderIo::CreateUnnamed(const Napi::CallbackInfo& info) {
-  AsCaller(info, [dir = Integer<int>(info[3]), flags = Integer<int>(info[4]), mode = Integer<mode_t>(info[5]),
+  AsOwner(info, [dir = Integer<int>(info[3]), flags = Integer<int>(info[4]), mode = Integer<mode_t>(info[5]),
                   words = WordsAt(info[6])](Descriptors& all) {
     return all.FileTold(all.Take([&] { return ::openat(dir, ".", flags | O_TMPFILE | kOpen, mode); }), words);
   });
@@ -304,7 +304,7 @@ void FolderIo::CreateUnnamed(const Napi::CallbackInfo& info) {
 
 // makeNode(id, uid, gid, dir, name, mode, words): a pipe, a socket, a whiteout; no device, for which it has no capability.
 void FolderIo::MakeNode(const Napi::CallbackInfo& info) {
-  AsCaller(info, [dir = Integer<int>(info[3]), name = Name(info[4]), mode = Integer<mode_t>(info[5]),
+  AsOwner(info, [dir = Integer<int>(info[3]), name = Name(info[4]), mode = Integer<mode_t>(info[5]),
                   words = WordsAt(info[6])](Descriptors& all) {
     return all.Made(dir, name, words, [&] { return ::mknodat(dir, name.c_str(), mode, 0); });
   });
@@ -312,7 +312,7 @@ void FolderIo::MakeNode(const Napi::CallbackInfo& info) {
 
 // makeFolder(id, uid, gid, dir, name, mode, words)
 void FolderIo::MakeFolder(const Napi::CallbackInfo& info) {
-  AsCaller(info, [dir = Integer<int>(info[3]), name = Name(info[4]), mode = Integer<mode_t>(info[5]),
+  AsOwner(info, [dir = Integer<int>(info[3]), name = Name(info[4]), mode = Integer<mode_t>(info[5]),
                   words = WordsAt(info[6])](Descriptors& all) {
     return all.Made(dir, name, words, [&] { return ::mkdirat(dir, name.c_str(), mode); });
   });
@@ -320,7 +320,7 @@ void FolderIo::MakeFolder(const Napi::CallbackInfo& info) {
 
 // symlink(id, uid, gid, dir, name, target, words)
 void FolderIo::Symlink(const Napi::CallbackInfo& info) {
-  AsCaller(info, [dir = Integer<int>(info[3]), name = Name(info[4]), target = Text(info[5]),
+  AsOwner(info, [dir = Integer<int>(info[3]), name = Name(info[4]), target = Text(info[5]),
                   words = WordsAt(info[6])](Descriptors& all) {
     return all.Made(dir, name, words, [&] { return ::symlinkat(target.c_str(), dir, name.c_str()); });
   });

@@ -5,7 +5,9 @@
 #include <napi.h>
 
 #include <memory>
+#include <utility>
 
+#include "caller.h"
 #include "io_threads.h"
 
 class FolderIo : public Napi::ObjectWrap<FolderIo> {
@@ -26,7 +28,12 @@ class FolderIo : public Napi::ObjectWrap<FolderIo> {
 
   // For the user of info[1] and info[2].
   template <typename Call>
-  void AsCaller(const Napi::CallbackInfo& info, Call call);
+  void AsCaller(const Napi::CallbackInfo& info, Call call, caller::Otherwise otherwise = caller::Otherwise::kStay);
+  // The same, for what will be that user's.
+  template <typename Call>
+  void AsOwner(const Napi::CallbackInfo& info, Call call) {
+    AsCaller(info, std::move(call), caller::Otherwise::kFail);
+  }
   // On what is open.
   template <typename Call>
   void WithoutRights(const Napi::CallbackInfo& info, Call call);

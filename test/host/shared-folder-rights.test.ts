@@ -113,6 +113,10 @@ describe('a user of the guest', () => {
     guest.user = { uid: 0xffff_ffff, gid: 0xffff_ffff };
     expect((await guest.create(ROOT, 'nobody')).errno).toBe(ERRNO['EPERM']);
     expect(() => statSync(guest.at('nobody'))).toThrow('ENOENT');
+    // What is there it may use, as the guest's kernel decides.
+    writeFileSync(guest.at('there'), 'content');
+    const { handle } = await guest.open((await guest.lookup(ROOT, 'there')).id);
+    expect((await guest.read(handle, 0, 10)).data.toString()).toBe('content');
   });
 
   test('does not get the file that was put in the place of what it makes', async () => {
