@@ -228,7 +228,7 @@ test('a share leaves descriptors to others, and lets go of its own before it ref
       encoding: 'utf8',
     });
   const [was = ''] = /(?<=^NOFILE.*?)\d+/m.exec(limit('')) ?? [];
-  const all = openDescriptors() + 200;
+  const all = 2 * openDescriptors() + 200;
   const { folder } = guest;
   for (let i = 0; i < 300; i++) writeFileSync(guest.at(`f${i}`), '');
   try {
