@@ -2,6 +2,7 @@
 import type { Benchmark } from './lib/benchmark.js';
 import { hop } from './micro/hop.js';
 import { queue } from './micro/queue.js';
+import { shareRequests } from './micro/share-requests.js';
 import { bootInstructions } from './system/boot-instructions.js';
 import { bootTime } from './system/boot-time.js';
 import { density } from './system/density.js';
@@ -34,4 +35,5 @@ export const benchmarks: readonly Benchmark[] = [
   shareThroughput,
   hop,
   queue,
+  shareRequests,
 ];

@@ -4,6 +4,7 @@
 #include "addon_data.h"
 #include "disk_io.h"
 #include "event_fd.h"
+#include "folder_io.h"
 #include "host_files.h"
 #include "kvm.h"
 #include "memory.h"
@@ -23,19 +24,16 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   data->event_fd = Napi::Persistent(EventFd::Define(env));
   data->tap = Napi::Persistent(Tap::Define(env));
   data->disk_io = Napi::Persistent(DiskIo::Define(env));
+  data->folder_io = Napi::Persistent(FolderIo::Define(env));
 
   exports.Set("openKvm", Napi::Function::New<Kvm::Open>(env, "openKvm"));
   exports.Set("createMemory", Napi::Function::New<Memory::Create>(env, "createMemory"));
   exports.Set("createEventFd", Napi::Function::New<EventFd::Create>(env, "createEventFd"));
   exports.Set("openTap", Napi::Function::New<Tap::Open>(env, "openTap"));
   exports.Set("openDiskIo", Napi::Function::New<DiskIo::Open>(env, "openDiskIo"));
+  exports.Set("openFolderIo", Napi::Function::New<FolderIo::Open>(env, "openFolderIo"));
   exports.Set("flock", Napi::Function::New<Flock>(env, "flock"));
   exports.Set("fallocate", Napi::Function::New<Fallocate>(env, "fallocate"));
-  exports.Set("rename", Napi::Function::New<Rename>(env, "rename"));
-  exports.Set("getxattr", Napi::Function::New<GetXattr>(env, "getxattr"));
-  exports.Set("listxattr", Napi::Function::New<ListXattr>(env, "listxattr"));
-  exports.Set("setxattr", Napi::Function::New<SetXattr>(env, "setxattr"));
-  exports.Set("removexattr", Napi::Function::New<RemoveXattr>(env, "removexattr"));
   exports.Set("memfd", Napi::Function::New<Memfd>(env, "memfd"));
   exports.Set("blockDeviceBytes", Napi::Function::New<BlockDeviceBytes>(env, "blockDeviceBytes"));
   return exports;

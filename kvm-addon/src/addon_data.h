@@ -16,6 +16,7 @@ struct AddonData {
   Napi::FunctionReference event_fd;
   Napi::FunctionReference tap;
   Napi::FunctionReference disk_io;
+  Napi::FunctionReference folder_io;
 
   static AddonData& Of(Napi::Env env) { return *env.GetInstanceData<AddonData>(); }
 };

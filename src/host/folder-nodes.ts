@@ -1,225 +1,323 @@
-/** What of a shared folder the guest knows: where each file is, and the descriptors by which it is held. */
-import type { BigIntStats } from 'node:fs';
-import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+/**
+ * The table of a share's nodes: what of the folder the guest knows, where it is, and by which descriptors it is held.
+ *
+ * A node lives as long as the guest has entries of it, another is known below it, or a call uses it; then its descriptor goes with
+ * it. Of those with a name, descriptors are few: those that were not used for long are closed, and opened again by name. What is
+ * then found must be the same, by device, inode number, type, and time of birth.
+ */
 import * as z from 'zod/mini';
-import { type FileAttributes, type FileEntry, fileError } from '../devices/fuse/file-system.js';
+import { type FileEntry, type FileOwner, fileError } from '../devices/fuse/file-system.js';
+import { encodeName } from '../devices/fuse/names.js';
+import { Descriptor, FolderFacts, type FolderIo } from './folder-io.js';
+import { FolderNode } from './folder-node.js';
 
-/** <fcntl.h>; Node has no name for it. A descriptor that only says which file: nothing is opened. */
-export const O_PATH = 0o10000000;
-/** Descriptors of a share, beside those of files that the guest has open. */
+/** Descriptors of nodes that have a name. */
 const MAX_DESCRIPTORS = 1024;
-
-export class FolderNode {
-  readonly dev: bigint;
-  readonly ino: bigint;
-  readonly type: number;
-  /** Where it was seen last; undefined for the shared folder itself. */
-  parent: FolderNode | undefined;
-  name: string;
-  /** Whether it has, or may have, no name any more: it is found by its descriptor only. */
-  isPinned = false;
-  /** Calls that need its descriptor. */
-  users = 0;
-
-  constructor(stats: BigIntStats, parent: FolderNode | undefined, name: string) {
-    this.dev = stats.dev;
-    this.ino = stats.ino;
-    this.type = Number(stats.mode) & constants.S_IFMT;
-    this.parent = parent;
-    this.name = name;
-  }
-
-  get isFile(): boolean {
-    return this.type === constants.S_IFREG;
-  }
-
-  get isFolder(): boolean {
-    return this.type === constants.S_IFDIR;
-  }
-
-  get isLink(): boolean {
-    return this.type === constants.S_IFLNK;
-  }
-}
+/** Descriptors of nodes that are closed when the process has no more. */
+const LET_GO_WHEN_FULL = 32;
+/** Nodes without a name: each has a descriptor until the guest forgets it. As many as files that it may have open. */
+const MAX_PINNED = 4096;
+/** Nodes in all, of which the guest can know half (MAX_NODES of node-table.ts); the others are folders above them. */
+const MAX_NODES = 1 << 19;
+/** Folders above a node that are walked. Linux's PATH_MAX would not even let anybody name what lies deeper. */
+const MAX_DEPTH = 2048;
+/** PATH_MAX: bytes of the path that a saved machine has for a node. */
+const MAX_PATH_BYTES = 4096;
 
 /** Names from the shared folder down, and what must be there. */
 const descriptionSchema = z.strictObject({
-  path: z.array(
-    z.string().check(
-      z.regex(/^[^/\0]+$/),
-      z.refine((name) => name !== '.' && name !== '..'),
-    ),
-  ),
+  path: z
+    .array(
+      z.string().check(
+        z.regex(/^[^/\0]+$/),
+        z.refine((name) => name !== '.' && name !== '..'),
+      ),
+    )
+    .check(z.maxLength(MAX_DEPTH)),
   dev: z.string(),
   ino: z.string(),
+  type: z.optional(z.number()),
+  born: z.optional(z.string()),
 });
-
-export async function newFolderNodes(root: FileHandle): Promise<FolderNodes> {
-  return new FolderNodes(root, new FolderNode(await root.stat({ bigint: true }), undefined, ''));
-}
 
 export class FolderNodes {
   readonly root: FolderNode;
-  readonly #rootHandle: FileHandle;
-  /** Those that the guest knows, by device and inode. */
+  readonly #io: FolderIo;
   readonly #known = new Map<string, FolderNode>();
-  /** The one used last comes last. */
-  readonly #handles = new Map<FolderNode, FileHandle>();
+  /** Those with a descriptor and a name; the one used last comes last. */
+  readonly #held = new Set<FolderNode>();
+  #pinned = 0;
 
-  constructor(rootHandle: FileHandle, root: FolderNode) {
-    this.#rootHandle = rootHandle;
-    this.root = root;
+  constructor(io: FolderIo, root: Descriptor, facts: FolderFacts) {
+    this.#io = io;
+    this.root = new FolderNode(facts);
+    this.root.descriptor = root;
+    io.whenFull(() => this.#letGoSome(LET_GO_WHEN_FULL));
   }
 
-  /** Calls `action` with a path that is this node and no other, while it lasts. */
-  async use<T>(node: FolderNode, action: (path: string) => Promise<T>): Promise<T> {
+  get size(): number {
+    return this.#known.size;
+  }
+
+  /** Calls `action` with a descriptor that holds this node and no other, while it lasts. */
+  async use<T>(node: FolderNode, user: FileOwner, action: (fd: number) => Promise<T>): Promise<T> {
     node.users++;
     try {
-      const { fd } = node === this.root ? this.#rootHandle : await this.#handleOf(node);
-      return await action(`/proc/self/fd/${fd}`);
+      const descriptor = node.descriptor ?? (await this.#reopen(node, user));
+      if (this.#held.delete(node)) this.#held.add(node);
+      return await descriptor.use(action);
     } finally {
       node.users--;
+      this.#settle([node]);
     }
   }
 
-  /** Calls `action` with a path that names this node in its folder, and must not be followed. For links, which have no other. */
-  async useName<T>(node: FolderNode, action: (path: string) => Promise<T>): Promise<T> {
-    if (node.parent === undefined) throw fileError('EINVAL');
-    return await this.use(node.parent, (path) => action(`${path}/${node.name}`));
+  lookup(parent: FolderNode, name: string, user: FileOwner): Promise<FileEntry<FolderNode>> {
+    return this.make(parent, name, user, (dir, facts) =>
+      this.#io.call('lookup', user, dir, encodeName(name), facts.words),
+    );
   }
 
-  async lookup(parent: FolderNode, name: string): Promise<FileEntry<FolderNode>> {
-    const handle = await this.#open(parent, name);
-    try {
-      const stats = await handle.stat({ bigint: true });
-      const key = keyOf(stats);
-      const root = key === keyOf(this.root);
-      const known = root ? this.root : this.#known.get(key);
-      const node = known ?? new FolderNode(stats, parent, name);
-      if (known === undefined) this.#known.set(key, node);
-      if (root || this.#handles.has(node)) await handle.close();
-      else this.#keep(node, handle);
-      if (!root) {
-        node.parent = parent;
-        node.name = name;
-        node.isPinned = false;
-      }
-      return { node, attributes: attributesOf(stats) };
-    } catch (error) {
-      await handle.close();
-      throw error;
-    }
-  }
-
-  async attributes(node: FolderNode): Promise<FileAttributes> {
-    if (node === this.root) return attributesOf(await this.#rootHandle.stat({ bigint: true }));
-    node.users++;
-    try {
-      return attributesOf(await (await this.#handleOf(node)).stat({ bigint: true }));
-    } finally {
-      node.users--;
-    }
-  }
-
-  /** If the guest knows what is there, it is held from now on: its name is about to go. */
-  async pin(parent: FolderNode, name: string): Promise<void> {
-    const handle = await this.#open(parent, name).catch(() => undefined);
-    if (handle === undefined) return;
-    const node = this.#known.get(keyOf(await handle.stat({ bigint: true })));
-    if (node === undefined || this.#handles.has(node)) await handle.close();
-    else this.#keep(node, handle);
-    if (node !== undefined) node.isPinned = true;
-  }
-
-  /** The guest has no use for it any more. */
-  forget(node: FolderNode): void {
-    if (node === this.root) return;
-    this.#known.delete(keyOf(node));
-    const handle = this.#handles.get(node);
-    if (handle === undefined || node.users > 0) return;
-    this.#handles.delete(node);
-    handle.close().catch(() => {});
-  }
-
-  async #handleOf(node: FolderNode): Promise<FileHandle> {
-    const open = this.#handles.get(node);
-    if (open !== undefined) {
-      this.#handles.delete(node);
-      this.#handles.set(node, open);
-      return open;
-    }
-    if (node.parent === undefined || node.isPinned) throw fileError('ESTALE');
-    const handle = await this.#open(node.parent, node.name).catch((error: NodeJS.ErrnoException) => {
-      throw error.code === 'ENOENT' ? fileError('ESTALE') : error;
+  /** Hands out an entry of what `call` finds or makes as `name`, and returns a descriptor of. */
+  make(
+    parent: FolderNode,
+    name: string,
+    user: FileOwner,
+    call: (dir: number, facts: FolderFacts) => Promise<number>,
+  ): Promise<FileEntry<FolderNode>> {
+    return this.use(parent, user, async (dir) => {
+      this.checkRoom();
+      const facts = new FolderFacts();
+      return this.enter(facts, await call(dir, facts), parent, name);
     });
-    const { dev, ino } = await handle.stat({ bigint: true });
-    const meanwhile = this.#handles.get(node);
-    if (dev !== node.dev || ino !== node.ino || meanwhile !== undefined) {
-      await handle.close();
-      if (meanwhile === undefined) throw fileError('ESTALE');
-      return meanwhile;
+  }
+
+  /** Throws ENFILE if no more nodes may be known. To be called before anything is made. */
+  checkRoom(): void {
+    if (this.#known.size >= MAX_NODES) throw fileError('ENFILE');
+  }
+
+  /** Throws ENFILE if no more may be known that have no name. To be called before one loses its name. */
+  checkPinned(): void {
+    if (this.#pinned >= MAX_PINNED) throw fileError('ENFILE');
+  }
+
+  /** Hands out an entry of what was found, as `name` in `parent` or without a name. `fd`, if it is one, holds it. */
+  enter(facts: FolderFacts, fd: number, parent?: FolderNode, name = ''): FileEntry<FolderNode> {
+    const descriptor = fd < 0 ? undefined : new Descriptor(this.#io, fd);
+    const { attributes } = facts;
+    if (this.root.is(facts)) {
+      descriptor?.close();
+      return { node: this.root, attributes };
     }
-    this.#keep(node, handle);
-    return handle;
+    const node = this.#knownBy(facts) ?? new FolderNode(facts);
+    this.#known.set(node.key, node);
+    node.entries++;
+    if (descriptor !== undefined) this.#hold(node, descriptor);
+    if (parent === undefined) this.#pin(node);
+    else this.#place(node, parent, name);
+    return { node, attributes };
   }
 
-  #open(parent: FolderNode, name: string): Promise<FileHandle> {
-    return this.use(parent, (path) => open(`${path}/${name}`, O_PATH | constants.O_NOFOLLOW));
+  /** As {@link enter}, of what was listed; undefined if no more nodes may be known. */
+  enterIfRoom(facts: FolderFacts, parent: FolderNode, name: string): FileEntry<FolderNode> | undefined {
+    return this.#known.size < MAX_NODES ? this.enter(facts, -1, parent, name) : undefined;
   }
 
-  #keep(node: FolderNode, handle: FileHandle): void {
-    this.#handles.set(node, handle);
-    if (this.#handles.size <= MAX_DESCRIPTORS) return;
-    for (const [old, oldHandle] of this.#handles) {
-      if (old === node || old.users > 0 || old.isPinned) continue;
-      this.#handles.delete(old);
-      oldHandle.close().catch(() => {});
+  /** The name was removed; `fd` holds what had it, `facts` are from afterwards. */
+  removed(parent: FolderNode, name: string, facts: FolderFacts, fd: number): void {
+    const descriptor = new Descriptor(this.#io, fd);
+    const node = this.#knownBy(facts);
+    if (node !== undefined) this.#settle(node.removePlace(parent, name));
+    if (node === undefined || (facts.nlink > 0 && !node.isFolder)) {
+      descriptor.close();
       return;
     }
+    this.#hold(node, descriptor);
+    this.#pin(node);
+    this.#settle([node]);
+  }
+
+  /** What the facts are of has this name now, and not the one before. */
+  moved(facts: FolderFacts, parent: FolderNode, name: string, oldParent: FolderNode, oldName: string): void {
+    const node = facts.isThere ? this.#knownBy(facts) : undefined;
+    if (node === undefined) return;
+    this.#place(node, parent, name);
+    if (parent !== oldParent || name !== oldName) this.#settle(node.removePlace(oldParent, oldName));
+  }
+
+  /** The guest gives entries back: all that it has, or so many. */
+  forget(node: FolderNode, entries = node.entries): void {
+    node.entries = Math.max(0, node.entries - entries);
+    this.#settle([node]);
+  }
+
+  /** The node that the facts are of. One that had the inode number before them is found nowhere any more. */
+  #knownBy(facts: FolderFacts): FolderNode | undefined {
+    const node = this.#known.get(facts.key);
+    if (node === undefined || node.is(facts)) return node;
+    this.#known.delete(node.key);
+    this.#settle(node.removePlaces());
+    return undefined;
+  }
+
+  #place(node: FolderNode, parent: FolderNode, name: string): void {
+    if (node.isPinned) {
+      node.isPinned = false;
+      this.#pinned--;
+      if (node.descriptor !== undefined) this.#held.add(node);
+    }
+    // A folder that is mounted in itself is above itself, and has a place already.
+    if (node === parent || node.isAt(parent, name)) return;
+    if (node.children > 0) this.#keepAbove(node, parent);
+    this.#settle(node.addPlace(parent, name));
+  }
+
+  /**
+   * Makes sure that `node` is not above `parent`, in which it was found just now. Folders that were moved on the host are remembered
+   * where they were: the one among those above `parent` that is said to be in `node` is not there any more.
+   */
+  #keepAbove(node: FolderNode, parent: FolderNode): void {
+    let at: FolderNode | undefined = parent;
+    for (let depth = 0; at !== undefined; depth++) {
+      const above: FolderNode | undefined = at.places[0]?.parent;
+      if (above === node || depth >= MAX_DEPTH) {
+        this.#settle(at.removePlaces());
+        return;
+      }
+      at = above;
+    }
+  }
+
+  #hold(node: FolderNode, descriptor: Descriptor): void {
+    if (node.descriptor !== undefined) {
+      descriptor.close();
+      return;
+    }
+    node.descriptor = descriptor;
+    this.#held.add(node);
+    if (this.#held.size > MAX_DESCRIPTORS) this.#letGoSome(1, node);
+  }
+
+  /** Closes the descriptors that were not used for longest. */
+  #letGoSome(most: number, except?: FolderNode): boolean {
+    let left = most;
+    for (const old of this.#held) {
+      if (left === 0) break;
+      if (old === except || old.users > 0) continue;
+      this.#letGo(old);
+      left--;
+    }
+    return left < most;
+  }
+
+  #letGo(node: FolderNode): void {
+    this.#held.delete(node);
+    node.descriptor?.close();
+    node.descriptor = undefined;
+  }
+
+  #pin(node: FolderNode): void {
+    if (node.isPinned) return;
+    this.#settle(node.removePlaces());
+    node.isPinned = true;
+    this.#pinned++;
+    this.#held.delete(node);
+  }
+
+  /** Drops those that nobody knows or uses any more, and what was kept for their sake only. */
+  #settle(nodes: readonly FolderNode[]): void {
+    const left = [...nodes];
+    for (let node = left.pop(); node !== undefined; node = left.pop()) {
+      if (node === this.root || node.entries > 0 || node.children > 0 || node.users > 0) continue;
+      if (this.#known.get(node.key) === node) this.#known.delete(node.key);
+      if (node.isPinned) this.#pinned--;
+      node.isPinned = false;
+      this.#letGo(node);
+      left.push(...node.removePlaces());
+    }
+  }
+
+  /** Opens a node again by its name, from the last folder above it that is open still. */
+  async #reopen(node: FolderNode, user: FileOwner): Promise<Descriptor> {
+    const closed: FolderNode[] = [];
+    for (let at = node; at.descriptor === undefined; ) {
+      const above = at.places[0]?.parent;
+      if (above === undefined || closed.length >= MAX_DEPTH) throw fileError('ESTALE');
+      closed.push(at);
+      at = above;
+    }
+    for (const at of closed.reverse()) await this.#reopenIn(at, user);
+    if (node.descriptor === undefined) throw fileError('ESTALE');
+    return node.descriptor;
+  }
+
+  async #reopenIn(node: FolderNode, user: FileOwner): Promise<void> {
+    for (const { parent, name } of [...node.places]) {
+      const found = await this.use(parent, user, async (dir) => {
+        const facts = new FolderFacts();
+        const fd = await this.#io.call('lookup', user, dir, encodeName(name), facts.words);
+        const descriptor = new Descriptor(this.#io, fd);
+        if (this.#known.get(node.key) === node && node.is(facts)) this.#hold(node, descriptor);
+        else descriptor.close();
+      }).then(
+        () => node.descriptor !== undefined,
+        (error: NodeJS.ErrnoException) => {
+          if (error.code === 'ENOENT' || error.code === 'ENOTDIR') return false;
+          throw error;
+        },
+      );
+      if (found) return;
+    }
+    throw fileError('ESTALE');
   }
 
   describe(node: FolderNode): unknown {
-    if (node.isPinned) return undefined;
     const path: string[] = [];
-    for (let at: FolderNode = node; at.parent !== undefined; at = at.parent) path.unshift(at.name);
-    return { path, dev: String(node.dev), ino: String(node.ino) };
+    let bytes = 0;
+    let at = node;
+    while (at !== this.root) {
+      const [place] = at.places;
+      if (place === undefined) return undefined;
+      bytes += Buffer.byteLength(place.name) + 1;
+      if (bytes > MAX_PATH_BYTES) return undefined;
+      path.push(place.name);
+      at = place.parent;
+    }
+    const [dev, ino] = node.key.split(':');
+    return { path: path.reverse(), dev, ino, type: node.type, born: String(node.bornNs) };
   }
 
-  async recall(description: unknown): Promise<FolderNode> {
+  /** Hands out an entry of what a description is of. */
+  async recall(description: unknown, user: FileOwner): Promise<FolderNode> {
     const { data } = descriptionSchema.safeParse(description);
     if (data === undefined) throw fileError('ESTALE');
     let node = this.root;
-    for (const name of data.path) ({ node } = await this.lookup(node, name));
-    if (String(node.dev) !== data.dev || String(node.ino) !== data.ino) throw fileError('ESTALE');
-    return node;
+    for (const name of data.path) {
+      const above = node;
+      try {
+        ({ node } = await this.lookup(above, name, user));
+      } finally {
+        this.#giveBack(above);
+      }
+    }
+    const { type = node.type, born = String(node.bornNs) } = data;
+    if (`${data.dev}:${data.ino}` === node.key && type === node.type && born === String(node.bornNs))
+      return node;
+    this.#giveBack(node);
+    throw fileError('ESTALE');
   }
 
-  async close(): Promise<void> {
-    const handles = [...this.#handles.values(), this.#rootHandle];
-    this.#handles.clear();
+  #giveBack(node: FolderNode): void {
+    if (node !== this.root) this.forget(node, 1);
+  }
+
+  close(): void {
+    for (const node of [this.root, ...this.#known.values()]) {
+      node.descriptor?.close();
+      node.descriptor = undefined;
+    }
     this.#known.clear();
-    await Promise.all(handles.map((handle) => handle.close()));
+    this.#held.clear();
   }
-}
-
-function keyOf({ dev, ino }: { readonly dev: bigint; readonly ino: bigint }): string {
-  return `${dev}:${ino}`;
-}
-
-function attributesOf(stats: BigIntStats): FileAttributes {
-  return {
-    ino: stats.ino,
-    sizeBytes: Number(stats.size),
-    blocks: Number(stats.blocks),
-    mode: Number(stats.mode),
-    nlink: Number(stats.nlink),
-    uid: Number(stats.uid),
-    gid: Number(stats.gid),
-    rdev: Number(stats.rdev),
-    blockBytes: Number(stats.blksize),
-    atimeNs: stats.atimeNs,
-    mtimeNs: stats.mtimeNs,
-    ctimeNs: stats.ctimeNs,
-  };
 }

@@ -1,66 +1,53 @@
 /**
  * A folder of the host as a file system for a guest, which never gets out of it.
  *
- * What the guest knows is held by descriptors opened with O_PATH, and every system call names one descriptor's object
- * (`/proc/self/fd/N`) or one name in one descriptor's folder (`/proc/self/fd/N/name`). A name has no slash and is not `..`, and the
- * last component is never followed; so there is no path that a link, or somebody who moves folders meanwhile, could lead
- * elsewhere.
- *
- * Descriptors are few, and files many: those that were not used for long are closed, and opened again by name. What is then found
- * must be the same by device and inode.
+ * What the guest knows is held by descriptors opened with O_PATH, and every system call names one descriptor's object, or one name in
+ * one descriptor's folder. A name has no slash and is not `..`, and a link is never followed; so there is no path that a link, or
+ * somebody who moves folders meanwhile, could lead elsewhere. What is made has its owner and mode from its making: nothing is changed
+ * by name afterwards. Each call is made for the guest's user, with no more rights than it needs (kvm-addon/src/caller.h).
  */
 import { constants } from 'node:fs';
 import {
-  chmod,
-  chown,
-  type FileHandle,
-  lchown,
-  link,
-  lutimes,
-  mkdir,
-  open,
-  readdir,
-  readlink,
-  rmdir,
-  statfs,
-  symlink,
-  truncate,
-  unlink,
-  utimes,
-} from 'node:fs/promises';
-import {
   type AttributeChanges,
-  type DirectoryEntry,
   type FileAttributes,
   type FileEntry,
   type FileOwner,
   type FileSystem,
   type FileSystemFacts,
   fileError,
+  type KernelFileSystem,
   type RenameHow,
   type SetXattrHow,
+  type StreamedEntry,
 } from '../devices/fuse/file-system.js';
+import { decodeName, encodeName } from '../devices/fuse/names.js';
 import type { ShareOptions } from '../devices/host.js';
 import { TsvmError } from '../errors.js';
-import type { NativeAddon } from '../native/binding.js';
+import { S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK } from '../util/file-mode.js';
 import { describeFileError } from './files.js';
-import { type FolderNode, type FolderNodes, newFolderNodes, O_PATH } from './folder-nodes.js';
+import { Descriptor, type FolderCalls, FolderFacts, FolderIo } from './folder-io.js';
+import { type FolderDirectory, listFolder } from './folder-list.js';
+import type { FolderNode } from './folder-node.js';
+import { FolderNodes } from './folder-nodes.js';
+import { FolderXattrs } from './folder-xattrs.js';
 
-const { O_NOFOLLOW, O_NONBLOCK, O_CREAT, O_EXCL } = constants;
+const { O_APPEND, O_EXCL } = constants;
 const FOLDER_HINT = 'give the path of a folder, and the name the guest mounts it by';
 const PERMISSIONS = 0o777;
 const STICKY = 0o1000;
-const MODE_BITS = 0o7777;
-const USER_XATTR = 'user.';
-/** Flags of renameat2(2), and of setxattr(2). */
+/** What readdir() reads at a time. */
+const LISTED_BYTES = 32_768;
+/** PATH_MAX. */
+const MAX_TARGET_BYTES = 4096;
+/** <fcntl.h>, of unlinkat(2). */
+const AT_REMOVEDIR = 0x200;
+/** What one request copies: the guest asks again for the rest, and a pause waits for no more. */
+const MAX_COPY_BYTES = 16 << 20;
+/** Flags of renameat2(2). */
 const RENAME_FLAGS: Readonly<Record<RenameHow, number>> = { replace: 0, keep: 1, exchange: 2 };
-const SET_XATTR_FLAGS: Readonly<Record<SetXattrHow, number>> = { set: 0, create: 1, replace: 2 };
-
-/** What of the addon it takes. */
-export type FolderCalls = Pick<
-  NativeAddon,
-  'fallocate' | 'rename' | 'getxattr' | 'setxattr' | 'listxattr' | 'removexattr'
->;
+const RENAME_WHITEOUT = 4;
+/** Who asks where nobody of the guest does. */
+const ROOT: FileOwner = { uid: 0, gid: 0 };
 
 /** @throws TsvmError `TSVM_SHARE`, naming the path. */
 export async function openSharedFolder(
@@ -70,115 +57,93 @@ export async function openSharedFolder(
 ): Promise<SharedFolder> {
   const failed = (what: string, hint: string, cause?: unknown): TsvmError =>
     new TsvmError('TSVM_SHARE', `share ${path}: ${what}`, { hint, cause });
-  let root: FileHandle;
+  const io = new FolderIo(addon);
+  const facts = new FolderFacts();
+  let root: Descriptor;
   try {
-    root = await open(path, O_PATH);
+    root = new Descriptor(io, await io.callOpen('openRoot', Buffer.from(path), facts.words));
   } catch (cause) {
+    await io.close();
     throw failed(describeFileError(cause), FOLDER_HINT, cause);
   }
   try {
-    if (!(await root.stat()).isDirectory()) throw fileError('ENOTDIR');
-    await readdir(`/proc/self/fd/${root.fd}`);
+    if (facts.type !== S_IFDIR) throw fileError('ENOTDIR');
+    // By way of /proc, as files are opened.
+    await root.use(async (fd) => io.closeFd(await io.call('openFile', ROOT, fd, constants.O_DIRECTORY)));
   } catch (cause) {
-    await root.close();
+    root.close();
+    await io.close();
     if ((cause as { code?: unknown }).code === 'ENOTDIR')
       throw failed('it is not a folder', FOLDER_HINT, cause);
     throw failed(describeFileError(cause), 'check its permissions, and that /proc is mounted', cause);
   }
-  return new SharedFolder(addon, await newFolderNodes(root), options);
+  return new SharedFolder(io, new FolderNodes(io, root, facts), options);
 }
 
-export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>> {
-  readonly #addon: FolderCalls;
+export class SharedFolder
+  implements
+    Required<FileSystem<FolderNode, Descriptor>>,
+    KernelFileSystem<FolderNode, Descriptor, FolderDirectory>
+{
+  readonly killsPrivileges = true;
+  readonly takesAnyName = true;
+  readonly #io: FolderIo;
   readonly #nodes: FolderNodes;
-  readonly #xattr: boolean;
-  /** Root gives what is made to the guest's user; anybody else has it. */
-  readonly #givesAway = process.geteuid?.() === 0;
+  readonly #xattrs: FolderXattrs;
 
-  constructor(addon: FolderCalls, nodes: FolderNodes, { xattr = false }: ShareOptions) {
-    this.#addon = addon;
+  constructor(io: FolderIo, nodes: FolderNodes, { xattr = false }: ShareOptions) {
+    this.#io = io;
     this.#nodes = nodes;
-    this.#xattr = xattr;
+    this.#xattrs = new FolderXattrs(io, nodes, xattr);
   }
 
   get root(): FolderNode {
     return this.#nodes.root;
   }
 
-  lookup(parent: FolderNode, name: string): Promise<FileEntry<FolderNode>> {
-    return this.#nodes.lookup(parent, name);
+  /** Nodes that the guest knows, and folders above them, but for the root. */
+  get knownNodes(): number {
+    return this.#nodes.size;
   }
 
-  forget(node: FolderNode): void {
-    this.#nodes.forget(node);
+  lookup(parent: FolderNode, name: string, user = ROOT): Promise<FileEntry<FolderNode>> {
+    return this.#nodes.lookup(parent, name, user);
   }
 
-  async getattr(node: FolderNode): Promise<FileAttributes> {
-    return await this.#nodes.attributes(node);
+  forget(node: FolderNode, entries?: number): void {
+    this.#nodes.forget(node, entries);
+  }
+
+  async getattr(node: FolderNode, file?: Descriptor, user = ROOT): Promise<FileAttributes> {
+    const facts = new FolderFacts();
+    const stat = (fd: number): Promise<number> => this.#io.callOpen('stat', fd, facts.words);
+    await (file === undefined ? this.#nodes.use(node, user, stat) : file.use(stat));
+    return facts.attributes;
   }
 
   async setattr(
     node: FolderNode,
     changes: AttributeChanges,
-    file: FileHandle | undefined,
+    file: Descriptor | undefined,
+    user = ROOT,
   ): Promise<FileAttributes> {
-    const { mode, uid, gid, sizeBytes, atimeNs, mtimeNs } = changes;
-    await this.#nodes.use(node, async (path) => {
-      if (uid !== undefined || gid !== undefined) {
-        await this.#chown(node, path, uid ?? -1, gid ?? -1);
-      }
-      if (mode !== undefined) {
-        if (node.isLink) throw fileError('EOPNOTSUPP');
-        await chmod(path, permissionsOf(node, mode));
-      }
-      if (sizeBytes !== undefined) {
-        if (!node.isFile) throw fileError('EINVAL');
-        // By the open file where there is one: it may be written to though its permissions are gone.
-        await (file?.truncate(sizeBytes) ?? truncate(path, sizeBytes));
-      }
-      if (atimeNs !== undefined || mtimeNs !== undefined) {
-        const now = await this.#nodes.attributes(node);
-        const times = [seconds(atimeNs ?? now.atimeNs), seconds(mtimeNs ?? now.mtimeNs)] as const;
-        if (node.isLink) await this.#nodes.useName(node, (named) => lutimes(named, ...times));
-        else await utimes(path, ...times);
-      }
+    const { mode, sizeBytes } = changes;
+    if (mode !== undefined && node.isLink) throw fileError('EOPNOTSUPP');
+    if (sizeBytes !== undefined && !node.isFile) throw fileError('EINVAL');
+    const permitted = mode === undefined ? changes : { ...changes, mode: permissionsOf(node.type, mode) };
+    const facts = new FolderFacts();
+    await this.#nodes.use(node, user, (fd) => {
+      const set = (open: number): Promise<void> => this.#io.setAttributes(user, fd, open, permitted, facts);
+      return file === undefined ? set(-1) : file.use(set);
     });
-    return await this.#nodes.attributes(node);
+    return facts.attributes;
   }
 
-  async #chown(node: FolderNode, path: string, uid: number, gid: number): Promise<void> {
-    if (node.isLink) await this.#nodes.useName(node, (named) => lchown(named, uid, gid));
-    else await chown(path, uid, gid);
-  }
-
-  /**
-   * Has what was just made be the guest's, with the mode that its kernel asked for, where they differ: the host has left out what this
-   * process's umask has, and chown(2) takes some of the rest away.
-   */
-  async #give(
-    made: FileEntry<FolderNode>,
-    mode: number,
-    { uid, gid }: FileOwner,
-  ): Promise<FileEntry<FolderNode>> {
-    const { node, attributes: there } = made;
-    const permissions = permissionsOf(node, mode);
-    const givenAway = this.#givesAway && (there.uid !== uid || there.gid !== gid);
-    if (!givenAway && (there.mode & MODE_BITS) === permissions) return made;
-    try {
-      await this.#nodes.use(node, async (path) => {
-        if (givenAway) await this.#chown(node, path, uid, gid);
-        if (!node.isLink) await chmod(path, permissions);
-      });
-      return { node, attributes: await this.getattr(node) };
-    } catch (error) {
-      this.#nodes.forget(node); // the guest never hears of it
-      throw error;
-    }
-  }
-
-  async readlink(node: FolderNode): Promise<string> {
+  async readlink(node: FolderNode, user = ROOT): Promise<string> {
     if (!node.isLink) throw fileError('EINVAL');
-    return await this.#nodes.useName(node, (path) => readlink(path));
+    const target = new Uint8Array(MAX_TARGET_BYTES);
+    const length = await this.#nodes.use(node, user, (fd) => this.#io.call('readLink', user, fd, target));
+    return decodeName(target.subarray(0, length));
   }
 
   async mknod(
@@ -187,9 +152,23 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
     mode: number,
     owner: FileOwner,
   ): Promise<FileEntry<FolderNode>> {
-    const { file, ...made } = await this.create(parent, name, O_EXCL, mode, owner);
-    await file.close();
-    return made;
+    return await this.mkspecial(parent, name, S_IFREG | mode, 0, owner);
+  }
+
+  async mkspecial(
+    parent: FolderNode,
+    name: string,
+    mode: number,
+    rdev: number,
+    owner: FileOwner,
+  ): Promise<FileEntry<FolderNode>> {
+    const type = mode & S_IFMT;
+    // The guest's kernel serves pipes and sockets, and the host opens neither. A device would be one of the host's.
+    const isWhiteout = type === S_IFCHR && rdev === 0;
+    if (type !== S_IFREG && type !== S_IFIFO && type !== S_IFSOCK && !isWhiteout) throw fileError('EPERM');
+    return await this.#nodes.make(parent, name, owner, (dir, { words }) =>
+      this.#io.call('makeNode', owner, dir, encodeName(name), type | permissionsOf(type, mode), words),
+    );
   }
 
   async mkdir(
@@ -198,8 +177,9 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
     mode: number,
     owner: FileOwner,
   ): Promise<FileEntry<FolderNode>> {
-    await this.#nodes.use(parent, (path) => mkdir(`${path}/${name}`, { mode: mode & PERMISSIONS }));
-    return await this.#give(await this.lookup(parent, name), mode, owner);
+    return await this.#nodes.make(parent, name, owner, (dir, { words }) =>
+      this.#io.call('makeFolder', owner, dir, encodeName(name), permissionsOf(S_IFDIR, mode), words),
+    );
   }
 
   async symlink(
@@ -208,81 +188,109 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
     target: string,
     owner: FileOwner,
   ): Promise<FileEntry<FolderNode>> {
-    await this.#nodes.use(parent, (path) => symlink(target, `${path}/${name}`));
-    return await this.#give(await this.lookup(parent, name), PERMISSIONS, owner);
-  }
-
-  async link(node: FolderNode, parent: FolderNode, name: string): Promise<FileEntry<FolderNode>> {
-    await this.#nodes.useName(node, (from) =>
-      this.#nodes.use(parent, (path) => link(from, `${path}/${name}`)),
+    return await this.#nodes.make(parent, name, owner, (dir, { words }) =>
+      this.#io.call('symlink', owner, dir, encodeName(name), encodeName(target), words),
     );
-    return await this.lookup(parent, name);
   }
 
-  async unlink(parent: FolderNode, name: string): Promise<void> {
-    await this.#nodes.pin(parent, name);
-    await this.#nodes.use(parent, (path) => unlink(`${path}/${name}`));
+  async link(
+    node: FolderNode,
+    parent: FolderNode,
+    name: string,
+    user = ROOT,
+  ): Promise<FileEntry<FolderNode>> {
+    return await this.#nodes.use(node, user, (fd) =>
+      this.#nodes.make(parent, name, user, (dir, { words }) =>
+        this.#io.call('link', user, fd, dir, encodeName(name), words),
+      ),
+    );
   }
 
-  async rmdir(parent: FolderNode, name: string): Promise<void> {
-    await this.#nodes.pin(parent, name);
-    await this.#nodes.use(parent, (path) => rmdir(`${path}/${name}`));
+  unlink(parent: FolderNode, name: string, user = ROOT): Promise<void> {
+    return this.#remove(parent, name, 0, user);
   }
 
-  async rename(
+  rmdir(parent: FolderNode, name: string, user = ROOT): Promise<void> {
+    return this.#remove(parent, name, AT_REMOVEDIR, user);
+  }
+
+  async #remove(parent: FolderNode, name: string, flags: number, user: FileOwner): Promise<void> {
+    await this.#nodes.use(parent, user, async (dir) => {
+      this.#nodes.checkPinned();
+      const facts = new FolderFacts();
+      const fd = await this.#io.call('unlink', user, dir, encodeName(name), flags, facts.words);
+      this.#nodes.removed(parent, name, facts, fd);
+    });
+  }
+
+  rename(
     parent: FolderNode,
     name: string,
     newParent: FolderNode,
     newName: string,
     how: RenameHow,
+    user = ROOT,
   ): Promise<void> {
-    if (how === 'replace') await this.#nodes.pin(newParent, newName);
-    await this.#nodes.use(parent, (from) =>
-      this.#nodes.use(newParent, (to) =>
-        this.#addon.rename(`${from}/${name}`, `${to}/${newName}`, RENAME_FLAGS[how]),
-      ),
+    return this.#rename(parent, name, newParent, newName, RENAME_FLAGS[how], user);
+  }
+
+  whiteout(
+    parent: FolderNode,
+    name: string,
+    newParent: FolderNode,
+    newName: string,
+    how: 'replace' | 'keep',
+    user: FileOwner,
+  ): Promise<void> {
+    return this.#rename(parent, name, newParent, newName, RENAME_FLAGS[how] | RENAME_WHITEOUT, user);
+  }
+
+  async #rename(
+    parent: FolderNode,
+    name: string,
+    newParent: FolderNode,
+    newName: string,
+    flags: number,
+    user: FileOwner,
+  ): Promise<void> {
+    const nodes = this.#nodes;
+    await nodes.use(parent, user, (from) =>
+      nodes.use(newParent, user, async (to) => {
+        nodes.checkPinned();
+        const [moved, other] = [new FolderFacts(), new FolderFacts()];
+        const names = [encodeName(name), encodeName(newName)] as const;
+        await this.#io.call('rename', user, from, names[0], to, names[1], flags, moved.words, other.words);
+        if (other.isThere && other.descriptor >= 0)
+          nodes.removed(newParent, newName, other, other.descriptor);
+        nodes.moved(moved, newParent, newName, parent, name);
+        if (other.isThere && other.descriptor < 0) nodes.moved(other, parent, name, newParent, newName);
+      }),
     );
-    // From now on they are found there.
-    await this.lookup(newParent, newName).catch(() => {});
-    if (how === 'exchange') await this.lookup(parent, name).catch(() => {});
   }
 
-  async getxattr(node: FolderNode, name: string): Promise<Uint8Array> {
-    this.#checkXattr(node, name);
-    return await this.#nodes.use(node, (path) => this.#addon.getxattr(path, name));
+  getxattr(node: FolderNode, name: string, user = ROOT): Promise<Uint8Array> {
+    return this.#xattrs.get(node, name, user);
   }
 
-  async setxattr(node: FolderNode, name: string, value: Uint8Array, how: SetXattrHow): Promise<void> {
-    this.#checkXattr(node, name);
-    await this.#nodes.use(node, (path) => this.#addon.setxattr(path, name, value, SET_XATTR_FLAGS[how]));
+  setxattr(node: FolderNode, name: string, value: Uint8Array, how: SetXattrHow, user = ROOT): Promise<void> {
+    return this.#xattrs.set(node, name, value, how, user);
   }
 
-  async listxattr(node: FolderNode): Promise<readonly string[]> {
-    if (!this.#xattr) throw fileError('ENOSYS');
-    if (!node.isFile && !node.isFolder) return [];
-    const names = await this.#nodes.use(node, (path) => this.#addon.listxattr(path));
-    return Buffer.from(names)
-      .toString()
-      .split('\0')
-      .filter((name) => name.startsWith(USER_XATTR));
+  listxattr(node: FolderNode, user = ROOT): Promise<readonly string[]> {
+    return this.#xattrs.list(node, user);
   }
 
-  async removexattr(node: FolderNode, name: string): Promise<void> {
-    this.#checkXattr(node, name);
-    await this.#nodes.use(node, (path) => this.#addon.removexattr(path, name));
+  removexattr(node: FolderNode, name: string, user = ROOT): Promise<void> {
+    return this.#xattrs.remove(node, name, user);
   }
 
-  /** The other namespaces give rights on the host, or say what those of the host are. Links and devices have none. */
-  #checkXattr(node: FolderNode, name: string): void {
-    if (!this.#xattr) throw fileError('ENOSYS');
-    if (!name.startsWith(USER_XATTR)) throw fileError('EOPNOTSUPP');
-    if (!node.isFile && !node.isFolder) throw fileError('EPERM');
-  }
-
-  async open(node: FolderNode, flags: number): Promise<FileHandle> {
+  async open(node: FolderNode, flags: number, user = ROOT): Promise<Descriptor> {
     // What a pipe or a device of the host's does when it is opened is not the guest's business.
     if (!node.isFile) throw fileError(node.isFolder ? 'EISDIR' : 'ENXIO');
-    return await this.#nodes.use(node, (path) => open(path, flags));
+    const fd = await this.#nodes.use(node, user, (held) =>
+      this.#io.call('openFile', user, held, flagsOf(flags)),
+    );
+    return new Descriptor(this.#io, fd);
   }
 
   async create(
@@ -291,69 +299,118 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
     flags: number,
     mode: number,
     owner: FileOwner,
-  ): Promise<FileEntry<FolderNode> & { readonly file: FileHandle }> {
-    const file = await this.#nodes.use(parent, async (path) => {
-      const how = flags | O_CREAT | O_EXCL | O_NOFOLLOW | O_NONBLOCK;
-      return await open(`${path}/${name}`, how, mode & PERMISSIONS).catch((error: NodeJS.ErrnoException) => {
-        if (error.code !== 'EEXIST' || (flags & O_EXCL) !== 0) throw error;
-      });
+  ): Promise<FileEntry<FolderNode> & { readonly file: Descriptor }> {
+    return await this.#nodes.use(parent, owner, async (dir) => {
+      this.#nodes.checkRoom();
+      const facts = new FolderFacts();
+      const how = flagsOf(flags) | (flags & O_EXCL);
+      const permissions = permissionsOf(S_IFREG, mode);
+      const fd = await this.#io.call('create', owner, dir, encodeName(name), how, permissions, facts.words);
+      const entry = this.#nodes.enter(facts, facts.descriptor, parent, name);
+      return { ...entry, file: new Descriptor(this.#io, fd) };
     });
-    if (file === undefined) {
-      const { node } = await this.lookup(parent, name);
-      const there = await this.open(node, flags & ~O_EXCL);
-      return { node, attributes: await this.getattr(node), file: there };
-    }
-    try {
-      return { ...(await this.#give(await this.lookup(parent, name), mode, owner)), file };
-    } catch (error) {
-      await file.close();
-      throw error;
-    }
   }
 
-  async read(file: FileHandle, buffers: readonly Uint8Array[], offset: number): Promise<number> {
-    return (await file.readv(buffers, offset)).bytesRead;
+  async tmpfile(
+    parent: FolderNode,
+    flags: number,
+    mode: number,
+    owner: FileOwner,
+  ): Promise<FileEntry<FolderNode> & { readonly file: Descriptor }> {
+    return await this.#nodes.use(parent, owner, async (dir) => {
+      this.#nodes.checkRoom();
+      this.#nodes.checkPinned();
+      const facts = new FolderFacts();
+      const how = flagsOf(flags) | (flags & O_EXCL);
+      const permissions = permissionsOf(S_IFREG, mode);
+      const fd = await this.#io.call('createUnnamed', owner, dir, how, permissions, facts.words);
+      return { ...this.#nodes.enter(facts, facts.descriptor), file: new Descriptor(this.#io, fd) };
+    });
   }
 
-  async write(file: FileHandle, buffers: readonly Uint8Array[], offset: number): Promise<number> {
-    return (await file.writev(buffers, offset)).bytesWritten;
+  read(file: Descriptor, buffers: readonly Uint8Array[], offset: number): Promise<number> {
+    return file.use((fd) => this.#io.read(fd, buffers, offset));
   }
 
-  async fsync(file: FileHandle, dataOnly: boolean): Promise<void> {
-    await (dataOnly ? file.datasync() : file.sync());
+  write(file: Descriptor, buffers: readonly Uint8Array[], offset: number, append = false): Promise<number> {
+    return file.use((fd) => this.#io.callOpen('write', fd, buffers, offset, append));
   }
 
-  async allocate(file: FileHandle, mode: number, offset: number, length: number): Promise<void> {
-    await this.#addon.fallocate(file.fd, mode, offset, length);
+  async fsync(file: Descriptor, dataOnly: boolean): Promise<void> {
+    await file.use((fd) => this.#io.callOpen('sync', fd, dataOnly));
   }
 
-  async release(file: FileHandle): Promise<void> {
-    await file.close();
+  async allocate(file: Descriptor, mode: number, offset: number, length: number): Promise<void> {
+    await file.use((fd) => this.#io.callOpen('allocate', fd, mode, offset, length));
   }
 
-  async readdir(node: FolderNode): Promise<readonly DirectoryEntry[]> {
-    const entries = await this.#nodes.use(node, (path) =>
-      readdir(path, { withFileTypes: true, encoding: 'buffer' }),
+  seek(file: Descriptor, offset: number, whence: number): Promise<number> {
+    return file.use((fd) => this.#io.callOpen('seek', fd, offset, whence));
+  }
+
+  copy(
+    file: Descriptor,
+    offset: number,
+    newFile: Descriptor,
+    newOffset: number,
+    length: number,
+  ): Promise<number> {
+    const bytes = Math.min(length, MAX_COPY_BYTES);
+    return file.use((fd) =>
+      newFile.use((newFd) => this.#io.callOpen('copy', fd, offset, newFd, newOffset, bytes)),
     );
-    const listed: DirectoryEntry[] = [];
-    for (const entry of entries) {
-      const name = entry.name.toString();
-      // A name that is not UTF-8 cannot be said to the guest.
-      if (Buffer.from(name).equals(entry.name)) listed.push({ name, ino: UNKNOWN_INO, type: typeOf(entry) });
+  }
+
+  async release(file: Descriptor): Promise<void> {
+    file.close();
+  }
+
+  async opendir(node: FolderNode, user = ROOT): Promise<FolderDirectory> {
+    if (!node.isFolder) throw fileError('ENOTDIR');
+    const fd = await this.#nodes.use(node, user, (held) => this.#io.call('openFolder', user, held));
+    return { descriptor: new Descriptor(this.#io, fd), turn: Promise.resolve() };
+  }
+
+  list(
+    directory: FolderDirectory,
+    node: FolderNode,
+    position: bigint,
+    bytes: number,
+    plus: boolean,
+    user = ROOT,
+  ): Promise<readonly StreamedEntry<FolderNode>[]> {
+    return listFolder(this.#io, this.#nodes, { directory, node, position, bytes, plus, user });
+  }
+
+  async syncdir(directory: FolderDirectory, dataOnly: boolean): Promise<void> {
+    await this.fsync(directory.descriptor, dataOnly);
+  }
+
+  async releasedir(directory: FolderDirectory): Promise<void> {
+    directory.descriptor.close();
+  }
+
+  /** All of it, without `.` and `..`, for who cannot go on where it was. */
+  async readdir(node: FolderNode): Promise<readonly StreamedEntry<FolderNode>[]> {
+    const directory = await this.opendir(node);
+    const all: StreamedEntry<FolderNode>[] = [];
+    try {
+      for (let position = 0n; ; ) {
+        const some = await this.list(directory, node, position, LISTED_BYTES, false);
+        const last = some.at(-1);
+        if (last === undefined) return all.filter(({ name }) => name !== '.' && name !== '..');
+        position = last.next;
+        all.push(...some);
+      }
+    } finally {
+      await this.releasedir(directory);
     }
-    return listed;
   }
 
   async statfs(): Promise<FileSystemFacts> {
-    const facts = await this.#nodes.use(this.root, (path) => statfs(path));
-    return {
-      blockBytes: facts.bsize,
-      blocks: facts.blocks,
-      freeBlocks: facts.bfree,
-      availableBlocks: facts.bavail,
-      files: facts.files,
-      freeFiles: facts.ffree,
-    };
+    const [blockBytes = 0, blocks = 0, freeBlocks = 0, availableBlocks = 0, files = 0, freeFiles = 0] =
+      await this.#nodes.use(this.root, ROOT, (fd) => this.#io.statfs(fd));
+    return { blockBytes, blocks, freeBlocks, availableBlocks, files, freeFiles };
   }
 
   describe(node: FolderNode): unknown {
@@ -361,40 +418,18 @@ export class SharedFolder implements Required<FileSystem<FolderNode, FileHandle>
   }
 
   recall(description: unknown): Promise<FolderNode> {
-    return this.#nodes.recall(description);
+    return this.#nodes.recall(description, ROOT);
   }
 
   async close(): Promise<void> {
-    await this.#nodes.close();
+    this.#nodes.close();
+    await this.#io.close();
   }
 }
 
-/** FUSE_UNKNOWN_INO: what a listing says where it would take a call for each name to know. */
-const UNKNOWN_INO = 0xffff_ffffn;
+/** Never setuid, or setgid: what the guest makes must give nobody on the host more than they have. */
+const permissionsOf = (type: number, mode: number): number =>
+  mode & (type === S_IFDIR ? PERMISSIONS | STICKY : PERMISSIONS);
 
-function typeOf(entry: {
-  isFile(): boolean;
-  isDirectory(): boolean;
-  isSymbolicLink(): boolean;
-  isFIFO(): boolean;
-  isSocket(): boolean;
-  isCharacterDevice(): boolean;
-  isBlockDevice(): boolean;
-}): number {
-  if (entry.isFile()) return constants.S_IFREG;
-  if (entry.isDirectory()) return constants.S_IFDIR;
-  if (entry.isSymbolicLink()) return constants.S_IFLNK;
-  if (entry.isFIFO()) return constants.S_IFIFO;
-  if (entry.isSocket()) return constants.S_IFSOCK;
-  if (entry.isCharacterDevice()) return constants.S_IFCHR;
-  return entry.isBlockDevice() ? constants.S_IFBLK : 0;
-}
-
-/** Never setuid or setgid: what the guest makes must give nobody on the host more than they have. */
-const permissionsOf = (node: FolderNode, mode: number): number =>
-  mode & (node.isFolder ? PERMISSIONS | STICKY : PERMISSIONS);
-
-/** What utimes() takes: seconds, as a fraction. */
-function seconds(time: bigint | 'now'): number {
-  return time === 'now' ? Date.now() / 1000 : Number(time) / 1e9;
-}
+/** Without O_APPEND: a page that was mapped is written back where it belongs. Each write says whether it appends. */
+const flagsOf = (flags: number): number => flags & ~(O_APPEND | O_EXCL);

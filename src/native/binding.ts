@@ -233,6 +233,166 @@ export interface NativeDiskIo {
   close(): void;
 }
 
+/**
+ * System calls in a folder, each under an id, on threads of its own. Those with `uid` and `gid` are made with these as the
+ * thread's fsuid and fsgid; the others without any capability. No name is followed if it is a link. Buffers and `words` must stay
+ * alive until a call is done; `words` are the 15 of src/host/folder-io.ts. What a call opens is its result: a descriptor, which
+ * {@link NativeFolderIo.closeDescriptor} closes.
+ */
+export interface NativeFolderIo {
+  /** open(2) with O_PATH, as this process, following links: the folder to share. */
+  openRoot(id: number, path: Uint8Array, words: BigInt64Array): void;
+  /** openat(2) with O_PATH. */
+  lookup(id: number, uid: number, gid: number, dir: number, name: Uint8Array, words: BigInt64Array): void;
+  /** statx(2). */
+  stat(id: number, fd: number, words: BigInt64Array): void;
+  /** openat(2) with O_CREAT and O_EXCL; without O_EXCL in `flags`, what is there if it is a regular file. */
+  create(
+    id: number,
+    uid: number,
+    gid: number,
+    dir: number,
+    name: Uint8Array,
+    flags: number,
+    mode: number,
+    words: BigInt64Array,
+  ): void;
+  /** openat(2) with O_TMPFILE. */
+  createUnnamed(
+    id: number,
+    uid: number,
+    gid: number,
+    dir: number,
+    flags: number,
+    mode: number,
+    words: BigInt64Array,
+  ): void;
+  /** mknodat(2) of device 0:0. */
+  makeNode(
+    id: number,
+    uid: number,
+    gid: number,
+    dir: number,
+    name: Uint8Array,
+    mode: number,
+    words: BigInt64Array,
+  ): void;
+  /** mkdirat(2). */
+  makeFolder(
+    id: number,
+    uid: number,
+    gid: number,
+    dir: number,
+    name: Uint8Array,
+    mode: number,
+    words: BigInt64Array,
+  ): void;
+  /** symlinkat(2). */
+  symlink(
+    id: number,
+    uid: number,
+    gid: number,
+    dir: number,
+    name: Uint8Array,
+    target: Uint8Array,
+    words: BigInt64Array,
+  ): void;
+  /** linkat(2) of what `fd` holds. */
+  link(
+    id: number,
+    uid: number,
+    gid: number,
+    fd: number,
+    dir: number,
+    name: Uint8Array,
+    words: BigInt64Array,
+  ): void;
+  /** unlinkat(2): holds what was there, and tells of it as it is afterwards. */
+  unlink(
+    id: number,
+    uid: number,
+    gid: number,
+    dir: number,
+    name: Uint8Array,
+    flags: number,
+    words: BigInt64Array,
+  ): void;
+  /**
+   * renameat2(2). `moved` tells of what is at the new name afterwards; `other` of what was replaced, which it holds, or of what is at
+   * the old name after an exchange.
+   */
+  rename(
+    id: number,
+    uid: number,
+    gid: number,
+    dir: number,
+    name: Uint8Array,
+    newDir: number,
+    newName: Uint8Array,
+    flags: number,
+    moved: BigInt64Array,
+    other: BigInt64Array,
+  ): void;
+  /** fchownat(2), chmod(2), ftruncate(2) of `file` or truncate(2) if that is -1, utimensat(2), as far as `changes` say. */
+  setAttributes(
+    id: number,
+    uid: number,
+    gid: number,
+    fd: number,
+    file: number,
+    changes: BigInt64Array,
+    words: BigInt64Array,
+  ): void;
+  /** readlinkat(2). */
+  readLink(id: number, uid: number, gid: number, fd: number, target: Uint8Array): void;
+  /** open(2) of the regular file that `fd` holds. */
+  openFile(id: number, uid: number, gid: number, fd: number, flags: number): void;
+  /** openat(2) of the folder that `fd` holds, to list it. */
+  openFolder(id: number, uid: number, gid: number, fd: number): void;
+  /** lseek(2), getdents64(2), and statx(2) of as many entries as there are words for. */
+  list(
+    id: number,
+    uid: number,
+    gid: number,
+    fd: number,
+    position: bigint,
+    buffer: Uint8Array,
+    words: BigInt64Array,
+  ): void;
+  /** The calls of xattr(7) on what `fd` holds, which must be a file or a folder. Flags: XATTR_CREATE 1, XATTR_REPLACE 2. */
+  getXattr(id: number, uid: number, gid: number, fd: number, name: Uint8Array, value: Uint8Array): void;
+  setXattr(
+    id: number,
+    uid: number,
+    gid: number,
+    fd: number,
+    name: Uint8Array,
+    value: Uint8Array,
+    flags: number,
+  ): void;
+  listXattr(id: number, uid: number, gid: number, fd: number, names: Uint8Array): void;
+  removeXattr(id: number, uid: number, gid: number, fd: number, name: Uint8Array): void;
+  /** As {@link NativeDiskIo.tryRead}. */
+  tryRead(fd: number, buffers: readonly Uint8Array[], offset: number): number;
+  /** preadv(2). */
+  read(id: number, fd: number, buffers: readonly Uint8Array[], offset: number): void;
+  /** pwritev2(2), with RWF_APPEND or not. */
+  write(id: number, fd: number, buffers: readonly Uint8Array[], offset: number, append: boolean): void;
+  /** fsync(2) or fdatasync(2). */
+  sync(id: number, fd: number, dataOnly: boolean): void;
+  /** fallocate(2). */
+  allocate(id: number, fd: number, mode: number, offset: number, length: number): void;
+  /** lseek(2). */
+  seek(id: number, fd: number, offset: number, whence: number): void;
+  /** copy_file_range(2). */
+  copy(id: number, fd: number, offset: number, newFd: number, newOffset: number, length: number): void;
+  /** fstatfs(2): the block's bytes, then blocks, free and available ones, files and free ones. */
+  statFs(id: number, fd: number, facts: BigInt64Array): void;
+  closeDescriptor(id: number, fd: number): void;
+  /** Waits for what has begun, drops the rest, and closes every descriptor; nothing is told any more. */
+  close(): void;
+}
+
 export interface NativeAddon {
   openKvm(path: string): NativeKvm;
   createMemory(sizeBytes: number, name: string): NativeMemory;
@@ -245,18 +405,12 @@ export interface NativeAddon {
    * @param onDone takes pairs: an id, and what its call returned or its errno negated.
    */
   openDiskIo(fd: number, threads: number, onDone: (results: Float64Array) => void): NativeDiskIo;
+  /** As {@link openDiskIo}, for calls in a folder. */
+  openFolderIo(threads: number, onDone: (results: Float64Array) => void): NativeFolderIo;
   /** flock(2) with LOCK_NB on an open file: 'shared' or 'exclusive'. False if somebody else holds it. */
   flock(fd: number, mode: 'shared' | 'exclusive'): boolean;
   /** fallocate(2). Modes: FALLOC_FL_KEEP_SIZE 1, FALLOC_FL_PUNCH_HOLE 2, FALLOC_FL_ZERO_RANGE 16. Off the JavaScript thread. */
   fallocate(fd: number, mode: number, offset: number, length: number): Promise<void>;
-  /** renameat2(2). Flags: RENAME_NOREPLACE 1, RENAME_EXCHANGE 2. Off the JavaScript thread, as what follows. */
-  rename(from: string, to: string, flags: number): Promise<void>;
-  /** The calls of xattr(7), which follow links. Flags: XATTR_CREATE 1, XATTR_REPLACE 2. */
-  getxattr(path: string, name: string): Promise<Uint8Array>;
-  /** Names that each end with NUL. */
-  listxattr(path: string): Promise<Uint8Array>;
-  setxattr(path: string, name: string, value: Uint8Array, flags: number): Promise<void>;
-  removexattr(path: string, name: string): Promise<void>;
   /** memfd_create(2): an empty file in memory, to be closed like any. `name` is for /proc. */
   memfd(name: string): number;
   /** BLKGETSIZE64 of a block device. */

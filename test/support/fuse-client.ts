@@ -32,6 +32,8 @@ export class FuseClient {
   readonly rig: Rig;
   readonly hiprio: MockQueue;
   readonly requests: MockQueue;
+  /** Who asks. */
+  user = { uid: 1000, gid: 1001 };
   #unique = 1n;
 
   constructor(options: Omit<FsOptions, 'tag' | 'readOnly'> & Partial<FsOptions>) {
@@ -43,7 +45,7 @@ export class FuseClient {
   }
 
   header(opcode: number, node: bigint, length: number): Buffer {
-    return bytes(IN_HEADER_BYTES + length, opcode, this.#unique++, node, 1000, 1001, 7, 0);
+    return bytes(IN_HEADER_BYTES + length, opcode, this.#unique++, node, this.user.uid, this.user.gid, 7, 0);
   }
 
   /** @param room for the answer's data */
@@ -103,10 +105,19 @@ export class FuseClient {
 
   /** Names of a folder, by READDIR. */
   async list(node: number, roomBytes = 4096): Promise<string[]> {
+    return (await this.listRaw(node, roomBytes)).map(({ name }) => name.toString());
+  }
+
+  /** Entries of a folder, by READDIR; `between` is called after each. */
+  async listRaw(
+    node: number,
+    roomBytes = 4096,
+    between: () => void = () => {},
+  ): Promise<{ name: Buffer; ino: bigint }[]> {
     const { data } = await this.call(FUSE.OPENDIR, node, bytes(0, 0));
     const handle = data.readBigUInt64LE(0);
-    const names: string[] = [];
-    for (let offset = 0n; ; ) {
+    const entries: { name: Buffer; ino: bigint }[] = [];
+    for (let offset = 0n; ; between()) {
       const listed = await this.call(
         FUSE.READDIR,
         node,
@@ -114,11 +125,14 @@ export class FuseClient {
         roomBytes,
       );
       if (listed.errno !== 0) throw new Error(`READDIR: ${listed.errno}`);
-      if (listed.data.length === 0) return names;
+      if (listed.data.length === 0) return entries;
       for (let at = 0; at < listed.data.length; ) {
         offset = listed.data.readBigUInt64LE(at + 8);
         const length = listed.data.readUInt32LE(at + 16);
-        names.push(listed.data.toString('utf8', at + 24, at + 24 + length));
+        entries.push({
+          name: Buffer.from(listed.data.subarray(at + 24, at + 24 + length)),
+          ino: listed.data.readBigUInt64LE(at),
+        });
         at += Math.ceil((24 + length) / 8) * 8;
       }
     }

@@ -29,7 +29,7 @@ export interface AttributeChanges {
   readonly mtimeNs?: bigint | 'now';
 }
 
-/** Who makes something: the user of the process in the guest. */
+/** User of the process in the guest that asks. What it makes is its own. */
 export interface FileOwner {
   readonly uid: number;
   readonly gid: number;
@@ -73,29 +73,46 @@ export interface FileSystemFacts {
  */
 export interface FileSystem<Node extends object = object, File extends object = object> {
   readonly root: Node;
-  lookup(parent: Node, name: string): Promise<FileEntry<Node>>;
-  /** The guest has no use for it any more. It may be looked up again. */
-  forget?(node: Node): void;
-  getattr(node: Node, file: File | undefined): Promise<FileAttributes>;
+  lookup(parent: Node, name: string, user?: FileOwner): Promise<FileEntry<Node>>;
+  /**
+   * The guest has no use for it any more. It may be looked up again.
+   *
+   * @param entries how many entries of it were handed out since it was first, or since this was called last, as far as the guest was
+   * told of them: another request may be handed one meanwhile
+   */
+  forget?(node: Node, entries?: number): void;
+  getattr(node: Node, file: File | undefined, user?: FileOwner): Promise<FileAttributes>;
   /** All of the changes, in the order of {@link AttributeChanges}. */
-  setattr?(node: Node, changes: AttributeChanges, file: File | undefined): Promise<FileAttributes>;
-  readlink?(node: Node): Promise<string>;
+  setattr?(
+    node: Node,
+    changes: AttributeChanges,
+    file: File | undefined,
+    user?: FileOwner,
+  ): Promise<FileAttributes>;
+  readlink?(node: Node, user?: FileOwner): Promise<string>;
   /** A regular file. */
   mknod?(parent: Node, name: string, mode: number, owner: FileOwner): Promise<FileEntry<Node>>;
   mkdir?(parent: Node, name: string, mode: number, owner: FileOwner): Promise<FileEntry<Node>>;
   symlink?(parent: Node, name: string, target: string, owner: FileOwner): Promise<FileEntry<Node>>;
-  link?(node: Node, parent: Node, name: string): Promise<FileEntry<Node>>;
-  unlink?(parent: Node, name: string): Promise<void>;
-  rmdir?(parent: Node, name: string): Promise<void>;
+  link?(node: Node, parent: Node, name: string, user?: FileOwner): Promise<FileEntry<Node>>;
+  unlink?(parent: Node, name: string, user?: FileOwner): Promise<void>;
+  rmdir?(parent: Node, name: string, user?: FileOwner): Promise<void>;
   /** `keep` fails with EEXIST, `exchange` with ENOENT. Without those two, EINVAL. */
-  rename?(parent: Node, name: string, newParent: Node, newName: string, how: RenameHow): Promise<void>;
+  rename?(
+    parent: Node,
+    name: string,
+    newParent: Node,
+    newName: string,
+    how: RenameHow,
+    user?: FileOwner,
+  ): Promise<void>;
   /** Extended attributes (xattr(7)), with the namespace in the name. ENODATA for none of this name. */
-  getxattr?(node: Node, name: string): Promise<Uint8Array>;
-  setxattr?(node: Node, name: string, value: Uint8Array, how: SetXattrHow): Promise<void>;
-  listxattr?(node: Node): Promise<readonly string[]>;
-  removexattr?(node: Node, name: string): Promise<void>;
+  getxattr?(node: Node, name: string, user?: FileOwner): Promise<Uint8Array>;
+  setxattr?(node: Node, name: string, value: Uint8Array, how: SetXattrHow, user?: FileOwner): Promise<void>;
+  listxattr?(node: Node, user?: FileOwner): Promise<readonly string[]>;
+  removexattr?(node: Node, name: string, user?: FileOwner): Promise<void>;
   /** @param flags open(2)'s: O_RDONLY, O_WRONLY or O_RDWR, with O_TRUNC, O_APPEND, O_SYNC, O_DSYNC */
-  open(node: Node, flags: number): Promise<File>;
+  open(node: Node, flags: number, user?: FileOwner): Promise<File>;
   /** Opens it if it is there, unless `flags` has O_EXCL. */
   create?(
     parent: Node,
@@ -106,7 +123,8 @@ export interface FileSystem<Node extends object = object, File extends object = 
   ): Promise<FileEntry<Node> & { readonly file: File }>;
   /** Resolves to the bytes read; less than asked for is the end. */
   read(file: File, buffers: readonly Uint8Array[], offset: number): Promise<number>;
-  write?(file: File, buffers: readonly Uint8Array[], offset: number): Promise<number>;
+  /** @param append true if it is to be written at the end, wherever that is, and not at `offset` */
+  write?(file: File, buffers: readonly Uint8Array[], offset: number, append?: boolean): Promise<number>;
   fsync?(file: File, dataOnly: boolean): Promise<void>;
   /** fallocate(2). */
   allocate?(file: File, mode: number, offset: number, length: number): Promise<void>;
@@ -119,6 +137,65 @@ export interface FileSystem<Node extends object = object, File extends object = 
   /** The node of a description, which may be damaged, or somebody's trap. Rejects with ESTALE if it is not there any more. */
   recall?(description: unknown): Promise<Node>;
   close?(): Promise<void>;
+}
+
+/** An entry of a folder that is read as a stream, and where to go on after it. */
+export interface StreamedEntry<Node> extends DirectoryEntry {
+  readonly next: bigint;
+  /** With READDIRPLUS, if it is not `.` or `..` and was still there. */
+  readonly entry: FileEntry<Node> | undefined;
+}
+
+/** What a file system does besides that has the host's kernel behind it. Where there is none of it, the guest does without. */
+export interface KernelFileSystem<
+  Node extends object = object,
+  File extends object = object,
+  Directory extends object = object,
+> extends FileSystem<Node, File> {
+  /** True if setuid and setgid fall at every write, and security.capability with them: the guest need not see to that. */
+  readonly killsPrivileges: boolean;
+  /** True if names may have bytes that are not UTF-8, as names.ts has them in texts. */
+  readonly takesAnyName: boolean;
+  /** A pipe, a socket, or the whiteout of an overlay. @param mode with its type */
+  mkspecial(
+    parent: Node,
+    name: string,
+    mode: number,
+    rdev: number,
+    owner: FileOwner,
+  ): Promise<FileEntry<Node>>;
+  /** A file without a name (O_TMPFILE). */
+  tmpfile(
+    parent: Node,
+    flags: number,
+    mode: number,
+    owner: FileOwner,
+  ): Promise<FileEntry<Node> & { readonly file: File }>;
+  /** rename(2) that leaves a whiteout at the old name (RENAME_WHITEOUT). */
+  whiteout(
+    parent: Node,
+    name: string,
+    newParent: Node,
+    newName: string,
+    how: 'replace' | 'keep',
+    user: FileOwner,
+  ): Promise<void>;
+  opendir(node: Node, user: FileOwner): Promise<Directory>;
+  /** Entries from `position`, which is 0 or what an entry had as `next`, of about so many bytes; none at the end. */
+  list(
+    directory: Directory,
+    node: Node,
+    position: bigint,
+    bytes: number,
+    plus: boolean,
+    user: FileOwner,
+  ): Promise<readonly StreamedEntry<Node>[]>;
+  syncdir(directory: Directory, dataOnly: boolean): Promise<void>;
+  releasedir(directory: Directory): Promise<void>;
+  /** lseek(2) with SEEK_DATA or SEEK_HOLE. */
+  seek(file: File, offset: number, whence: number): Promise<number>;
+  /** copy_file_range(2). Less may be copied than was asked for. */
+  copy(file: File, offset: number, newFile: File, newOffset: number, length: number): Promise<number>;
 }
 
 /** An error that the guest sees as this errno. */

@@ -1,6 +1,12 @@
 /** What the guest has open: files, and the listings of folders that it reads. */
 import { checkState } from '../../util/state.js';
-import { type DirectoryEntry, type FileSystem, fileError } from './file-system.js';
+import {
+  type DirectoryEntry,
+  type FileOwner,
+  type FileSystem,
+  fileError,
+  type KernelFileSystem,
+} from './file-system.js';
 import type { NodeTable } from './node-table.js';
 import { O_EXCL, O_TRUNC } from './protocol.js';
 
@@ -15,6 +21,8 @@ interface Handle {
   readonly flags: number;
   /** Undefined: of a folder, or not used since it was restored. */
   file: object | undefined;
+  /** Of a folder that is read as a stream. Undefined: of a file, or not used since it was restored. */
+  directory: object | undefined;
   /** Of a folder, from the last time it was read from its beginning. */
   entries: readonly DirectoryEntry[] | undefined;
 }
@@ -22,13 +30,13 @@ interface Handle {
 export type SavedHandle = readonly [id: number, nodeId: number, flags: number];
 
 export class HandleTable {
-  readonly #fileSystem: FileSystem;
+  readonly #fileSystem: FileSystem & Partial<KernelFileSystem>;
   readonly #nodes: NodeTable;
   readonly #handles = new Map<number, Handle>();
   #nextId = 1;
   #listed = 0;
 
-  constructor(fileSystem: FileSystem, nodes: NodeTable) {
+  constructor(fileSystem: FileSystem & Partial<KernelFileSystem>, nodes: NodeTable) {
     this.#fileSystem = fileSystem;
     this.#nodes = nodes;
   }
@@ -38,11 +46,10 @@ export class HandleTable {
     if (this.#handles.size >= MAX_HANDLES) throw fileError('ENFILE');
   }
 
-  /** @param file undefined for a folder */
-  add(nodeId: number, flags: number, file: object | undefined): number {
+  add(nodeId: number, flags: number, opened: Pick<Handle, 'file' | 'directory'>): number {
     const id = this.#nextId++;
     // When it is opened again it must not be emptied.
-    this.#handles.set(id, { nodeId, flags: flags & ~ONCE, file, entries: undefined });
+    this.#handles.set(id, { nodeId, flags: flags & ~ONCE, ...opened, entries: undefined });
     return id;
   }
 
@@ -56,6 +63,19 @@ export class HandleTable {
     else await this.#fileSystem.release(file);
     if (handle.file === undefined) throw fileError('EBADF');
     return handle.file;
+  }
+
+  /** A folder that is read as a stream, and its node. Rejects with EBADF for one that the guest has not open. */
+  async directory(id: number, user: FileOwner): Promise<{ directory: object; node: object }> {
+    const handle = this.#handles.get(id);
+    if (handle === undefined) throw fileError('EBADF');
+    const node = this.#nodes.get(handle.nodeId);
+    if (handle.directory !== undefined) return { directory: handle.directory, node };
+    const directory = await this.#fileSystem.opendir?.(node, user);
+    if (handle.directory === undefined && this.#handles.get(id) === handle) handle.directory = directory;
+    else if (directory !== undefined) await this.#fileSystem.releasedir?.(directory);
+    if (handle.directory === undefined) throw fileError('EBADF');
+    return { directory: handle.directory, node };
   }
 
   /** The listing that the guest reads; `anew` when it begins. */
@@ -89,6 +109,7 @@ export class HandleTable {
     this.#handles.delete(id);
     if (handle !== undefined) this.#drop(handle);
     if (handle?.file !== undefined) await this.#fileSystem.release(handle.file);
+    if (handle?.directory !== undefined) await this.#fileSystem.releasedir?.(handle.directory);
   }
 
   get isEmpty(): boolean {
@@ -114,7 +135,7 @@ export class HandleTable {
       );
       const [id, nodeId, flags] = saved as [number, number, number];
       checkState(id > 0 && id < (nextHandle as number) && flags >= 0, 'fs: a handle');
-      this.#handles.set(id, { nodeId, flags, file: undefined, entries: undefined });
+      this.#handles.set(id, { nodeId, flags, file: undefined, directory: undefined, entries: undefined });
     }
     this.#nextId = nextHandle as number;
   }

@@ -1,17 +1,14 @@
 /** FUSE messages: what requests are read with and answers are written with. What does not fit throws an error that the guest sees. */
 import type { ChainReader, ChainWriter } from '../../virtio/chain.js';
-import { type FileAttributes, fileError } from './file-system.js';
+import { type AttributeChanges, type FileAttributes, fileError } from './file-system.js';
 import * as P from './protocol.js';
+
+/** The largest read and write: 256 pages of 4 KiB. */
+export const MAX_TRANSFER_BYTES: number = 1 << 20;
 
 /** How long the guest may believe what it was told. Changes on the host are seen after that. */
 const VALID_SECONDS = 1;
 export const MAX_NAME_BYTES = 255;
-/** PATH_MAX, with its NUL. */
-export const MAX_TARGET_BYTES = 4096;
-/** XATTR_SIZE_MAX of linux/limits.h. */
-const MAX_XATTR_BYTES = 65_536;
-/** Everything before the data of a write: no request has more. */
-const MAX_ARGUMENT_BYTES = P.IN_HEADER_BYTES + 2 * (MAX_TARGET_BYTES + MAX_NAME_BYTES + 64);
 /** struct fuse_in_header. */
 export interface Header {
   readonly opcode: number;
@@ -56,39 +53,6 @@ export function fileOffset(value: number): number {
   return value;
 }
 
-/** What is left of a request, as texts that end with NUL. */
-export function texts(reader: ChainReader, ...maxBytes: readonly number[]): [string, string] {
-  if (reader.length > MAX_ARGUMENT_BYTES) throw fileError('EINVAL');
-  const bytes = new Uint8Array(reader.remaining);
-  reader.read(bytes);
-  const found: string[] = [];
-  let start = 0;
-  for (const max of maxBytes) {
-    const end = bytes.indexOf(0, start);
-    if (end < 0) throw fileError('EINVAL');
-    if (end - start > max) throw fileError('ENAMETOOLONG');
-    found.push(decode(bytes.subarray(start, end)));
-    start = end + 1;
-  }
-  return found as [string, string];
-}
-
-/** A name that ends with NUL, and `valueBytes` of what follows it. */
-export function nameAndValue(reader: ChainReader, valueBytes: number): [name: string, value: Uint8Array] {
-  if (valueBytes > MAX_XATTR_BYTES || reader.remaining > MAX_NAME_BYTES + 1 + valueBytes)
-    throw fileError('E2BIG');
-  const bytes = new Uint8Array(reader.remaining);
-  reader.read(bytes);
-  const end = bytes.indexOf(0);
-  if (end < 0 || bytes.length - end - 1 !== valueBytes) throw fileError('EINVAL');
-  return [xattrName(decode(bytes.subarray(0, end))), bytes.subarray(end + 1)];
-}
-
-export function xattrName(name: string): string {
-  if (name === '') throw fileError('EINVAL');
-  return name;
-}
-
 /** What getxattr(2) and listxattr(2) return: the value, or how long it is if no room was offered. */
 export function sized(writer: ChainWriter, size: number, value: Uint8Array): number {
   if (size === 0) {
@@ -102,28 +66,40 @@ export function sized(writer: ChainWriter, size: number, value: Uint8Array): num
   return value.length;
 }
 
-function decode(bytes: Uint8Array): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    throw fileError('EILSEQ');
-  }
-}
-
-export function nameOf(reader: ChainReader): string {
-  return checkName(texts(reader, MAX_NAME_BYTES)[0]);
-}
-
-export function checkName(name: string): string {
-  if (name === '' || name === '.' || name === '..' || name.includes('/')) throw fileError('EINVAL');
-  return name;
+/** struct fuse_setattr_in: the handle, if the file is open, and what changes. */
+export function setattrIn(reader: ChainReader): { handle: number | undefined; changes: AttributeChanges } {
+  const valid = u32(reader, 88);
+  reader.skip(4);
+  const handle = u64(reader);
+  const sizeBytes = u64(reader);
+  reader.skip(8);
+  const seconds = [u64Exact(reader), u64Exact(reader)] as const;
+  reader.skip(8);
+  const nanoseconds = [reader.readU32(), reader.readU32()] as const;
+  reader.skip(4);
+  const mode = reader.readU32();
+  reader.skip(4);
+  const uid = reader.readU32();
+  const gid = reader.readU32();
+  const time = (index: 0 | 1): bigint =>
+    BigInt.asIntN(64, seconds[index]) * 1_000_000_000n + BigInt(nanoseconds[index]);
+  return {
+    handle: valid & P.FATTR_FH ? handle : undefined,
+    changes: {
+      ...(valid & P.FATTR_MODE ? { mode: mode & 0o7777 } : {}),
+      ...(valid & P.FATTR_UID ? { uid } : {}),
+      ...(valid & P.FATTR_GID ? { gid } : {}),
+      ...(valid & P.FATTR_SIZE ? { sizeBytes: fileOffset(sizeBytes) } : {}),
+      ...(valid & P.FATTR_ATIME ? { atimeNs: valid & P.FATTR_ATIME_NOW ? 'now' : time(0) } : {}),
+      ...(valid & P.FATTR_MTIME ? { mtimeNs: valid & P.FATTR_MTIME_NOW ? 'now' : time(1) } : {}),
+    },
+  };
 }
 
 export function opened(writer: ChainWriter, handle: number): number {
-  room(writer, 16);
   writer.writeU64(handle);
   writer.fill(8, 0);
-  return 16;
+  return P.OPEN_OUT_BYTES;
 }
 
 export function entryOut(writer: ChainWriter, id: number, attributes: FileAttributes): void {
@@ -186,4 +162,10 @@ export function putHeader(
 export function errnoOf(error: unknown): number {
   const code = (error as { code?: unknown } | undefined)?.code;
   return (typeof code === 'string' && P.ERRNO[code]) || P.EIO;
+}
+
+/** A method that a file system may lack. */
+export function have<Method>(method: Method | undefined): Method {
+  if (method === undefined) throw fileError('ENOSYS');
+  return method;
 }

@@ -12,7 +12,10 @@ interface Known {
   /** Undefined: restored, and not found again. */
   node: object | undefined;
   description: unknown;
+  /** What the guest has to forget. */
   lookups: number;
+  /** Entries of it that the file system handed out: some may have been forgotten by now. */
+  entries: number;
 }
 
 export type SavedNode = readonly [id: number, lookups: number, description: unknown];
@@ -36,7 +39,9 @@ export class NodeTable {
       } catch {
         continue;
       }
-      if (known.node !== undefined && this.#known.get(id) === known) this.#ids.set(known.node, id);
+      if (known.node === undefined) continue;
+      known.entries = 1;
+      if (this.#known.get(id) === known) this.#ids.set(known.node, id);
     }
   }
 
@@ -47,21 +52,38 @@ export class NodeTable {
     return node;
   }
 
-  /** The guest is told of `node`: its ID, and one more to forget. */
+  /**
+   * The guest is told of `node`, an entry of which was handed out: its ID, and one more to forget. Throws ENFILE, with the entry given
+   * back, if the guest knows too many.
+   */
   add(node: object): number {
     if (node === this.#fileSystem.root) return FUSE_ROOT_ID;
     const id = this.#ids.get(node) ?? this.#newId(node);
     const known = this.#known.get(id);
-    if (known !== undefined) known.lookups++;
+    if (known !== undefined) {
+      known.lookups++;
+      known.entries++;
+    }
     return id;
   }
 
   #newId(node: object): number {
-    if (this.#known.size >= MAX_NODES) throw fileError('ENFILE');
+    if (this.#known.size >= MAX_NODES) {
+      this.#fileSystem.forget?.(node, 1);
+      throw fileError('ENFILE');
+    }
     const id = this.#nextId++;
-    this.#known.set(id, { node, description: undefined, lookups: 0 });
+    this.#known.set(id, { node, description: undefined, lookups: 0, entries: 0 });
     this.#ids.set(node, id);
     return id;
+  }
+
+  /** Gives an entry back that the guest is not told of. */
+  drop(node: object): void {
+    if (node === this.#fileSystem.root) return;
+    const known = this.#known.get(this.#ids.get(node) ?? 0);
+    if (known === undefined) this.#fileSystem.forget?.(node, 1);
+    else known.entries++;
   }
 
   forget(id: number, count: number): void {
@@ -70,9 +92,9 @@ export class NodeTable {
     known.lookups -= count;
     if (known.lookups > 0) return;
     this.#known.delete(id);
-    if (known.node === undefined || this.#ids.get(known.node) !== id) return;
-    this.#ids.delete(known.node);
-    this.#fileSystem.forget?.(known.node);
+    if (known.node === undefined) return;
+    if (this.#ids.get(known.node) === id) this.#ids.delete(known.node);
+    this.#fileSystem.forget?.(known.node, known.entries);
   }
 
   get isEmpty(): boolean {
@@ -104,7 +126,7 @@ export class NodeTable {
         'fs: a node ID',
       );
       checkState(Number.isSafeInteger(lookups) && (lookups as number) > 0, 'fs: lookups of a node');
-      this.#known.set(id as number, { node: undefined, description, lookups: lookups as number });
+      this.#known.set(id as number, { node: undefined, description, lookups: lookups as number, entries: 0 });
     }
     this.#nextId = nextId as number;
   }

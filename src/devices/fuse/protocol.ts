@@ -10,6 +10,7 @@ export const IN_HEADER_BYTES = 40;
 export const OUT_HEADER_BYTES = 16;
 export const ATTR_BYTES = 88;
 export const ENTRY_OUT_BYTES = 40 + ATTR_BYTES;
+export const OPEN_OUT_BYTES = 16;
 /** struct fuse_dirent, before the name. */
 export const DIRENT_BYTES = 24;
 
@@ -49,6 +50,9 @@ export const FUSE = {
   FALLOCATE: 43,
   READDIRPLUS: 44,
   RENAME2: 45,
+  LSEEK: 46,
+  COPY_FILE_RANGE: 47,
+  TMPFILE: 51,
 } as const;
 
 export const FATTR_MODE = 1 << 0;
@@ -62,6 +66,7 @@ export const FATTR_ATIME_NOW = 1 << 7;
 export const FATTR_MTIME_NOW = 1 << 8;
 
 export const FUSE_GETATTR_FH = 1 << 0;
+export const FUSE_WRITE_CACHE = 1 << 0;
 export const FUSE_FSYNC_FDATASYNC = 1 << 0;
 
 export const FUSE_ASYNC_READ = 1 << 0;
@@ -72,7 +77,17 @@ export const FUSE_DO_READDIRPLUS = 1 << 13;
 export const FUSE_READDIRPLUS_AUTO = 1 << 14;
 export const FUSE_ASYNC_DIO = 1 << 15;
 export const FUSE_PARALLEL_DIROPS = 1 << 18;
+export const FUSE_HANDLE_KILLPRIV = 1 << 19;
 export const FUSE_MAX_PAGES = 1 << 22;
+export const FUSE_HANDLE_KILLPRIV_V2 = 1 << 28;
+
+// lseek(2).
+export const SEEK_DATA = 3;
+export const SEEK_HOLE = 4;
+
+// renameat2(2).
+export const RENAME_NOREPLACE = 1 << 0;
+export const RENAME_WHITEOUT = 1 << 2;
 
 // open(2), as x86-64 has them.
 export const O_ACCMODE = 0o3;

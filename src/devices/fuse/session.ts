@@ -7,46 +7,41 @@
  */
 import { S_IFMT, S_IFREG } from '../../util/file-mode.js';
 import type { Chain, ChainReader, ChainWriter } from '../../virtio/chain.js';
+import { copyFileRange, fallocate, fsync, lseek, read, type Served, write } from './file-requests.js';
 import {
-  type AttributeChanges,
   type FileEntry,
   type FileSystem,
   fileError,
+  type KernelFileSystem,
   type RenameHow,
   type SetXattrHow,
 } from './file-system.js';
 import { HandleTable } from './handle-table.js';
+import { readdir } from './listing.js';
 import {
-  align8,
   attributesOut,
-  checkName,
   entryOut,
   errnoOf,
-  fileOffset,
   type Header,
+  have,
   MAX_NAME_BYTES,
-  MAX_TARGET_BYTES,
-  nameAndValue,
-  nameOf,
+  MAX_TRANSFER_BYTES,
   opened,
   putHeader,
   room,
+  setattrIn,
   sized,
-  texts,
   u32,
   u64,
-  u64Exact,
-  writeU64,
-  xattrName,
 } from './messages.js';
+import { encodeName } from './names.js';
 import { NodeTable } from './node-table.js';
 import * as P from './protocol.js';
+import { RequestNames } from './request-names.js';
 
 const { FUSE } = P;
 
-/** The largest read and write, in pages of 4 KiB: 1 MiB. */
-const MAX_PAGES = 256;
-export const MAX_TRANSFER_BYTES: number = MAX_PAGES * 4096;
+const MAX_PAGES = MAX_TRANSFER_BYTES / 4096;
 const MAX_BACKGROUND = 32;
 /** Nodes in one BATCH_FORGET, each of which is work at once. Linux sends none at all over virtio-fs; what is beyond this is ignored. */
 const MAX_FORGETS = 4096;
@@ -61,6 +56,8 @@ const WANTED =
   P.FUSE_ASYNC_DIO |
   P.FUSE_PARALLEL_DIROPS |
   P.FUSE_MAX_PAGES;
+/** Besides, with a file system that sees to it itself: by the first, old kernels leave it to us; by the second, new ones. */
+const KILLS_PRIVILEGES = P.FUSE_HANDLE_KILLPRIV | P.FUSE_HANDLE_KILLPRIV_V2;
 
 const CHANGING: ReadonlySet<number> = new Set([
   FUSE.SETATTR,
@@ -77,6 +74,8 @@ const CHANGING: ReadonlySet<number> = new Set([
   FUSE.WRITE,
   FUSE.CREATE,
   FUSE.FALLOCATE,
+  FUSE.COPY_FILE_RANGE,
+  FUSE.TMPFILE,
 ]);
 
 /** By the flags of renameat2(2), and of setxattr(2). */
@@ -84,18 +83,22 @@ const RENAME_HOW: readonly (RenameHow | undefined)[] = ['replace', 'keep', 'exch
 const SET_XATTR_HOW: readonly (SetXattrHow | undefined)[] = ['set', 'create', 'replace'];
 
 export class FuseSession {
-  readonly #fileSystem: FileSystem;
+  readonly #fileSystem: FileSystem & Partial<KernelFileSystem>;
   readonly #readOnly: boolean;
   readonly #nodes: NodeTable;
   readonly #handles: HandleTable;
+  readonly #served: Served;
+  readonly #names: RequestNames;
   /** After a restore: what comes first is done when the nodes are found again. */
   #recalled: Promise<void> | undefined;
 
-  constructor(fileSystem: FileSystem, options: { readonly readOnly: boolean }) {
+  constructor(fileSystem: FileSystem & Partial<KernelFileSystem>, options: { readonly readOnly: boolean }) {
     this.#fileSystem = fileSystem;
     this.#readOnly = options.readOnly;
     this.#nodes = new NodeTable(fileSystem);
     this.#handles = new HandleTable(fileSystem, this.#nodes);
+    this.#names = new RequestNames(fileSystem.takesAnyName === true);
+    this.#served = { fileSystem, nodes: this.#nodes, handles: this.#handles };
   }
 
   /** Resolves to the bytes that were written for the guest: 0 where no answer is expected, or there is no room for one. */
@@ -134,6 +137,7 @@ export class FuseSession {
   /** Resolves to the bytes of the answer, without its header. */
   async #answer(header: Header, reader: ChainReader, writer: ChainWriter): Promise<number> {
     const fs = this.#fileSystem;
+    const names = this.#names;
     const { opcode, nodeId } = header;
     const node = (id = nodeId): object => this.#nodes.get(id);
     switch (opcode) {
@@ -143,100 +147,93 @@ export class FuseSession {
         await this.clear();
         return 0;
       case FUSE.LOOKUP:
-        return this.#entry(writer, await fs.lookup(node(), nameOf(reader)));
+        return this.#entry(writer, await fs.lookup(node(), names.one(reader), header));
       case FUSE.GETATTR: {
         const flags = u32(reader, 16);
         reader.skip(4);
         const handle = u64(reader);
         const file =
           flags & P.FUSE_GETATTR_FH ? await this.#handles.file(handle).catch(() => undefined) : undefined;
-        return attributesOut(writer, await fs.getattr(node(), file));
+        return attributesOut(writer, await fs.getattr(node(), file, header));
       }
       case FUSE.SETATTR:
-        return await this.#setattr(node(), reader, writer);
+        return await this.#setattr(header, reader, writer);
       case FUSE.READLINK: {
-        const target = new TextEncoder().encode(await have(fs.readlink).call(fs, node()));
+        const target = encodeName(await have(fs.readlink).call(fs, node(), header));
         writer.write(target.subarray(0, writer.remaining));
         return Math.min(target.length, writer.written - P.OUT_HEADER_BYTES);
       }
       case FUSE.SYMLINK: {
-        const [name, target] = texts(reader, MAX_NAME_BYTES, MAX_TARGET_BYTES - 1);
-        return this.#entry(writer, await have(fs.symlink).call(fs, node(), checkName(name), target, header));
+        const [name, target] = names.nameAndTarget(reader);
+        return this.#entry(writer, await have(fs.symlink).call(fs, node(), name, target, header));
       }
       case FUSE.MKNOD: {
         const mode = u32(reader, 16);
-        reader.skip(12);
-        // A device, a pipe or a socket of the guest's would be one of the host's.
-        if ((mode & S_IFMT) !== S_IFREG && (mode & S_IFMT) !== 0) throw fileError('EPERM');
-        return this.#entry(
-          writer,
-          await have(fs.mknod).call(fs, node(), nameOf(reader), mode & 0o7777, header),
-        );
+        const rdev = reader.readU32();
+        reader.skip(8);
+        const name = names.one(reader);
+        if ((mode & S_IFMT) === S_IFREG || (mode & S_IFMT) === 0)
+          return this.#entry(writer, await have(fs.mknod).call(fs, node(), name, mode & 0o7777, header));
+        // A device, a pipe or a socket: only with the host's kernel behind it, which is asked for no device.
+        if (fs.mkspecial === undefined) throw fileError('EPERM');
+        return this.#entry(writer, await fs.mkspecial(node(), name, mode, rdev, header));
       }
       case FUSE.MKDIR: {
         const mode = u32(reader, 8);
         reader.skip(4);
         return this.#entry(
           writer,
-          await have(fs.mkdir).call(fs, node(), nameOf(reader), mode & 0o7777, header),
+          await have(fs.mkdir).call(fs, node(), names.one(reader), mode & 0o7777, header),
         );
       }
       case FUSE.UNLINK:
-        await have(fs.unlink).call(fs, node(), nameOf(reader));
+        await have(fs.unlink).call(fs, node(), names.one(reader), header);
         return 0;
       case FUSE.RMDIR:
-        await have(fs.rmdir).call(fs, node(), nameOf(reader));
+        await have(fs.rmdir).call(fs, node(), names.one(reader), header);
         return 0;
       case FUSE.RENAME:
-      case FUSE.RENAME2: {
-        const target = node(u64(reader));
-        let how = RENAME_HOW[0];
-        if (opcode === FUSE.RENAME2) {
-          how = RENAME_HOW[u32(reader, 8)];
-          reader.skip(4);
-        }
-        if (how === undefined) throw fileError('EINVAL');
-        const [name, newName] = texts(reader, MAX_NAME_BYTES, MAX_NAME_BYTES);
-        await have(fs.rename).call(fs, node(), checkName(name), target, checkName(newName), how);
-        return 0;
-      }
+      case FUSE.RENAME2:
+        return await this.#rename(header, reader);
       case FUSE.GETXATTR: {
         const size = u32(reader, 8);
         reader.skip(4);
-        const name = xattrName(texts(reader, MAX_NAME_BYTES)[0]);
-        return sized(writer, size, await have(fs.getxattr).call(fs, node(), name));
+        const name = names.xattr(reader);
+        return sized(writer, size, await have(fs.getxattr).call(fs, node(), name, header));
       }
       case FUSE.LISTXATTR: {
         const size = u32(reader, 8);
-        const names = await have(fs.listxattr).call(fs, node());
-        return sized(writer, size, new TextEncoder().encode(names.map((name) => `${name}\0`).join('')));
+        const all = await have(fs.listxattr).call(fs, node(), header);
+        return sized(writer, size, encodeName(all.map((name) => `${name}\0`).join('')));
       }
       case FUSE.SETXATTR: {
         const valueBytes = u32(reader, 8);
         const how = SET_XATTR_HOW[reader.readU32()];
         if (how === undefined) throw fileError('EINVAL');
-        const [name, value] = nameAndValue(reader, valueBytes);
-        await have(fs.setxattr).call(fs, node(), name, value, how);
+        const [name, value] = names.xattrAndValue(reader, valueBytes);
+        await have(fs.setxattr).call(fs, node(), name, value, how, header);
         return 0;
       }
       case FUSE.REMOVEXATTR:
-        await have(fs.removexattr).call(fs, node(), xattrName(texts(reader, MAX_NAME_BYTES)[0]));
+        await have(fs.removexattr).call(fs, node(), names.xattr(reader), header);
         return 0;
       case FUSE.LINK: {
         const linked = node(u64(reader));
-        return this.#entry(writer, await have(fs.link).call(fs, linked, node(), nameOf(reader)));
+        return this.#entry(writer, await have(fs.link).call(fs, linked, node(), names.one(reader), header));
       }
       case FUSE.OPEN: {
         const flags = this.#openFlags(u32(reader, 8));
-        this.#handles.checkRoom();
-        return opened(writer, this.#handles.add(nodeId, flags, await fs.open(node(), flags)));
+        this.#checkOpens(writer);
+        const file = await fs.open(node(), flags, header);
+        return opened(writer, this.#handles.add(nodeId, flags, { file, directory: undefined }));
       }
       case FUSE.CREATE:
+      case FUSE.TMPFILE:
         return await this.#create(header, reader, writer);
       case FUSE.READ:
-        return await this.#read(reader, writer);
+        return await read(this.#served, reader, writer);
       case FUSE.WRITE:
-        return await this.#write(reader, writer);
+        return await write(this.#served, reader, writer);
       case FUSE.RELEASE:
       case FUSE.RELEASEDIR:
         await this.#handles.release(u64(reader));
@@ -244,26 +241,23 @@ export class FuseSession {
       case FUSE.FLUSH:
         // Nothing is kept back here. Linux asks no more then, which is one request less for each file (fuse_flush(), no_flush).
         throw fileError('ENOSYS');
-      case FUSE.FSYNC: {
-        const file = await this.#handles.file(u64(reader));
-        await fs.fsync?.(file, (u32(reader, 8) & P.FUSE_FSYNC_FDATASYNC) !== 0);
-        return 0;
+      case FUSE.FSYNC:
+      case FUSE.FSYNCDIR:
+        return await fsync(this.#served, header, reader);
+      case FUSE.FALLOCATE:
+        return await fallocate(this.#served, reader);
+      case FUSE.LSEEK:
+        return await lseek(this.#served, reader, writer);
+      case FUSE.COPY_FILE_RANGE:
+        return await copyFileRange(this.#served, reader, writer);
+      case FUSE.OPENDIR: {
+        this.#checkOpens(writer);
+        const directory = await fs.opendir?.(node(), header);
+        return opened(writer, this.#handles.add(nodeId, 0, { file: undefined, directory }));
       }
-      case FUSE.FALLOCATE: {
-        const file = await this.#handles.file(u64(reader));
-        const [offset, length] = [fileOffset(u64(reader)), fileOffset(u64(reader))];
-        await have(fs.allocate).call(fs, file, u32(reader, 8), offset, length);
-        return 0;
-      }
-      case FUSE.OPENDIR:
-        node();
-        this.#handles.checkRoom();
-        return opened(writer, this.#handles.add(nodeId, 0, undefined));
       case FUSE.READDIR:
       case FUSE.READDIRPLUS:
-        return await this.#readdir(header, reader, writer);
-      case FUSE.FSYNCDIR:
-        return 0;
+        return await readdir(this.#served, header, reader, writer);
       case FUSE.STATFS:
         return await this.#statfs(writer);
       default:
@@ -286,7 +280,8 @@ export class FuseSession {
     writer.writeU32(P.FUSE_KERNEL_VERSION);
     writer.writeU32(P.FUSE_KERNEL_MINOR_VERSION);
     // One with a newer major version asks again, by ours.
-    const agreed = major > P.FUSE_KERNEL_VERSION ? 0 : flags & WANTED;
+    const wanted = this.#fileSystem.killsPrivileges ? WANTED | KILLS_PRIVILEGES : WANTED;
+    const agreed = major > P.FUSE_KERNEL_VERSION ? 0 : flags & wanted;
     writer.writeU32(readahead);
     writer.writeU32(agreed >>> 0);
     writer.writeU16(MAX_BACKGROUND);
@@ -307,39 +302,49 @@ export class FuseSession {
     for (let i = 0; i < count && reader.remaining >= 16; i++) this.#nodes.forget(u64(reader), u64(reader));
   }
 
-  #entry(writer: ChainWriter, entry: FileEntry<object>): number {
-    room(writer, P.ENTRY_OUT_BYTES);
-    entryOut(writer, this.#nodes.add(entry.node), entry.attributes);
+  /** Tells the guest of an entry, or gives it back: what is not told of is never forgotten. */
+  #entry(writer: ChainWriter, { node, attributes }: FileEntry<object>): number {
+    if (writer.remaining < P.ENTRY_OUT_BYTES) {
+      this.#nodes.drop(node);
+      throw fileError('EINVAL');
+    }
+    entryOut(writer, this.#nodes.add(node), attributes);
     return P.ENTRY_OUT_BYTES;
   }
 
-  async #setattr(node: object, reader: ChainReader, writer: ChainWriter): Promise<number> {
-    const valid = u32(reader, 88);
-    reader.skip(4);
-    const handle = u64(reader);
-    const sizeBytes = u64(reader);
-    reader.skip(8);
-    const seconds = [u64Exact(reader), u64Exact(reader)] as const;
-    reader.skip(8);
-    const nanoseconds = [reader.readU32(), reader.readU32()] as const;
-    reader.skip(4);
-    const mode = reader.readU32();
-    reader.skip(4);
-    const uid = reader.readU32();
-    const gid = reader.readU32();
-    const time = (index: 0 | 1): bigint =>
-      BigInt.asIntN(64, seconds[index]) * 1_000_000_000n + BigInt(nanoseconds[index]);
-    const changes: AttributeChanges = {
-      ...(valid & P.FATTR_MODE ? { mode: mode & 0o7777 } : {}),
-      ...(valid & P.FATTR_UID ? { uid } : {}),
-      ...(valid & P.FATTR_GID ? { gid } : {}),
-      ...(valid & P.FATTR_SIZE ? { sizeBytes: fileOffset(sizeBytes) } : {}),
-      ...(valid & P.FATTR_ATIME ? { atimeNs: valid & P.FATTR_ATIME_NOW ? 'now' : time(0) } : {}),
-      ...(valid & P.FATTR_MTIME ? { mtimeNs: valid & P.FATTR_MTIME_NOW ? 'now' : time(1) } : {}),
-    };
-    const file = valid & P.FATTR_FH ? await this.#handles.file(handle) : undefined;
+  async #setattr(header: Header, reader: ChainReader, writer: ChainWriter): Promise<number> {
+    const { handle, changes } = setattrIn(reader);
+    const file = handle === undefined ? undefined : await this.#handles.file(handle);
     const fs = this.#fileSystem;
-    return attributesOut(writer, await have(fs.setattr).call(fs, node, changes, file));
+    const node = this.#nodes.get(header.nodeId);
+    return attributesOut(writer, await have(fs.setattr).call(fs, node, changes, file, header));
+  }
+
+  async #rename(header: Header, reader: ChainReader): Promise<number> {
+    const fs = this.#fileSystem;
+    const target = this.#nodes.get(u64(reader));
+    let flags = 0;
+    if (header.opcode === FUSE.RENAME2) {
+      flags = u32(reader, 8);
+      reader.skip(4);
+    }
+    const how = RENAME_HOW[flags & ~P.RENAME_WHITEOUT];
+    if (how === undefined) throw fileError('EINVAL');
+    const [from, to] = this.#names.two(reader);
+    const node = this.#nodes.get(header.nodeId);
+    if ((flags & P.RENAME_WHITEOUT) === 0) {
+      await have(fs.rename).call(fs, node, from, target, to, how, header);
+    } else {
+      if (fs.whiteout === undefined || how === 'exchange') throw fileError('EINVAL');
+      await fs.whiteout(node, from, target, to, how, header);
+    }
+    return 0;
+  }
+
+  /** What is opened must have a place, and its number must fit in the answer: else nobody could close it. */
+  #checkOpens(writer: ChainWriter, entryBytes = 0): void {
+    room(writer, entryBytes + P.OPEN_OUT_BYTES);
+    this.#handles.checkRoom();
   }
 
   /** Those that a file system hears of. A guest may not write where it may only read. */
@@ -350,76 +355,28 @@ export class FuseSession {
     return flags & kept;
   }
 
+  /** CREATE, and TMPFILE, whose name says nothing. */
   async #create(header: Header, reader: ChainReader, writer: ChainWriter): Promise<number> {
     const fs = this.#fileSystem;
     const flags = this.#openFlags(u32(reader, 16));
     const mode = reader.readU32() & 0o7777;
     reader.skip(8);
-    const name = nameOf(reader);
-    room(writer, P.ENTRY_OUT_BYTES + 16);
-    this.#handles.checkRoom();
-    const made = await have(fs.create).call(fs, this.#nodes.get(header.nodeId), name, flags, mode, header);
-    const id = this.#nodes.add(made.node);
-    entryOut(writer, id, made.attributes);
-    return P.ENTRY_OUT_BYTES + opened(writer, this.#handles.add(id, flags, made.file));
-  }
-
-  async #read(reader: ChainReader, writer: ChainWriter): Promise<number> {
-    room(reader, 40);
-    const file = await this.#handles.file(u64(reader));
-    const offset = fileOffset(u64(reader));
-    const size = Math.min(reader.readU32(), writer.remaining, MAX_TRANSFER_BYTES);
-    return size === 0 ? 0 : await this.#fileSystem.read(file, writer.take(size), offset);
-  }
-
-  async #write(reader: ChainReader, writer: ChainWriter): Promise<number> {
-    room(reader, 40);
-    room(writer, 8);
-    const fs = this.#fileSystem;
-    const file = await this.#handles.file(u64(reader));
-    const offset = fileOffset(u64(reader));
-    const size = reader.readU32();
-    reader.skip(20);
-    if (size > reader.remaining || size > MAX_TRANSFER_BYTES) throw fileError('EINVAL');
-    const written = size === 0 ? 0 : await have(fs.write).call(fs, file, reader.take(size), offset);
-    writer.writeU32(written);
-    writer.writeU32(0);
-    return 8;
-  }
-
-  async #readdir({ opcode, nodeId }: Header, reader: ChainReader, writer: ChainWriter): Promise<number> {
-    room(reader, 40);
-    const handle = u64(reader);
-    const offset = u64(reader);
-    const size = Math.min(reader.readU32(), writer.remaining, MAX_TRANSFER_BYTES);
-    const entries = await this.#handles.entries(handle, offset === 0);
-    const plus = opcode === FUSE.READDIRPLUS;
-    const folder = this.#nodes.get(nodeId);
-    let done = 0;
-    for (let at = offset; at < entries.length; at++) {
-      const entry = entries[at];
-      if (entry === undefined) break;
-      const name = new TextEncoder().encode(entry.name);
-      const bytes = align8((plus ? P.ENTRY_OUT_BYTES : 0) + P.DIRENT_BYTES + name.length);
-      if (done + bytes > size) break;
-      if (plus) {
-        try {
-          const { node, attributes } = await this.#fileSystem.lookup(folder, entry.name);
-          entryOut(writer, this.#nodes.add(node), attributes);
-        } catch {
-          // What has gone meanwhile, or is one too many to know, the guest looks up by itself.
-          writer.fill(P.ENTRY_OUT_BYTES, 0);
-        }
-      }
-      writeU64(writer, entry.ino);
-      writer.writeU64(at + 1);
-      writer.writeU32(name.length);
-      writer.writeU32(entry.type >>> 12);
-      writer.write(name);
-      writer.fill(align8(name.length) - name.length, 0);
-      done += bytes;
+    this.#checkOpens(writer, P.ENTRY_OUT_BYTES);
+    const parent = this.#nodes.get(header.nodeId);
+    const made =
+      header.opcode === FUSE.TMPFILE
+        ? await have(fs.tmpfile).call(fs, parent, flags, mode, header)
+        : await have(fs.create).call(fs, parent, this.#names.one(reader), flags, mode, header);
+    let id: number;
+    try {
+      id = this.#nodes.add(made.node);
+    } catch (error) {
+      await fs.release(made.file);
+      throw error;
     }
-    return done;
+    entryOut(writer, id, made.attributes);
+    const handle = this.#handles.add(id, flags, { file: made.file, directory: undefined });
+    return P.ENTRY_OUT_BYTES + opened(writer, handle);
   }
 
   async #statfs(writer: ChainWriter): Promise<number> {
@@ -459,10 +416,4 @@ export class FuseSession {
       this.#recalled = undefined;
     });
   }
-}
-
-/** A method that a file system may lack. */
-function have<Method>(method: Method | undefined): Method {
-  if (method === undefined) throw fileError('ENOSYS');
-  return method;
 }

@@ -19,7 +19,8 @@ import type {
 } from '../../virtio/device.js';
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
 import type { FileSystem } from '../fuse/file-system.js';
-import { FuseSession, MAX_TRANSFER_BYTES } from '../fuse/session.js';
+import { MAX_TRANSFER_BYTES } from '../fuse/messages.js';
+import { FuseSession } from '../fuse/session.js';
 import { InFlight } from '../in-flight.js';
 import {
   checkShareConfig,
@@ -43,7 +44,7 @@ const CONFIG_NUM_REQUEST_QUEUES = TAG_BYTES;
 /** The longest is a READ or WRITE of {@link MAX_TRANSFER_BYTES}, with headers of less than a page on each side. */
 const MAX_REQUEST_BYTES = MAX_TRANSFER_BYTES + 2 * 4096;
 
-/** Requests at a time. More would only wait for libuv's threads. */
+/** Requests at a time: what may wait for a share's threads. */
 const MAX_IN_FLIGHT = 32;
 
 export interface FsOptions {

@@ -1,0 +1,122 @@
+/** READDIR and READDIRPLUS: as a stream where the file system has one, else out of a listing that was made when it began. */
+import type { ChainReader, ChainWriter } from '../../virtio/chain.js';
+import type { Served } from './file-requests.js';
+import { type DirectoryEntry, type FileEntry, fileError } from './file-system.js';
+import {
+  align8,
+  entryOut,
+  type Header,
+  MAX_TRANSFER_BYTES,
+  room,
+  u64,
+  u64Exact,
+  writeU64,
+} from './messages.js';
+import { encodeName } from './names.js';
+import type { NodeTable } from './node-table.js';
+import * as P from './protocol.js';
+
+/** Bytes that an entry with a name of usual length has of getdents64(2), out of as many of READDIRPLUS. */
+const PLUS_RATIO = 5;
+
+interface Listed extends DirectoryEntry {
+  readonly next: bigint;
+}
+
+export async function readdir(
+  served: Served,
+  header: Header,
+  reader: ChainReader,
+  writer: ChainWriter,
+): Promise<number> {
+  room(reader, 40);
+  const handle = u64(reader);
+  const offset = u64Exact(reader);
+  const size = Math.min(reader.readU32(), writer.remaining, MAX_TRANSFER_BYTES);
+  const plus = header.opcode === P.FUSE.READDIRPLUS;
+  const list = served.fileSystem.opendir === undefined ? listKept : listStreamed;
+  return await list(served, header, { handle, offset, size, plus }, writer);
+}
+
+interface Request {
+  readonly handle: number;
+  readonly offset: bigint;
+  readonly size: number;
+  readonly plus: boolean;
+}
+
+async function listStreamed(
+  { fileSystem, handles, nodes }: Served,
+  header: Header,
+  { handle, offset, size, plus }: Request,
+  writer: ChainWriter,
+): Promise<number> {
+  const { directory, node } = await handles.directory(handle, header);
+  const bytes = plus ? Math.floor(size / PLUS_RATIO) : size;
+  const position = BigInt.asIntN(64, offset);
+  const listed = (await fileSystem.list?.(directory, node, position, bytes, plus, header)) ?? [];
+  let done = 0;
+  let isFull = false;
+  for (const entry of listed) {
+    isFull ||= entryBytes(entry.name, plus) > size - done;
+    if (!isFull) done += putEntry(writer, nodes, entry, plus, entry.entry);
+    else if (entry.entry !== undefined) nodes.drop(entry.entry.node);
+  }
+  // Nothing would mean that there is nothing more.
+  if (done === 0 && listed.length > 0) throw fileError('EINVAL');
+  return done;
+}
+
+async function listKept(
+  { fileSystem, handles, nodes }: Served,
+  header: Header,
+  { handle, offset, size, plus }: Request,
+  writer: ChainWriter,
+): Promise<number> {
+  const entries = await handles.entries(handle, offset === 0n);
+  const folder = nodes.get(header.nodeId);
+  let done = 0;
+  for (let at = Number(offset); at < entries.length; at++) {
+    const entry = entries[at];
+    if (entry === undefined || entryBytes(entry.name, plus) > size - done) break;
+    // What has gone meanwhile, or is one too many to know, the guest looks up by itself.
+    const found = plus
+      ? await fileSystem.lookup(folder, entry.name, header).catch(() => undefined)
+      : undefined;
+    done += putEntry(writer, nodes, { ...entry, next: BigInt(at + 1) }, plus, found);
+  }
+  return done;
+}
+
+const entryBytes = (name: string, plus: boolean): number =>
+  align8((plus ? P.ENTRY_OUT_BYTES : 0) + P.DIRENT_BYTES + encodeName(name).length);
+
+/** Writes struct fuse_dirent or fuse_direntplus, for which there is room. Returns its bytes. */
+function putEntry(
+  writer: ChainWriter,
+  nodes: NodeTable,
+  { name, ino, type, next }: Listed,
+  plus: boolean,
+  found: FileEntry<object> | undefined,
+): number {
+  const encoded = encodeName(name);
+  if (plus) putFound(writer, nodes, found);
+  writeU64(writer, ino);
+  writeU64(writer, BigInt.asUintN(64, next));
+  writer.writeU32(encoded.length);
+  writer.writeU32(type >>> 12);
+  writer.write(encoded);
+  writer.fill(align8(encoded.length) - encoded.length, 0);
+  return entryBytes(name, plus);
+}
+
+function putFound(writer: ChainWriter, nodes: NodeTable, found: FileEntry<object> | undefined): void {
+  let id = 0;
+  try {
+    if (found !== undefined) id = nodes.add(found.node);
+  } catch {
+    // one too many to know
+  }
+  if (id === 0 || found === undefined) writer.fill(P.ENTRY_OUT_BYTES, 0);
+  else entryOut(writer, id, found.attributes);
+}
