@@ -1,4 +1,5 @@
 /** One machine as the control API sees it: first what it shall be, then what it is, at last how it ended. */
+import type { MachineConfig } from '../machine/config.js';
 import type { Machine } from '../machine/machine.js';
 import { openSavedMachine } from '../machine/restore.js';
 import { ApiError } from './api-error.js';
@@ -7,8 +8,9 @@ import { makeMachine } from './firecracker/make-machine.js';
 import { type Setup, setupOf } from './firecracker/setup.js';
 import { type InstanceEnd, instanceEnd } from './instance-end.js';
 import { LogFiles } from './log-file.js';
-import type { PoolRequest } from './pool-request.js';
+import type { PoolRequest, SlotBindings } from './pool-request.js';
 import { ProcessMeter } from './process-meter.js';
+import { restoreFor } from './restore-for.js';
 
 /** What the guest's init gets to write back its disks in, after its command had its time. */
 const POWER_OFF_MS = 2000;
@@ -48,6 +50,8 @@ export class Instance {
   onMake: ((name: string, request: PoolRequest) => Promise<void>) | undefined;
   /** Called when there is a machine, before its guest runs. */
   onAdopt: () => void = () => {};
+  /** Called for everything of the host that a saved machine of this process gets, before it gets it. `text` is fit for a terminal. */
+  onBind: (name: string, slot: string, text: string) => void = () => {};
   /** Where what is typed goes, if not to the machine's console. */
   input: InstanceInput | undefined;
   #settle: (end: InstanceEnd) => void = () => {};
@@ -96,10 +100,22 @@ export class Instance {
     await machine.start();
   }
 
-  /** Makes a saved machine go on, or stand there. */
-  async load(directory: string, run: boolean): Promise<void> {
+  /**
+   * Makes a saved machine go on, or stand there.
+   *
+   * @param bindings - what the saved machine may have of the host
+   */
+  async load(
+    directory: string,
+    run: boolean,
+    bindings: (saved: MachineConfig) => SlotBindings,
+  ): Promise<void> {
     await using saved = await openSavedMachine(directory);
-    const machine = await saved.restore();
+    const machine = await restoreFor(saved, {
+      devices: bindings(saved.config),
+      field: 'tsvm_devices',
+      onBind: (slot, text) => this.onBind(this.id, slot, text),
+    });
     this.adopt(machine);
     if (run) await machine.start();
   }

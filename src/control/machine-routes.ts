@@ -3,7 +3,7 @@ import type { Duplex } from 'node:stream';
 import { z } from 'zod';
 import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
 import { prometheusText } from '../machine/prometheus.js';
-import { fullConfiguration } from './firecracker/models.js';
+import { fullConfiguration, slotBindings } from './firecracker/models.js';
 import type { Instance } from './instance.js';
 import { MAX_BEHIND_BYTES, type Route, route, Stream } from './route.js';
 import { machineStats } from './stats.js';
@@ -19,7 +19,11 @@ const snapshot = z.strictObject({ directory: z.string().min(1), differential: z.
 const fork = z.strictObject({ names: z.array(z.string()).min(1).max(MAX_FORKS) });
 const made = z.union([
   z.strictObject({ config: fullConfiguration }),
-  z.strictObject({ snapshot: z.string().min(1), command: z.array(z.string()).optional() }),
+  z.strictObject({
+    snapshot: z.string().min(1),
+    command: z.array(z.string()).optional(),
+    devices: slotBindings.optional(),
+  }),
 ]);
 const input = z.strictObject({ text: z.string().max(MAX_INPUT_CHARACTERS) });
 
@@ -154,7 +158,8 @@ export const machineRoutes: readonly Route[] = [
   route({
     method: 'PUT',
     path: '/tsvm/machines/{name}',
-    summary: 'of tsvm serve: makes and starts a machine in its process, from a configuration or a saved one',
+    summary:
+      'of tsvm serve: makes and starts a machine in its process, from a configuration, or from a saved one and what that may have of the host',
     body: made,
     async handle({ instance, body, parameters }) {
       await instance.make(parameters['name'] ?? '', body);

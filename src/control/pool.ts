@@ -8,6 +8,7 @@ import { Instance } from './instance.js';
 import type { MachineFolder, MachineStore } from './machine-store.js';
 import type { PoolRequest } from './pool-request.js';
 import { live, PublishedMachine } from './publish.js';
+import { restoreFor } from './restore-for.js';
 import { ControlServer } from './server.js';
 
 /** Snapshots that stay open, so that the next machine of one is made in a millisecond. */
@@ -60,7 +61,11 @@ export class Pool implements AsyncDisposable {
     const machine =
       'config' in request
         ? await makeMachine(request.config)
-        : await (await this.#open(request.snapshot)).restore();
+        : await restoreFor(await this.#open(request.snapshot), {
+            devices: request.devices ?? {},
+            field: 'devices',
+            onBind: (slot, text) => this.instance.onBind(name, slot, text),
+          });
     const command = 'command' in request ? (request.command ?? []) : [];
     try {
       const published = await PublishedMachine.publish(this.#store, name, machine, {

@@ -5,6 +5,7 @@ import { EXIT_CODES, exitCodeOf } from '../../control/exit-codes.js';
 import { instanceEnd } from '../../control/instance-end.js';
 import { TsvmError } from '../../errors.js';
 import { describeFileError } from '../../host/files.js';
+import { sayBound } from '../binding-options.js';
 import { attachConsole } from '../console.js';
 import { EndSignals } from '../end-signals.js';
 import { explainEnd } from '../machine-end.js';
@@ -68,6 +69,7 @@ async function serve(options: ApiOptions): Promise<number> {
   const text = options.configFile === undefined ? undefined : await readConfig(options.configFile);
   using signals = new EndSignals();
   const instance = new Instance(options.id, new ConsoleLog());
+  instance.onBind = (_name, slot, text) => sayBound(slot, text);
   await using _server = options.api
     ? await ControlServer.listen(instance, options.apiSock ?? DEFAULT_SOCKET)
     : undefined;

@@ -27,6 +27,7 @@ import {
   parseShare,
   SHARE_ARGUMENT,
   type ShareConfig,
+  shareHostUse,
   TAG_BYTES,
 } from '../share-config.js';
 
@@ -191,4 +192,5 @@ export const fsKind: DeviceKind = {
   cliArgument: SHARE_ARGUMENT,
   fromCli: (text) => share(parseShare(text)),
   fromConfig: (config) => share(checkShareConfig(config)),
+  hostUse: shareHostUse,
 };
