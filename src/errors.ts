@@ -24,6 +24,7 @@ export type TsvmErrorCode =
   | 'TSVM_MEMORY'
   | 'TSVM_STATE'
   | 'TSVM_SNAPSHOT'
+  | 'TSVM_BINDING'
   | 'TSVM_TEMPLATE'
   | 'TSVM_VSOCK'
   | 'TSVM_PORT'

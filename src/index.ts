@@ -61,6 +61,7 @@ export type {
   DiskControl as MachineDisk,
   NetControl as MachineCard,
 } from './devices/host.js';
+export type { Binding } from './devices/host-slot.js';
 export type { NetBackend, NetClient, NetHub, PortForward } from './devices/net-backend.js';
 export type { NetConfig } from './devices/net-options.js';
 export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/registry.js';
@@ -79,6 +80,7 @@ export { findGuest, type Guest, type GuestBuild, listGuests } from './host/guest
 export { NetSwitch, type NetSwitchCounters, type NetSwitchOptions } from './host/net-switch.js';
 export type { MachineVsock } from './host/vsock-endpoint.js';
 export { type Image, ImageStore } from './image/image.js';
+export type { DeviceBindings, HostWish } from './machine/bindings.js';
 export type { GuestChannel, GuestFacts } from './machine/channel.js';
 export type { DeviceDiscovery, GuestCommand, MachineConfig } from './machine/config.js';
 export { createMachine } from './machine/create.js';

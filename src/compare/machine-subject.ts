@@ -33,20 +33,25 @@ export async function machineSubjects(
     await parent.pause();
     const saved = await openSavedMachine(join(scratch, 'saved'));
     cleanup.defer(() => saved[Symbol.asyncDispose]());
-    return subjectsOf(parent, saved, cleanup);
+    return subjectsOf(parent, saved, config, cleanup);
   } catch (error) {
     await cleanup.run();
     throw error;
   }
 }
 
-function subjectsOf(parent: Machine, saved: SavedMachine, cleanup: Cleanup): readonly Subject[] {
+function subjectsOf(
+  parent: Machine,
+  saved: SavedMachine,
+  { devices = [] }: MachineConfig,
+  cleanup: Cleanup,
+): readonly Subject[] {
   return [
     {
       name: 'machine, restored',
       wall: 'machine',
       from: 'process',
-      start: (mode) => startMachine(() => saved.restore(), mode),
+      start: (mode) => startMachine(() => saved.restore({ devices }), mode),
       [Symbol.asyncDispose]: () => cleanup.run(),
     },
     {

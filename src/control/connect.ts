@@ -90,13 +90,17 @@ export class RemoteMachine {
    * Of `tsvm serve`: makes and starts a machine in that process, which is found by `name` then.
    *
    * @param request - `config`: a machine in Firecracker's words (docs/api.md); `snapshot`: the folder of a saved one, with the `command`
-   * that its guest waits for, if it does
+   * that its guest waits for, if it does, and the `devices` that it may have of the host, by the names of slots
    */
   async make(
     name: string,
     request:
       | { readonly config: object }
-      | { readonly snapshot: string; readonly command?: readonly string[] },
+      | {
+          readonly snapshot: string;
+          readonly command?: readonly string[];
+          readonly devices?: Readonly<Record<string, object>>;
+        },
   ): Promise<void> {
     await this.#client.call('PUT', `/tsvm/machines/${encodeURIComponent(name)}`, { body: request });
   }

@@ -1,4 +1,5 @@
 /** One machine as the control API sees it: first what it shall be, then what it is, at last how it ended. */
+import type { MachineConfig } from '../machine/config.js';
 import type { Machine } from '../machine/machine.js';
 import { ApiError } from './api-error.js';
 import type { ConsoleLog } from './console-log.js';
@@ -6,8 +7,9 @@ import { type Setup, setupOf } from './firecracker/setup.js';
 import { type InstanceEnd, instanceEnd } from './instance-end.js';
 import { LogFiles } from './log-file.js';
 import { kvmMakers, type Makers } from './makers.js';
-import type { PoolRequest } from './pool-request.js';
+import type { PoolRequest, SlotBindings } from './pool-request.js';
 import { ProcessMeter } from './process-meter.js';
+import { restoreFor } from './restore-for.js';
 
 /** What the guest's init gets to write back its disks in, after its command had its time. */
 const POWER_OFF_MS = 2000;
@@ -47,6 +49,8 @@ export class Instance {
   onMake: ((name: string, request: PoolRequest) => Promise<void>) | undefined;
   /** Called when there is a machine, before its guest runs. */
   onAdopt: () => void = () => {};
+  /** Called for everything of the host that a saved machine of this process gets, before it gets it. `text` is fit for a terminal. */
+  onBind: (name: string, slot: string, text: string) => void = () => {};
   /** Where what is typed goes, if not to the machine's console. */
   input: InstanceInput | undefined;
   readonly #makers: Makers;
@@ -111,11 +115,24 @@ export class Instance {
     await this.#make(() => this.#makers.make(this.setup), true);
   }
 
-  /** Makes a saved machine go on, or stand there. @throws as {@link Instance.start} */
-  async load(directory: string, run: boolean): Promise<void> {
+  /**
+   * Makes a saved machine go on, or stand there.
+   *
+   * @param bindings - what the saved machine may have of the host
+   * @throws as {@link Instance.start}
+   */
+  async load(
+    directory: string,
+    run: boolean,
+    bindings: (saved: MachineConfig) => SlotBindings,
+  ): Promise<void> {
     await this.#make(async () => {
       await using saved = await this.#makers.open(directory);
-      return await saved.restore();
+      return await restoreFor(saved, {
+        devices: bindings(saved.config),
+        field: 'tsvm_devices',
+        onBind: (slot, text) => this.onBind(this.id, slot, text),
+      });
     }, run);
   }
 

@@ -4,7 +4,7 @@ import { z } from 'zod';
 import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
 import { prometheusText } from '../machine/prometheus.js';
 import { ApiError } from './api-error.js';
-import { fullConfiguration } from './firecracker/models.js';
+import { fullConfiguration, slotBindings } from './firecracker/models.js';
 import { Follower } from './follower.js';
 import type { Instance } from './instance.js';
 import type { InstanceEnd } from './instance-end.js';
@@ -23,7 +23,11 @@ const fork = z.strictObject({ names: z.array(z.string()).min(1).max(MAX_FORKS) }
 const argument = z.string().regex(/^[^\0]*$/, 'an argument of a command has no NUL in it');
 const made = z.union([
   z.strictObject({ config: fullConfiguration }),
-  z.strictObject({ snapshot: z.string().min(1), command: z.array(argument).optional() }),
+  z.strictObject({
+    snapshot: z.string().min(1),
+    command: z.array(argument).optional(),
+    devices: slotBindings.optional(),
+  }),
 ]);
 const input = z.strictObject({ text: z.string().max(MAX_INPUT_CHARACTERS) });
 
@@ -163,7 +167,8 @@ export const machineRoutes: readonly Route[] = [
   route({
     method: 'PUT',
     path: '/tsvm/machines/{name}',
-    summary: 'of tsvm serve: makes and starts a machine in its process, from a configuration or a saved one',
+    summary:
+      'of tsvm serve: makes and starts a machine in its process, from a configuration, or from a saved one and what that may have of the host',
     body: made,
     async handle({ instance, body, parameters }) {
       await instance.make(parameters['name'] ?? '', body);

@@ -1,14 +1,15 @@
 /** Ways in which machines come into being. */
 import type { Machine } from '../machine/machine.js';
-import { openSavedMachine, type SavedMachine } from '../machine/restore.js';
+import { openSavedMachine } from '../machine/restore.js';
 import { makeMachine } from './firecracker/make-machine.js';
 import type { Setup } from './firecracker/setup.js';
+import type { Restorable } from './restore-for.js';
 
 export interface Makers {
   /** Of a configuration; not started. @throws ApiError or TsvmError for what cannot be. */
   make(setup: Setup): Promise<Machine>;
   /** Of one that was saved. @throws TsvmError */
-  open(directory: string): Promise<Pick<SavedMachine, 'restore' | typeof Symbol.asyncDispose>>;
+  open(directory: string): Promise<Restorable & AsyncDisposable>;
 }
 
 export const kvmMakers: Makers = { make: makeMachine, open: openSavedMachine };

@@ -7,6 +7,7 @@ import type { MachineFolder, MachineStore } from './machine-store.js';
 import { kvmMakers, type Makers } from './makers.js';
 import type { PoolRequest } from './pool-request.js';
 import { live, PublishedMachine } from './publish.js';
+import { type Grant, restoreFor } from './restore-for.js';
 import { ControlServer } from './server.js';
 
 /** Snapshots that stay open, so that the next machine of one is made in a millisecond. */
@@ -84,7 +85,13 @@ export class Pool implements AsyncDisposable {
   async #make(name: string, request: PoolRequest): Promise<void> {
     if ('config' in request) await checkSetup(request.config);
     const machine =
-      'config' in request ? await this.#makers.make(request.config) : await this.#restore(request.snapshot);
+      'config' in request
+        ? await this.#makers.make(request.config)
+        : await this.#restore(request.snapshot, {
+            devices: request.devices ?? {},
+            field: 'devices',
+            onBind: (slot, text) => this.instance.onBind(name, slot, text),
+          });
     const command = 'command' in request ? (request.command ?? []) : [];
     try {
       const published = await PublishedMachine.publish(this.#store, name, machine, {
@@ -101,7 +108,7 @@ export class Pool implements AsyncDisposable {
   }
 
   /** Restores a snapshot that is open, or is opened for all who ask for it meanwhile; none is closed under those who restore it. */
-  async #restore(directory: string): Promise<Machine> {
+  async #restore(directory: string, grant: Grant): Promise<Machine> {
     const snapshot = this.#saved.get(directory) ?? { saved: this.#makers.open(directory), users: 0 };
     this.#saved.delete(directory);
     this.#saved.set(directory, snapshot);
@@ -112,7 +119,7 @@ export class Pool implements AsyncDisposable {
         if (this.#saved.get(directory) === snapshot) this.#saved.delete(directory);
         throw error;
       });
-      return await saved.restore();
+      return await restoreFor(saved, grant);
     } finally {
       snapshot.users--;
       await this.#closeSpare(MAX_OPEN);

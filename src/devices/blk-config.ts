@@ -1,5 +1,6 @@
 /** What is asked of a disk, in the words of the command line and of the library. */
 import { TsvmError } from '../errors.js';
+import { type HostUse, numberedSlot, refuseOther, withoutCommas } from './host-slot.js';
 import { keyAndValue } from './option-text.js';
 import { LIMIT_FIELDS, parseLimit, type RateLimit } from './rate-limit.js';
 import { CHOICE, checkRequestConfig, isPath } from './request-config.js';
@@ -86,3 +87,40 @@ export function checkBlkConfig(config: unknown): BlkConfig {
     ...LIMIT_FIELDS,
   });
 }
+
+/** Files of the host's. Whether they are written to is not for a saved configuration to say: see `RestoreOptions.disks`. */
+export const blkHostUse: HostUse = {
+  cliArgument: 'N=PATH[,overlay=FILE]',
+  pathFields: ['path', 'overlay'],
+  slots(config, ordinal) {
+    const { path, overlay } = checkBlkConfig(config);
+    const wish = overlay === undefined ? { path } : { path, overlay };
+    return [{ name: `disk ${ordinal}`, key: `${ordinal}`, wish }];
+  },
+  bind(config, slot, binding) {
+    const saved = checkBlkConfig(config);
+    const given = checkBlkConfig(binding);
+    refuseOther(slot, saved, given, ['path', 'overlay']);
+    const { path, overlay } = given;
+    if ((overlay === undefined) !== (saved.overlay === undefined)) {
+      const [why, hint] =
+        overlay === undefined
+          ? ['has an overlay, without which its contents are others', 'name it as well: overlay=FILE']
+          : ['has no overlay', 'leave overlay out'];
+      throw new TsvmError('TSVM_CONFIG', `${slot} ${why}`, { hint });
+    }
+    return { ...saved, path, ...(overlay === undefined ? {} : { overlay }) };
+  },
+  describe({ path, overlay }, show) {
+    const over = overlay === undefined ? '' : ` with the overlay ${show(String(overlay))}`;
+    return `the disk image ${show(String(path))}${over}`;
+  },
+  toCli({ key }, { path, overlay }) {
+    if (!withoutCommas([path, overlay])) return undefined;
+    return `${key}=${path}${overlay === undefined ? '' : `,overlay=${overlay}`}`;
+  },
+  fromCli(text) {
+    const [ordinal, place] = numberedSlot('disk', text, '0=root.img');
+    return [{ slot: `disk ${ordinal}`, binding: { ...parseBlk(place) } }];
+  },
+};

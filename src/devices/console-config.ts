@@ -1,5 +1,6 @@
 /** What is said of a virtio-console by a library's user, on the command line, and in a snapshot. */
 import { TsvmError } from '../errors.js';
+import { type HostUse, withoutCommas } from './host-slot.js';
 import { keyAndValue } from './option-text.js';
 import { CHOICE, checkRequestConfig, isPath } from './request-config.js';
 
@@ -56,13 +57,6 @@ export function pathsByName(
   return Object.fromEntries(ports.map(({ name, path }) => [name, path]));
 }
 
-/** Of the ports that are Unix sockets, in a request's configuration. */
-export function socketPortNames(config: unknown): string[] {
-  return (checkConsoleConfig(config).ports ?? []).flatMap((port) =>
-    typeof port === 'string' ? [] : port.name,
-  );
-}
-
 /** @throws TsvmError `TSVM_USAGE` */
 export function parsePorts(text: string): (SocketPort & { readonly path: string })[] {
   const usage = {
@@ -82,4 +76,31 @@ export function parsePorts(text: string): (SocketPort & { readonly path: string 
   if (ports.length > MAX_NAMED_PORTS)
     throw new TsvmError('TSVM_USAGE', `--ports: ${ports.length} are more than ${MAX_NAMED_PORTS}`, usage);
   return ports;
+}
+
+/** Unix sockets of the host's, one for each port that is none of the machine's own. */
+export const consoleHostUse: HostUse = {
+  cliArgument: 'NAME=SOCKET[,NAME=SOCKET ...]',
+  pathFields: ['path'],
+  slots: (config) =>
+    socketPorts(config).map(({ name, path }) => ({
+      name: `port ${name}`,
+      key: name,
+      ...(path === undefined ? {} : { wish: { path } }),
+    })),
+  bind(config, slot, binding) {
+    const { path } = checkRequestConfig<{ path: string }>(slot, binding, { path: ['a path', isPath] });
+    const { ports = [], ...saved } = checkConsoleConfig(config);
+    const bound = ports.map((port) =>
+      typeof port !== 'string' && slot === `port ${port.name}` ? { name: port.name, path } : port,
+    );
+    return { ...saved, ports: bound };
+  },
+  describe: ({ path }, show) => `the socket ${show(String(path))}`,
+  toCli: ({ key }, { path }) => (withoutCommas([path]) ? `${key}=${path}` : undefined),
+  fromCli: (text) => parsePorts(text).map(({ name, path }) => ({ slot: `port ${name}`, binding: { path } })),
+};
+
+function socketPorts(config: unknown): SocketPort[] {
+  return (checkConsoleConfig(config).ports ?? []).flatMap((port) => (typeof port === 'string' ? [] : port));
 }

@@ -1,6 +1,7 @@
 /** How devices are named, asked for and made. */
 import type { VirtioDevice } from '../virtio/device.js';
 import type { Host } from './host.js';
+import type { HostUse } from './host-slot.js';
 
 /** A device that a machine shall have: what `rng()` and `blk({ path })` return. */
 export interface DeviceRequest {
@@ -40,4 +41,6 @@ export interface DeviceKind {
    * @throws TsvmError `TSVM_CONFIG`, naming the field.
    */
   fromConfig(config: unknown): DeviceRequest;
+  /** Use of the host that its configurations make; undefined if they name nothing of it. */
+  readonly hostUse: HostUse | undefined;
 }

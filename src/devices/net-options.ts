@@ -8,6 +8,8 @@ import { checkRequestConfig } from './request-config.js';
 
 /** Its limits are of bytes and of frames, each direction by itself. */
 export interface NetConfig extends RateLimit {
+  /** The operator's name for the card, which the control API finds it by; the guest does not see it. */
+  readonly id?: string;
   /** `user`: passt, without privileges. `tap`: an interface that the operator made. */
   readonly backend: 'user' | 'tap';
   /** The TAP interface. */
@@ -105,6 +107,10 @@ export function checkNetConfig(config: unknown): NetConfig {
   const backend = (config as { backend?: unknown } | null | undefined)?.backend;
   const tap = backend === 'tap';
   return checkRequestConfig<NetConfig>('net', config, {
+    id: [
+      'a name of up to 64 letters, digits and underscores',
+      (value) => value === undefined || (typeof value === 'string' && /^\w{1,64}$/.test(value)),
+    ],
     backend: ['user or tap', (value) => value === 'user' || value === 'tap'],
     name: tap
       ? ['the name of an interface', isInterfaceName]

@@ -20,5 +20,6 @@ export function plainKind(
       checkRequestConfig(kind, config, {});
       return request();
     },
+    hostUse: undefined,
   };
 }

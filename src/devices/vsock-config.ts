@@ -1,5 +1,6 @@
 /** What is said of a vsock by a library's user, on the command line, and in a snapshot. */
 import { TsvmError } from '../errors.js';
+import { type HostUse, refuseOther } from './host-slot.js';
 import { checkRequestConfig, isPath } from './request-config.js';
 import { HOST_CID, NO_CID } from './vsock-packet.js';
 
@@ -53,3 +54,28 @@ export function checkVsockConfig(config: unknown): VsockConfig {
     cid: [CID_RANGE, (cid) => cid === undefined || isGuestCid(cid)],
   });
 }
+
+/** Unix sockets of the host's: one that is made, and those beside it that the guest connects to. */
+export const vsockHostUse: HostUse = {
+  cliArgument: 'PATH',
+  pathFields: ['path'],
+  slots(config) {
+    const { path } = checkVsockConfig(config);
+    return [{ name: 'vsock', key: '', ...(path === undefined ? {} : { wish: { path } }) }];
+  },
+  bind(config, slot, binding) {
+    const saved = checkVsockConfig(config);
+    const given = checkVsockConfig(binding);
+    refuseOther(slot, { cid: DEFAULT_CID, ...saved }, given, ['path']);
+    const { path } = given;
+    if (path === undefined) throw new TsvmError('TSVM_CONFIG', `${slot}: it needs a path`);
+    return { ...saved, path };
+  },
+  describe: ({ path }, show) =>
+    `the socket ${show(String(path))} and those beside it, ${show(`${path}_PORT`)}`,
+  toCli: (_slot, { path }) => String(path),
+  fromCli(path) {
+    if (!isPath(path)) throw new TsvmError('TSVM_USAGE', '--vsock needs a path');
+    return [{ slot: 'vsock', binding: { path } }];
+  },
+};

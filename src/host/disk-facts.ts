@@ -1,4 +1,4 @@
-/** By what a disk is known again: a saved machine goes on only over the disks that it was saved with. */
+/** Identity of a disk image. A saved machine goes on only over the disks that it was saved with, or copies of them as they were. */
 import type { BigIntStats } from 'node:fs';
 import { TsvmError } from '../errors.js';
 import { checkState } from '../util/state.js';
@@ -22,20 +22,24 @@ export function diskFacts(
   return { path, readOnly, sizeBytes, mtimeNs: String(mtimeNs), inode: String(ino) };
 }
 
-/** @throws TsvmError `TSVM_DISK` for the first disk that is not what it was. */
+/**
+ * Compares disks with what they were. One at another path is a copy, or was moved: it has its size and its time of change, and need not be
+ * the same file.
+ *
+ * @throws TsvmError `TSVM_DISK` for the first disk that is not what it was.
+ */
 export function checkDiskFacts(saved: readonly DiskFacts[], now: readonly DiskFacts[]): void {
   checkState(Array.isArray(saved) && saved.length === now.length, 'the number of disks');
   for (const [index, disk] of now.entries()) {
     const before: Partial<DiskFacts> | null | undefined = saved[index];
     const same =
-      before?.path === disk.path &&
-      before.readOnly === disk.readOnly &&
+      before?.readOnly === disk.readOnly &&
       before.sizeBytes === disk.sizeBytes &&
       before.mtimeNs === disk.mtimeNs &&
-      before.inode === disk.inode;
+      (before.inode === disk.inode || before.path !== disk.path);
     if (!same) {
       throw new TsvmError('TSVM_DISK', `disk ${disk.path} has changed since the snapshot was taken`, {
-        hint: 'put the image back as it was, its time of change included, or take the snapshot again',
+        hint: 'put the image back as it was, its time of change included (cp -p), or take the snapshot again',
       });
     }
   }

@@ -23,10 +23,6 @@ export interface HostOptions {
   /** What relative paths are relative to. Default: the working directory. */
   readonly directory?: string;
   readonly ports?: HostPorts;
-  /** Where the vsock's Unix sockets are, instead of where the device's request says. */
-  readonly vsockPath?: string;
-  /** By their names, where ports' Unix sockets are, instead of where the device's request says. */
-  readonly portPaths?: Readonly<Record<string, string>>;
 }
 
 /** The host's side of the machine's ports, by their names. Undefined for a name that nobody has a use for. */
@@ -65,17 +61,14 @@ export interface MachineHost extends Omit<Host, 'openBalloon' | 'openPmem'> {
 /** @param console the machine's terminal, for a device that asks for it. */
 export function createHost(addon: NativeAddon, console: ConsolePort, options: HostOptions = {}): MachineHost {
   const directory = resolve(options.directory ?? '.');
-  const portPaths = options.portPaths ?? {};
   const source: FileSource = {
     open: (place) => openDisk(addon, { ...place, throwAway: options.disks === 'overlay' }),
     openPmem: (path) => openPmemFile(addon, path),
     async close() {},
   };
-  const vsock = { path: options.vsockPath, inherited: false };
-  const openPortSocket = (name: string, path: string | undefined): Promise<PortHost> => {
-    const at = Object.hasOwn(portPaths, name) ? portPaths[name] : path;
-    return PortSocket.open(at && resolve(directory, at));
-  };
+  const vsock = { path: undefined, inherited: false };
+  const openPortSocket = (_name: string, path: string | undefined): Promise<PortHost> =>
+    PortSocket.open(path && resolve(directory, path));
   const openNet = async (place: NetPlace): Promise<NetBackend> =>
     place.kind === 'tap' ? openTap(addon, place.name) : await openPasst(place);
   const openShare = (path: string, how?: ShareOptions): Promise<SharedFolder> =>

@@ -1,8 +1,6 @@
 /** Restores: a machine that goes on where a saved one stood. */
-import { resolve } from 'node:path';
 import type { BusDevice } from '../bus/bus-device.js';
-import { socketPortNames } from '../devices/console-config.js';
-import { deviceKinds } from '../devices/registry.js';
+import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
 import { checkDiskFacts } from '../host/disk-facts.js';
 import { createHost } from '../host/host.js';
@@ -12,10 +10,19 @@ import type { RamBase } from '../kvm/ram.js';
 import { type DecodedVmState, decodeVmState, savedCpuid } from '../kvm/vm-state.js';
 import { ramRanges } from '../memory/layout.js';
 import { loadAddon } from '../native/binding.js';
-import type { SavedConfig, Snapshot } from '../snapshot/format.js';
+import type { Snapshot } from '../snapshot/format.js';
 import { type OpenedSnapshot, openSnapshot, refused } from '../snapshot/reader.js';
 import { Cleanup } from '../util/cleanup.js';
 import { assemble, chooseProfile } from './assemble.js';
+import {
+  type BindingOptions,
+  bindDevices,
+  bindSame,
+  type HostWish,
+  type SavedDevices,
+  savedRequests,
+  unboundWishes,
+} from './bindings.js';
 import { checkConfig, type MachineConfig } from './config.js';
 import { KvmMachine } from './kvm-machine.js';
 import type { Machine } from './machine.js';
@@ -24,16 +31,12 @@ import { emptyStore, fillStore, type PreparedVm, prepareVm, type VmShape } from 
 import { reproduction } from './reproduction.js';
 import { Timeline } from './timeline.js';
 
-export interface RestoreOptions {
+export interface RestoreOptions extends BindingOptions {
   /**
    * `overlay` (default): disks are only read, and what the guest writes is kept in memory and thrown away, so that the
    * snapshot can be restored again. `direct`: it writes to the disks themselves; the snapshot cannot be restored after that.
    */
   readonly disks?: 'overlay' | 'direct';
-  /** Where the vsock's Unix sockets are, if not where they were: each machine of a snapshot needs a path of its own. */
-  readonly vsock?: string;
-  /** By the ports' names, where their Unix sockets are, if not where they were. */
-  readonly ports?: Readonly<Record<string, string>>;
 }
 
 /**
@@ -42,13 +45,39 @@ export interface RestoreOptions {
  * Its memory is the snapshot's file, mapped: it comes as the guest touches it, and is shared with other machines of the
  * same snapshot until they write. The file may be deleted or replaced meanwhile, but not truncated.
  *
- * @throws TsvmError `TSVM_SNAPSHOT` if it is damaged or does not fit this host; `TSVM_DISK` if a disk has changed since.
+ * @throws TsvmError `TSVM_SNAPSHOT` if it is damaged or does not fit this host; `TSVM_DISK` if a disk has changed since; `TSVM_BINDING`
+ * if it asks for something of the host that `options` do not name.
+ *
+ * @example
+ * ```ts
+ * import { blk, restoreMachine } from 'tsvm';
+ *
+ * await using machine = await restoreMachine('warm', { devices: [blk({ path: 'root.img' })] });
+ * await machine.start();
+ * ```
  */
 export async function restoreMachine(directory: string, options: RestoreOptions = {}): Promise<Machine> {
   const timeline = startedTimeline();
   await using saved = await open(directory);
   timeline.mark('snapshot-read');
   return await saved.restore(options, timeline);
+}
+
+/**
+ * Restores a machine that was saved with the devices of `requests`, which are the operator's: what the snapshot says of the host is
+ * compared with them, and not used.
+ *
+ * @throws TsvmError as {@link restoreMachine}; `TSVM_SNAPSHOT` if it was saved with others.
+ */
+export async function restoreSame(
+  directory: string,
+  requests: readonly DeviceRequest[],
+  options: RestoreOptions = {},
+): Promise<Machine> {
+  const timeline = startedTimeline();
+  await using saved = await open(directory);
+  timeline.mark('snapshot-read');
+  return await saved.restore(options, timeline, requests);
 }
 
 /**
@@ -76,6 +105,14 @@ export interface SavedMachine extends AsyncDisposable {
   prepare(count: number): Promise<void>;
   /** A machine that goes on when it is started: see {@link restoreMachine}. */
   restore(options?: RestoreOptions): Promise<Machine>;
+  /** Its configuration. What the devices say of the host is what they had when it was saved. */
+  readonly config: MachineConfig;
+  /**
+   * What it asks for of the host that `options` do not bind, and that does not lie in its folder. While there is any, `restore()` refuses.
+   *
+   * @throws TsvmError `TSVM_BINDING` if `options` name a slot that is not there.
+   */
+  wishes(options?: RestoreOptions): Promise<readonly HostWish[]>;
   close(): Promise<void>;
 }
 
@@ -91,7 +128,8 @@ async function open(directory: string): Promise<OpenSavedMachine> {
 
 class OpenSavedMachine implements SavedMachine {
   readonly #opened: OpenedSnapshot;
-  readonly #config: MachineConfig;
+  readonly config: MachineConfig;
+  readonly #devices: SavedDevices;
   readonly #profile: HostProfile;
   readonly #shape: VmShape;
   readonly #vmState: DecodedVmState;
@@ -112,8 +150,9 @@ class OpenSavedMachine implements SavedMachine {
     }
     const problem = refuseCpu(savedHost.cpu, readCpu());
     if (problem !== undefined) throw refused(directory, problem);
-    this.#config = machineConfig(snapshot);
-    checkConfig({ ...this.#config, kernel: 'saved' }, { totalMemoryBytes: hostMemory().totalBytes });
+    this.#devices = { folder: directory, from: config.directory, devices: config.devices };
+    this.config = machineConfig(snapshot);
+    checkConfig({ ...this.config, kernel: 'saved' }, { totalMemoryBytes: hostMemory().totalBytes });
     const { memoryBytes, cpus } = config;
     const ramBytes = ramRanges(memoryBytes).reduce((sum, { length }) => sum + length, 0);
     if (ramBytes !== memory.bytes)
@@ -142,18 +181,35 @@ class OpenSavedMachine implements SavedMachine {
     return prepared;
   }
 
-  async restore(options: RestoreOptions = {}, timeline = startedTimeline()): Promise<Machine> {
+  async wishes(options: RestoreOptions = {}): Promise<readonly HostWish[]> {
+    return await unboundWishes(this.#devices, options);
+  }
+
+  async restore(
+    options: RestoreOptions = {},
+    timeline = startedTimeline(),
+    requests?: readonly DeviceRequest[],
+  ): Promise<Machine> {
     this.#refuseClosed();
+    const devices =
+      requests === undefined
+        ? await bindDevices(this.#devices, options)
+        : await bindSame(this.#devices, requests, options);
     const cleanup = new Cleanup();
     try {
-      return await this.#restore(options, timeline, cleanup);
+      return await this.#restore({ ...this.config, devices }, options.disks, timeline, cleanup);
     } catch (error) {
       await cleanup.run();
       throw error;
     }
   }
 
-  async #restore(options: RestoreOptions, timeline: Timeline, cleanup: Cleanup): Promise<Machine> {
+  async #restore(
+    config: MachineConfig,
+    disks: RestoreOptions['disks'],
+    timeline: Timeline,
+    cleanup: Cleanup,
+  ): Promise<Machine> {
     const { snapshot, directory, checksum } = this.#opened;
     const { addon } = this.#shape;
     const prepared = this.#store.pop() ?? this.#prepare();
@@ -163,18 +219,9 @@ class OpenSavedMachine implements SavedMachine {
     prepared.owner = machine;
     cleanup.defer(() => vm.close());
     timeline.mark('vm-created');
-    const host = createHost(addon, machine.terminal, {
-      disks: options.disks ?? 'overlay',
-      directory: snapshot.config.directory,
-      ...(options.vsock === undefined ? {} : { vsockPath: resolve(options.vsock) }),
-      ...(options.ports === undefined ? {} : { portPaths: absolute(options.ports) }),
-    });
-    const missing = Object.keys(options.ports ?? {}).find((name) => !hasPort(this.#config, name));
-    if (missing !== undefined) throw refused(directory, `it has no port '${missing}'`);
-    const parts = await assemble(machine, { config: this.#config, addon, kvm, vm, host });
+    const host = createHost(addon, machine.terminal, { disks: disks ?? 'overlay' });
+    const parts = await assemble(machine, { config, addon, kvm, vm, host });
     watchMemory(parts.platform, snapshot.config.memoryBytes, () => machine.memoryLost());
-    if (options.vsock !== undefined && host.vsock() === undefined)
-      throw refused(directory, 'it has no vsock that could be elsewhere');
     checkDiskFacts(snapshot.disks, await host.disks());
     machine.attach({ ...parts, cmdline: snapshot.cmdline, origin: { directory, checksum } });
     machine.restore(snapshot.state, this.#vmState);
@@ -196,15 +243,6 @@ class OpenSavedMachine implements SavedMachine {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-/** Relative ones are relative to this process, not to the one that saved. */
-function absolute(paths: Readonly<Record<string, string>>): Record<string, string> {
-  return Object.fromEntries(Object.entries(paths).map(([name, path]) => [name, resolve(path)]));
-}
-
-function hasPort({ devices = [] }: MachineConfig, name: string): boolean {
-  return devices.some(({ kind, config }) => kind === 'console' && socketPortNames(config).includes(name));
 }
 
 function startedTimeline(): Timeline {
@@ -254,14 +292,8 @@ function machineConfig(snapshot: Snapshot): MachineConfig {
     channel,
     stopPort,
     ...(firmware ? { firmware: 'builtin' } : {}),
-    devices: snapshot.config.devices.map(requestOf),
+    devices: savedRequests(snapshot.config.devices),
   };
-}
-
-function requestOf({ kind, config }: SavedConfig['devices'][number]) {
-  const row = Object.hasOwn(deviceKinds, kind) ? deviceKinds[kind] : undefined;
-  if (row === undefined) throw new TsvmError('TSVM_SNAPSHOT', `there is no device kind '${kind}' here`);
-  return row.fromConfig(config);
 }
 
 /** Why a guest that ran on `saved` cannot go on on `here`: it has looked once at what the CPU can do. */

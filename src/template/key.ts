@@ -30,7 +30,7 @@ export async function templateKey(config: MachineConfig): Promise<string> {
     ...rest
   } = config;
   const disks = devices
-    .filter(({ kind }) => kind === 'blk')
+    .filter(({ kind }) => kind === 'blk' || kind === 'pmem')
     .flatMap(({ config: device }) => [device?.['path'], device?.['overlay']])
     .filter((path) => typeof path === 'string');
   // What is in a folder may change: nothing of it is in a template.

@@ -7,7 +7,7 @@ import { TsvmError } from '../errors.js';
 import type { MachineConfig } from '../machine/config.js';
 import { createMachine } from '../machine/create.js';
 import type { Machine } from '../machine/machine.js';
-import { type RestoreOptions, restoreMachine } from '../machine/restore.js';
+import { type RestoreOptions, restoreSame } from '../machine/restore.js';
 import { templateKey } from './key.js';
 import { TemplateStore } from './store.js';
 
@@ -27,7 +27,7 @@ export interface TemplateOptions {
 
 /**
  * A machine whose guest waits for its command (`machine.channel`), restored from a template; not started yet. The template
- * is booted and saved if it is not there.
+ * is booted and saved if it is not there. Its devices are those of `config`: what the template's file says of them is compared, not used.
  *
  * @throws TsvmError whatever `createMachine` throws; `TSVM_TEMPLATE` if the guest does not come to wait for a command.
  */
@@ -38,11 +38,11 @@ export async function machineFromTemplate(
   const store = new TemplateStore(options.directory);
   const key = await templateKey(config);
   const restoreOptions = options.ports === undefined ? {} : { ports: options.ports };
-  const present = await restored(store, key, restoreOptions);
+  const present = await restored(store, key, config, restoreOptions);
   if (present !== undefined) return present;
   const { onWait, signal } = options;
   return await store.locked(key, { onWait, signal }, async () => {
-    const made = await restored(store, key, restoreOptions); // by whoever had the lock
+    const made = await restored(store, key, config, restoreOptions); // by whoever had the lock
     if (made !== undefined) return made;
     const machine = await bootToReady(config, options.onBoot);
     try {
@@ -53,19 +53,20 @@ export async function machineFromTemplate(
       await machine.stop();
     }
     await store.prune({ keep: key });
-    return await restoreMachine(store.pathOf(key), restoreOptions);
+    return await restoreSame(store.pathOf(key), config.devices ?? [], restoreOptions);
   });
 }
 
-/** Undefined if there is none, or one that cannot be used any more and is replaced. */
+/** Undefined if there is none, or one that cannot be used any more or was saved with other devices, and is replaced. */
 async function restored(
   store: TemplateStore,
   key: string,
+  config: MachineConfig,
   options: RestoreOptions,
 ): Promise<Machine | undefined> {
   if (!store.has(key)) return undefined;
   try {
-    const machine = await restoreMachine(store.pathOf(key), options);
+    const machine = await restoreSame(store.pathOf(key), config.devices ?? [], options);
     store.used(key);
     return machine;
   } catch (error) {

@@ -185,10 +185,26 @@ describe('a machine by requests', () => {
     const path = at('other.sock');
     const other = await start(path);
     const mem_backend = { backend_path: at('mem'), backend_type: 'File' };
-    expect(await curl(path, 'PUT', '/snapshot/load', { snapshot_path: at('snap'), mem_backend })).toEqual(
+    const load = { snapshot_path: at('snap'), mem_backend };
+    const refused = await curl(path, 'PUT', '/snapshot/load', load);
+    expect(refused).toMatchObject({
+      status: 400,
+      body: { fault_message: expect.stringMatching(/asks for disk 0 .*disk 1 .*vsock .*"tsvm_devices": /) },
+    });
+    expect(await curl(path, 'GET', '/')).toMatchObject({ body: { state: 'Not started' } });
+    const { fault_message: fault } = refused.body as { fault_message: string };
+    const { vsock: _, ...tsvm_devices } = JSON.parse(fault.slice(fault.indexOf(': {') + 2)) as Record<
+      string,
+      object
+    >;
+    const vsock_override = { uds_path: at('vsock-2') };
+    expect(await curl(path, 'PUT', '/snapshot/load', { ...load, tsvm_devices, vsock_override })).toEqual(
       DONE,
     );
     expect(await curl(path, 'GET', '/')).toMatchObject({ body: { state: 'Paused' } });
+    expect(await curl(path, 'GET', '/vm/config')).toMatchObject({
+      body: { drives: [{ drive_id: 'rootfs' }, { drive_id: 'data' }], vsock: vsock_override },
+    });
     expect(await curl(path, 'GET', '/machine-config')).toMatchObject({ body: { mem_size_mib: 64 } });
     expect(await curl(path, 'PATCH', '/vm', { state: 'Resumed' })).toEqual(DONE);
     other.type('echo $((40 + 2)); head -n 1 /dev/vdb\n');

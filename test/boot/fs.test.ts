@@ -72,8 +72,9 @@ test('a guest works in a folder of the host, with what it may read and run, and 
 
 test('a restored guest, and a fork, go on with the files that they have open', async () => {
   const path = join(root, 'snapshot');
+  const devices = [share({ path: work, tag: 'work' })];
   {
-    await using shell = await Shell.booted({ devices: [share({ path: work, tag: 'work' })] });
+    await using shell = await Shell.booted({ devices });
     await shell.run(
       'mkdir /w; mount -t virtiofs work /w; cd /w; mkdir logs; exec 3>logs/out; echo before >&3; sync',
     );
@@ -84,7 +85,7 @@ test('a restored guest, and a fork, go on with the files that they have open', a
     expect(readFileSync(join(work, 'logs/out'), 'utf8')).toBe('before\nfork\n');
     expect(await shell.run('cat by-fork; pwd')).toBe('made\n/w\n');
   }
-  await using shell = await Shell.restored(path);
+  await using shell = await Shell.restored(path, { devices });
   await shell.run('echo restored >&3; echo made > by-restored; ls');
   expect(readFileSync(join(work, 'logs/out'), 'utf8')).toBe('before\nrestored\n');
   expect(existsSync(join(work, 'by-restored'))).toBe(true);

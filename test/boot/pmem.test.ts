@@ -35,8 +35,9 @@ const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes)
 test('a guest mounts a file, runs from it, and changes nothing; forks and restored machines go on with it', async () => {
   const before = sha256(readFileSync(image));
   const path = join(root, 'saved');
+  const devices = [pmem({ path: image }), pmem({ path: odd })];
   {
-    await using shell = await Shell.booted({ devices: [pmem({ path: image }), pmem({ path: odd })] });
+    await using shell = await Shell.booted({ devices });
     expect(await shell.run('cat /sys/block/pmem0/size /sys/block/pmem1/size')).toBe(
       `${(32 * MIB) / 512}\n${(4 * MIB) / 512}\n`,
     );
@@ -61,7 +62,7 @@ test('a guest mounts a file, runs from it, and changes nothing; forks and restor
     await shell.machine.snapshot(path);
   }
   {
-    await using restored = await Shell.restored(path);
+    await using restored = await Shell.restored(path, { devices });
     expect(
       await restored.run('/m/bin/busybox sha256sum /m/bin/busybox; /bin/busybox sha256sum /m/bin/busybox'),
     ).toMatch(/^(\w{64}).*\n\1/);
@@ -69,7 +70,7 @@ test('a guest mounts a file, runs from it, and changes nothing; forks and restor
   expect(sha256(readFileSync(image))).toBe(before);
   expect(mappedKib(image).resident).toBe(0);
   appendFileSync(odd, 'more');
-  await expect(restoreMachine(path)).rejects.toThrow(/odd\.img has changed since the snapshot/);
+  await expect(restoreMachine(path, { devices })).rejects.toThrow(/odd\.img has changed since the snapshot/);
 });
 
 test('a guest has its root in memory', async () => {

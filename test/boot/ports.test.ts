@@ -83,8 +83,10 @@ test('a port carries bytes both ways, waits for clients, and lives on in copies 
   // A saved machine has nobody at its ports when it goes on.
   const folder = join(place, 'saved');
   await shell.machine.snapshot(folder);
-  await expect(Shell.restored(folder)).rejects.toMatchObject({ code: 'TSVM_PORT' });
-  await expect(Shell.restored(folder, { ports: { nope: 'x' } })).rejects.toThrow(/no port 'nope'/);
+  await expect(Shell.restored(folder)).rejects.toMatchObject({ code: 'TSVM_BINDING' });
+  const taken = { log: path('log'), agent: path('agent') };
+  await expect(Shell.restored(folder, { ports: taken })).rejects.toMatchObject({ code: 'TSVM_PORT' });
+  await expect(Shell.restored(folder, { ports: { nope: 'x' } })).rejects.toThrow(/no port nope/);
   const elsewhere = { log: path('log-2'), agent: path('agent-2') };
   await using restored = await Shell.restored(folder, { ports: elsewhere });
   expect(await restored.run('say $log restored; ls /tmp/restored')).toMatch(/No such file/);

@@ -168,6 +168,7 @@ const DISK_BYTES = 16 * MIB;
 
 describe('a guest with a disk', () => {
   const disk = join(root, 'disk');
+  const devices = [deviceKinds['blk']!.fromCli(disk)];
   let ready: Machine;
   let log: ConsoleLog;
 
@@ -175,7 +176,6 @@ describe('a guest with a disk', () => {
     writeFileSync(disk, '');
     truncateSync(disk, DISK_BYTES);
     expect(spawnSync('mke2fs', ['-q', '-t', 'ext4', disk]).status).toBe(0);
-    const devices = [deviceKinds['blk']!.fromCli(disk)];
     ready = await createMachine({ ...(await guestConfig()), channel: true, devices });
     log = new ConsoleLog(ready);
     const mark = markOf(ready, 'ready');
@@ -224,19 +224,19 @@ describe('a guest with a disk', () => {
     for (let i = 1; i <= flushed; i++) expect(sums).toContain(` f${i}\n`);
     // Twice over the disk as it is, for nothing is written to it.
     for (let round = 0; round < 2; round++) {
-      await using again = await Shell.restored(path);
+      await using again = await Shell.restored(path, { devices });
       await again.waitFor(new RegExp(`flushed ${flushed + 2}\n`));
       expect(again.output).not.toContain('BAD');
     }
     {
-      await using again = await Shell.restored(path, { disks: 'direct' });
+      await using again = await Shell.restored(path, { devices, disks: 'direct' });
       await again.waitFor(new RegExp(`flushed ${flushed + 2}\n`));
       expect(again.output).not.toContain('BAD');
     }
     expect(spawnSync('e2fsck', ['-fy', disk]).status).toBeLessThanOrEqual(1);
     const later = spawnSync('debugfs', ['-R', 'cat sums', disk]).stdout.toString();
     for (let i = 1; i <= flushed + 2; i++) expect(later).toContain(` f${i}\n`);
-    await expect(restoreMachine(path)).rejects.toMatchObject({ code: 'TSVM_DISK' });
+    await expect(restoreMachine(path, { devices })).rejects.toMatchObject({ code: 'TSVM_DISK' });
   });
 });
 
@@ -248,8 +248,8 @@ test('a guest keeps what it writes in an overlay, sees a disk grow, and finds bo
   ];
   for (const path of [base, other]) writeFileSync(path, Buffer.alloc(4 * MIB, 'x'));
   const path = folder();
+  const devices = [blk({ path: base, overlay, queues: 2 }), blk({ path: other })];
   {
-    const devices = [blk({ path: base, overlay, queues: 2 }), blk({ path: other })];
     await using shell = await Shell.booted({ devices });
     const { machine } = shell;
     await shell.run('echo kept | dd of=/dev/vda bs=512 seek=9 conv=notrunc,fsync 2>&-');
@@ -261,7 +261,7 @@ test('a guest keeps what it writes in an overlay, sees a disk grow, and finds bo
   }
   expect(readFileSync(base).every((byte) => byte === 'x'.charCodeAt(0))).toBe(true);
   expect(readFileSync(other).subarray(-512, -506).toString()).toBe('grown\n');
-  await using shell = await Shell.restored(path);
+  await using shell = await Shell.restored(path, { devices });
   await shell.run('echo 3 > /proc/sys/vm/drop_caches');
   expect(await shell.run('dd if=/dev/vda bs=512 skip=8 count=2 2>&- | tail -c 513 | head -c 6')).toBe(
     'xkept\n',

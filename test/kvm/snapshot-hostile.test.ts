@@ -19,14 +19,14 @@ const machineOf = machineFactory(directory);
 const good = join(directory, 'good');
 const bad = join(directory, 'bad');
 const disk = join(directory, 'disk');
+const devices = [
+  deviceKinds['blk']!.fromCli(disk),
+  deviceKinds['rng']!.fromCli(''),
+  deviceKinds['console']!.fromConfig({ console: true }),
+];
 
 beforeAll(async () => {
   writeFileSync(disk, Buffer.alloc(64 * 1024));
-  const devices = [
-    deviceKinds['blk']!.fromCli(disk),
-    deviceKinds['rng']!.fromCli(''),
-    deviceKinds['console']!.fromConfig({ console: true }),
-  ];
   await using guest = await machineOf(notebook(), { devices, channel: true });
   await guest.machine.start();
   await guest.log.waitFor(/>/);
@@ -39,7 +39,7 @@ async function outcomeOf(change: (snapshot: LooseSnapshot) => void): Promise<str
   cpSync(join(good, 'machine.json'), join(bad, 'machine.json'));
   editManifest(bad, (snapshot) => void change(snapshot));
   try {
-    await using machine = await restoreMachine(bad);
+    await using machine = await restoreMachine(bad, { devices });
     await machine.start();
     await sleep(1);
     return 'runs';
@@ -182,20 +182,34 @@ describe('a hostile saved state', () => {
     'a device of no kind': (it) => void (it.config.devices[0].kind = 'warp'),
     'a device of an inherited kind': (it) => void (it.config.devices[0].kind = 'constructor'),
     'a device with a field too many': (it) => void (it.config.devices[0].config.more = 1),
-    'a disk that is a folder': (it) => void (it.config.devices[0].config.path = '/tmp'),
-    'a disk that is a terminal': (it) => void (it.config.devices[0].config.path = '/dev/null'),
+    'an overlay that nobody named': (it) => void (it.config.devices[0].config.overlay = '/tmp/overlay'),
+    'a folder of the host': (it) =>
+      void (it.config.devices[1] = { kind: 'fs', config: { path: '/', tag: 'x', readOnly: false } }),
+    'a network of the host': (it) =>
+      void (it.config.devices[1] = { kind: 'net', config: { backend: 'user', loopback: true } }),
     'a channel that is not there': (it) => void (it.config.channel = false),
     'a console elsewhere': (it) => void (it.config.console = 'none'),
     'memory that is not there': (it) => void (it.config.memoryBytes = 2 ** 50),
     'another size of memory': (it) => void (it.config.memoryBytes = 8 * MIB),
     'no memory': (it) => void (it.config.memoryBytes = 0),
-    'another disk': (it) => void (it.disks[0].path = '/etc/passwd'),
+    'another disk': (it) => void (it.disks[0].mtimeNs = '1'),
     'no disk': (it) => void (it.disks = []),
     'its memory as a base': (it) => void (it.base = { directory: '/proc/self', checksum: '0'.repeat(64) }),
   };
   test.each(Object.keys(refused))('with %s is refused', async (name) => {
     expect(await outcomeOf(refused[name]!)).toMatch(/^TSVM_/);
   });
+
+  test.each(['/tmp', '/dev/null', '/etc/shadow', '', '/a\0b', '../../etc/shadow'])(
+    'that names %j as its disk has the one that was bound, or none',
+    async (path) => {
+      const change = (it: LooseSnapshot) => void (it.config.devices[0].config.path = path);
+      expect(await outcomeOf(change)).toMatch(/^(runs|TSVM_CONFIG)$/);
+      await expect(restoreMachine(bad)).rejects.toMatchObject({
+        code: expect.stringMatching(/^TSVM_(BINDING|CONFIG)$/),
+      });
+    },
+  );
 
   test('that is refused leaves nothing behind', async () => {
     const all = Object.values(refused);

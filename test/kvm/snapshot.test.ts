@@ -10,15 +10,23 @@ import {
   rmSync,
   symlinkSync,
   truncateSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { describe, expect, test } from 'vitest';
-import { deviceKinds, restoreMachine, TsvmError } from '../../src/index.js';
+import {
+  deviceKinds,
+  openSavedMachine,
+  type RestoreOptions,
+  restoreMachine,
+  TsvmError,
+  virtioConsole,
+} from '../../src/index.js';
 import { MANIFEST_NAME } from '../../src/snapshot/format.js';
 import { PAGE_BYTES } from '../../src/util/units.js';
-import { run, tsvm } from '../support/cli.js';
+import { run, TSVM, tsvm } from '../support/cli.js';
 import { endOf, inRig, temporaryDirectory } from '../support/guest.js';
 import { machineFactory, TinyMachine } from '../support/kvm-machine.js';
 import {
@@ -33,6 +41,7 @@ import {
 } from '../support/living-kernels.js';
 import { notHere } from '../support/skip-reasons.js';
 import { editManifest, memoryFile, readSnapshot } from '../support/snapshots.js';
+import { tapProblem } from '../support/tap-problem.js';
 import { tiny, tinyKernel } from '../support/tiny-kernel.js';
 
 const directory = temporaryDirectory();
@@ -56,8 +65,8 @@ async function saved(more = {}): Promise<string> {
   return path;
 }
 
-async function restored(path: string): Promise<TinyMachine> {
-  const guest = new TinyMachine(await restoreMachine(path));
+async function restored(path: string, options: RestoreOptions = {}): Promise<TinyMachine> {
+  const guest = new TinyMachine(await restoreMachine(path, options));
   await guest.machine.start();
   return guest;
 }
@@ -551,31 +560,128 @@ describe('restoreMachine() refuses', () => {
   test('a disk that has changed since, is gone, or became another', async () => {
     const disk = join(directory, 'disk');
     writeFileSync(disk, Buffer.alloc(64 * 1024));
-    const path = await saved({ devices: [diskAt(disk)] });
+    const devices = [diskAt(disk)];
+    const path = await saved({ devices });
     {
-      await using copy = await restored(path);
+      await using copy = await restored(path, { devices });
       expect(await note(copy, 'b')).toBe('a b');
     }
     const kept = readFileSync(disk);
     await sleep(20);
     writeFileSync(disk, kept);
     const changed = { code: 'TSVM_DISK', message: `disk ${disk} has changed since the snapshot was taken` };
-    expect(await refusal(restoreMachine(path))).toMatchObject(changed);
+    expect(await refusal(restoreMachine(path, { devices }))).toMatchObject(changed);
     truncateSync(disk, 32 * 1024);
-    expect(await refusal(restoreMachine(path))).toMatchObject({ code: 'TSVM_DISK' });
+    expect(await refusal(restoreMachine(path, { devices }))).toMatchObject({ code: 'TSVM_DISK' });
     rmSync(disk);
-    expect(await refusal(restoreMachine(path))).toMatchObject({ code: 'TSVM_DISK' });
+    expect(await refusal(restoreMachine(path, { devices }))).toMatchObject({ code: 'TSVM_DISK' });
   });
 
   test('with disks: direct a disk that another machine writes to', async () => {
     const disk = join(directory, 'disk-direct');
     writeFileSync(disk, Buffer.alloc(64 * 1024));
-    const path = await saved({ devices: [diskAt(disk)] });
-    await using one = new TinyMachine(await restoreMachine(path, { disks: 'direct' }));
-    expect(await refusal(restoreMachine(path, { disks: 'direct' }))).toMatchObject({ code: 'TSVM_DISK' });
-    expect(await refusal(restoreMachine(path))).toMatchObject({ code: 'TSVM_DISK' });
+    const devices = [diskAt(disk)];
+    const path = await saved({ devices });
+    const direct = { devices, disks: 'direct' } as const;
+    await using one = new TinyMachine(await restoreMachine(path, direct));
+    expect(await refusal(restoreMachine(path, direct))).toMatchObject({ code: 'TSVM_DISK' });
+    expect(await refusal(restoreMachine(path, { devices }))).toMatchObject({ code: 'TSVM_DISK' });
     await one.machine.stop();
-    await (await restoreMachine(path, { disks: 'direct' })).stop();
+    await (await restoreMachine(path, direct)).stop();
+  });
+});
+
+describe('what a snapshot asks for of the host', () => {
+  const disk = join(directory, "a disk's");
+  const copyOfDisk = join(directory, 'copy');
+  const made = async (): Promise<string> => {
+    writeFileSync(disk, Buffer.alloc(64 * 1024));
+    cpSync(disk, copyOfDisk);
+    for (const path of [disk, copyOfDisk]) utimesSync(path, 1_000, 1_000);
+    return await saved({
+      devices: [diskAt(disk), virtioConsole({ console: false, ports: [{ name: 'log' }] })],
+    });
+  };
+
+  test('it gets when it is named, and not else: by the library', async () => {
+    const path = await made();
+    expect(await refusal(restoreMachine(path))).toMatchObject({ code: 'TSVM_BINDING' });
+    await using opened = await openSavedMachine(path);
+    const [wish, ...others] = await opened.wishes();
+    expect(wish).toMatchObject({ slot: 'disk 0', binding: { path: disk } });
+    expect(others).toEqual([]);
+    const said: string[] = [];
+    const bindings = { 'disk 0': { path: copyOfDisk }, 'port log': { path: join(directory, 'log.sock') } };
+    await using copy = new TinyMachine(
+      await opened.restore({ devices: bindings, onBind: (slot, text) => said.push(`${slot}: ${text}`) }),
+    );
+    expect(said).toEqual([
+      `disk 0: the disk image ${copyOfDisk}`,
+      `port log: the socket ${join(directory, 'log.sock')}`,
+    ]);
+    expect(existsSync(join(directory, 'log.sock'))).toBe(true);
+    expect(copy.machine.config.devices?.map(({ config }) => config)).toMatchObject([
+      { path: copyOfDisk },
+      {},
+    ]);
+    // A fork has it without being told: it comes from the machine, not from a file.
+    await copy.machine.start();
+    await using fork = new TinyMachine((await copy.machine.fork(1))[0]!);
+    expect(await note(fork, 'b')).toBe('a b');
+  });
+
+  test('it gets when it is named, and not else: by the command line, which is told what to type', {
+    timeout: 60_000,
+  }, async () => {
+    const path = await made();
+    const refused = await tsvm(['restore', path, '--timeout', '50s']);
+    expect(refused).toMatchObject({ status: 2, stdout: Buffer.from('') });
+    const [error, hint] = refused.stderr.split('\n');
+    expect(error).toMatch(/^tsvm: .* cannot be restored: it asks for disk 0 \(the disk image .*\), and gets/);
+    const [, again = ''] = /^hint: if it may have all of that: (tsvm .*)$/.exec(hint ?? '') ?? [];
+    const { stdout } = await run('sh', ['-c', `printf '%s\\0' ${again}`]);
+    const words = stdout.toString().split('\0').slice(1, -1);
+    expect(words).toEqual(['restore', path, '--timeout', '50s', '--disk', `0=${disk}`]);
+    expect(await tsvm(words, { input: 'b\n~' })).toMatchObject({
+      status: 0,
+      stdout: Buffer.from('a\nb\n'),
+      stderr: expect.stringMatching(/^tsvm: disk 0: the disk image .*\n$/),
+    });
+    expect(await tsvm(['restore', path, '--disk', `1=${disk}`])).toMatchObject({
+      status: 2,
+      stderr: expect.stringMatching(/it has no disk 1\nhint: it has disk 0, port log\n$/),
+    });
+  });
+
+  test('a card goes on at the interface that is named', { timeout: 60_000 }, async (context) => {
+    const why = tapProblem();
+    context.skip(why !== undefined, why);
+    const kernel = join(directory, 'notebook');
+    writeFileSync(kernel, tinyKernel(notebook()));
+    const script = `
+      set -e
+      for tap in tap0 tap1; do ip tuntap add dev $tap mode tap; done
+      node=$1 tsvm=$2 saved=$3 kernel=$4
+      "$node" "$tsvm" snapshot "$saved" --kernel "$kernel" --memory 4M --net tap,name=tap0 --when '>' </dev/null
+      ip link delete tap0
+      ! "$node" "$tsvm" restore "$saved" </dev/null
+      printf 'b\\n~' | "$node" "$tsvm" restore "$saved" --net 0=tap,name=tap1`;
+    const args = ['-n', 'sh', '-c', script, 'sh', process.execPath, TSVM, folder(), kernel];
+    const { status, stdout, stderr } = await run('unshare', args, { timeoutMs: 50_000 });
+    expect([status, stdout.toString()], stderr).toEqual([0, '>b\n']);
+    expect(stderr).toContain('it asks for net 0 (the interface tap0)');
+    expect(stderr).toContain('tsvm: net 0: the interface tap1\n');
+  });
+
+  test('it finds in its own folder', async () => {
+    const path = await made();
+    renameSync(disk, join(path, 'disk'));
+    editManifest(path, (it) => {
+      it.config.devices[0].config.path = join(path, 'disk');
+      it.disks[0].path = join(path, 'disk');
+    });
+    await using copy = await restored(path);
+    expect(await note(copy, 'b')).toBe('a b');
   });
 });
 
@@ -613,8 +719,9 @@ describe('Machine.snapshot() and fork() refuse', () => {
     // A tiny guest writes to no disk: the host does it in its place.
     const disk = join(directory, 'disk-overlay');
     writeFileSync(disk, Buffer.alloc(64 * 1024));
-    const path = await saved({ devices: [diskAt(disk)] });
-    await using copy = await restored(path);
+    const devices = [diskAt(disk)];
+    const path = await saved({ devices });
+    await using copy = await restored(path, { devices });
     await copy.machine.snapshot(folder());
     expect(copy.machine.state).toBe('running');
   });

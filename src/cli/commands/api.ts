@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { EXIT_CODES, exitCodeOf } from '../../control/exit-codes.js';
 import { instanceEnd } from '../../control/instance-end.js';
 import { TsvmError } from '../../errors.js';
+import { sayBound } from '../binding-options.js';
 import { readConfigFile } from '../config-file.js';
 import { attachConsole } from '../console.js';
 import { EndSignals } from '../end-signals.js';
@@ -67,6 +68,7 @@ async function serve(options: ApiOptions): Promise<number> {
   const text = options.configFile === undefined ? undefined : await readConfigFile(options.configFile);
   using signals = new EndSignals();
   const instance = new Instance(options.id, new ConsoleLog());
+  instance.onBind = (_name, slot, text) => sayBound(slot, text);
   await using _server = options.api
     ? await ControlServer.listen(instance, options.apiSock ?? DEFAULT_SOCKET)
     : undefined;

@@ -1,11 +1,15 @@
 /** `tsvm serve`: one process that runs many machines, and `--in`, by which others are made in it. */
 import { resolve } from 'node:path';
 import { Command } from 'commander';
+import type { RemoteMachine } from '../../control/connect.js';
 import { EXIT_CODES } from '../../control/exit-codes.js';
 import { checkName, MachineStore } from '../../control/machine-store.js';
+import type { Binding } from '../../devices/host-slot.js';
 import { TsvmError } from '../../errors.js';
 import { backgroundName, sayReady, startInBackground } from '../background.js';
+import { addBindingOptions, deviceBindings, sayBound, withCommandLine } from '../binding-options.js';
 import { readConfigFile } from '../config-file.js';
+import type { DeviceOptions } from '../device-options.js';
 import { EndSignals } from '../end-signals.js';
 import { runningMachine } from '../running.js';
 
@@ -14,6 +18,8 @@ Examples:
   tsvm serve --name pool -d               Node's memory once, not for each machine
   tsvm start pool web --snapshot here     a machine in it, of a saved one; the next of the same in a millisecond
   tsvm start pool job --snapshot "$(tsvm template list --json | jq -r '.[0].directory')" -- ./job
+  tsvm start pool db --snapshot there --disk 0=root.img --net 0=tap,name=tap0
+                                          what it may have of this host: a snapshot gets nothing because it asks for it
   tsvm start pool db --config-file vm.json
   tsvm stop pool                          ends all its machines`;
 
@@ -30,21 +36,28 @@ export function serveCommand(): Command {
 }
 
 export function startCommand(): Command {
-  return new Command('start')
+  const command = new Command('start')
     .summary('make a machine in the process of tsvm serve')
     .argument('<pool>', 'the name of tsvm serve')
     .argument('<name>', 'of the machine')
     .argument('[command...]', 'for a guest that waits for one (after --)')
     .option('--snapshot <dir>', 'what tsvm snapshot saved, or a template')
-    .option('--config-file <file>', 'a machine in Firecracker’s words, as GET /vm/config gives it')
+    .option('--config-file <file>', 'a machine in Firecracker’s words, as GET /vm/config gives it');
+  return addBindingOptions(command)
     .addHelpText('after', EXAMPLES)
     .action(async (pool: string, name: string, command: string[], options: StartOptions) => {
       checkName(name);
-      await runningMachine(pool).machine.make(name, await requestOf(command, options));
+      const devices = deviceBindings(options);
+      const request = await requestOf(command, options, devices);
+      try {
+        await runningMachine(pool).machine.make(name, request);
+      } catch (error) {
+        throw 'snapshot' in request ? await withCommandLine(error, request.snapshot, { devices }) : error;
+      }
     });
 }
 
-interface StartOptions {
+interface StartOptions extends DeviceOptions {
   snapshot?: string;
   configFile?: string;
 }
@@ -52,7 +65,8 @@ interface StartOptions {
 async function requestOf(
   command: readonly string[],
   { snapshot, configFile }: StartOptions,
-): Promise<{ config: object } | { snapshot: string; command?: readonly string[] }> {
+  devices: Readonly<Record<string, Binding>>,
+): Promise<Parameters<RemoteMachine['make']>[1]> {
   if ((snapshot === undefined) === (configFile === undefined)) {
     throw new TsvmError('TSVM_USAGE', 'tsvm start: one of --snapshot and --config-file', {
       hint: 'for example: --snapshot DIR',
@@ -60,7 +74,17 @@ async function requestOf(
   }
   // The other process may stand elsewhere.
   if (snapshot !== undefined)
-    return { snapshot: resolve(snapshot), ...(command.length === 0 ? {} : { command }) };
+    return {
+      snapshot: resolve(snapshot),
+      ...(command.length === 0 ? {} : { command }),
+      ...(Object.keys(devices).length === 0 ? {} : { devices }),
+    };
+  const [slot] = Object.keys(devices);
+  if (slot !== undefined) {
+    throw new TsvmError('TSVM_USAGE', `${slot}: a machine that is no saved one has it in its --config-file`, {
+      hint: 'leave it out',
+    });
+  }
   const text = await readConfigFile(configFile ?? '');
   try {
     return { config: JSON.parse(text) as object };
@@ -78,6 +102,7 @@ async function serve(name: string, detach: boolean): Promise<number> {
   const { Pool } = await import('../../control/pool.js');
   using signals = new EndSignals();
   await using pool = await Pool.open(new MachineStore(), name);
+  pool.instance.onBind = (machine, slot, text) => sayBound(`${machine}: ${slot}`, text);
   signals.onSignal = () => void pool.instance.kill();
   if (signals.exitCode !== undefined) return signals.exitCode;
   if (backgroundName() === undefined)

@@ -144,6 +144,13 @@ export const snapshotCreate = z.strictObject({
   snapshot_type: z.enum(['Full', 'Diff']).optional(),
   version: z.string().optional(),
 });
+/** tsvm's own: what a saved machine may have of the host, by the names of its slots. */
+export const slotBindings = z
+  .record(z.string(), z.record(z.string(), z.unknown()))
+  .describe(
+    '{"disk 0": {"path": ...}, "share TAG": {"path": ..., "readOnly": true}, "net 0": {"backend": "user"}, ...}',
+  );
+
 export const snapshotLoad = z.strictObject({
   snapshot_path: text,
   mem_file_path: text.optional(),
@@ -151,6 +158,10 @@ export const snapshotLoad = z.strictObject({
   enable_diff_snapshots: z.boolean().optional(),
   track_dirty_pages: z.boolean().optional(),
   resume_vm: z.boolean().optional(),
+  network_overrides: z.array(z.strictObject({ iface_id: text, host_dev_name: text })).optional(),
+  vsock_override: z.strictObject({ uds_path: text }).optional(),
+  clock_realtime: z.boolean().optional(),
+  tsvm_devices: slotBindings.optional(),
 });
 
 export const instanceInfo = z.strictObject({

@@ -6,6 +6,7 @@ import type { Instance } from '../instance.js';
 import { type Route, route } from '../route.js';
 import { deviceRoutes } from './device-routes.js';
 import * as models from './models.js';
+import { bindingsOf } from './overrides.js';
 import { checkBootSource, checkMachine, DEFAULT_MACHINE, unsupported } from './setup.js';
 
 /** Of the API that is spoken. */
@@ -168,7 +169,7 @@ export const firecrackerRoutes: readonly Route[] = [
     ...before,
     method: 'PUT',
     path: '/snapshot/load',
-    summary: 'makes a saved machine: snapshot_path is the folder',
+    summary: 'makes a saved machine: snapshot_path is the folder; it gets of the host what is named here',
     body: models.snapshotLoad,
     async handle({ instance, body }) {
       if ((body.mem_file_path === undefined) === (body.mem_backend === undefined)) {
@@ -176,7 +177,9 @@ export const firecrackerRoutes: readonly Route[] = [
       }
       if (body.mem_backend?.backend_type === 'Uffd')
         throw unsupported('Uffd: memory is mapped from its file');
-      await instance.load(body.snapshot_path, body.resume_vm === true);
+      if (body.clock_realtime === true)
+        throw unsupported('clock_realtime: a guest’s clock goes on from where it stood');
+      await instance.load(body.snapshot_path, body.resume_vm === true, (saved) => bindingsOf(saved, body));
       return undefined;
     },
   }),

@@ -109,6 +109,7 @@ function devicesOf(setup: Setup, drives: readonly Drive[]): DeviceRequest[] {
     ...(setup.pmem ?? []).map((file) => pmem({ path: file.path_on_host })),
     ...(setup['network-interfaces'] ?? []).map((card) =>
       net({
+        id: card.iface_id,
         backend: 'tap',
         name: card.host_dev_name,
         ...(card.guest_mac == null ? {} : { mac: card.guest_mac }),
@@ -162,8 +163,8 @@ export function setupOf(config: MachineConfig): Setup {
       path_on_host: path,
       read_only: true,
     })),
-    'network-interfaces': ofKind<NetConfig>('net').map(({ backend, name, mac, mtu }, i) => ({
-      iface_id: `eth${i}`,
+    'network-interfaces': ofKind<NetConfig>('net').map(({ id, backend, name, mac, mtu }, i) => ({
+      iface_id: interfaceId(id, i),
       host_dev_name: name ?? backend ?? '',
       ...(mac === undefined ? {} : { guest_mac: mac }),
       ...(mtu === undefined ? {} : { mtu }),
@@ -172,6 +173,11 @@ export function setupOf(config: MachineConfig): Setup {
     ...(has('rng') ? { entropy: {} } : {}),
     ...(has('balloon') ? { balloon: { amount_mib: 0, deflate_on_oom: true } } : {}),
   };
+}
+
+/** The name of a network card; one that was made without has its number. */
+export function interfaceId(id: string | undefined, ordinal: number): string {
+  return id ?? `eth${ordinal}`;
 }
 
 /** Received and sent are the guest's. The limits of cards are no part of a configuration, since each direction has its own. */

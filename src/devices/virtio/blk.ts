@@ -21,7 +21,14 @@ import type {
   VirtioDevice,
   Virtqueue,
 } from '../../virtio/device.js';
-import { BLK_ARGUMENT, type BlkConfig, checkBlkConfig, checkId, parseBlk } from '../blk-config.js';
+import {
+  BLK_ARGUMENT,
+  type BlkConfig,
+  blkHostUse,
+  checkBlkConfig,
+  checkId,
+  parseBlk,
+} from '../blk-config.js';
 import {
   type BlkCounters,
   BlkRequests,
@@ -366,4 +373,5 @@ export const blkKind: DeviceKind = {
   cliArgument: BLK_ARGUMENT,
   fromCli: (text) => blk(parseBlk(text)),
   fromConfig: (config) => blk(checkBlkConfig(config)),
+  hostUse: blkHostUse,
 };

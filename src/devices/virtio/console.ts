@@ -19,6 +19,7 @@ import type {
 } from '../../virtio/device.js';
 import {
   checkConsoleConfig,
+  consoleHostUse,
   MAX_NAMED_PORTS,
   parsePorts,
   type VirtioConsoleConfig,
@@ -356,4 +357,5 @@ export const consoleKind: DeviceKind = {
   cliArgument: 'NAME=SOCKET[,NAME=SOCKET ...]',
   fromCli: (text) => virtioConsole({ console: false, ports: parsePorts(text) }),
   fromConfig: (config) => virtioConsole(checkConsoleConfig(config)),
+  hostUse: consoleHostUse,
 };

@@ -28,6 +28,7 @@ import {
   parseShare,
   SHARE_ARGUMENT,
   type ShareConfig,
+  shareHostUse,
   TAG_BYTES,
 } from '../share-config.js';
 
@@ -192,4 +193,5 @@ export const fsKind: DeviceKind = {
   cliArgument: SHARE_ARGUMENT,
   fromCli: (text) => share(parseShare(text)),
   fromConfig: (config) => share(checkShareConfig(config)),
+  hostUse: shareHostUse,
 };

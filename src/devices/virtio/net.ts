@@ -12,6 +12,7 @@
  * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_GUEST_ANNOUNCE  #no   it needs the control queue; see docs/devices/net.md
  * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_MQ, _RSS        #no   one JavaScript thread serves all queues anyway
  */
+
 import { type Clock, systemClock } from '../../util/clock.js';
 import { checkState, checkStateVersion } from '../../util/state.js';
 import type { Chain, ChainReader } from '../../virtio/chain.js';
@@ -48,6 +49,7 @@ import {
   NO_OFFLOADS,
   OFFLOAD_FEATURES,
 } from '../net-header.js';
+import { netHostUse } from '../net-host-use.js';
 import {
   checkNetConfig,
   NET_ARGUMENT,
@@ -445,4 +447,5 @@ export const netKind: DeviceKind = {
   cliArgument: NET_ARGUMENT,
   fromCli: (text) => net(parseNet(text)),
   fromConfig: (config) => net(checkNetConfig(config)),
+  hostUse: netHostUse,
 };

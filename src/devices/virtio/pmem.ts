@@ -12,6 +12,7 @@ import type { Chain } from '../../virtio/chain.js';
 import type { ConfigSpace, DeviceState, VirtioDevice, Virtqueue } from '../../virtio/device.js';
 import type { DeviceKind, DeviceRequest } from '../device-kind.js';
 import type { PmemBackend } from '../host.js';
+import { type HostUse, numberedSlot } from '../host-slot.js';
 import { checkRequestConfig, isPath } from '../request-config.js';
 
 const DEVICE_ID = 27;
@@ -116,6 +117,26 @@ export function pmem(config: PmemConfig): DeviceRequest {
   };
 }
 
+const checkPmemConfig = (config: unknown): PmemConfig =>
+  checkRequestConfig<PmemConfig>('pmem', config, { path: ['a path', isPath] });
+
+/** A file of the host's, which is only read. */
+const pmemHostUse: HostUse = {
+  cliArgument: 'N=PATH',
+  pathFields: ['path'],
+  slots: (config, ordinal) => [
+    { name: `pmem ${ordinal}`, key: `${ordinal}`, wish: { ...checkPmemConfig(config) } },
+  ],
+  bind: (_config, _slot, binding) => ({ ...checkPmemConfig(binding) }),
+  describe: ({ path }, show) => `the file ${show(String(path))}, to read`,
+  toCli: ({ key }, { path }) => `${key}=${path}`,
+  fromCli(text) {
+    const [ordinal, path] = numberedSlot('pmem', text, '0=root.ext4');
+    if (!isPath(path)) throw new TsvmError('TSVM_USAGE', `--pmem ${ordinal} needs a path`);
+    return [{ slot: `pmem ${ordinal}`, binding: { path } }];
+  },
+};
+
 export const pmemKind: DeviceKind = {
   summary:
     'a file as read-only memory of the guest’s (/dev/pmem0, ...), shared through the host’s page cache',
@@ -127,5 +148,6 @@ export const pmemKind: DeviceKind = {
     if (isPath(text)) return pmem({ path: text });
     throw new TsvmError('TSVM_USAGE', '--pmem needs a path', { hint: 'for example: --pmem root.ext4' });
   },
-  fromConfig: (config) => pmem(checkRequestConfig<PmemConfig>('pmem', config, { path: ['a path', isPath] })),
+  fromConfig: (config) => pmem(checkPmemConfig(config)),
+  hostUse: pmemHostUse,
 };

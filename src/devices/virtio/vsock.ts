@@ -32,6 +32,7 @@ import {
   isGuestCid,
   parseVsock,
   type VsockConfig,
+  vsockHostUse,
 } from '../vsock-config.js';
 import { CONNECTION_STATE, Connection, type ConnectionOwner } from '../vsock-connection.js';
 import { BUF_ALLOC_BYTES } from '../vsock-credit.js';
@@ -453,4 +454,5 @@ export const vsockKind: DeviceKind = {
   cliArgument: 'PATH[,cid=N]',
   fromCli: (text) => vsock(parseVsock(text)),
   fromConfig: (config) => vsock(checkVsockConfig(config)),
+  hostUse: vsockHostUse,
 };

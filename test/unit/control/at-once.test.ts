@@ -9,6 +9,7 @@ import { MachineStore } from '../../../src/control/machine-store.js';
 import type { Makers } from '../../../src/control/makers.js';
 import { Pool } from '../../../src/control/pool.js';
 import { ControlServer } from '../../../src/control/server.js';
+import type { MachineConfig } from '../../../src/machine/config.js';
 import type { Machine, MachineEnd } from '../../../src/machine/machine.js';
 import { eventually } from '../../support/eventually.js';
 import { temporaryDirectory } from '../../support/guest.js';
@@ -84,7 +85,9 @@ test('a machine that is being made when its end is asked for is ended, and none 
 function playedSnapshot() {
   const restore = vi.fn(async () => played());
   const dispose = vi.fn(async () => {});
-  return { saved: { restore, [Symbol.asyncDispose]: dispose }, restore, dispose };
+  const config = { devices: [] } as unknown as MachineConfig;
+  const saved = { config, restore, wishes: async () => [], [Symbol.asyncDispose]: dispose };
+  return { saved, restore, dispose };
 }
 
 test('Pool opens a snapshot once for all who ask for it at once, closes none under them, and all at its end', async () => {

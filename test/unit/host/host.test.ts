@@ -213,6 +213,15 @@ describe('checkDiskFacts()', () => {
     );
   });
 
+  test('takes a copy at another path that has its size and its time of change', async () => {
+    const [saved] = await facts();
+    const elsewhere: DiskFacts = { ...saved!, path: '/elsewhere', inode: '1' };
+    checkDiskFacts([elsewhere], [saved!]);
+    for (const changed of [{ sizeBytes: 512 }, { mtimeNs: '1' }, { readOnly: false }]) {
+      expect(() => checkDiskFacts([{ ...elsewhere, ...changed }], [saved!])).toThrow(/has changed since/);
+    }
+  });
+
   test('refuses facts that are none', async () => {
     const now = await facts();
     for (const saved of [undefined, null, {}, [], [...now, ...now]]) {
@@ -220,7 +229,7 @@ describe('checkDiskFacts()', () => {
         expect.objectContaining({ code: 'TSVM_STATE' }),
       );
     }
-    for (const saved of [[null], [7], [{}], [{ ...now[0], path: '/elsewhere' }]]) {
+    for (const saved of [[null], [7], [{}], [{ ...now[0], path: '/elsewhere', mtimeNs: '1' }]]) {
       expect(() => checkDiskFacts(saved as DiskFacts[], now)).toThrow(
         expect.objectContaining({ code: 'TSVM_DISK' }),
       );

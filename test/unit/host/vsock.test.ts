@@ -536,13 +536,4 @@ describe('MachineHost.openVsock()', () => {
     expect(existsSync(own)).toBe(false);
     expect(existsSync(path)).toBe(true);
   });
-
-  test('elsewhere than the request says, for a machine that is restored', async () => {
-    const elsewhere = join(directory, 'other.sock');
-    const host = createHost({} as NativeAddon, CONSOLE, { directory, vsockPath: elsewhere });
-    const guest = new Guest((await host.openVsock('vm.sock')) as VsockEndpoint);
-    expect(existsSync(elsewhere)).toBe(true);
-    expect(existsSync(path)).toBe(false);
-    expect(host.vsock()).toBe(guest.endpoint);
-  });
 });

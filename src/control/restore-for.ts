@@ -1,0 +1,39 @@
+/** Restores a saved machine for a request of the API. */
+import { TsvmError } from '../errors.js';
+import type { Machine } from '../machine/machine.js';
+import type { SavedMachine } from '../machine/restore.js';
+import { ApiError } from './api-error.js';
+import type { SlotBindings } from './pool-request.js';
+
+/** What of a saved machine serves to restore it. */
+export type Restorable = Pick<SavedMachine, 'config' | 'restore' | 'wishes'>;
+
+/** What a request lets a saved machine have of the host. */
+export interface Grant {
+  readonly devices: SlotBindings;
+  /** Field of the request that `devices` came in. */
+  readonly field: string;
+  onBind(slot: string, text: string): void;
+}
+
+/** @throws ApiError with the JSON that is missing, if the machine asks for more of the host than `devices` name. */
+export async function restoreFor(saved: Restorable, { devices, field, onBind }: Grant): Promise<Machine> {
+  try {
+    return await saved.restore({ devices, onBind });
+  } catch (error) {
+    if (!(error instanceof TsvmError) || error.code !== 'TSVM_BINDING') throw error;
+    const wishes = await saved.wishes({ devices });
+    const missing = Object.fromEntries(wishes.map(({ slot, binding }) => [slot, binding]));
+    throw new ApiError(
+      `${error.message}; add to the request what it may have: "${field}": ${inAscii({ ...devices, ...missing })}`,
+    );
+  }
+}
+
+/** JSON that is fit for a terminal, whatever names are in it. */
+function inAscii(value: object): string {
+  return JSON.stringify(value).replace(
+    /[^\x20-\x7e]/g,
+    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
+}
