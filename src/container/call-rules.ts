@@ -18,7 +18,7 @@ export type ArgumentCheck =
 export interface CallRule {
   readonly number: number;
   readonly name: string;
-  /** What a call that is allowed has to meet besides. */
+  /** Condition that an allowed call has to meet. */
   readonly check?: ArgumentCheck;
   /** The errno of a refusal: of every call, or of those that do not meet the check. Absent: every call is allowed. */
   readonly errno?: number;

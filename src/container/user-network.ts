@@ -25,9 +25,9 @@ const FOLDERS = ['/usr/local/bin', '/usr/bin', '/bin'] as const;
 /** What the container's /etc/resolv.conf says. */
 export const RESOLV_CONF = `nameserver ${USER_NET.nameServerAddress}\n`;
 
-/** Of nobody, who has no file. */
+/** Id of nobody, who owns no file. */
 const NOBODY = 65_534;
-/** What pasta needs over the container's network namespace, until it has its interface. */
+/** Capabilities that pasta needs over the container's network namespace until it has its interface. */
 const CAPABILITIES_OF_PASTA: readonly Capability[] = ['SYS_ADMIN', 'NET_ADMIN'];
 
 /** Ids of the container's user namespace. */

@@ -145,7 +145,7 @@ function guestsOn({ path, checked }: Shelf): Guest[] {
   });
 }
 
-/** What is read; undefined if it is not there. */
+/** Reads something; undefined if it is not there. */
 function whenThere<T>(read: () => T): T | undefined {
   try {
     return read();

@@ -5,13 +5,13 @@ import { type FileHandle, open } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import { imageError } from './image-error.js';
 
-/** Bytes that are read at once. */
+/** Length of one read. */
 const PIECE_BYTES = 256 << 10;
 const MAGIC_BYTES = 512;
 
 export class Blob implements AsyncDisposable {
   readonly path: string;
-  /** As they were when it was opened. */
+  /** Facts of the file when it was opened. */
   readonly stats: Stats;
   readonly #file: FileHandle;
   readonly #digest: string | undefined;

@@ -7,9 +7,9 @@ import { pipeline } from 'node:stream/promises';
 import { TsvmError } from '../errors.js';
 import { filterThrough } from '../host/program-filter.js';
 
-/** Of what one lists: the sizes of an image's files. */
+/** Longest list: the sizes of an image's files. */
 const MAX_OUTPUT_BYTES = 256 << 20;
-/** Of what one says when it fails. */
+/** Length that is kept of a failing program's messages. */
 const MAX_COMPLAINT_CHARACTERS = 4096;
 const NOTHING = new Uint8Array(0);
 
@@ -43,7 +43,7 @@ export async function outputOf(
 }
 
 /**
- * What a program makes of `input`, as it makes it. It finds no other program.
+ * Pipes `input` through a program, which finds no other program.
  *
  * @throws TsvmError `TSVM_HOST` if it is not installed.
  * @throws Error with what it said, if it fails.

@@ -15,22 +15,21 @@ import {
   TYPE,
 } from './tar-format.js';
 
-/** Of one pax header or long name. An attribute has at most 64 KiB, and there are some. */
+/** Longest pax header or long name. An attribute has at most 64 KiB, and there are some. */
 const MAX_EXTENSION_BYTES = 1 << 20;
-/** Pairs of a sparse file's map. */
+/** Longest map of a sparse file. */
 const MAX_SPARSE_NUMBERS = 1 << 20;
 
-/** No devices; and no types that only some programs know. */
+/** Types that are unpacked: no devices, and none that only some programs know. */
 const PASSED: readonly string[] = [TYPE.file, TYPE.hardLink, TYPE.symbolicLink, TYPE.directory, TYPE.fifo];
-/** Whatever their headers say. */
+/** Types that no data follows, whatever the header says. */
 const WITHOUT_DATA: readonly string[] = [
   ...[TYPE.hardLink, TYPE.symbolicLink, TYPE.directory, TYPE.fifo],
   ...[TYPE.characterDevice, TYPE.blockDevice],
 ];
 
-/** What may be in all layers of an image together. */
+/** Bounds of all layers of an image together. */
 export interface Limits {
-  /** More than any distribution has packages for. */
   readonly entries: number;
   /** Sizes of files, holes included. */
   readonly bytes: number;

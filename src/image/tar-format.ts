@@ -51,10 +51,10 @@ export interface Header {
   readonly mode: number;
   readonly uid: number;
   readonly gid: number;
-  /** Bytes that follow. */
+  /** Length of the data that follows. */
   readonly size: number;
   readonly mtime: number;
-  /** Of a sparse file of the old form: where its data belongs, and whether more of that follows the header. */
+  /** Map of a sparse file of the old form: where its data belongs, and whether more of the map follows the header. */
   readonly sparse?: { readonly map: readonly number[]; readonly realSize: number; readonly more: boolean };
 }
 
@@ -87,7 +87,7 @@ export function parseHeader(block: Uint8Array): Header {
   };
 }
 
-/** Of a block that follows the header of a sparse file. */
+/** Parses a block of the map that follows the header of a sparse file. */
 export function parseSparseBlock(block: Uint8Array): { map: readonly number[]; more: boolean } {
   return { map: sparsePairs(block, 0, SPARSE.pairs), more: block[SPARSE.more] !== 0 };
 }

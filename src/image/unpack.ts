@@ -14,7 +14,7 @@ import { filterTar, type Limits, MARK } from './tar-filter.js';
 const OPAQUE = '.wh..wh..opq';
 const BSDTAR = { name: 'bsdtar', debianPackage: 'libarchive-tools' } as const;
 const BSDCAT = { name: 'bsdcat', debianPackage: 'libarchive-tools' } as const;
-/** Of an image: more than any distribution has, less than fills most disks. */
+/** Default bounds of an image: more files than any distribution has, fewer bytes than fill most disks. */
 const LIMITS: Limits = { entries: 8_000_000, bytes: 256 * 2 ** 30 };
 
 /** Compressions, by the first bytes. What is none of them is not compressed. */
@@ -94,7 +94,7 @@ async function unpacked(blob: Blob): Promise<AsyncIterable<Uint8Array>> {
   return compressed ? outputFrom(BSDCAT, [], blob.pieces()) : blob.pieces();
 }
 
-/** What is wrong with an archive names it. */
+/** Runs `work`; its errors name the archive. */
 async function named(blob: Blob, work: () => Promise<void>): Promise<void> {
   try {
     await work();
