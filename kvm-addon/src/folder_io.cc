@@ -2,11 +2,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/statfs.h>
 #include <sys/syscall.h>
-#include <sys/sysmacros.h>
 #include <sys/uio.h>
 #include <sys/xattr.h>
 #include <unistd.h>
@@ -14,11 +12,8 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
-#include <cstdio>
 #include <cstring>
-#include <mutex>
 #include <string>
-#include <unordered_set>
 #include <utility>
 #include <vector>
 
@@ -26,54 +21,9 @@
 #include "arguments.h"
 #include "caller.h"
 #include "errors.h"
+#include "folder_descriptors.h"
 
 namespace {
-
-// Words of 64 bits in which a call tells what it found: FOLDER_STAT of src/host/folder-io.ts.
-enum Word {
-  kDev, kIno, kMode, kLinks, kUid, kGid, kRdev, kSize, kBlocks, kBlockSize, kAtime, kMtime, kCtime, kBorn, kDescriptor, kWords
-};
-using Words = int64_t*;
-
-constexpr int kHold = O_PATH | O_NOFOLLOW | O_CLOEXEC;
-// Whatever it is, opening it waits for nobody and becomes nobody's terminal.
-constexpr int kOpen = O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-
-int64_t Nanoseconds(const statx_timestamp& time) { return time.tv_sec * 1'000'000'000 + time.tv_nsec; }
-
-// `name` in the folder `fd`, or `fd` itself for "".
-int64_t StatTo(int fd, const char* name, Words words) {
-  struct statx found;
-  constexpr int kFlags = AT_EMPTY_PATH | AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT;
-  const int64_t result = Result([&] { return ::statx(fd, name, kFlags, STATX_BASIC_STATS | STATX_BTIME, &found); });
-  if (result < 0) return result;
-  words[kDev] = static_cast<int64_t>(::makedev(found.stx_dev_major, found.stx_dev_minor));
-  words[kIno] = static_cast<int64_t>(found.stx_ino);
-  words[kMode] = found.stx_mode;
-  words[kLinks] = found.stx_nlink;
-  words[kUid] = found.stx_uid;
-  words[kGid] = found.stx_gid;
-  words[kRdev] = static_cast<int64_t>(::makedev(found.stx_rdev_major, found.stx_rdev_minor));
-  words[kSize] = static_cast<int64_t>(found.stx_size);
-  words[kBlocks] = static_cast<int64_t>(found.stx_blocks);
-  words[kBlockSize] = found.stx_blksize;
-  words[kAtime] = Nanoseconds(found.stx_atime);
-  words[kMtime] = Nanoseconds(found.stx_mtime);
-  words[kCtime] = Nanoseconds(found.stx_ctime);
-  words[kBorn] = found.stx_mask & STATX_BTIME ? Nanoseconds(found.stx_btime) : 0;
-  words[kDescriptor] = -1;
-  return 0;
-}
-
-// What a descriptor holds, as a path: the kernel takes it to exactly that, and no further.
-class Path {
- public:
-  explicit Path(int64_t fd) { std::snprintf(text_.data(), text_.size(), "/proc/self/fd/%d", static_cast<int>(fd)); }
-  const char* c_str() const { return text_.data(); }
-
- private:
-  std::array<char, 32> text_;
-};
 
 std::string Text(const Napi::Value& value) {
   const std::span<uint8_t> bytes = Bytes(value);
@@ -96,99 +46,6 @@ Words WordsAt(const Napi::Value& value) {
 }
 
 }  // namespace
-
-// The descriptors of one share: it closes no other, and none is left open when it goes.
-class FolderIo::Descriptors {
- public:
-  ~Descriptors() {
-    for (const int fd : open_) ::close(fd);
-  }
-
-  // Keeps what `open` opens. The last quarter of the process's descriptors is not for shares: the kernel gives the lowest number
-  // that is free, so one that lies beyond tells that the others are taken, by whomever.
-  template <typename Open>
-  int64_t Take(Open open) {
-    const int64_t fd = Result(open);
-    if (fd < 0) return fd;
-    if (fd >= Limit()) {
-      ::close(static_cast<int>(fd));
-      return -ENFILE;
-    }
-    return Keep(fd);
-  }
-
-  // As Take(), for what cannot be unmade: Room() was asked before.
-  template <typename Open>
-  int64_t TakeMade(Open open) {
-    const int64_t fd = Result(open);
-    return fd < 0 ? fd : Keep(fd);
-  }
-
-  // 0 if there is one more.
-  int64_t Room(int any) {
-    const int64_t fd = Result([&] { return ::fcntl(any, F_DUPFD_CLOEXEC, 0); });
-    if (fd < 0) return fd;
-    ::close(static_cast<int>(fd));
-    return fd < Limit() ? 0 : -ENFILE;
-  }
-
-  int64_t Close(int64_t fd) {
-    {
-      std::lock_guard lock(mutex_);
-      if (open_.erase(static_cast<int>(fd)) == 0) return -EBADF;
-    }
-    return ::close(static_cast<int>(fd)) == 0 || errno == EINTR ? 0 : -errno;
-  }
-
-  // Holds `name`, and tells what it is.
-  int64_t Find(int dir, const std::string& name, Words words) {
-    return Told(Take([&] { return ::openat(dir, name.c_str(), kHold); }), words);
-  }
-
-  // Has `make` make `name`, and holds what is there then.
-  template <typename Make>
-  int64_t Made(int dir, const std::string& name, Words words, Make make) {
-    if (const int64_t error = Room(dir)) return error;
-    if (const int64_t error = Result(make)) return error;
-    return Told(TakeMade([&] { return ::openat(dir, name.c_str(), kHold); }), words);
-  }
-
-  // Holds what `file` has open, and tells what it is; closes `file` if it cannot.
-  int64_t FileTold(int64_t file, Words words) {
-    if (file < 0) return file;
-    const int64_t held = Told(TakeMade([&] { return ::open(Path(file).c_str(), O_PATH | O_CLOEXEC); }), words);
-    if (held < 0) {
-      Close(file);
-      return held;
-    }
-    words[kDescriptor] = held;
-    return file;
-  }
-
-  int64_t Told(int64_t fd, Words words) {
-    if (fd < 0) return fd;
-    const int64_t result = StatTo(static_cast<int>(fd), "", words);
-    if (result == 0) return fd;
-    Close(fd);
-    return result;
-  }
-
- private:
-  static int64_t Limit() {
-    rlimit limit{};
-    ::getrlimit(RLIMIT_NOFILE, &limit);
-    return static_cast<int64_t>(limit.rlim_cur / 4 * 3);
-  }
-
-  int64_t Keep(int64_t fd) {
-    std::lock_guard lock(mutex_);
-    open_.insert(static_cast<int>(fd));
-    return fd;
-  }
-
-  std::mutex mutex_;
-  std::unordered_set<int> open_;
-};
 
 Napi::Function FolderIo::Define(Napi::Env env) {
   return DefineClass(
@@ -232,7 +89,7 @@ Napi::Value FolderIo::Open(const Napi::CallbackInfo& info) {
 
 FolderIo::FolderIo(const Napi::CallbackInfo& info)
     : ObjectWrap(info),
-      descriptors_(std::make_shared<Descriptors>()),
+      descriptors_(std::make_shared<FolderDescriptors>()),
       threads_(info.This().As<Napi::Object>(), ConstructorArgument<Opened>(info).threads,
                ConstructorArgument<Opened>(info).on_done) {}
 
@@ -264,20 +121,20 @@ void FolderIo::OpenRoot(const Napi::CallbackInfo& info) {
 
 // lookup(id, uid, gid, dir, name, words)
 void FolderIo::Lookup(const Napi::CallbackInfo& info) {
-  AsCaller(info, [dir = Integer<int>(info[3]), name = Name(info[4]), words = WordsAt(info[5])](Descriptors& all) {
+  AsCaller(info, [dir = Integer<int>(info[3]), name = Name(info[4]), words = WordsAt(info[5])](FolderDescriptors& all) {
     return all.Find(dir, name, words);
   });
 }
 
 // stat(id, fd, words)
 void FolderIo::Stat(const Napi::CallbackInfo& info) {
-  WithoutRights(info, [fd = Integer<int>(info[1]), words = WordsAt(info[2])](Descriptors&) { return StatTo(fd, "", words); });
+  WithoutRights(info, [fd = Integer<int>(info[1]), words = WordsAt(info[2])](FolderDescriptors&) { return StatTo(fd, "", words); });
 }
 
 // create(id, uid, gid, dir, name, flags, mode, words): the file's descriptor; the one that holds it is in `words`.
 void FolderIo::Create(const Napi::CallbackInfo& info) {
   AsOwner(info, [dir = Integer<int>(info[3]), name = Name(info[4]), flags = Integer<int>(info[5]),
-                  mode = Integer<mode_t>(info[6]), words = WordsAt(info[7])](Descriptors& all) -> int64_t {
+                  mode = Integer<mode_t>(info[6]), words = WordsAt(info[7])](FolderDescriptors& all) -> int64_t {
     if (const int64_t error = all.Room(dir)) return error;
     const int make = flags | O_CREAT | O_EXCL | O_NOFOLLOW | kOpen;
     const int64_t made = all.TakeMade([&] { return ::openat(dir, name.c_str(), make, mode); });
@@ -297,7 +154,7 @@ void FolderIo::Create(const Napi::CallbackInfo& info) {
 // createUnnamed(id, uid, gid, dir, flags, mode, words), as create().
 void FolderIo::CreateUnnamed(const Napi::CallbackInfo& info) {
   AsOwner(info, [dir = Integer<int>(info[3]), flags = Integer<int>(info[4]), mode = Integer<mode_t>(info[5]),
-                  words = WordsAt(info[6])](Descriptors& all) {
+                  words = WordsAt(info[6])](FolderDescriptors& all) {
     return all.FileTold(all.Take([&] { return ::openat(dir, ".", flags | O_TMPFILE | kOpen, mode); }), words);
   });
 }
@@ -305,7 +162,7 @@ void FolderIo::CreateUnnamed(const Napi::CallbackInfo& info) {
 // makeNode(id, uid, gid, dir, name, mode, words): a pipe, a socket, a whiteout; no device, for which it has no capability.
 void FolderIo::MakeNode(const Napi::CallbackInfo& info) {
   AsOwner(info, [dir = Integer<int>(info[3]), name = Name(info[4]), mode = Integer<mode_t>(info[5]),
-                  words = WordsAt(info[6])](Descriptors& all) {
+                  words = WordsAt(info[6])](FolderDescriptors& all) {
     return all.Made(dir, name, words, [&] { return ::mknodat(dir, name.c_str(), mode, 0); });
   });
 }
@@ -313,7 +170,7 @@ void FolderIo::MakeNode(const Napi::CallbackInfo& info) {
 // makeFolder(id, uid, gid, dir, name, mode, words)
 void FolderIo::MakeFolder(const Napi::CallbackInfo& info) {
   AsOwner(info, [dir = Integer<int>(info[3]), name = Name(info[4]), mode = Integer<mode_t>(info[5]),
-                  words = WordsAt(info[6])](Descriptors& all) {
+                  words = WordsAt(info[6])](FolderDescriptors& all) {
     return all.Made(dir, name, words, [&] { return ::mkdirat(dir, name.c_str(), mode); });
   });
 }
@@ -321,7 +178,7 @@ void FolderIo::MakeFolder(const Napi::CallbackInfo& info) {
 // symlink(id, uid, gid, dir, name, target, words)
 void FolderIo::Symlink(const Napi::CallbackInfo& info) {
   AsOwner(info, [dir = Integer<int>(info[3]), name = Name(info[4]), target = Text(info[5]),
-                  words = WordsAt(info[6])](Descriptors& all) {
+                  words = WordsAt(info[6])](FolderDescriptors& all) {
     return all.Made(dir, name, words, [&] { return ::symlinkat(target.c_str(), dir, name.c_str()); });
   });
 }
@@ -329,7 +186,7 @@ void FolderIo::Symlink(const Napi::CallbackInfo& info) {
 // link(id, uid, gid, fd, dir, name, words)
 void FolderIo::Link(const Napi::CallbackInfo& info) {
   AsCaller(info, [fd = Integer<int>(info[3]), dir = Integer<int>(info[4]), name = Name(info[5]),
-                  words = WordsAt(info[6])](Descriptors& all) {
+                  words = WordsAt(info[6])](FolderDescriptors& all) {
     return all.Made(dir, name, words, [&] {
       return ::linkat(AT_FDCWD, Path(fd).c_str(), dir, name.c_str(), AT_SYMLINK_FOLLOW);
     });
@@ -339,7 +196,7 @@ void FolderIo::Link(const Napi::CallbackInfo& info) {
 // unlink(id, uid, gid, dir, name, flags, words): holds what was there, as it is without the name.
 void FolderIo::Unlink(const Napi::CallbackInfo& info) {
   AsCaller(info, [dir = Integer<int>(info[3]), name = Name(info[4]), flags = Integer<int>(info[5]),
-                  words = WordsAt(info[6])](Descriptors& all) -> int64_t {
+                  words = WordsAt(info[6])](FolderDescriptors& all) -> int64_t {
     const int64_t held = all.Find(dir, name, words);
     if (held < 0) return held;
     int64_t result = Result([&] { return ::unlinkat(dir, name.c_str(), flags); });
@@ -355,7 +212,7 @@ void FolderIo::Unlink(const Napi::CallbackInfo& info) {
 void FolderIo::Rename(const Napi::CallbackInfo& info) {
   AsCaller(info, [dir = Integer<int>(info[3]), name = Name(info[4]), new_dir = Integer<int>(info[5]), new_name = Name(info[6]),
                   flags = Integer<unsigned>(info[7]), moved = WordsAt(info[8]),
-                  other = WordsAt(info[9])](Descriptors& all) -> int64_t {
+                  other = WordsAt(info[9])](FolderDescriptors& all) -> int64_t {
     int64_t held = -1;
     moved[kMode] = other[kMode] = 0;
     if (!(flags & (RENAME_EXCHANGE | RENAME_NOREPLACE))) {
@@ -388,7 +245,7 @@ void FolderIo::SetAttributes(const Napi::CallbackInfo& info) {
   if (given.size() != changes.size()) throw Napi::RangeError::New(info.Env(), "kvm_addon: not changes");
   std::copy(given.begin(), given.end(), changes.begin());
   AsCaller(info, [fd = Integer<int>(info[3]), file = Integer<int>(info[4]), changes,
-                  words = WordsAt(info[6])](Descriptors&) -> int64_t {
+                  words = WordsAt(info[6])](FolderDescriptors&) -> int64_t {
     const auto [which, mode, uid, gid, size, atime, atime_ns, mtime, mtime_ns] = changes;
     const Path path(fd);
     int64_t result = 0;
@@ -413,21 +270,21 @@ void FolderIo::SetAttributes(const Napi::CallbackInfo& info) {
 
 // readLink(id, uid, gid, fd, target)
 void FolderIo::ReadLink(const Napi::CallbackInfo& info) {
-  AsCaller(info, [fd = Integer<int>(info[3]), target = Bytes(info[4])](Descriptors&) {
+  AsCaller(info, [fd = Integer<int>(info[3]), target = Bytes(info[4])](FolderDescriptors&) {
     return Result([&] { return ::readlinkat(fd, "", reinterpret_cast<char*>(target.data()), target.size()); });
   });
 }
 
 // openFile(id, uid, gid, fd, flags): `fd` holds a regular file.
 void FolderIo::OpenFile(const Napi::CallbackInfo& info) {
-  AsCaller(info, [fd = Integer<int>(info[3]), flags = Integer<int>(info[4])](Descriptors& all) {
+  AsCaller(info, [fd = Integer<int>(info[3]), flags = Integer<int>(info[4])](FolderDescriptors& all) {
     return all.Take([&] { return ::open(Path(fd).c_str(), flags | kOpen); });
   });
 }
 
 // openFolder(id, uid, gid, fd)
 void FolderIo::OpenFolder(const Napi::CallbackInfo& info) {
-  AsCaller(info, [fd = Integer<int>(info[3])](Descriptors& all) {
+  AsCaller(info, [fd = Integer<int>(info[3])](FolderDescriptors& all) {
     return all.Take([&] { return ::openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC); });
   });
 }
@@ -438,7 +295,7 @@ void FolderIo::List(const Napi::CallbackInfo& info) {
   bool lossless = false;
   const int64_t position = info[4].As<Napi::BigInt>().Int64Value(&lossless);
   AsCaller(info, [fd = Integer<int>(info[3]), position, buffer = Bytes(info[5]),
-                  words = Elements<int64_t>(info[6], napi_bigint64_array)](Descriptors&) -> int64_t {
+                  words = Elements<int64_t>(info[6], napi_bigint64_array)](FolderDescriptors&) -> int64_t {
     if (::lseek(fd, position, SEEK_SET) < 0) return -errno;
     const int64_t bytes = Result([&] { return ::syscall(SYS_getdents64, fd, buffer.data(), buffer.size()); });
     size_t at = 0;
@@ -454,7 +311,7 @@ void FolderIo::List(const Napi::CallbackInfo& info) {
 
 // getXattr(id, uid, gid, fd, name, value)
 void FolderIo::GetXattr(const Napi::CallbackInfo& info) {
-  AsCaller(info, [fd = Integer<int>(info[3]), name = Text(info[4]), value = Bytes(info[5])](Descriptors&) {
+  AsCaller(info, [fd = Integer<int>(info[3]), name = Text(info[4]), value = Bytes(info[5])](FolderDescriptors&) {
     return Result([&] { return ::getxattr(Path(fd).c_str(), name.c_str(), value.data(), value.size()); });
   });
 }
@@ -462,21 +319,21 @@ void FolderIo::GetXattr(const Napi::CallbackInfo& info) {
 // setXattr(id, uid, gid, fd, name, value, flags)
 void FolderIo::SetXattr(const Napi::CallbackInfo& info) {
   AsCaller(info, [fd = Integer<int>(info[3]), name = Text(info[4]), value = Bytes(info[5]),
-                  flags = Integer<int>(info[6])](Descriptors&) {
+                  flags = Integer<int>(info[6])](FolderDescriptors&) {
     return Result([&] { return ::setxattr(Path(fd).c_str(), name.c_str(), value.data(), value.size(), flags); });
   });
 }
 
 // listXattr(id, uid, gid, fd, names)
 void FolderIo::ListXattr(const Napi::CallbackInfo& info) {
-  AsCaller(info, [fd = Integer<int>(info[3]), names = Bytes(info[4])](Descriptors&) {
+  AsCaller(info, [fd = Integer<int>(info[3]), names = Bytes(info[4])](FolderDescriptors&) {
     return Result([&] { return ::listxattr(Path(fd).c_str(), reinterpret_cast<char*>(names.data()), names.size()); });
   });
 }
 
 // removeXattr(id, uid, gid, fd, name)
 void FolderIo::RemoveXattr(const Napi::CallbackInfo& info) {
-  AsCaller(info, [fd = Integer<int>(info[3]), name = Text(info[4])](Descriptors&) {
+  AsCaller(info, [fd = Integer<int>(info[3]), name = Text(info[4])](FolderDescriptors&) {
     return Result([&] { return ::removexattr(Path(fd).c_str(), name.c_str()); });
   });
 }
@@ -492,7 +349,7 @@ Napi::Value FolderIo::TryRead(const Napi::CallbackInfo& info) {
 
 // read(id, fd, buffers, offset)
 void FolderIo::Read(const Napi::CallbackInfo& info) {
-  WithoutRights(info, [fd = Integer<int>(info[1]), buffers = Buffers(info[2]), offset = Integer<off_t>(info[3])](Descriptors&) {
+  WithoutRights(info, [fd = Integer<int>(info[1]), buffers = Buffers(info[2]), offset = Integer<off_t>(info[3])](FolderDescriptors&) {
     return Result([&] { return ::preadv(fd, buffers.data(), static_cast<int>(buffers.size()), offset); });
   });
 }
@@ -500,14 +357,14 @@ void FolderIo::Read(const Napi::CallbackInfo& info) {
 // write(id, fd, buffers, offset, append)
 void FolderIo::Write(const Napi::CallbackInfo& info) {
   WithoutRights(info, [fd = Integer<int>(info[1]), buffers = Buffers(info[2]), offset = Integer<off_t>(info[3]),
-                       flags = info[4].ToBoolean() ? RWF_APPEND : 0](Descriptors&) {
+                       flags = info[4].ToBoolean() ? RWF_APPEND : 0](FolderDescriptors&) {
     return Result([&] { return ::pwritev2(fd, buffers.data(), static_cast<int>(buffers.size()), offset, flags); });
   });
 }
 
 // sync(id, fd, dataOnly)
 void FolderIo::Sync(const Napi::CallbackInfo& info) {
-  WithoutRights(info, [fd = Integer<int>(info[1]), call = info[2].ToBoolean() ? ::fdatasync : ::fsync](Descriptors&) {
+  WithoutRights(info, [fd = Integer<int>(info[1]), call = info[2].ToBoolean() ? ::fdatasync : ::fsync](FolderDescriptors&) {
     return Result([&] { return call(fd); });
   });
 }
@@ -515,7 +372,7 @@ void FolderIo::Sync(const Napi::CallbackInfo& info) {
 // allocate(id, fd, mode, offset, length)
 void FolderIo::Allocate(const Napi::CallbackInfo& info) {
   WithoutRights(info, [fd = Integer<int>(info[1]), mode = Integer<int>(info[2]), offset = Integer<off_t>(info[3]),
-                       length = Integer<off_t>(info[4])](Descriptors&) {
+                       length = Integer<off_t>(info[4])](FolderDescriptors&) {
     return Result([&] { return ::fallocate(fd, mode, offset, length); });
   });
 }
@@ -523,7 +380,7 @@ void FolderIo::Allocate(const Napi::CallbackInfo& info) {
 // seek(id, fd, offset, whence)
 void FolderIo::Seek(const Napi::CallbackInfo& info) {
   WithoutRights(info, [fd = Integer<int>(info[1]), offset = Integer<off_t>(info[2]),
-                       whence = Integer<int>(info[3])](Descriptors&) {
+                       whence = Integer<int>(info[3])](FolderDescriptors&) {
     return Result([&] { return ::lseek(fd, offset, whence); });
   });
 }
@@ -531,7 +388,7 @@ void FolderIo::Seek(const Napi::CallbackInfo& info) {
 // copy(id, fd, offset, newFd, newOffset, length)
 void FolderIo::Copy(const Napi::CallbackInfo& info) {
   WithoutRights(info, [fd = Integer<int>(info[1]), offset = Integer<off_t>(info[2]), new_fd = Integer<int>(info[3]),
-                       new_offset = Integer<off_t>(info[4]), length = Integer<size_t>(info[5])](Descriptors&) {
+                       new_offset = Integer<off_t>(info[4]), length = Integer<size_t>(info[5])](FolderDescriptors&) {
     return Result([&] {
       off_t from = offset;
       off_t to = new_offset;
@@ -544,7 +401,7 @@ void FolderIo::Copy(const Napi::CallbackInfo& info) {
 void FolderIo::StatFs(const Napi::CallbackInfo& info) {
   const auto facts = Elements<int64_t>(info[2], napi_bigint64_array);
   if (facts.size() != 6) throw Napi::RangeError::New(info.Env(), "kvm_addon: not room for facts");
-  WithoutRights(info, [fd = Integer<int>(info[1]), facts](Descriptors&) -> int64_t {
+  WithoutRights(info, [fd = Integer<int>(info[1]), facts](FolderDescriptors&) -> int64_t {
     struct statfs found;
     if (const int64_t error = Result([&] { return ::fstatfs(fd, &found); })) return error;
     const fsblkcnt_t values[] = {static_cast<fsblkcnt_t>(found.f_bsize), found.f_blocks, found.f_bfree,
@@ -556,10 +413,10 @@ void FolderIo::StatFs(const Napi::CallbackInfo& info) {
 
 // closeDescriptor(id, fd)
 void FolderIo::CloseDescriptor(const Napi::CallbackInfo& info) {
-  WithoutRights(info, [fd = Integer<int>(info[1])](Descriptors& all) { return all.Close(fd); });
+  WithoutRights(info, [fd = Integer<int>(info[1])](FolderDescriptors& all) { return all.Close(fd); });
 }
 
 void FolderIo::Close(const Napi::CallbackInfo&) {
   threads_.Close();
-  descriptors_ = std::make_shared<Descriptors>();
+  descriptors_ = std::make_shared<FolderDescriptors>();
 }

@@ -10,6 +10,8 @@
 #include "caller.h"
 #include "io_threads.h"
 
+class FolderDescriptors;
+
 class FolderIo : public Napi::ObjectWrap<FolderIo> {
  public:
   static Napi::Function Define(Napi::Env env);
@@ -24,7 +26,6 @@ class FolderIo : public Napi::ObjectWrap<FolderIo> {
     size_t threads;
     Napi::Function on_done;
   };
-  class Descriptors;
 
   // For the user of info[1] and info[2].
   template <typename Call>
@@ -69,7 +70,8 @@ class FolderIo : public Napi::ObjectWrap<FolderIo> {
   void CloseDescriptor(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 
-  // Goes last: threads use it to their end.
-  std::shared_ptr<Descriptors> descriptors_;
+  // SAFETY: buffers and words are JavaScript's or the guest's memory. src/host/io-calls.ts holds each until its call is done, and
+  // Close() and the end of the environment wait for the threads; they write them, and nobody reads them before.
+  std::shared_ptr<FolderDescriptors> descriptors_;
   IoThreads threads_;
 };

@@ -14,7 +14,7 @@ import { totalBytes } from './transfer.js';
 /** As many as libuv's pool has: a folder that hangs keeps so many, and no other's. They end when it rests. */
 const THREADS = 4;
 /** Words of 64 bits for what one call found, as kvm-addon/src/folder_io.cc has them. */
-const WORDS = 15;
+const WORDS = 19;
 const STATFS_WORDS = 6;
 const { EOPNOTSUPP } = osConstants.errno;
 /** <bits/stat.h>, of utimensat(2). */
@@ -50,7 +50,11 @@ export class FolderFacts {
 
   /** When it was made; 0 if its file system does not know. An inode number that is used again has another. */
   get bornNs(): bigint {
-    return this.words[13] as bigint;
+    return this.#time(16);
+  }
+
+  #time(at: number): bigint {
+    return (this.words[at] as bigint) * NS + (this.words[at + 1] as bigint);
   }
 
   get nlink(): number {
@@ -59,7 +63,7 @@ export class FolderFacts {
 
   /** What the call holds besides what it returned; -1 for nothing. */
   get descriptor(): number {
-    return this.#number(14);
+    return this.#number(18);
   }
 
   get attributes(): FileAttributes {
@@ -73,9 +77,9 @@ export class FolderFacts {
       gid: this.#number(5),
       rdev: this.#number(6) % 0x1_0000_0000,
       blockBytes: this.#number(9),
-      atimeNs: this.words[10] as bigint,
-      mtimeNs: this.words[11] as bigint,
-      ctimeNs: this.words[12] as bigint,
+      atimeNs: this.#time(10),
+      mtimeNs: this.#time(12),
+      ctimeNs: this.#time(14),
     };
   }
 }

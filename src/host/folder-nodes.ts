@@ -142,8 +142,11 @@ export class FolderNodes {
   moved(facts: FolderFacts, parent: FolderNode, name: string, oldParent: FolderNode, oldName: string): void {
     const node = facts.isThere ? this.#knownBy(facts) : undefined;
     if (node === undefined) return;
+    node.users++;
     this.#place(node, parent, name);
     if (parent !== oldParent || name !== oldName) this.#settle(node.removePlace(oldParent, oldName));
+    node.users--;
+    this.#settle([node]);
   }
 
   /** The guest gives entries back: all that it has, or so many. */

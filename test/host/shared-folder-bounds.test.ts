@@ -1,6 +1,15 @@
 /** What a guest can make a share keep: tables that end, and are empty when the guest has forgotten all. */
 import { execFileSync } from 'node:child_process';
-import { closeSync, linkSync, mkdirSync, openSync, readdirSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  closeSync,
+  linkSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  renameSync,
+  rmSync,
+  writeFileSync,
+} from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { FUSE } from '../../src/devices/fuse/protocol.js';
 import { eventually } from '../support/eventually.js';
@@ -192,6 +201,10 @@ test('whatever a guest does, nothing is left when it has forgotten all', { timeo
       }
     },
     async () => folder.describe(known()),
+    // Somebody on the host moves folders, and removes them.
+    async () => renameSync(guest.at(name()), guest.at(`${name()}/${name()}`)),
+    async () => renameSync(guest.at(`${name()}/${name()}`), guest.at(name())),
+    async () => rmSync(guest.at(`${name()}/${name()}`), { recursive: true }),
     async () => {
       const [node, count] = [...had][random(had.size || 1)] ?? [];
       if (node === undefined || count === undefined) return;
@@ -201,7 +214,7 @@ test('whatever a guest does, nothing is left when it has forgotten all', { timeo
       folder.forget(node as typeof folder.root, some);
     },
   ];
-  for (let round = 0; round < 400; round++) {
+  for (let round = 0; round < 1000; round++) {
     const some = Array.from({ length: 4 }, () => actions[random(actions.length)]!().catch(() => {}));
     await Promise.all(some);
   }
