@@ -1,4 +1,5 @@
 /** Tables for people. */
+import { printable } from '../util/printable.js';
 
 /** Columns as wide as what is in them, two spaces apart; control characters, which names and commands may hold, are shown as such. */
 export function formatTable(head: readonly string[], rows: readonly (readonly string[])[]): string {
@@ -13,9 +14,4 @@ export function formatTable(head: readonly string[], rows: readonly (readonly st
           .trimEnd()}\n`,
     )
     .join('');
-}
-
-/** A terminal does what it is told; this is to be read. */
-export function printable(text: string): string {
-  return text.replace(/\p{Cc}/gu, (character) => JSON.stringify(character).slice(1, -1));
 }
