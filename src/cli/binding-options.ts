@@ -19,7 +19,7 @@ export function addBindingOptions(command: Command): Command {
   for (const { cliFlag, hostUse } of binders())
     command.option(
       `--${cliFlag} <spec>`,
-      `what its ${cliFlag} is on this host; repeatable: ${hostUse.cliArgument}`,
+      `what it gets as --${cliFlag}; repeatable: ${hostUse.cliArgument}`,
       collect,
     );
   return command;

@@ -3,7 +3,7 @@ import { writeFile } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import { describeFileError } from '../host/files.js';
 import type { Machine, MachineEnd } from '../machine/machine.js';
-import { complain } from './printable.js';
+import { complain } from './complain.js';
 
 /** Says on stderr why a machine ended, if it was not meant to. */
 export function explainEnd(end: MachineEnd): void {

@@ -30,7 +30,7 @@ import {
 } from './commands/steer.js';
 import { templateCommand } from './commands/template.js';
 import { topCommand } from './commands/top.js';
-import { complain } from './printable.js';
+import { complain } from './complain.js';
 
 /** Commands by their groups, in the order of `tsvm --help`. */
 const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Command)[]])[] = [

@@ -5,7 +5,7 @@ import { SIGKILL, SIGNAL_BASE, SIGWINCH } from '../container/linux.js';
 import { EXIT_CODES } from '../control/exit-codes.js';
 import { rawTerminal } from '../host/terminal.js';
 import { formatBytes } from '../util/units.js';
-import { complain } from './printable.js';
+import { complain } from './complain.js';
 import { Stopper } from './stopper.js';
 import { parseDuration } from './values.js';
 

@@ -1,8 +1,8 @@
 /** Saves a machine that goes on, and tells the person at the terminal. */
 import { TsvmError } from '../errors.js';
 import type { Machine } from '../machine/machine.js';
+import { printable } from '../util/printable.js';
 import { formatBytes } from '../util/units.js';
-import { printable } from './printable.js';
 
 /** A save that takes longer than this says how far it has come. */
 const QUIET_MS = 1000;

@@ -1,5 +1,5 @@
 /** Tables for people. */
-import { printable } from './printable.js';
+import { printable } from '../util/printable.js';
 
 /** Columns as wide as what is in them, two spaces apart; control characters, which names and commands may hold, are shown as such. */
 export function formatTable(head: readonly string[], rows: readonly (readonly string[])[]): string {

@@ -2,6 +2,7 @@
 import { TsvmError } from '../errors.js';
 import type { Machine } from '../machine/machine.js';
 import type { SavedMachine } from '../machine/restore.js';
+import { printable } from '../util/printable.js';
 import { ApiError } from './api-error.js';
 import type { SlotBindings } from './pool-request.js';
 
@@ -25,15 +26,7 @@ export async function restoreFor(saved: Restorable, { devices, field, onBind }: 
     const wishes = await saved.wishes({ devices });
     const missing = Object.fromEntries(wishes.map(({ slot, binding }) => [slot, binding]));
     throw new ApiError(
-      `${error.message}; add to the request what it may have: "${field}": ${inAscii({ ...devices, ...missing })}`,
+      `${error.message}; add to the request what it may have: "${field}": ${printable(JSON.stringify({ ...devices, ...missing }))}`,
     );
   }
-}
-
-/** JSON that is fit for a terminal, whatever names are in it. */
-function inAscii(value: object): string {
-  return JSON.stringify(value).replace(
-    /[^\x20-\x7e]/g,
-    (unit) => `\\u${unit.charCodeAt(0).toString(16).padStart(4, '0')}`,
-  );
 }

@@ -91,6 +91,7 @@ export function checkBlkConfig(config: unknown): BlkConfig {
 /** Files of the host's. Whether they are written to is not for a saved configuration to say: see `RestoreOptions.disks`. */
 export const blkHostUse: HostUse = {
   cliArgument: 'N=PATH[,overlay=FILE]',
+  ownFolder: true,
   pathFields: ['path', 'overlay'],
   slots(config, ordinal) {
     const { path, overlay } = checkBlkConfig(config);

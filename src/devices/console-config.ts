@@ -81,6 +81,7 @@ export function parsePorts(text: string): (SocketPort & { readonly path: string 
 /** Unix sockets of the host's, one for each port that is none of the machine's own. */
 export const consoleHostUse: HostUse = {
   cliArgument: 'NAME=SOCKET[,NAME=SOCKET ...]',
+  ownFolder: false,
   pathFields: ['path'],
   slots: (config) =>
     socketPorts(config).map(({ name, path }) => ({

@@ -28,6 +28,11 @@ export interface SlotBinding {
 export interface HostUse {
   /** Argument of the kind's option where slots are bound: `N=PATH`. */
   readonly cliArgument: string;
+  /**
+   * What lies in a snapshot's own folder need not be named: true of files and folders. A socket leads to another program, and by the links
+   * beside it to others.
+   */
+  readonly ownFolder: boolean;
   /** Fields of a binding that are paths. */
   readonly pathFields: readonly string[];
   /** Slots of a configuration. `ordinal`: how many devices of the kind come before. @throws TsvmError `TSVM_CONFIG` */

@@ -9,6 +9,7 @@ const OF_HOST = ['backend', 'name', 'forwards', 'loopback'] as const;
 
 export const netHostUse: HostUse = {
   cliArgument: 'N=user[,hostfwd=tcp:ADDR:PORT-:GUESTPORT][,loopback=yes] | N=tap,name=TAP',
+  ownFolder: false,
   pathFields: [],
   slots: (config, ordinal) => [
     { name: `net ${ordinal}`, key: `${ordinal}`, wish: hostPart(checkNetConfig(config)) },

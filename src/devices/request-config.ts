@@ -1,5 +1,6 @@
 /** Checks of a device request that comes as data: from a snapshot, which may be damaged or somebody's trap. */
 import { TsvmError } from '../errors.js';
+import { printable } from '../util/printable.js';
 
 /** What a field must be: in words for the message, and as a check. An optional one's check allows `undefined`. */
 export type RequestField = readonly [expected: string, check: (value: unknown) => boolean];
@@ -19,7 +20,7 @@ export function checkRequestConfig<Config>(
   }
   for (const name of Object.keys(config)) {
     if (!Object.hasOwn(fields, name)) {
-      throw new TsvmError('TSVM_CONFIG', `${kind}.${name}: there is no such field`);
+      throw new TsvmError('TSVM_CONFIG', `${kind}.${printable(name)}: there is no such field`);
     }
   }
   const checked: Record<string, unknown> = {};

@@ -64,6 +64,7 @@ export function checkShareConfig(config: unknown): ShareConfig {
 /** A folder of the host's, and what may be done in it: no more than both the saved configuration and the operator say. */
 export const shareHostUse: HostUse = {
   cliArgument: 'TAG=PATH[,ro][,xattr]',
+  ownFolder: true,
   pathFields: ['path'],
   slots(config) {
     const { tag, ...wish } = checkShareConfig(config);

@@ -58,6 +58,7 @@ export function checkVsockConfig(config: unknown): VsockConfig {
 /** Unix sockets of the host's: one that is made, and those beside it that the guest connects to. */
 export const vsockHostUse: HostUse = {
   cliArgument: 'PATH',
+  ownFolder: false,
   pathFields: ['path'],
   slots(config) {
     const { path } = checkVsockConfig(config);

@@ -6,6 +6,7 @@ import { type DeviceKind, type DeviceRequest, deviceKinds } from '../devices/reg
 import { isErrnoError, TsvmError } from '../errors.js';
 import { OwnFolder } from '../host/own-folder.js';
 import { SNAPSHOT_FOLDER } from '../snapshot/format.js';
+import { printable } from '../util/printable.js';
 import { shellQuote } from '../util/shell-quote.js';
 
 /**
@@ -132,7 +133,8 @@ function* withOrdinals(
   const ordinals = new Map<string, number>();
   for (const { kind: name, config } of devices) {
     const kind = Object.hasOwn(deviceKinds, name) ? deviceKinds[name] : undefined;
-    if (kind === undefined) throw new TsvmError('TSVM_SNAPSHOT', `there is no device kind '${name}' here`);
+    if (kind === undefined)
+      throw new TsvmError('TSVM_SNAPSHOT', `there is no device kind '${printable(name)}' here`);
     const ordinal = ordinals.get(name) ?? 0;
     ordinals.set(name, ordinal + 1);
     yield { kind, config, ordinal };
@@ -169,15 +171,15 @@ function absolute({ pathFields }: HostUse, binding: Binding, from: string): Bind
 
 /**
  * The wish with its paths through the snapshot's folder itself, if all of it lies there: files and folders of the same owner, that are no
- * links and that nobody else may change. Undefined if some of it lies elsewhere, or is no thing with a path.
+ * links and that nobody else may change. Undefined if some of it lies elsewhere, or if it is of a kind that has to be named.
  */
 async function insideFolder(
   folder: string,
-  { pathFields }: HostUse,
+  { ownFolder, pathFields }: HostUse,
   wish: Binding,
 ): Promise<Binding | undefined> {
   const paths = Object.entries(wish).filter(([field]) => pathFields.includes(field)) as [string, string][];
-  const real = paths.length === 0 ? undefined : realPath(folder);
+  const real = ownFolder ? realPath(folder) : undefined;
   if (real === undefined) return undefined;
   if (!paths.every(([, path]) => [real, resolve(folder)].includes(dirname(path)))) return undefined;
   using own = OwnFolder.open(real, { ...SNAPSHOT_FOLDER, rootsToo: true });
@@ -200,10 +202,14 @@ function realPath(folder: string): string | undefined {
 /** @throws TsvmError for what is another's, a link, or of a kind that is not opened. A name that is not there will be made. */
 async function checkOwn(folder: OwnFolder, name: string): Promise<void> {
   const stats = folder.stats(name);
-  if (stats === undefined || stats.isSocket()) return;
+  if (stats === undefined) return;
   if (stats.isDirectory()) {
     folder.folder(name)?.[Symbol.dispose]();
     return;
+  }
+  if (stats.isFile() && stats.nlink > 1) {
+    const message = `${shellQuote(join(folder.path, name))} has another name as well, and may be another's`;
+    throw new TsvmError('TSVM_SNAPSHOT', message, { hint: 'put a copy there' });
   }
   try {
     await (await folder.openFile(name)).close();

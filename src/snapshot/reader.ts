@@ -8,6 +8,7 @@ import { describeFileError } from '../host/files.js';
 import { hostMemory } from '../host/host-facts.js';
 import { OwnFolder } from '../host/own-folder.js';
 import type { FilePiece, RamBase } from '../kvm/ram.js';
+import { printable } from '../util/printable.js';
 import { formatBytes, PAGE_BYTES } from '../util/units.js';
 import {
   MANIFEST_NAME,
@@ -249,8 +250,9 @@ async function openIn(directory: string, name: string): Promise<FileHandle> {
   return await folder.openFile(name);
 }
 
+/** @param why - may quote what a snapshot says of itself */
 export function refused(directory: string, why: string): TsvmError {
-  return new TsvmError('TSVM_SNAPSHOT', `${directory} cannot be restored: ${why}`, {
+  return new TsvmError('TSVM_SNAPSHOT', `${directory} cannot be restored: ${printable(why)}`, {
     hint: 'save the machine again with this version, on this host',
   });
 }

@@ -1,4 +1,6 @@
-/** Quotes a word for a POSIX shell with `$'...'` (bash, dash of today, busybox), on one line and without anything a terminal would obey. */
+import { UNPRINTABLE } from './printable.js';
+
+/** Quotes a word for a POSIX shell with `$'...'` (POSIX.1-2024: bash, zsh, busybox), on one line and without anything a terminal would obey. */
 export function shellQuote(word: string): string {
   if (/^[\w@%+=:,./-]+$/.test(word)) return word;
   if (!UNPRINTABLE.test(word)) return `'${word.replaceAll("'", "'\\''")}'`;
@@ -9,6 +11,3 @@ export function shellQuote(word: string): string {
     );
   return `$'${escaped}'`;
 }
-
-/** Control and format characters, lone surrogates, and line separators: what moves a cursor or hides a part of a line. */
-const UNPRINTABLE = /[\p{C}\p{Zl}\p{Zp}]/u;

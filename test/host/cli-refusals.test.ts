@@ -54,7 +54,14 @@ test.each([
   [['run', '--image', '/nowhere', '--', 'true'], 'image /nowhere: there is no such file'],
   [['run', '--user', '5', '--', 'true'], '--user: it needs an image'],
 
+  [['restore', '/nope', '--disk', 'root.img'], 'does not say which of the saved machine'],
+  [['restore', '/nope', '--share', 'src'], 'does not say which of the saved machine'],
+  [['restore', '/nope', '--net', '0=lan'], "there is no network 'lan'"],
+  [['restore', '/nope', '--pmem', '0=a', '--pmem', '0=b'], 'pmem 0 is named twice'],
+  [['restore', '/nope', '--vsock', '/v', '--disk', '0=/d'], '/nope is not a snapshot'],
+
   [['start', 'pool', 'a/b', '--snapshot', '/nope'], 'not a name for a machine'],
+  [['start', 'pool', 'x', '--config-file', configuration, '--disk', '0=/d'], 'has it in its --config-file'],
   [['start', 'nobody', 'x', '--snapshot', '/nope'], "there is no machine 'nobody'"],
 
   [['template', 'rm', 'nothing'], 'there is no template nothing\nhint: tsvm template list'],

@@ -123,6 +123,7 @@ const checkPmemConfig = (config: unknown): PmemConfig =>
 /** A file of the host's, which is only read. */
 const pmemHostUse: HostUse = {
   cliArgument: 'N=PATH',
+  ownFolder: true,
   pathFields: ['path'],
   slots: (config, ordinal) => [
     { name: `pmem ${ordinal}`, key: `${ordinal}`, wish: { ...checkPmemConfig(config) } },

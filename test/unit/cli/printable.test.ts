@@ -1,9 +1,10 @@
 /** Words of guests, snapshots and records on the operator's terminal: read, not obeyed. */
 import { afterEach, expect, test, vi } from 'vitest';
 import { explainEnd } from '../../../src/cli/machine-end.js';
-import { printable, printableLines } from '../../../src/cli/printable.js';
+
 import { runProgram } from '../../../src/cli/program.js';
 import { formatTable } from '../../../src/cli/table.js';
+import { printable, printableLines } from '../../../src/util/printable.js';
 
 afterEach(() => vi.restoreAllMocks());
 

@@ -1,4 +1,4 @@
-import { chmodSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { chmodSync, linkSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { blk } from '../../../src/devices/virtio/blk.js';
@@ -157,6 +157,11 @@ describe('bindDevices()', () => {
   );
 
   test('keeps a name on its line, and off the terminal', async () => {
+    for (const device of [
+      { kind: 'a\nb\x1b[2J', config: {} },
+      { kind: 'rng', config: { 'a\nb\u202e': 1 } },
+    ])
+      expect((await refusal(bindDevices(savedWith(device), {}))).message).not.toMatch(/\p{C}/u);
     const evil = '/a\x1b[2Jb\n--disk 9=/c';
     const error = await refusal(bindDevices(savedWith({ kind: 'blk', config: { path: evil } }), {}));
     expect(`${error.message}${error.hint}`).not.toMatch(/\p{C}/u);
@@ -176,7 +181,6 @@ describe('what lies in the folder of a snapshot', () => {
     const saved = [
       { kind: 'blk', config: { path: 'disk' } },
       { kind: 'fs', config: { path: './tree', tag: 't' } },
-      { kind: 'vsock', config: { path: 'v.sock' } },
     ];
     const link = join(root, `link${folders}`);
     symlinkSync(folder, link);
@@ -186,9 +190,9 @@ describe('what lies in the folder of a snapshot', () => {
         const onBind = (_slot: string, text: string): void => void said.push(text);
         const bound = await bindDevices({ folder: at, from, devices: saved }, { onBind });
         expect(bound.map(({ config }) => config?.['path'])).toEqual(
-          ['disk', 'tree', 'v.sock'].map((name) => join(folder, name)),
+          ['disk', 'tree'].map((name) => join(folder, name)),
         );
-        expect(said).toHaveLength(3);
+        expect(said).toHaveLength(2);
       }
   });
 
@@ -210,11 +214,25 @@ describe('what lies in the folder of a snapshot', () => {
     writeFileSync(join(folder, 'open'), '');
     chmodSync(join(folder, 'open'), 0o666);
     mkdirSync(join(folder, 'wide'));
+    writeFileSync(join(root, 'elsewhere'), '', { mode: 0o600 });
+    linkSync(join(root, 'elsewhere'), join(folder, 'hard'));
     chmodSync(join(folder, 'wide'), 0o777);
-    for (const name of ['link', 'tree', 'open', 'wide'])
+    for (const name of ['link', 'tree', 'open', 'wide', 'hard'])
       expect(await refusal(bindDevices(inFolder(name), {}))).toMatchObject({ code: 'TSVM_SNAPSHOT' });
     chmodSync(folder, 0o777);
     expect(await refusal(bindDevices(inFolder('none'), {}))).toMatchObject({ code: 'TSVM_SNAPSHOT' });
+  });
+
+  test('is no socket: it leads to another program, and links beside it to others', async () => {
+    const sockets = [
+      { kind: 'vsock', config: { path: join(folder, 'v.sock') } },
+      { kind: 'console', config: { ports: [{ name: 'log', path: join(folder, 'log.sock') }] } },
+    ];
+    symlinkSync('/run/docker.sock', join(folder, 'v.sock_1024'));
+    expect((await unboundWishes(savedWith(...sockets), {})).map(({ slot }) => slot)).toEqual([
+      'vsock',
+      'port log',
+    ]);
   });
 
   test('is nothing once the folder is gone', async () => {
