@@ -85,6 +85,7 @@ function planOf(pid: number): Plan {
         }),
       ),
     ],
+    keeper: [],
     cleanup: [],
   };
 }
