@@ -46,9 +46,6 @@ void be_init(const struct plan *plan, int socket) {
   if (plan->terminal) {
     slave = send_terminal(socket, 0, plan);
     if (slave < 0) fail(LIST_INIT, plan->init.count, slave);
-    // Best there is for programs that write to the console; the first of an instance is 0.
-    const long MS_BIND = 4096;
-    SYS5(__NR_mount, "/dev/pts/0", "/dev/console", 0, MS_BIND, 0);
   }
   SYS1(__NR_close, socket);
 
@@ -60,6 +57,8 @@ void be_init(const struct plan *plan, int socket) {
   if (command < 0) fail(LIST_INIT, plan->init.count, command);
   if (command == 0) be_command(plan, slave, failure_pipe[1]);
   SYS1(__NR_close, failure_pipe[1]);
+  error = run_steps(plan, &plan->keeper, &failed);
+  if (error < 0) fail(LIST_KEEPER, failed, error);
   // The ends of the command's streams are the command's only.
   for (int fd = 0; fd < 3; fd++) SYS1(__NR_close, fd);
   if (slave >= 0) SYS1(__NR_close, slave);

@@ -5,7 +5,9 @@
 
 #define PLAN_MAGIC 0x31504354u // "TCP1"
 #define PLAN_MAX_BYTES (16u << 20)
-#define SLOTS 64
+#define SLOTS 256
+// Number of a step that is no system call but path_below() of launcher.h; its arguments are a slot, a path, and struct path_rules' members.
+#define STEP_PATH 0xffff0001u
 
 // An argument of a step is a number, the address of bytes of the plan, or what an earlier step returned.
 enum argument { ARGUMENT_NUMBER = 0, ARGUMENT_DATA = 1, ARGUMENT_SLOT = 2 };
@@ -14,7 +16,7 @@ enum argument { ARGUMENT_NUMBER = 0, ARGUMENT_DATA = 1, ARGUMENT_SLOT = 2 };
 struct step {
   uint32_t number;
   uint16_t slot;          // where its result is kept; SLOTS and more: nowhere
-  uint16_t ignored[2];    // errors that are as good as success; 0: none
+  uint16_t ignored[2];    // errors that are no failure: the slot stays empty, and steps that have it for an argument are left out
   uint8_t arguments[6];   // enum argument
   uint64_t values[6];
 };
@@ -28,11 +30,13 @@ struct plan {
   uint32_t magic;
   uint32_t size;               // of the whole message
   uint64_t clone_flags;        // CLONE_NEW*
-  uint32_t terminal;           // 1: the command gets a pseudoterminal, whose other end is the launcher's stdin and stdout
+  uint16_t terminal;           // 1: the command gets a pseudoterminal, whose other end is the launcher's stdin and stdout
+  uint16_t pts;                // slot of process 1's that has the file system which terminals are made in
   uint16_t rows, columns;      // of it, where stdin is no terminal
   struct list host;            // what the launcher does before it clones, with the caller's privileges
   struct list init;            // what process 1 does before it starts the command
   struct list command;         // what the command's process does; the last step is its execve
+  struct list keeper;          // what process 1 does once the command's process is there: it gives up what it does not need
   struct list cleanup;         // what the launcher does at the end if nobody is left who would
   struct list relocations;     // pairs of 32-bit offsets: at the first, put the address of the second
 };
@@ -43,9 +47,13 @@ enum report_kind {
   REPORT_FAILED = 2,  // list, step and errno of what failed
   REPORT_RUNNING = 3, // the command was executed
   REPORT_EXITED = 4,  // value: the command's status as wait4 has it
+  REPORT_LOST = 5,    // value: errno of a file that takes no more of the command's output
 };
 
-enum report_list { LIST_NONE = 0, LIST_HOST = 1, LIST_INIT = 2, LIST_COMMAND = 3 };
+enum report_list { LIST_NONE = 0, LIST_HOST = 1, LIST_INIT = 2, LIST_COMMAND = 3, LIST_KEEPER = 4 };
+
+// The launcher's own steps, of LIST_NONE.
+enum own_step { OWN_PLAN, OWN_SIGNALS, OWN_SOCKETS, OWN_CLONE, OWN_SEAL, OWN_STREAMS };
 
 struct report {
   uint32_t kind;
@@ -57,4 +65,4 @@ struct report {
 #define CONTROL_FD 3 // the plan, then one byte when process 1 may go on; its end: whoever asked for this is gone
 #define REPORT_FD 4
 
-_Static_assert(sizeof(struct step) == 64 && sizeof(struct plan) == 64, "src/container/plan.ts writes these");
+_Static_assert(sizeof(struct step) == 64 && sizeof(struct plan) == 72, "src/container/plan.ts writes these");

@@ -1,7 +1,9 @@
 // System calls without a C library: the launcher stays in memory beside every container, and is executed for each.
 #pragma once
 
+#include <asm/stat.h>
 #include <asm/unistd.h>
+#include <linux/fcntl.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -34,8 +36,23 @@ typedef uint64_t signal_set;
 #define SIG_SETMASK 2
 #define ALL_SIGNALS (~0ull)
 
+#define ENOENT 2
 #define EINTR 4
 #define EAGAIN 11
+#define EEXIST 17
+#define EXDEV 18
+#define ENOTDIR 20
+#define EISDIR 21
+#define EINVAL 22
+#define EPIPE 32
+#define ENAMETOOLONG 36
+#define ELOOP 40
+
+#define S_IFMT 0170000
+#define S_IFCHR 0020000
+#define S_IFDIR 0040000
+#define S_IFBLK 0060000
+#define S_IFREG 0100000
 
 struct poll_fd {
   int fd;
@@ -47,11 +64,8 @@ struct poll_fd {
 #define POLLHUP 16
 #define POLLRDHUP 0x2000
 
-#define O_RDWR 2
-#define O_NOCTTY 0400
-#define O_NONBLOCK 04000
-#define O_CLOEXEC 02000000
-
+#define TCGETS 0x5401
+#define FIONREAD 0x541b
 #define TIOCSCTTY 0x540e
 #define TIOCGWINSZ 0x5413
 #define TIOCSWINSZ 0x5414

@@ -9,7 +9,7 @@ static long transfer(int number, int socket, struct fd_message *control, int fla
 }
 
 int send_terminal(int socket, int window_of, const struct plan *plan) {
-  int master = (int)SYS3(__NR_open, "/dev/ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0);
+  int master = (int)SYS4(__NR_openat, slot_value(plan->pts), "ptmx", O_RDWR | O_NOCTTY | O_NONBLOCK | O_CLOEXEC, 0);
   if (master < 0) return master;
   int unlocked = 0;
   long error = SYS3(__NR_ioctl, master, TIOCSPTLCK, &unlocked);

@@ -55,7 +55,7 @@ export async function runContainer(config: ContainerConfig, options: ForegroundO
 }
 
 function explainEnd(
-  { status, usage, outOfMemory }: ContainerEnd,
+  { status, usage, outOfMemory, lostOutput }: ContainerEnd,
   config: ContainerConfig,
   options: ForegroundOptions,
   stopper: Stopper,
@@ -66,9 +66,14 @@ function explainEnd(
       `tsvm: out of memory: the kernel ended a process, since all of them reached ${limit}\n`,
     );
   }
+  if (lostOutput !== undefined) {
+    process.stderr.write(`tsvm: the command’s output was cut: its file takes no more (${lostOutput})\n`);
+  }
   if (options.stats === true) process.stderr.write(`${JSON.stringify(usage)}\n`);
   if (stopper.exitCode === EXIT_CODES.timeout) {
     process.stderr.write(`tsvm: the container was ended after ${options.timeout}, as --timeout asks\n`);
   }
-  return stopper.exitCode ?? (status.kind === 'exited' ? status.code : SIGNAL_BASE + status.signal);
+  const code = status.kind === 'exited' ? status.code : SIGNAL_BASE + status.signal;
+  // A command that could not know of it may say that all is well.
+  return stopper.exitCode ?? (code === 0 && lostOutput !== undefined ? EXIT_CODES.hostFailure : code);
 }

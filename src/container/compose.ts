@@ -1,12 +1,13 @@
 /** The whole plan of a container. */
 import type { ContainerConfig, Namespace } from './config.js';
 import { DEFAULT_HOSTNAME } from './config.js';
-import { AT_FDCWD, CLONE, ERRNO, MOUNT_ATTR, NET, O, SYS } from './linux.js';
+import { composeKeeper } from './keeper.js';
+import { CLONE, ERRNO, MOUNT_ATTR, NET, O, SYS } from './linux.js';
 import { composeMounts, type MountHost } from './mounts.js';
-import { Data, type Plan, type Step } from './plan.js';
-import { composeProcess } from './process.js';
+import { Data, type Plan, type Slot, type Step } from './plan.js';
+import { composeProcess, MAKE_WORKING_DIRECTORY } from './process.js';
 import { enterRoot, mountRoot } from './root.js';
-import { call, makeDirectory, makeMountsPrivate, restrictAlone, Slots } from './steps.js';
+import { call, close, type Kept, makeMountsPrivate, PATH, pathIn, restrictAlone, Slots } from './steps.js';
 import { RESOLV_CONF } from './user-network.js';
 
 const FLAGS: Readonly<Record<Exclude<Namespace, 'cgroup'>, number>> = {
@@ -41,8 +42,8 @@ export function composePlan(config: ContainerConfig, host: PlanHost): Plan {
     ...(config.upper === undefined ? {} : { upper: config.upper }),
     ownAttributes: !host.superuser,
   };
-  const root = enterRoot(host.place, slots);
-  const mounts = composeMounts(config, slots, host);
+  const root = slots.take();
+  const mounts = composeMounts(config, root, slots, host);
   const hostname = config.hostname ?? DEFAULT_HOSTNAME;
   let cloneFlags: number = CLONE.NEWNS;
   for (const [namespace, flag] of Object.entries(FLAGS)) {
@@ -50,7 +51,7 @@ export function composePlan(config: ContainerConfig, host: PlanHost): Plan {
   }
   return {
     cloneFlags,
-    ...(config.terminal === undefined ? {} : { terminal: config.terminal }),
+    ...(config.terminal === undefined ? {} : { terminal: { ...config.terminal, pts: mounts.pts } }),
     // The superuser's overlay is mounted with the host's privileges, so that it reads layers that others made.
     host: host.superuser ? mountRoot(place, true) : [],
     init: [
@@ -59,18 +60,22 @@ export function composePlan(config: ContainerConfig, host: PlanHost): Plan {
       ...(own('cgroup') ? [call('make a cgroup namespace', SYS.unshare, [CLONE.NEWCGROUP])] : []),
       ...(host.superuser ? [makeMountsPrivate()] : mountRoot(place, false)),
       ...mounts.before,
-      ...root.steps,
+      ...enterRoot(host.place, root, slots),
+      // Into the root itself, whatever volume comes to lie over it: that is the operator's, on the host.
+      ...(config.network === 'user' ? writeResolvConf(root, slots) : []),
       ...mounts.inside,
-      ...root.leave,
-      ...(config.network === 'user' ? writeResolvConf(slots) : []),
+      ...(config.makeCwd === true ? makeDirectoryOf(config.cwd ?? '/', root, mounts.kept, slots.take()) : []),
       ...(own('uts')
         ? [call(`set the host name`, SYS.sethostname, [hostname, Buffer.byteLength(hostname)])]
         : []),
       ...(own('net') ? loopbackUp(slots) : []),
       // /dev and volumes are what they are.
-      ...(config.readOnly === true ? [restrictAlone('/', MOUNT_ATTR.RDONLY)] : []),
+      ...(config.readOnly === true
+        ? [restrictAlone('make the root read-only', root, MOUNT_ATTR.RDONLY)]
+        : []),
     ],
-    command: composeProcess(config, host.capabilities),
+    command: [...mounts.console, ...composeProcess(config, host.capabilities, root, slots)],
+    keeper: [...mounts.after, close(root), ...composeKeeper()],
     cleanup: host.cgroups.map((path) =>
       call(`remove ${path}`, SYS.rmdir, [path], { ignore: [ERRNO.ENOENT, ERRNO.EBUSY] }),
     ),
@@ -88,16 +93,28 @@ function becomeRoot(): Step[] {
 }
 
 /** As a file of its own, whatever the image has there: a link may lead to where nothing is. */
-function writeResolvConf(slots: Slots): Step[] {
-  const path = '/etc/resolv.conf';
+function writeResolvConf(root: Slot, slots: Slots): Step[] {
+  const name = 'resolv.conf';
+  const purpose = `make /etc/${name}`;
+  const folder = slots.take();
   const file = slots.take();
-  const flags = O.WRONLY | O.CREAT | O.EXCL | O.CLOEXEC;
+  const flags = O.WRONLY | O.CREAT | O.EXCL | O.NOFOLLOW | O.CLOEXEC;
   return [
-    makeDirectory('/etc'),
-    call(`replace ${path}`, SYS.unlink, [path], { ignore: [ERRNO.ENOENT] }),
-    call(`make ${path}`, SYS.openat, [AT_FDCWD, path, flags, 0o644], { into: file }),
-    call(`write ${path}`, SYS.write, [file, RESOLV_CONF, RESOLV_CONF.length]),
-    call(`write ${path}`, SYS.close, [file]),
+    pathIn('find /etc of the image', root, '/etc', PATH.MAKE | PATH.DIRECTORY, { into: folder }),
+    call(`replace /etc/${name}`, SYS.unlinkat, [folder, name, 0], { ignore: [ERRNO.ENOENT] }),
+    call(purpose, SYS.openat, [folder, name, flags, 0o644], { into: file }),
+    call(purpose, SYS.write, [file, RESOLV_CONF, RESOLV_CONF.length]),
+    close(file),
+    close(folder),
+  ];
+}
+
+/** With nothing in /dev, /proc or /sys made for it; if it is there, it may be. */
+function makeDirectoryOf(cwd: string, root: Slot, kept: Kept, directory: Slot): Step[] {
+  const purpose = `${MAKE_WORKING_DIRECTORY} ${cwd}`;
+  return [
+    pathIn(purpose, root, cwd, PATH.MAKE | PATH.DIRECTORY, { into: directory, kept }),
+    close(directory),
   ];
 }
 

@@ -1,6 +1,6 @@
 /** What a container is made of, and whether that can be. */
 import { type Stats, statSync } from 'node:fs';
-import { isAbsolute } from 'node:path';
+import { isAbsolute, normalize } from 'node:path';
 import { TsvmError } from '../errors.js';
 import { ID_RANGE, isId } from '../util/ids.js';
 import { isVariableName } from '../util/variable-name.js';
@@ -63,6 +63,8 @@ export interface ContainerConfig {
   readonly env?: Readonly<Record<string, string>>;
   /** An absolute path in the container. Default: /. */
   readonly cwd?: string;
+  /** Make the working directory if it is missing, as an image's is. */
+  readonly makeCwd?: boolean;
   /** Ids in the container. Default: 0. */
   readonly user?: { readonly uid: number; readonly gid: number };
   /** Default: `container`. */
@@ -83,6 +85,10 @@ export interface ContainerConfig {
   readonly terminal?: { readonly rows: number; readonly columns: number };
 }
 
+/** Where a container has file systems of the kernel's: nothing of an image's or a user's is mounted or made there. */
+export const KERNEL_PATHS = ['/dev', '/proc', '/sys'] as const;
+/** Each is a descriptor of the launcher's before it is mounted. */
+const MAX_VOLUMES = 128;
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const MAX_HOSTNAME_BYTES = 64;
 /** mount(2) takes a page of options, of which a layer needs five bytes; overlayfs takes 500 layers. */
@@ -112,11 +118,17 @@ export function checkConfig(config: ContainerConfig): void {
   }
   for (const layer of config.layers) checkDirectory('layer', layer);
   if (config.upper !== undefined) checkDirectory('upper', config.upper);
-  for (const { source, target } of config.volumes ?? []) {
+  const volumes = config.volumes ?? [];
+  if (volumes.length > MAX_VOLUMES) {
+    throw refuse(`${volumes.length} volumes are more than ${MAX_VOLUMES}`, 'give a directory that has them');
+  }
+  for (const { source, target } of volumes) {
     checkPath('volume', source);
-    if (!isAbsolute(target) || target.split('/').includes('..') || /^\/+$/.test(target)) {
+    const place = normalize(target).replace(/\/$/, '');
+    if (!isAbsolute(target) || /(^|\/)\.\.(\/|$)|\0/.test(target) || place === '') {
       throw refuse(`volume ${target}: not a place in the container`, 'an absolute path: /data');
     }
+    if (KERNEL_PATHS.some((path) => `${place}/`.startsWith(`${path}/`))) throw keptPlace('volume', target);
     stats('volume', source);
   }
   if (config.argv.length === 0 || config.argv[0] === '') throw refuse('there is no command', '-- COMMAND');
@@ -204,6 +216,12 @@ function stats(what: string, path: string): Stats {
 /** The error of everything that another configuration would have avoided. */
 export function refuse(message: string, hint?: string, cause?: unknown): TsvmError {
   return new TsvmError('TSVM_CONTAINER', message, { hint, cause });
+}
+
+/** The error of a path that is, or leads to, what is the container's own: `subject` is what it is the path of. */
+export function keptPlace(subject: string, path: string): TsvmError {
+  const kept = KERNEL_PATHS.join(', ');
+  return refuse(`${subject} ${path}: it leads to the container’s own ${kept} or root`, 'another path: /data');
 }
 
 /** What this host does not let this process do. */

@@ -38,6 +38,8 @@ export interface ContainerEnd {
   readonly status: ExitStatus;
   /** The kernel ended a process of it because the memory limit was reached. */
   readonly outOfMemory: boolean;
+  /** Why a file that the command inherited as an output took no more of it, if that was so: `ENOSPC`. */
+  readonly lostOutput?: string;
   readonly usage: Usage;
 }
 
@@ -70,7 +72,13 @@ export class Container implements AsyncDisposable {
     this.#end = launch.ended.then(async (status) => {
       const usage = cgroup.usage;
       await cleanup.run();
-      return { status, usage, outOfMemory: (usage.oomKills ?? 0) > 0 };
+      const { lostOutput } = launch;
+      return {
+        status,
+        usage,
+        outOfMemory: (usage.oomKills ?? 0) > 0,
+        ...(lostOutput === undefined ? {} : { lostOutput }),
+      };
     });
     this.#end.catch(() => {}); // told to whoever waits
   }

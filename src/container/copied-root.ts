@@ -1,14 +1,20 @@
 /** A root for those whose kernel mounts no overlay for them (before Linux 5.11): a copy of the layers, which goes with the container. */
-import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmSync, type Stats } from 'node:fs';
+import { lstatSync, mkdirSync, mkdtempSync, readdirSync, rmdirSync, rmSync, type Stats } from 'node:fs';
 import { cp } from 'node:fs/promises';
 import { release, tmpdir } from 'node:os';
 import { dirname, join, relative } from 'node:path';
-import { isOwnFolder } from '../host/own-folder.js';
+import { type FolderRules, OwnFolder } from '../host/own-folder.js';
 import { refuse } from './config.js';
 
 const PREFIX = 'tsvm-root-';
 /** The copy, in a folder that is this user's alone. */
 const ROOT = 'root';
+const COPY_FOLDER: FolderRules = {
+  code: 'TSVM_CONTAINER',
+  what: 'the folder of a copied root',
+  hint: 'remove it',
+  secret: true,
+};
 /** fs/overlayfs/super.c got FS_USERNS_MOUNT in 5.11. */
 const FIRST_KERNEL = [5, 11] as const;
 
@@ -55,15 +61,21 @@ export async function copyLayers(layers: readonly string[]): Promise<string> {
 export function sweepCopies(isAlive: (pid: number) => boolean): void {
   for (const name of readdirSync(tmpdir())) {
     const [, pid] = /^tsvm-root-(\d+)-/.exec(name) ?? [];
-    const path = join(tmpdir(), name);
-    if (pid !== undefined && !isAlive(Number(pid)) && isOwnFolder(path)) removeCopy(join(path, ROOT));
+    if (pid !== undefined && !isAlive(Number(pid))) removeCopy(join(tmpdir(), name, ROOT));
   }
 }
 
-/** @param directory - as {@link copyLayers} returned it */
+/**
+ * Removes a copy by way of the open folder around it, which nobody else may enter: whoever moves things about in the folder of temporary
+ * files meanwhile has nothing else removed.
+ *
+ * @param directory - as {@link copyLayers} returned it
+ */
 export function removeCopy(directory: string): void {
   try {
-    rmSync(dirname(directory), { recursive: true, force: true });
+    using folder = OwnFolder.open(dirname(directory), COPY_FOLDER);
+    folder?.remove(ROOT);
+    rmdirSync(dirname(directory)); // which takes nothing with it
   } catch {
     // Another user's, or another process was quicker.
   }

@@ -16,6 +16,7 @@ import {
   type IdRange,
   refuse,
 } from './config.js';
+import { composeKeeper } from './keeper.js';
 import { AT_FDCWD, CLONE, ERRNO, MNT_DETACH, O, SYS } from './linux.js';
 import { ociConfig } from './oci-bundle.js';
 import { cStrings, type Plan, type Step } from './plan.js';
@@ -69,9 +70,11 @@ export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts
   const { layers } = config;
   const upper = config.upper === undefined ? {} : { upper: config.upper };
   const { argv, files } = INVOCATIONS[engine](config, facts);
+  const slots = new Slots();
+  const pts = slots.take();
   return {
     cloneFlags: CLONE.NEWNS | CLONE.NEWPID,
-    ...(config.terminal === undefined ? {} : { terminal: config.terminal }),
+    ...(config.terminal === undefined ? {} : { terminal: { ...config.terminal, pts } }),
     host: mountRoot({ place, layers, ...upper, ownAttributes: false }, true),
     init: [
       mountFs('proc', '/proc', 0),
@@ -80,13 +83,17 @@ export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts
         ignore: NO_MOUNT,
       }),
       ...Object.entries(files).flatMap(([name, content]) =>
-        writeFile(join(place, name), JSON.stringify(content), new Slots()),
+        writeFile(join(place, name), JSON.stringify(content), slots),
       ),
+      call('open the terminals', SYS.openat, [AT_FDCWD, '/dev/pts', O.PATH | O.DIRECTORY | O.CLOEXEC], {
+        into: pts,
+      }),
     ],
     command: [
       call(`enter ${place}`, SYS.chdir, [place]),
       call(EXECUTE, SYS.execve, [program, cStrings([engine, ...argv]), cStrings(keptEnvironment())]),
     ],
+    keeper: composeKeeper(),
     cleanup: [],
   };
 }

@@ -3,16 +3,26 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import type { Socket } from 'node:net';
 import { constants } from 'node:os';
 import { PassThrough, type Readable, type Writable } from 'node:stream';
-import { hostRefuses, refuse } from './config.js';
+import { hostRefuses, keptPlace, refuse } from './config.js';
 import { ERRNO, SIGKILL, SIGNAL_BASE } from './linux.js';
+import { VOLUME } from './mounts.js';
 import { encodePlan, type Plan, type Step } from './plan.js';
-import { EXECUTE, WORKING_DIRECTORY } from './process.js';
+import { EXECUTE, MAKE_WORKING_DIRECTORY, WORKING_DIRECTORY } from './process.js';
 
 /** enum report_kind, kvm-addon/launcher/plan.h. */
-const REPORT = { CREATED: 1, FAILED: 2, RUNNING: 3, EXITED: 4 } as const;
+const REPORT = { CREATED: 1, FAILED: 2, RUNNING: 3, EXITED: 4, LOST: 5 } as const;
 const REPORT_BYTES = 16;
-/** What the launcher does itself. */
-const OWN_STEPS = ['take memory', 'watch signals', 'make sockets', 'make the namespaces'] as const;
+const SEAL = 'make a sealed copy of the launcher';
+const PASS_STREAMS = 'pass the standard streams on';
+/** What the launcher does itself: enum own_step. */
+const OWN_STEPS = [
+  'read the plan',
+  'watch signals',
+  'make sockets',
+  'make the namespaces',
+  SEAL,
+  PASS_STREAMS,
+] as const;
 
 /** How a command ended. */
 export type ExitStatus =
@@ -39,6 +49,7 @@ export class Launch {
   #onRunning: () => void = () => {};
   #onFailure: (error: Error) => void = () => {};
   #status: ExitStatus | undefined;
+  #lostOutput: string | undefined;
   #failure: Error | undefined;
   #pending = Buffer.alloc(0);
 
@@ -95,6 +106,11 @@ export class Launch {
     return this.#child.pid ?? 0;
   }
 
+  /** Why a file that is a standard stream took no more of the command's output. */
+  get lostOutput(): string | undefined {
+    return this.#lostOutput;
+  }
+
   get stdin(): Writable | null {
     return this.#child.stdin;
   }
@@ -131,6 +147,7 @@ export class Launch {
     if (kind === REPORT.CREATED) this.#onCreated(value);
     else if (kind === REPORT.RUNNING) this.#onRunning();
     else if (kind === REPORT.FAILED) this.#onFailure(this.#explain(list, step, value));
+    else if (kind === REPORT.LOST) this.#lostOutput ??= errnoName(value);
     else if (kind === REPORT.EXITED) {
       const signal = value & 0x7f;
       this.#status =
@@ -144,6 +161,7 @@ export class Launch {
       this.#plan.host,
       this.#plan.init,
       this.#plan.command,
+      this.#plan.keeper,
     ];
     const purpose = (list === 0 ? OWN_STEPS[index] : lists[list]?.[index]?.purpose) ?? 'set up the terminal';
     return purpose === EXECUTE ? executeError(this.#command, errno) : stepError(purpose, errno);
@@ -183,6 +201,10 @@ function executeError(command: string, errno: number): Error {
 }
 
 function stepError(purpose: string, errno: number): Error {
+  const place = [VOLUME, MAKE_WORKING_DIRECTORY].find((what) => purpose.startsWith(`${what} `));
+  if (place !== undefined && errno === ERRNO.EXDEV) {
+    return keptPlace(place === VOLUME ? 'volume' : 'working directory', purpose.slice(place.length + 1));
+  }
   return hostRefuses(`cannot ${purpose}: ${errnoName(errno)}`, hintFor(purpose, errno));
 }
 
@@ -193,6 +215,10 @@ function hintFor(purpose: string, errno: number): string | undefined {
   if (purpose.startsWith('mount an overlay') && errno === ERRNO.EINVAL) {
     return 'the upper directory must be on ext4, xfs, btrfs or tmpfs, not on an overlay; the kernel’s log says more: dmesg';
   }
+  if (purpose === PASS_STREAMS && errno === ERRNO.EISDIR) return 'one of them is a directory: redirect it';
+  if (purpose === SEAL && errno === ERRNO.EACCES)
+    return 'this host executes nothing in memory: sysctl vm.memfd_noexec=1';
+  if (purpose.startsWith(VOLUME)) return VOLUME_HINTS[errno];
   if (purpose.startsWith(WORKING_DIRECTORY)) return 'make it in the image or a volume, or name another one';
   if (errno === ERRNO.EPERM || errno === ERRNO.EACCES) {
     return purpose === 'make the namespaces'
@@ -201,6 +227,14 @@ function hintFor(purpose: string, errno: number): string | undefined {
   }
   return undefined;
 }
+
+const VOLUME_HINTS: Readonly<Partial<Record<number, string>>> = {
+  [ERRNO.ELOOP]:
+    'the image or a volume has links there that lead in circles or into /proc: name another path',
+  [ERRNO.ENOTDIR]: 'the image or a volume has a file there: name another path',
+  [ERRNO.EISDIR]: 'the image or a volume has a directory there, and the source is a file',
+  [ERRNO.EROFS]: 'it lies in a read-only volume, where nothing can be made: make it in that volume’s source',
+};
 
 function errnoName(errno: number): string {
   return Object.entries(constants.errno).find(([, value]) => value === errno)?.[0] ?? `error ${errno}`;

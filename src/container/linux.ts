@@ -12,7 +12,6 @@ export const SYS = {
   fchdir: 81,
   mkdir: 83,
   rmdir: 84,
-  unlink: 87,
   symlink: 88,
   chmod: 90,
   umask: 95,
@@ -27,11 +26,17 @@ export const SYS = {
   umount2: 166,
   sethostname: 170,
   openat: 257,
+  mkdirat: 258,
+  unlinkat: 263,
+  symlinkat: 266,
   unshare: 272,
   setns: 308,
   seccomp: 317,
   open_tree: 428,
   move_mount: 429,
+  fsopen: 430,
+  fsconfig: 431,
+  fsmount: 432,
   mount_setattr: 442,
 } as const;
 
@@ -43,6 +48,8 @@ export const ERRNO = {
   EACCES: 13,
   EBUSY: 16,
   EEXIST: 17,
+  EXDEV: 18,
+  ENODEV: 19,
   ENOTDIR: 20,
   EISDIR: 21,
   EINVAL: 22,
@@ -81,7 +88,10 @@ export const MS = {
 /** <linux/mount.h>: what a mount is restricted to. */
 export const MOUNT_ATTR = { RDONLY: 1, NOSUID: 2, NODEV: 4, NOEXEC: 8 } as const;
 export const OPEN_TREE_CLONE = 1;
-export const MOVE_MOUNT_F_EMPTY_PATH = 4;
+export const MOVE_MOUNT = { F_EMPTY_PATH: 4, T_EMPTY_PATH: 0x40 } as const;
+export const FSOPEN_CLOEXEC = 1;
+export const FSMOUNT_CLOEXEC = 1;
+export const FSCONFIG = { SET_STRING: 1, CMD_CREATE: 6 } as const;
 
 export const MNT_DETACH = 2;
 /** <linux/fcntl.h> */

@@ -1,16 +1,18 @@
 /** What a container sees besides its layers: /proc, /sys, /dev, volumes; and what it must not. */
 import type { ContainerConfig, Namespace } from './config.js';
-import { AT_FDCWD, ERRNO, MOUNT_ATTR, MS, O, SYS } from './linux.js';
+import { KERNEL_PATHS } from './config.js';
+import { ERRNO, MOUNT_ATTR, SYS } from './linux.js';
 import { maskedPaths, READ_ONLY_PATHS } from './masked-paths.js';
 import type { Slot, Step } from './plan.js';
 import {
-  bind,
   call,
-  makeDirectories,
-  makeDirectory,
-  makeFile,
-  makeSymlink,
-  mountFs,
+  close,
+  copyAlone,
+  copyTree,
+  type Kept,
+  makeFs,
+  PATH,
+  pathIn,
   putTree,
   restrict,
   type Slots,
@@ -19,25 +21,38 @@ import {
 
 /** Of the host's devices, those that a container has. */
 const DEVICES = ['null', 'zero', 'full', 'random', 'urandom', 'tty'] as const;
+/** Links in /dev: what they say, and their names. */
 const LINKS = [
-  ['/proc/self/fd', '/dev/fd'],
-  ['/proc/self/fd/0', '/dev/stdin'],
-  ['/proc/self/fd/1', '/dev/stdout'],
-  ['/proc/self/fd/2', '/dev/stderr'],
-  ['pts/ptmx', '/dev/ptmx'],
+  ['/proc/self/fd', 'fd'],
+  ['/proc/self/fd/0', 'stdin'],
+  ['/proc/self/fd/1', 'stdout'],
+  ['/proc/self/fd/2', 'stderr'],
+  ['pts/ptmx', 'ptmx'],
 ] as const;
 
-const SHM_OPTIONS = 'mode=1777,size=64m';
-const NO_PROGRAMS = MS.NOSUID | MS.NODEV | MS.NOEXEC;
-/** Where /sys is the host's, or its cgroups are hidden from this process as well. */
-const NO_CGROUPS = [ERRNO.EPERM, ERRNO.EBUSY];
-const RESTRICTED = MOUNT_ATTR.RDONLY | MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC;
+const { RDONLY, NOSUID, NODEV, NOEXEC } = MOUNT_ATTR;
+const NO_PROGRAMS = NOSUID | NODEV | NOEXEC;
+const RESTRICTED = NO_PROGRAMS | RDONLY;
+/** Where the host's cgroups are hidden from this process as well. */
+const NO_CGROUPS = [ERRNO.EPERM, ERRNO.EINVAL];
+/** In a shared namespace of IPC, or a kernel without them. */
+const NO_QUEUES = [ERRNO.EPERM, ERRNO.EINVAL];
+const MAKE_DIRECTORY = PATH.MAKE | PATH.DIRECTORY;
+const MAKE_FILE = PATH.MAKE | PATH.FILE;
 
 export interface Mounts {
-  /** While the host's root is the root. */
+  /** While the host's root is the root: takes what is of the host, and makes what is the kernel's, as descriptors. */
   readonly before: Step[];
-  /** In the new one. Nothing of the host's is named any more, so no link of the image's can lead to it. */
+  /** In the new one, which is all that there is by then. */
   readonly inside: Step[];
+  /** In the command's process, which has a terminal by then: puts it at /dev/console. */
+  readonly console: Step[];
+  /** In process 1, when the command's has all that it needs. */
+  readonly after: Step[];
+  /** Where nothing is made for a path that an image or a user names. */
+  readonly kept: Kept;
+  /** File system of the container's terminals. */
+  readonly pts: Slot;
 }
 
 /** What there is on the host. */
@@ -49,106 +64,205 @@ export interface MountHost {
   isDirectory(path: string): boolean;
 }
 
-export function composeMounts(config: ContainerConfig, slots: Slots, host: MountHost): Mounts {
-  const before: Step[] = [];
-  const scratch = slots.take();
-  const take = (path: string): Slot => {
-    const slot = slots.take();
-    before.push(takeTree(path, slot));
-    return slot;
-  };
-  const inside = [
-    ...kernelFileSystems(config, take, scratch),
-    ...(host.unified ? [mountFs('cgroup2', '/sys/fs/cgroup', NO_PROGRAMS | MS.RDONLY, '', NO_CGROUPS)] : []),
-    ...devices(config, take, scratch, host.terminalGroup),
-    ...volumes(config, take, scratch, host),
-    ...(config.privileged === true ? [] : hide()),
-  ];
-  return { before, inside };
-}
-
-function kernelFileSystems(config: ContainerConfig, take: (path: string) => Slot, scratch: Slot): Step[] {
+/** @param root - the container's root, once it is the root */
+export function composeMounts(config: ContainerConfig, root: Slot, slots: Slots, host: MountHost): Mounts {
+  const trees = new Trees(slots);
   const shares = (namespace: Namespace): boolean => config.share?.includes(namespace) === true;
-  const sys = config.privileged === true ? NO_PROGRAMS : NO_PROGRAMS | MS.RDONLY;
-  return [
-    ...['/proc', '/sys', '/dev'].flatMap((path) => [makeDirectory(path), ...refuseLink(path, scratch)]),
-    // Instances of their own, where the namespace that they show is the container's own.
-    ...(shares('pid')
-      ? putTree(take('/proc'), '/proc', MOUNT_ATTR.NOSUID | MOUNT_ATTR.NODEV | MOUNT_ATTR.NOEXEC)
-      : [mountFs('proc', '/proc', NO_PROGRAMS)]),
-    ...(shares('net') ? putTree(take('/sys'), '/sys', RESTRICTED) : [mountFs('sysfs', '/sys', sys)]),
+  // Instances of their own, where the namespace that they show is the container's own. They are made while one that hides nothing is
+  // to be seen, which is what the kernel asks.
+  const proc = shares('pid') ? trees.take('/proc', NO_PROGRAMS) : trees.make('proc', NO_PROGRAMS);
+  const sys = shares('net')
+    ? trees.take('/sys', RESTRICTED)
+    : trees.make('sysfs', config.privileged === true ? NO_PROGRAMS : RESTRICTED);
+  const cgroups = host.unified ? trees.make('cgroup2', RESTRICTED, {}, NO_CGROUPS) : undefined;
+  const dev = devices(config, trees, host.terminalGroup);
+  const kept = { proc, paths: KERNEL_PATHS };
+  const top = (tree: Slot, path: string): Step[] => [
+    pathIn(`find a directory at ${path} of the image`, root, path, MAKE_DIRECTORY | PATH.NO_LINKS, {
+      into: trees.at,
+    }),
+    ...trees.put(`mount ${path}`, tree),
   ];
+  const inside = [
+    ...top(proc, '/proc'),
+    ...top(sys, '/sys'),
+    ...(cgroups === undefined
+      ? []
+      : [
+          pathIn('find /sys/fs/cgroup', sys, 'fs/cgroup', PATH.DIRECTORY, {
+            into: trees.at,
+            ignore: [ERRNO.ENOENT],
+          }),
+          ...trees.put('mount /sys/fs/cgroup', cgroups),
+          close(cgroups),
+        ]),
+    ...top(dev.tree, '/dev'),
+    ...dev.inside,
+    ...(config.privileged === true ? [] : hide(trees, { '/proc': proc, '/sys': sys }, dev)),
+    close(dev.nothing.file),
+    close(dev.nothing.directory),
+    close(sys),
+    ...volumes(config, root, trees, kept, host),
+  ];
+  const { before } = trees;
+  const after = [close(proc), close(dev.tree), close(dev.pts)];
+  return { before, inside, after, kept, pts: dev.pts, console: dev.console };
 }
 
-/** An image's link there would lead mounts, and what is masked, astray. */
-function refuseLink(path: string, scratch: Slot): Step[] {
-  const flags = O.PATH | O.DIRECTORY | O.NOFOLLOW | O.CLOEXEC;
-  return [
-    call(`find a directory at ${path} of the image`, SYS.openat, [AT_FDCWD, path, flags], { into: scratch }),
-    call(`look at ${path}`, SYS.close, [scratch]),
-  ];
+/** Mounts on their way into the container: taken before, put inside. */
+class Trees {
+  readonly before: Step[] = [];
+  /** Where the next one is put. */
+  readonly at: Slot;
+  readonly #slots: Slots;
+  readonly #context: Slot;
+
+  constructor(slots: Slots) {
+    this.#slots = slots;
+    this.at = slots.take();
+    this.#context = slots.take();
+  }
+
+  slot(): Slot {
+    return this.#slots.take();
+  }
+
+  take(path: string, attributes: number): Slot {
+    const tree = this.slot();
+    this.before.push(takeTree(path, tree), restrict(`restrict ${path}`, tree, attributes));
+    return tree;
+  }
+
+  make(
+    type: string,
+    attributes: number,
+    options: Readonly<Record<string, string>> = {},
+    ignore: readonly number[] = [],
+  ): Slot {
+    const tree = this.slot();
+    this.before.push(...makeFs(type, this.#context, tree, attributes, options, ignore));
+    return tree;
+  }
+
+  put(purpose: string, tree: Slot): Step[] {
+    return [putTree(purpose, tree, this.at), close(this.at)];
+  }
 }
 
-function devices(
-  config: ContainerConfig,
-  take: (path: string) => Slot,
-  scratch: Slot,
-  terminalGroup: boolean,
-): Step[] {
-  const pts = `newinstance,ptmxmode=0666,mode=0620${terminalGroup ? ',gid=5' : ''}`;
-  const noNodes = MOUNT_ATTR.NOSUID | MOUNT_ATTR.NOEXEC;
+interface Devices {
+  readonly tree: Slot;
+  readonly pts: Slot;
+  /** What hides a file, and what hides a directory. */
+  readonly nothing: { readonly file: Slot; readonly directory: Slot };
+  readonly inside: Step[];
+  readonly console: Step[];
+}
+
+function devices(config: ContainerConfig, trees: Trees, terminalGroup: boolean): Devices {
+  const noPrograms = NOSUID | NOEXEC;
+  const privileged = config.privileged === true;
+  // No node in it or anywhere else opens a device, whoever made it: only those that are bound here.
+  const tree = privileged
+    ? trees.take('/dev', noPrograms)
+    : trees.make('tmpfs', NOSUID | NODEV, { mode: '755', size: '64k' });
+  const nothing = { file: trees.slot(), directory: trees.slot() };
+  const pts = trees.make('devpts', noPrograms, {
+    ptmxmode: '0666',
+    mode: '0620',
+    ...(terminalGroup ? { gid: '5' } : {}),
+  });
+  const shm = trees.make('tmpfs', NO_PROGRAMS, { mode: '1777', size: '64m' });
+  const put = (name: string, mount: Slot, flags: number): Step[] => [
+    pathIn(`make /dev/${name}`, tree, name, flags, { into: trees.at }),
+    ...trees.put(`mount /dev/${name}`, mount),
+  ];
   const own = [
-    makeDirectory('/dev/pts'),
-    mountFs('devpts', '/dev/pts', MS.NOSUID | MS.NOEXEC, pts),
-    makeDirectory('/dev/shm', 0o1777),
-    mountFs('tmpfs', '/dev/shm', NO_PROGRAMS, SHM_OPTIONS),
+    pathIn('make /dev/pts', tree, 'pts', MAKE_DIRECTORY, { into: nothing.directory }),
+    putTree('mount /dev/pts', pts, nothing.directory),
+    ...put('shm', shm, MAKE_DIRECTORY),
+    close(shm),
+    pathIn('find /dev/null', tree, 'null', PATH.FILE, { into: nothing.file }),
   ];
-  if (config.privileged === true) return [...putTree(take('/dev'), '/dev', noNodes), ...own];
+  const console = config.terminal === undefined ? [] : bindConsole(trees, tree, pts);
+  const common = { tree, pts, nothing, console };
+  if (privileged) return { ...common, inside: own };
+  const nodes = DEVICES.map((name) => [name, trees.take(`/dev/${name}`, noPrograms)] as const);
+  const queues = trees.make('mqueue', NO_PROGRAMS, {}, NO_QUEUES);
+  return {
+    ...common,
+    inside: [
+      ...nodes.flatMap(([name, node]) => [...put(name, node, MAKE_FILE), close(node)]),
+      ...own,
+      ...put('mqueue', queues, MAKE_DIRECTORY),
+      close(queues),
+      ...LINKS.map(([to, name]) => call(`make /dev/${name}`, SYS.symlinkat, [to, tree, name])),
+      ...(config.terminal === undefined
+        ? []
+        : [pathIn('make /dev/console', tree, 'console', MAKE_FILE, { into: trees.at }), close(trees.at)]),
+    ],
+  };
+}
+
+/** Best there is for programs that write to the console; the first terminal of an instance is 0. */
+function bindConsole(trees: Trees, dev: Slot, pts: Slot): Step[] {
+  const terminal = trees.slot();
+  const tree = trees.slot();
   return [
-    // No node in it or anywhere else opens a device, whoever made it: only those that are bound here.
-    mountFs('tmpfs', '/dev', MS.NOSUID | MS.NODEV, 'mode=755,size=64k'),
-    ...DEVICES.flatMap((name) => [
-      ...makeFile(`/dev/${name}`, scratch),
-      ...putTree(take(`/dev/${name}`), `/dev/${name}`, noNodes),
-    ]),
-    ...own,
-    makeDirectory('/dev/mqueue', 0o1777),
-    mountFs('mqueue', '/dev/mqueue', NO_PROGRAMS, '', [ERRNO.EPERM, ERRNO.EINVAL]),
-    ...LINKS.map(([to, path]) => makeSymlink(to, path)),
-    ...(config.terminal === undefined ? [] : makeFile('/dev/console', scratch)),
+    pathIn('find /dev/console', dev, 'console', PATH.FILE, { into: trees.at, ignore: [ERRNO.ENOENT] }),
+    pathIn('find the terminal', pts, '0', PATH.FILE, { into: terminal }),
+    copyTree('bind the terminal', terminal, tree, trees.at),
+    close(terminal),
+    ...trees.put('bind the terminal to /dev/console', tree),
+    close(tree),
   ];
 }
 
-function volumes(
-  config: ContainerConfig,
-  take: (path: string) => Slot,
-  scratch: Slot,
-  host: MountHost,
-): Step[] {
-  return (config.volumes ?? []).flatMap((volume) => {
-    const parent = volume.target.replace(/\/+[^/]*\/*$/, '');
-    const attributes =
-      MOUNT_ATTR.NODEV | MOUNT_ATTR.NOSUID | (volume.readOnly === true ? MOUNT_ATTR.RDONLY : 0);
+function volumes(config: ContainerConfig, root: Slot, trees: Trees, kept: Kept, host: MountHost): Step[] {
+  return (config.volumes ?? []).flatMap(({ source, target, readOnly }) => {
+    const tree = trees.take(source, NODEV | NOSUID | (readOnly === true ? RDONLY : 0));
+    const kind = host.isDirectory(source) ? MAKE_DIRECTORY : MAKE_FILE;
+    const purpose = `${VOLUME} ${target}`;
     return [
-      ...makeDirectories(parent),
-      ...(host.isDirectory(volume.source)
-        ? [makeDirectory(volume.target)]
-        : makeFile(volume.target, scratch)),
-      ...putTree(take(volume.source), volume.target, attributes),
+      pathIn(purpose, root, target, kind | PATH.OUTSIDE, { into: trees.at, kept }),
+      ...trees.put(purpose, tree),
+      close(tree),
     ];
   });
 }
 
-function hide(): Step[] {
-  return [
-    ...READ_ONLY_PATHS.flatMap((path) => [
-      bind(path, path, [ERRNO.ENOENT]),
-      restrict(path, RESTRICTED, [ERRNO.ENOENT, ERRNO.EINVAL]),
-    ]),
-    // One of the two fits: a file takes a file, a directory a file system.
-    ...maskedPaths().flatMap((path) => [
-      bind('/dev/null', path, [ERRNO.ENOENT, ERRNO.ENOTDIR]),
-      mountFs('tmpfs', path, NO_PROGRAMS | MS.RDONLY, 'size=0', [ERRNO.ENOENT, ERRNO.ENOTDIR]),
-    ]),
+/** What the steps are for that put a volume where it belongs. */
+export const VOLUME = 'mount the volume';
+
+/** Before a volume comes: nothing is looked up here but in the kernel's own file systems. */
+function hide(trees: Trees, tops: Readonly<Record<'/proc' | '/sys', Slot>>, { nothing }: Devices): Step[] {
+  const { at } = trees;
+  const tree = trees.slot();
+  const find = (path: string, flags: number, ...ignore: number[]): Step => {
+    const [top, inside] = path.startsWith('/proc/')
+      ? [tops['/proc'], path.slice('/proc/'.length)]
+      : [tops['/sys'], path.slice('/sys/'.length)];
+    return pathIn(`find ${path}`, top, inside, flags, { into: at, ignore: [ERRNO.ENOENT, ...ignore] });
+  };
+  const cover = (purpose: string, copy: Step, attributes: number): Step[] => [
+    copy,
+    restrict(purpose, tree, attributes),
+    ...trees.put(purpose, tree),
+    close(tree),
   ];
+  const readOnly = (path: string): Step[] => {
+    const purpose = `make ${path} read-only`;
+    return [find(path, 0), ...cover(purpose, copyTree(purpose, at, tree, at), RESTRICTED)];
+  };
+  // One of the two fits: a file hides a file, a directory one.
+  const mask = (path: string): Step[] => {
+    const byFile = `bind /dev/null to ${path}`;
+    const byDirectory = `bind an empty directory to ${path}`;
+    return [
+      find(path, PATH.FILE, ERRNO.EISDIR),
+      ...cover(byFile, copyTree(byFile, nothing.file, tree, at), NOSUID | NOEXEC),
+      find(path, PATH.DIRECTORY, ERRNO.ENOTDIR),
+      ...cover(byDirectory, copyAlone(byDirectory, nothing.directory, tree, at), RESTRICTED),
+    ];
+  };
+  return [...READ_ONLY_PATHS.flatMap(readOnly), ...maskedPaths().flatMap(mask)];
 }

@@ -5,8 +5,11 @@
  */
 import assert from 'node:assert';
 
-/** Argument of a system call. A number is one of 32 bits; a wider one is a bigint. */
-export type Argument = number | bigint | string | Data | Slot | undefined;
+/**
+ * Argument of a step. A number is one of 32 bits; a wider one is a bigint. A string is tsvm's or the operator's: what an image, a volume
+ * or a command's configuration calls a place in the container is an {@link InnerPath}, which no system call takes.
+ */
+export type Argument = number | bigint | string | Data | Slot | InnerPath | undefined;
 
 /** Bytes that a system call gets the address of; pointers in them are put right by the launcher. */
 export class Data {
@@ -20,6 +23,15 @@ export class Data {
   }
 }
 
+/** Path in the container. Only {@link STEP_PATH} takes one, which resolves it below a directory that is open. */
+export class InnerPath {
+  readonly path: string;
+
+  constructor(path: string) {
+    this.path = path;
+  }
+}
+
 /** What an earlier call of the same process returned. */
 export class Slot {
   readonly index: number;
@@ -29,14 +41,16 @@ export class Slot {
   }
 }
 
-/** One system call. */
+/** One system call, or {@link STEP_PATH}. */
 export interface Step {
   readonly number: number;
   readonly arguments: readonly Argument[];
   /** Where its result is kept. */
   readonly into?: Slot;
-  /** Errors that are as good as success, two at most. */
+  /** Errors that are no failure, two at most. The slot stays empty then, and steps that have it for an argument are left out. */
   readonly ignore?: readonly number[];
+  /** Slot that the step is left out without, besides those of its arguments. */
+  readonly when?: Slot;
   /** What it does, for the message if it fails: "mount /proc". */
   readonly purpose: string;
 }
@@ -44,23 +58,30 @@ export interface Step {
 export interface Plan {
   /** CLONE_NEW*. */
   readonly cloneFlags: number;
-  /** Of the command's pseudoterminal, where it gets one. */
-  readonly terminal?: { readonly rows: number; readonly columns: number };
+  /** Pseudoterminal of the command, where it gets one; `pts` is the file system that it is made in. */
+  readonly terminal?: { readonly rows: number; readonly columns: number; readonly pts: Slot };
   /** The launcher, before it clones: with this process's privileges, in its namespaces. */
   readonly host: readonly Step[];
   /** Process 1, before it starts the command. */
   readonly init: readonly Step[];
   /** The command's process; the last is its execve. */
   readonly command: readonly Step[];
+  /** Process 1, once the command's process is there: it gives up what it does not need. */
+  readonly keeper: readonly Step[];
   /** The launcher at the end, if this process is gone by then. */
   readonly cleanup: readonly Step[];
 }
 
 /** As many results as there may be. */
-export const SLOTS = 64;
+export const SLOTS = 256;
+/**
+ * Number of the step that resolves a path in the container: a slot with the directory that is its root, an {@link InnerPath}, flags, and
+ * optionally a slot with /proc and a list of paths that are kept.
+ */
+export const STEP_PATH = 0xffff_0001;
 const NO_SLOT = 0xffff;
 const MAGIC = 0x31504354;
-const HEAD_BYTES = 64;
+const HEAD_BYTES = 72;
 const STEP_BYTES = 64;
 const MAX_ARGUMENTS = 6;
 const MAX_IGNORED = 2;
@@ -85,7 +106,8 @@ export function cStrings(texts: readonly string[]): Data {
 
 /** The plan as the launcher reads it. */
 export function encodePlan(plan: Plan): Uint8Array {
-  const steps = [...plan.host, ...plan.init, ...plan.command, ...plan.cleanup];
+  const lists = [plan.host, plan.init, plan.command, plan.keeper, plan.cleanup];
+  const steps = lists.flat();
   const dataAt = new Map<Data, number>();
   const byText = new Map<string, Data>();
   const relocations: [offset: number, to: number][] = [];
@@ -108,6 +130,7 @@ export function encodePlan(plan: Plan): Uint8Array {
     for (const value of values) {
       if (value instanceof Data) place(value);
       else if (typeof value === 'string') place(dataOf(value));
+      else if (value instanceof InnerPath) place(dataOf(value.path));
     }
   }
 
@@ -119,17 +142,18 @@ export function encodePlan(plan: Plan): Uint8Array {
   u32(0, MAGIC);
   u32(4, size);
   view.setBigUint64(8, BigInt(plan.cloneFlags), true);
-  u32(16, plan.terminal === undefined ? 0 : 1);
+  view.setUint16(16, plan.terminal === undefined ? 0 : 1, true);
+  view.setUint16(18, plan.terminal?.pts.index ?? NO_SLOT, true);
   view.setUint16(20, plan.terminal?.rows ?? 0, true);
   view.setUint16(22, plan.terminal?.columns ?? 0, true);
   let stepsAt = HEAD_BYTES;
-  for (const [i, list] of [plan.host, plan.init, plan.command, plan.cleanup].entries()) {
+  for (const [i, list] of lists.entries()) {
     u32(24 + i * 8, stepsAt);
     u32(28 + i * 8, list.length);
     stepsAt += list.length * STEP_BYTES;
   }
-  u32(56, relocationsAt);
-  u32(60, relocations.length);
+  u32(64, relocationsAt);
+  u32(68, relocations.length);
   for (const [i, step] of steps.entries()) encodeStep(view, HEAD_BYTES + i * STEP_BYTES, step, dataOf, place);
   for (const [data, at] of dataAt) bytes.set(data.bytes, at);
   for (const [i, [offset, to]] of relocations.entries()) {
@@ -149,14 +173,27 @@ function encodeStep(
   const { ignore = [], into } = step;
   assert(step.arguments.length <= MAX_ARGUMENTS && ignore.length <= MAX_IGNORED);
   assert(into === undefined || into.index < SLOTS);
+  for (const [i, value] of step.arguments.entries()) {
+    assert(
+      value instanceof InnerPath === (step.number === STEP_PATH && i === 1),
+      `a path in ${step.purpose}`,
+    );
+  }
   view.setUint32(at, step.number, true);
   view.setUint16(at + 4, into?.index ?? NO_SLOT, true);
   for (const [i, errno] of ignore.entries()) view.setUint16(at + 6 + i * 2, errno, true);
-  for (const [i, value] of step.arguments.entries()) {
+  const values = step.when === undefined ? step.arguments : withCondition(step.arguments, step.when);
+  for (const [i, value] of values.entries()) {
     const [kind, word] = encodeArgument(value, dataOf, place);
     view.setUint8(at + 10 + i, kind);
     view.setBigUint64(at + 16 + i * 8, BigInt.asUintN(64, word), true);
   }
+}
+
+/** As the sixth argument, which no such call has. */
+function withCondition(values: readonly Argument[], when: Slot): readonly Argument[] {
+  assert(values.length < MAX_ARGUMENTS);
+  return [...values, ...Array<undefined>(MAX_ARGUMENTS - 1 - values.length), when];
 }
 
 function encodeArgument(
@@ -168,6 +205,7 @@ function encodeArgument(
   if (value instanceof Slot) return [2, BigInt(value.index)];
   if (value instanceof Data) return [1, BigInt(place(value))];
   if (typeof value === 'string') return [1, BigInt(place(dataOf(value)))];
+  if (value instanceof InnerPath) return [1, BigInt(place(dataOf(value.path)))];
   // The kernel would take the lower half of a number that does not fit: user 2^32 is 0.
   if (typeof value === 'number')
     assert(Number.isInteger(value) && value >= MIN_NUMBER && value <= MAX_NUMBER, `argument ${value}`);

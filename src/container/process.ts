@@ -2,9 +2,9 @@
 import { CAPABILITIES, type Capability, capabilityBits, DEFAULT_CAPABILITIES } from './capabilities.js';
 import { type ContainerConfig, DEFAULT_HOSTNAME, defaultEnvironment } from './config.js';
 import { ERRNO, PR, SYS } from './linux.js';
-import { cStrings, Data, type Step } from './plan.js';
-import { filterProgram, seccompFilter } from './seccomp.js';
-import { call } from './steps.js';
+import { cStrings, Data, type Slot, type Step } from './plan.js';
+import { filterProgram, type Instruction, seccompFilter } from './seccomp.js';
+import { call, close, PATH, pathIn, type Slots } from './steps.js';
 
 /** <linux/capability.h>: 64 bits in two words of each set. */
 const LINUX_CAPABILITY_VERSION_3 = 0x2008_0522;
@@ -18,7 +18,8 @@ export function capabilitiesOf(config: ContainerConfig, held: bigint): readonly 
   return asked.filter((name) => (held & capabilityBits([name])) !== 0n);
 }
 
-export function composeProcess(config: ContainerConfig, held: bigint): Step[] {
+/** @param root - the container's root */
+export function composeProcess(config: ContainerConfig, held: bigint, root: Slot, slots: Slots): Step[] {
   const capabilities = capabilitiesOf(config, held);
   const { uid, gid } = config.user ?? { uid: 0, gid: 0 };
   const cwd = config.cwd ?? '/';
@@ -31,13 +32,23 @@ export function composeProcess(config: ContainerConfig, held: bigint): Step[] {
     call('clear the ambient capabilities', SYS.prctl, [PR.CAP_AMBIENT, PR.CAP_AMBIENT_CLEAR_ALL, 0, 0, 0]),
     // Another user has lost them with the change.
     ...(uid === 0 ? [keepCapabilities(capabilities)] : []),
-    call(`${WORKING_DIRECTORY} ${cwd}`, SYS.chdir, [cwd]),
-    ...(config.privileged === true ? [] : filter(capabilities)),
+    ...enterDirectory(cwd, root, slots.take()),
+    ...(config.privileged === true ? [] : installFilter(seccompFilter(capabilities))),
     ...execute(config),
   ];
 }
 
-function dropFromBoundingSet(kept: readonly Capability[]): Step[] {
+/** As the user who is to be there. */
+function enterDirectory(cwd: string, root: Slot, directory: Slot): Step[] {
+  const purpose = `${WORKING_DIRECTORY} ${cwd}`;
+  return [
+    pathIn(purpose, root, cwd, PATH.DIRECTORY, { into: directory }),
+    call(purpose, SYS.fchdir, [directory]),
+    close(directory),
+  ];
+}
+
+export function dropFromBoundingSet(kept: readonly Capability[]): Step[] {
   return [...CAPABILITIES.entries()]
     .filter(([, name]) => !kept.includes(name))
     .map(([number, name]) =>
@@ -62,15 +73,18 @@ export function keepCapabilities(capabilities: readonly Capability[], inherited 
   return call('set the capabilities', SYS.capset, [new Data(head), new Data(sets)]);
 }
 
-function filter(capabilities: readonly Capability[]): Step[] {
-  const program = filterProgram(seccompFilter(capabilities));
+/** @param program - of seccomp(2) */
+export function installFilter(program: readonly Instruction[]): Step[] {
   return [
     call('give up new privileges', SYS.prctl, [PR.SET_NO_NEW_PRIVS, 1, 0, 0, 0]),
-    call('install the filter', SYS.seccomp, [SECCOMP_SET_MODE_FILTER, 0, program]),
+    call('install the filter', SYS.seccomp, [SECCOMP_SET_MODE_FILTER, 0, filterProgram(program)]),
   ];
 }
 
-/** Along PATH, as execvp does; the last step's error is the command's. */
+/**
+ * Along PATH, as execvp does; the last step's error is the command's. Its path is resolved by the kernel, as the command's own paths are
+ * from here on: in the container's root, with the command's user, capabilities and filter.
+ */
 function execute(config: ContainerConfig): Step[] {
   const name = config.argv[0] ?? '';
   const env =
@@ -89,5 +103,7 @@ function execute(config: ContainerConfig): Step[] {
 
 /** What the step is for that enters it. */
 export const WORKING_DIRECTORY = 'enter the working directory';
+/** The same for an image's, which is made if it is missing. */
+export const MAKE_WORKING_DIRECTORY = 'make the working directory';
 /** What the steps are for that execute the command: their failure is its status. */
 export const EXECUTE = 'execute the command';

@@ -1,9 +1,9 @@
 /** The container's root: an overlay of its layers, in a file system that is gone with the last process that sees it. */
 import { join } from 'node:path';
 import { AT_FDCWD, CLONE, MNT_DETACH, MOUNT_ATTR, MS, O, SYS } from './linux.js';
-import type { Step } from './plan.js';
+import type { Slot, Step } from './plan.js';
 import type { Slots } from './steps.js';
-import { bind, call, makeDirectory, makeMountsPrivate, mountFs, restrict } from './steps.js';
+import { bind, call, close, makeDirectory, makeMountsPrivate, mountFs, restrict } from './steps.js';
 
 export interface RootPlace {
   /** An empty directory of the host's that is covered in the container's view of it: nothing has to be made or removed. */
@@ -64,23 +64,22 @@ export function mountRoot(
   ];
 }
 
-/** Makes it the root, with the host's still there, at the descriptor in the slot that is returned. */
-export function enterRoot(place: string, slots: Slots): { steps: Step[]; leave: Step[] } {
-  const root = join(place, 'root');
+/** Makes it the root, open in `root`. The host's is gone then: nothing of an image is looked at before. */
+export function enterRoot(place: string, root: Slot, slots: Slots): Step[] {
+  const path = join(place, 'root');
   const host = slots.take();
-  const steps = [
-    call('open the root of the host', SYS.openat, [AT_FDCWD, '/', O.DIRECTORY | O.CLOEXEC], { into: host }),
+  const directory = O.DIRECTORY | O.CLOEXEC;
+  return [
+    call('open the root of the host', SYS.openat, [AT_FDCWD, '/', directory], { into: host }),
     // A mount that came from another user namespace cannot become a root; what is bound over it can.
-    bind(root, root),
-    restrict(root, MOUNT_ATTR.NODEV),
-    call('enter the root', SYS.chdir, [root]),
+    bind(path, path),
+    call('open the root', SYS.openat, [AT_FDCWD, path, O.PATH | directory], { into: root }),
+    restrict('restrict the root', root, MOUNT_ATTR.NODEV),
+    call('enter the root', SYS.fchdir, [root]),
     call('change the root', SYS.pivot_root, ['.', '.']),
-  ];
-  const leave = [
     call('enter the root of the host', SYS.fchdir, [host]),
     call('unmount the root of the host', SYS.umount2, ['.', MNT_DETACH]),
-    call('close the root of the host', SYS.close, [host]),
-    call('enter the new root', SYS.chdir, ['/']),
+    close(host),
+    call('enter the new root', SYS.fchdir, [root]),
   ];
-  return { steps, leave };
 }

@@ -5,15 +5,15 @@ import { ERRNO } from './linux.js';
 import { Data } from './plan.js';
 
 /** <linux/bpf_common.h>, <linux/seccomp.h>, <linux/audit.h> */
-const BPF = { LD_W_ABS: 0x20, JEQ: 0x15, JGT: 0x25, JSET: 0x45, RET: 0x06 } as const;
-const SECCOMP_RET = { KILL_PROCESS: 0x8000_0000, ERRNO: 0x0005_0000, ALLOW: 0x7fff_0000 } as const;
-const AUDIT_ARCH_X86_64 = 0xc000_003e;
+export const BPF = { LD_W_ABS: 0x20, JEQ: 0x15, JGT: 0x25, JSET: 0x45, RET: 0x06 } as const;
+export const SECCOMP_RET = { KILL_PROCESS: 0x8000_0000, ERRNO: 0x0005_0000, ALLOW: 0x7fff_0000 } as const;
+export const AUDIT_ARCH_X86_64 = 0xc000_003e;
 /** struct seccomp_data; the low half of an argument comes first. */
-const OFFSET = { nr: 0, arch: 4, argument0: 16 } as const;
+export const OFFSET = { nr: 0, arch: 4, argument0: 16 } as const;
 const INSTRUCTION_BYTES = 8;
 
 /** One of struct sock_filter. Jumps count instructions from the next one on. */
-type Instruction = readonly [code: number, jumpTrue: number, jumpFalse: number, k: number];
+export type Instruction = readonly [code: number, jumpTrue: number, jumpFalse: number, k: number];
 
 const ALLOW: Instruction = [BPF.RET, 0, 0, SECCOMP_RET.ALLOW];
 const refusal = (errno: number): Instruction => [BPF.RET, 0, 0, SECCOMP_RET.ERRNO | errno];

@@ -127,6 +127,7 @@ function planOf(pid: number, user: NetworkUser | undefined): Plan {
         }),
       ),
     ],
+    keeper: [],
     cleanup: [],
   };
 }

@@ -1,7 +1,6 @@
 /** User of an image's command: by number, or by name in the image's own passwd and group. */
-import { lstatSync, readFileSync } from 'node:fs';
-import { join } from 'node:path';
 import type { TsvmError } from '../errors.js';
+import { readFileIn } from '../host/path-in.js';
 import { ID_RANGE, parseId } from '../util/ids.js';
 import type { Image } from './image.js';
 import { imageError } from './image-error.js';
@@ -16,6 +15,9 @@ export interface ImageUser {
 const ID_COLUMN = 2;
 const GROUP_COLUMN = 3;
 const HOME_COLUMN = 5;
+
+/** Far more than any has; a file of an image's may have any size. */
+const MAX_TABLE_BYTES = 4 << 20;
 
 type Table = 'passwd' | 'group';
 type Row = readonly string[];
@@ -85,10 +87,16 @@ function quoted(text: string): string {
 }
 
 function rowsOf(image: Pick<Image, 'root'>, file: Table): readonly Row[] {
-  const path = join(image.root, 'etc', file);
-  // A link of the image's would be the host's file here.
-  if (lstatSync(path, { throwIfNoEntry: false })?.isFile() !== true) return [];
-  return readFileSync(path, 'utf8')
-    .split('\n')
-    .map((line) => line.split(':'));
+  try {
+    // Where a link of the image's leads, it leads in the image.
+    const text = readFileIn(image.root, `etc/${file}`, MAX_TABLE_BYTES)?.toString('utf8') ?? '';
+    return text.split('\n').map((line) => line.split(':'));
+  } catch (cause) {
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw imageError(
+      `cannot read /etc/${file} of the image: ${why}`,
+      'an image with a table of users that can be read',
+      cause,
+    );
+  }
 }

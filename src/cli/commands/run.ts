@@ -178,7 +178,9 @@ async function runImageInContainer(
   );
   // What the image says is data, which the grammar of options does not see.
   const { uid, gid } = command.user;
-  return await runContainer({ ...config, env: command.env, cwd: command.cwd, user: { uid, gid } }, options);
+  const { env, cwd } = command;
+  const makeCwd = options.workdir === undefined;
+  return await runContainer({ ...config, env, cwd, makeCwd, user: { uid, gid } }, options);
 }
 
 async function runMachine(

@@ -35,6 +35,25 @@ describe('checkConfig()', () => {
     expect(() => checkConfig({ ...config, env: { [name]: 'x' } })).toThrow();
   });
 
+  test.each([
+    ...['/dev', '/dev/', '//dev//shm', '/./proc', '/proc/keys', '/sys/.', '/sys/fs/cgroup/x'],
+    ...['/', '//', '/.', '/./', 'data', '/a/../dev', '/..', '/a\0b'],
+  ])('refuses a volume at %j', (target) => {
+    const volumes = [{ source: '/', target }];
+    expect(() => checkConfig({ ...config, volumes })).toThrow(
+      /^volume .*: (not a place in the container|it leads to the container’s own \/dev, \/proc, \/sys or root)$/,
+    );
+  });
+
+  test.each(['/devices', '/process', '/a/dev', '/...'])('takes one at %j', (target) => {
+    expect(() => checkConfig({ ...config, volumes: [{ source: '/', target }] })).not.toThrow();
+  });
+
+  test('refuses more volumes than the launcher holds', () => {
+    const volumes = Array.from({ length: 129 }, (_, i) => ({ source: '/', target: `/v${i}` }));
+    expect(() => checkConfig({ ...config, volumes })).toThrow('129 volumes are more than 128');
+  });
+
   test('refuses a working directory with a NUL', () => {
     expect(() => checkConfig({ ...config, cwd: '/a\0b' })).toThrow('null character');
   });

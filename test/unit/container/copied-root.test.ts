@@ -58,19 +58,24 @@ test('what a killed process left goes, and nobody else’s', async () => {
   expect(copies()).toEqual([]);
 });
 
-test('what only looks like a copy stays: a link, and another user’s folder', () => {
+test('what only looks like a copy stays: a link, another user’s folder, and one that others may enter', () => {
   const target = layer('target', { 'root/a': 'a' });
   const link = join(tmpdir(), `tsvm-root-999999999-${process.pid}`);
   const foreign = join(tmpdir(), `tsvm-root-999999998-${process.pid}`);
+  const open = join(tmpdir(), `tsvm-root-999999997-${process.pid}`);
   symlinkSync(target, link);
   mkdirSync(foreign, { mode: 0o777 });
   chmodSync(foreign, 0o777);
+  mkdirSync(join(open, 'root'), { recursive: true });
+  chmodSync(open, 0o755);
   try {
-    sweepCopies((pid) => pid < 999_999_998);
+    sweepCopies((pid) => pid < 999_999_997);
+    expect(readdirSync(open)).toEqual(['root']);
     expect([readdirSync(target), readdirSync(foreign)]).toEqual([['root'], []]);
     expect(lstatSync(link).isSymbolicLink()).toBe(true);
   } finally {
     rmSync(link);
+    rmSync(open, { recursive: true, force: true });
     rmSync(foreign, { recursive: true, force: true });
   }
 });

@@ -1,5 +1,5 @@
 /** Users of images: names and numbers, and those that Linux does not have. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { userOf } from '../../../src/image/user.js';
@@ -51,6 +51,40 @@ describe('userOf()', () => {
     '\u001b[2J',
   ])('refuses %j: nobody becomes the superuser by an id that Linux does not have', (text) => {
     expect(() => userOf({ root }, text)).toThrow(/^[\x20-\x7e]*is not a whole number from 0 to 4294967294$/);
+  });
+
+  test('reads the image’s own tables, whatever links lead to them', () => {
+    const rows = 'app:x:7:8::/home/app:/bin/sh\n';
+    for (const [etc, passwd] of [
+      ['/etc', '/lib/passwd'],
+      ['../../../etc', '../lib/passwd'],
+      ['.//lib/../lib/', 'passwd'],
+      ['/../lib', '/../../lib/passwd'],
+    ] as const) {
+      const image = temporaryDirectory();
+      mkdirSync(join(image, 'lib'));
+      writeFileSync(join(image, 'lib/passwd'), rows);
+      if (passwd === 'passwd' || etc === '/../lib') symlinkSync(etc, join(image, 'etc'));
+      else {
+        mkdirSync(join(image, 'etc'));
+        symlinkSync(passwd, join(image, 'etc/passwd'));
+      }
+      expect(userOf({ root: image }, 'app')).toMatchObject({ uid: 7 });
+      // The host has one of every name here.
+      expect(() => userOf({ root: image }, 'nobody')).toThrow('in /etc/passwd of the image');
+    }
+  });
+
+  test.each([
+    '/etc',
+    '../../../../../../etc',
+    '/proc/1/root/etc',
+    '/proc/self/root/etc',
+    '/proc/self/cwd/../etc',
+  ])('reads none of the host’s by way of %s', (etc) => {
+    const image = temporaryDirectory();
+    symlinkSync(etc, join(image, 'etc'));
+    expect(() => userOf({ root: image }, 'root:root')).toThrow('of the image');
   });
 
   test.each(['', ':5', 'app:staff:x', ' 7', '+7', '-1', '1e3', '0x0', '7\0'])('refuses %j', (text) => {

@@ -1,0 +1,98 @@
+/** Standard streams of a container that are files: they are the launcher's, and the command's are pipes. */
+import { readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { beforeAll, expect, test } from 'vitest';
+import { cliProblem, run, TSVM } from '../support/cli.js';
+import { makeBusyboxRoot } from '../support/container.js';
+import { temporaryDirectory } from '../support/guest.js';
+
+const folder = temporaryDirectory();
+const root = join(folder, 'root');
+const log = join(folder, 'log');
+const input = join(folder, 'input');
+
+beforeAll(() => {
+  const problem = cliProblem();
+  if (problem !== undefined) throw new Error(problem);
+  makeBusyboxRoot(root);
+});
+
+/** A line of the shell in which `tsvm` runs a script in a container. */
+const line = (text: string) =>
+  run('/bin/bash', [
+    '-c',
+    `tsvm() { "${process.execPath}" "${TSVM}" container run --rootfs "${root}" -- sh -c "$1"; }; cd ${folder}; ${text}`,
+  ]);
+const logged = (): string => readFileSync(log, 'utf8');
+
+test('a log can be neither read nor rewritten, and what is said is behind what was there', async () => {
+  writeFileSync(log, 'before\n');
+  const attempts = [
+    'test -p /proc/self/fd/1 && echo pipe',
+    'for f in 0 1 2; do test -f /proc/self/fd/$f && echo file; test -b /proc/self/fd/$f && echo disk; done',
+    ': > /proc/self/fd/1',
+    'exit 3',
+  ].join('; ');
+  const { status } = await line(`tsvm '${attempts}' < log >> log 2>> log`);
+  expect(status).toBe(3);
+  expect(logged()).toBe('before\npipe\n');
+});
+
+test('several writers of one file follow one another, each from where the last one was', async () => {
+  const { status } = await line(`{ echo a; tsvm 'echo b; echo c >&2; echo d; exit 7'; echo $?; } > log 2>&1`);
+  expect([status, logged()]).toEqual([0, 'a\nb\nc\nd\n7\n']);
+  await line(`echo e > log; tsvm 'echo f' >> log; tsvm 'echo g' >> log`);
+  expect(logged()).toBe('e\nf\ng\n');
+  await line(`tsvm 'echo out; echo err >&2' > log 2> input`);
+  expect([logged(), readFileSync(input, 'utf8')]).toEqual(['out\n', 'err\n']);
+});
+
+test('input is read from where it stands, and what nobody took stays for the next', async () => {
+  writeFileSync(input, 'one two three four');
+  const { stdout } = await line(
+    `{ dd bs=1 count=4 2>/dev/null; tsvm 'dd bs=1 count=4 2>/dev/null'; cat; } < input`,
+  );
+  expect(stdout.toString()).toBe('one two three four');
+  const none = await line(`{ tsvm 'true'; cat; } < input`);
+  expect(none.stdout.toString()).toBe('one two three four');
+  const all = await line(`{ tsvm 'cat'; cat; } < input`);
+  expect(all.stdout.toString()).toBe('one two three four');
+});
+
+test('much of it is whole when the command has ended, both ways', async () => {
+  const bytes = Buffer.from(Array.from({ length: 3_000_000 }, (_, i) => (i * 31) & 0xff));
+  writeFileSync(input, bytes);
+  const { status } = await line(`tsvm 'cat; exit 5' < input > log`);
+  expect([status, readFileSync(log).equals(bytes)]).toEqual([5, true]);
+});
+
+test('an output that takes no more is said, and is no success', async () => {
+  const { status, stderr } = await line(`ulimit -f 64; tsvm 'head -c 1000000 /dev/zero; true' > log`);
+  expect([status, stderr]).toEqual([
+    125,
+    'tsvm: the command’s output was cut: its file takes no more (EFBIG)\n',
+  ]);
+  const full = await line(`tsvm 'echo x; exit 6' > /dev/full`);
+  expect(full.status).toBe(6);
+});
+
+test('a directory is no stream, and no way to what is around it', async () => {
+  for (const [redirection, what] of [
+    [`< ${folder}`, 'EISDIR'],
+    [`3< ${folder} 1<&3`, 'EISDIR'],
+  ] as const) {
+    const { status, stderr } = await line(`tsvm 'ls /proc/self/fd/0/..' ${redirection}`);
+    expect([status, stderr]).toEqual([
+      125,
+      expect.stringMatching(`^tsvm: cannot pass the standard streams on: ${what}`),
+    ]);
+  }
+});
+
+test('signals and the status are the command’s', async () => {
+  const script = 'trap "echo got; exit 4" TERM; echo up; while :; do sleep 0.05; done';
+  const { stdout } = await line(
+    `: > log; tsvm '${script}' > log & pid=$!; until grep -q up log; do sleep 0.05; done; kill -TERM $(pgrep -P $pid || echo $pid); wait $pid; echo $?`,
+  );
+  expect([stdout.toString(), logged()]).toEqual(['4\n', 'up\ngot\n']);
+});
