@@ -101,7 +101,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'compare/compare.ts',
     reason: 'the package’s own build of the probe',
-    places: { probeArchive: 'existsSync mkdirSync readFileSync' },
+    places: { probeArchive: 'readFileSync' },
   },
   { rule: 'fs path', file: 'compare/compare.ts', reason: KERNEL, places: { allowedCpus: 'readFileSync' } },
   {
@@ -183,7 +183,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     places: {
       copyLayers: 'cp lstatSync mkdirSync mkdtempSync',
       sweepCopies: 'readdirSync',
-      removeCopy: 'rmSync',
+      removeCopy: 'rmdirSync',
       takes: 'lstatSync rmSync',
     },
   },
@@ -218,10 +218,10 @@ export const EXCEPTIONS: readonly Exception[] = [
     places: { findEngine: 'accessSync' },
   },
   {
-    rule: 'foreseen name',
-    file: 'container/mounts.ts',
-    reason: 'a fresh tmpfs of the container’s',
-    places: { devices: '/dev/shm' },
+    rule: 'fs path',
+    file: 'container/masked-paths.ts',
+    reason: KERNEL,
+    places: { maskedPaths: 'existsSync', namesIn: 'existsSync readdirSync' },
   },
   {
     rule: 'foreseen name',
@@ -240,7 +240,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'container/user-network.ts',
     reason: KERNEL,
-    places: { hasRoute: 'readFileSync' },
+    places: { hasRoute: 'readFileSync', opensTun: 'statSync' },
   },
   {
     rule: 'fs path',
@@ -284,15 +284,9 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'host/folder-nodes.ts',
-    reason: 'begins at the descriptor of a folder, and follows no link',
-    places: { 'FolderNodes.#handleOf': 'open', 'FolderNodes.#open': 'open' },
-  },
-  {
-    rule: 'fs path',
     file: 'host/guest-store.ts',
-    reason: 'guests that this user built, or that came with the package',
-    places: { guestsIn: 'readdir realpath', findGuest: 'realpath', readManifest: 'readFile' },
+    reason: 'the guest that came with the package, and the descriptor of a folder that was looked at',
+    places: { guestsOn: 'readdirSync readFileSync readlinkSync' },
   },
   {
     rule: 'fs path',
@@ -343,6 +337,13 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
+    file: 'host/path-in.ts',
+    reason:
+      'part by part at the descriptors of folders, without following a link: it is what others are to use',
+    places: { readFileIn: 'openSync', openPathIn: 'openSync', linkAt: 'readlinkSync' },
+  },
+  {
+    rule: 'fs path',
     file: 'host/production/tree.ts',
     reason: KERNEL,
     places: { 'HostTree.text': 'readFileSync', 'HostTree.names': 'readdirSync', 'HostTree.mode': 'statSync' },
@@ -355,34 +356,21 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'host/shared-folder.ts',
-    reason: 'begins at the descriptor of a folder, and follows no link',
+    file: 'host/unix-listener.ts',
+    reason:
+      'a socket’s path that the operator named; made in a fresh folder of mkdtemp(), and held when it is connected to',
     places: {
-      openSharedFolder: 'open readdir',
-      'SharedFolder.setattr': 'chmod lutimes truncate utimes',
-      'SharedFolder.#chown': 'chown lchown',
-      'SharedFolder.#give': 'chmod',
-      'SharedFolder.readlink': 'readlink',
-      'SharedFolder.mkdir': 'mkdir',
-      'SharedFolder.symlink': 'symlink',
-      'SharedFolder.link': 'link',
-      'SharedFolder.unlink': 'unlink',
-      'SharedFolder.rmdir': 'rmdir',
-      'SharedFolder.open': 'open',
-      'SharedFolder.create': 'open',
-      'SharedFolder.readdir': 'readdir',
-      'SharedFolder.statfs': 'statfs',
+      'UnixListener.close': 'lstatSync unlinkSync',
+      listenPrivately: 'chmod link lstat mkdtemp open rm',
+      openName: 'open stat',
+      removeStale: 'lstat stat unlink',
     },
   },
   {
     rule: 'fs path',
-    file: 'host/unix-listener.ts',
-    reason: 'a socket’s path that the operator named; made in a fresh folder of mkdtemp()',
-    places: {
-      'UnixListener.close': 'lstatSync unlinkSync',
-      listenPrivately: 'chmod link lstat mkdtemp open rm',
-      removeStale: 'lstat unlink',
-    },
+    file: 'image/blob.ts',
+    reason: 'held without being opened, looked at, and opened by that descriptor',
+    places: { 'Blob.open': 'open' },
   },
   {
     rule: 'fs path',
@@ -405,9 +393,15 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'image/oci-layout.ts',
-    reason: 'an image that the operator named',
-    places: { verify: 'createReadStream', readDocument: 'readFileSync statSync' },
+    file: 'image/program.ts',
+    reason: 'a program of the operator’s PATH',
+    places: { pathOf: 'accessSync' },
+  },
+  {
+    rule: 'process.env',
+    file: 'image/program.ts',
+    reason: 'a program of the operator’s PATH',
+    places: { pathOf: 'PATH' },
   },
   {
     rule: 'fs path',
@@ -415,6 +409,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'each part of a path is looked at, and a link is not followed; nobody else may enter the folder',
     places: {
       unpackLayers: 'mkdirSync',
+      unpackArchive: 'mkdirSync',
       whiteOut: 'readdirSync',
       remove: 'rmSync',
       folderWithin: 'lstatSync',
@@ -422,9 +417,9 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'image/user.ts',
-    reason: 'no file of the image’s that is a link is read',
-    places: { rowsOf: 'lstatSync readFileSync' },
+    file: 'machine/bindings.ts',
+    reason: 'tells whether two names are one folder, and opens nothing by it',
+    places: { realPath: 'realpathSync' },
   },
   {
     rule: 'fs path',

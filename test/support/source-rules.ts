@@ -43,7 +43,7 @@ const CHILD_PROCESS = /^(node:)?child_process$/;
 const VM = /^(node:)?vm$/;
 const OS = /^(node:)?os$/;
 /** Layers that touch no file of the host's by Node's fs at all. */
-const WITHOUT_FS = /^(devices|virtio|bus|memory|boot|kvm)\//;
+const WITHOUT_FS = /^((devices|virtio|bus|memory|boot|kvm)\/|host\/(shared-folder|folder-))/;
 const SHELLS = /^(\/\S*\/)?(ba|da|z|k)?sh$/;
 const SHARED_FOLDERS = /^\/(tmp|var\/tmp|dev\/shm)(\/|$)/;
 const MAKES_UNIQUE = new Set(['mkdtemp', 'mkdtempSync']);
