@@ -10,12 +10,15 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { TsvmError } from '../../src/errors.js';
 import { packageFile } from '../../src/host/package-file.js';
 import { cliProblem, run } from '../support/cli.js';
 import { inContainer, makeBusyboxRoot } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
+
+// Dozens of containers in each, on a machine that may be busy.
+vi.setConfig({ testTimeout: 120_000 });
 
 const folder = temporaryDirectory();
 const root = join(folder, 'root');
@@ -72,10 +75,9 @@ const MAGIC = (): readonly string[] => [
   `/proc/1/root${canary}`,
   `/proc/self/root/..${canary}`,
   `/proc/thread-self/cwd/..${canary}`,
-  ...[0, 3, 5, 9].map((fd) => `/proc/self/fd/${fd}/..${canary}`),
+  `/proc/self/fd/3/..${canary}`,
   '/proc/self/fd/5',
   '/proc/1/cwd',
-  '/proc/self/exe',
 ];
 
 /** A layer that has a link at each component of /a/b/c, in a folder of its own. */
@@ -148,7 +150,7 @@ describe('a volume’s target', () => {
         'sys',
         'sys/fs/new',
       ]) {
-        for (const privileged of [false, true]) {
+        for (const privileged of below.startsWith('dev/') ? [false, true] : [false]) {
           const volumes = [{ source: newFolder(fresh('source')), target: `/srv/${below}` }];
           const said = await tried({ layers: [layer, root], volumes, privileged });
           expect([below, said]).toEqual([below, expect.stringMatching(/^refused: [^\n]*\/srv\//)]);

@@ -1,10 +1,13 @@
 /** Standard streams of a container that are files: they are the launcher's, and the command's are pipes. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import { cliProblem, run, TSVM } from '../support/cli.js';
 import { makeBusyboxRoot } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
+
+// Each runs the command line several times, on a machine that may be busy.
+vi.setConfig({ testTimeout: 120_000 });
 
 const folder = temporaryDirectory();
 const root = join(folder, 'root');
@@ -17,12 +20,9 @@ beforeAll(() => {
   makeBusyboxRoot(root);
 });
 
+const command = `"${process.execPath}" "${TSVM}" container run --rootfs "${root}" -- sh -c`;
 /** A line of the shell in which `tsvm` runs a script in a container. */
-const line = (text: string) =>
-  run('/bin/bash', [
-    '-c',
-    `tsvm() { "${process.execPath}" "${TSVM}" container run --rootfs "${root}" -- sh -c "$1"; }; cd ${folder}; ${text}`,
-  ]);
+const line = (text: string) => run('/bin/bash', ['-c', `tsvm() { ${command} "$1"; }; cd ${folder}; ${text}`]);
 const logged = (): string => readFileSync(log, 'utf8');
 
 test('a log can be neither read nor rewritten, and what is said is behind what was there', async () => {
@@ -92,7 +92,7 @@ test('a directory is no stream, and no way to what is around it', async () => {
 test('signals and the status are the command’s', async () => {
   const script = 'trap "echo got; exit 4" TERM; echo up; while :; do sleep 0.05; done';
   const { stdout } = await line(
-    `: > log; tsvm '${script}' > log & pid=$!; until grep -q up log; do sleep 0.05; done; kill -TERM $(pgrep -P $pid || echo $pid); wait $pid; echo $?`,
+    `: > log; ${command} '${script}' > log & pid=$!; until grep -q up log; do sleep 0.05; done; kill -TERM $pid; wait $pid; echo $?`,
   );
   expect([stdout.toString(), logged()]).toEqual(['4\n', 'up\ngot\n']);
 });
