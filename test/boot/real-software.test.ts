@@ -16,7 +16,7 @@ import { interpreted, temporaryDirectory } from '../support/guest.js';
 import { passtProblem } from '../support/passt-problem.js';
 import { Shell } from '../support/shell.js';
 import { skipAll } from '../support/skip.js';
-import { notHere } from '../support/skip-reasons.js';
+import { missingProgram, notHere } from '../support/skip-reasons.js';
 
 const root = temporaryDirectory();
 const work = join(root, 'work');
@@ -93,6 +93,27 @@ describe('a guest with this machine’s programs', () => {
     const job = `--size=2M --bs=4k --rw=randwrite --verify=crc32c --verify_fatal=1 --fsync=64 --thread --minimal`;
     await debian(`fio --name=disk --filename=/dev/vda --direct=1 ${job} > /dev/null`);
     await debian(`fio --name=folder --filename=/mnt/fio ${job} > /dev/null`);
+  });
+
+  test('eight writers of one SQLite database with a write-ahead log lose nothing', async ({ skip }) => {
+    const reason = missingProgram('sqlite3');
+    if (reason !== undefined) skip(reason);
+    const inserts = (writer: number) =>
+      Array.from(
+        { length: 8 },
+        (_, i) => `INSERT INTO t VALUES(${writer}, ${i}, hex(randomblob(500)));\n`,
+      ).join('');
+    for (let writer = 0; writer < 8; writer++)
+      writeFileSync(join(work, `writer-${writer}.sql`), inserts(writer));
+    await debian('sqlite3 db "PRAGMA journal_mode=WAL; CREATE TABLE t(writer, i, text)" > /dev/null');
+    await debian(
+      'for w in 0 1 2 3 4 5 6 7; do sqlite3 -bail -cmd ".timeout 90000" db < writer-$w.sql & all="$all $!"; done; for w in $all; do wait $w; done',
+    );
+    const ask =
+      'PRAGMA integrity_check; SELECT count(*), count(DISTINCT writer * 8 + i), sum(length(text)) FROM t';
+    const right = 'ok\n64|64|64000\n';
+    expect(await debian(`sqlite3 db "${ask}"`)).toBe(right);
+    expect((await run('sqlite3', [join(work, 'db'), ask])).stdout.toString()).toBe(right);
   });
 
   describe('on a network', () => {

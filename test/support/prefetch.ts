@@ -7,12 +7,14 @@ import { dockerPrograms } from './docker-daemon.js';
 import { installedPackage } from './installed-package.js';
 import { memtestImage } from './memtest.js';
 import { must } from './must.js';
+import { shareCalls } from './share-calls.js';
 import { vsockPrograms } from './vsock-programs.js';
 
 const PARTS: readonly (readonly [what: string, make: () => unknown])[] = [
   ['Node 20, 22 and 24', () => must('test/run/node-versions', 'fetch')],
   ['Debian’s kernel', debianKernel],
   ['programs of the vsock tests', vsockPrograms],
+  ['system-call checks of shared folders', shareCalls],
   ['the package, installed', installedPackage],
   ['docker', dockerPrograms],
   ['Memtest86+', memtestImage],
