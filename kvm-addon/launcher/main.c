@@ -41,7 +41,8 @@ static long move_out(struct direction *way, struct direction *in, int terminal) 
   long count = move(way);
   if (count > 0) return writing ? 0 : (long)way->held;
   if (terminal < 0) {
-    if (writing) report(REPORT_LOST, 0, 0, (uint32_t)-count);
+    // Of a FIFO that nobody reads any more the command hears itself, by its own pipe.
+    if (writing && count != -EPIPE) report(REPORT_LOST, 0, 0, (uint32_t)-count);
     SYS1(__NR_close, way->from);
   } else if (writing) {
     // Without a reader the command loses its terminal, as when a window is closed.
