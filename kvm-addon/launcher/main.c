@@ -99,6 +99,8 @@ static uint32_t supervise(int child, int signals, int terminal, struct direction
 _Noreturn void launch(void) {
   signal_set all = ALL_SIGNALS;
   SYS4(__NR_rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof all);
+  // What is made in a container has the mode that it is made with, whatever is usual for whoever started it.
+  SYS1(__NR_umask, 022);
   // Whatever else was inherited is nothing for a container.
   SYS3(__NR_close_range, REPORT_FD + 1, ~0u, 0);
   seal_program();

@@ -4,7 +4,7 @@ import { chmodSync, cpSync, mkdirSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { packageFile } from '../../src/host/package-file.js';
-import { cliProblem, run, tsvm } from '../support/cli.js';
+import { cliProblem, run, TSVM, tsvm } from '../support/cli.js';
 import { makeBusyboxRoot } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
 
@@ -36,6 +36,25 @@ test('output, error and status are the command’s', async () => {
     },
   );
   expect([result.stdout.toString(), result.stderr, result.status]).toEqual(['input', 'hi /tmp\n', 9]);
+});
+
+test.each(['077', '000'])('the umask %s of who starts it makes no other container', async (umask) => {
+  const script = 'umask; stat -c %a / /made /made/here; id -u';
+  const args = [
+    '--user',
+    '1000:1000',
+    '--volume',
+    `${root}:/made/here`,
+    '--rootfs',
+    root,
+    '--',
+    'sh',
+    '-c',
+    script,
+  ];
+  const command = [process.execPath, TSVM, 'container', 'run', ...args].map((word) => `'${word}'`).join(' ');
+  const { stdout, stderr } = await run('/bin/sh', ['-c', `umask ${umask}; ${command}`]);
+  expect([stdout.toString(), stderr]).toEqual(['0022\n755\n755\n755\n1000\n', '']);
 });
 
 test.each([
