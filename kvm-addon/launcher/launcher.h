@@ -49,6 +49,8 @@ void give_back(const struct direction *way); // what a file was read for, and no
 int is_node(int fd); // whether a FIFO has a name
 // Puts a stream in the place of itself whose node cannot be changed by way of it. A negative errno if that cannot be.
 long reopen_read_only(int fd);
+// A terminal for output, where a write takes what there is room for: whether it waits is said for all who have it open. Others as they are.
+int without_waiting(int terminal);
 
 // steps.c
 struct plan *read_plan(void);

@@ -139,7 +139,7 @@ _Noreturn void launch(void) {
   for (int fd = 0; fd < 3 && !plan->terminal; fd++) SYS1(__NR_close, fd);
   if (terminal >= 0) {
     ways[WAY_IN].from = 0, ways[WAY_IN].to = terminal;
-    ways[WAY_OUT].from = terminal, ways[WAY_OUT].to = 1;
+    ways[WAY_OUT].from = terminal, ways[WAY_OUT].to = without_waiting(1);
   }
   int abandoned = 0;
   uint32_t status = supervise((int)child, signals, terminal, ways, plan, &abandoned);
