@@ -27,6 +27,7 @@ struct path_rules {
 };
 // Opens a path for its descriptor (O_PATH). Returns that or a negative errno; EXDEV: it leads to what is kept.
 long path_below(int root, const char *path, const struct path_rules *rules);
+void put_number(char *to, unsigned number); // in digits
 
 // relay.c
 struct direction { // what goes one way between two descriptors
@@ -43,6 +44,13 @@ struct poll_fd next_of(const struct direction *way);
 long move(struct direction *way); // a negative errno; 0: there will be no more
 void end_of(struct direction *way);
 void give_back(const struct direction *way); // what a file was read for, and nobody took
+
+// reopen.c
+int is_node(int fd); // whether a FIFO has a name
+// Puts a stream in the place of itself whose node cannot be changed by way of it. A negative errno if that cannot be.
+long reopen_read_only(int fd);
+// A terminal for output, where a write takes what there is room for: whether it waits is said for all who have it open. Others as they are.
+int without_waiting(int terminal);
 
 // steps.c
 struct plan *read_plan(void);

@@ -41,7 +41,8 @@ static long move_out(struct direction *way, struct direction *in, int terminal) 
   long count = move(way);
   if (count > 0) return writing ? 0 : (long)way->held;
   if (terminal < 0) {
-    if (writing) report(REPORT_LOST, 0, 0, (uint32_t)-count);
+    // Of a FIFO that nobody reads any more the command hears itself, by its own pipe.
+    if (writing && count != -EPIPE) report(REPORT_LOST, 0, 0, (uint32_t)-count);
     SYS1(__NR_close, way->from);
   } else if (writing) {
     // Without a reader the command loses its terminal, as when a window is closed.
@@ -98,6 +99,8 @@ static uint32_t supervise(int child, int signals, int terminal, struct direction
 _Noreturn void launch(void) {
   signal_set all = ALL_SIGNALS;
   SYS4(__NR_rt_sigprocmask, SIG_SETMASK, &all, 0, sizeof all);
+  // What is made in a container has the mode that it is made with, whatever is usual for whoever started it.
+  SYS1(__NR_umask, 022);
   // Whatever else was inherited is nothing for a container.
   SYS3(__NR_close_range, REPORT_FD + 1, ~0u, 0);
   seal_program();
@@ -136,7 +139,7 @@ _Noreturn void launch(void) {
   for (int fd = 0; fd < 3 && !plan->terminal; fd++) SYS1(__NR_close, fd);
   if (terminal >= 0) {
     ways[WAY_IN].from = 0, ways[WAY_IN].to = terminal;
-    ways[WAY_OUT].from = terminal, ways[WAY_OUT].to = 1;
+    ways[WAY_OUT].from = terminal, ways[WAY_OUT].to = without_waiting(1);
   }
   int abandoned = 0;
   uint32_t status = supervise((int)child, signals, terminal, ways, plan, &abandoned);

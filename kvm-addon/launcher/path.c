@@ -17,6 +17,15 @@ static long open_below(int root, const char *path, uint64_t flags, uint64_t reso
   return fd;
 }
 
+void put_number(char *to, unsigned number) {
+  char digits[12];
+  size_t count = 0;
+  do digits[count++] = (char)('0' + number % 10);
+  while (number /= 10);
+  while (count > 0) *to++ = digits[--count];
+  *to = 0;
+}
+
 static size_t length_of(const char *text) {
   size_t length = 0;
   while (text[length]) length++;
@@ -27,11 +36,7 @@ static size_t length_of(const char *text) {
 // is such a place for what is mounted. What cannot be told is taken for one.
 static int is_kept(int fd, const struct path_rules *rules, int root_too) {
   char name[24] = "self/fd/";
-  char digits[12];
-  size_t count = 0, at = 8;
-  for (unsigned rest = (unsigned)fd; rest || count == 0; rest /= 10) digits[count++] = (char)('0' + rest % 10);
-  while (count > 0) name[at++] = digits[--count];
-  name[at] = 0;
+  put_number(name + 8, (unsigned)fd);
   char path[PATH_BYTES];
   long length = SYS4(__NR_readlinkat, rules->proc, name, path, sizeof path - 1);
   if (length <= 0 || path[0] != '/') return 1;

@@ -38,6 +38,13 @@ static int is_harmless_device(const struct stat *facts) {
   return major == MAJOR_OF_MEMORY && facts->st_rdev < 1 << 16 && minor >= 3 && minor <= 9 && minor != 4;
 }
 
+// Whether its node is out of the command's reach. Who may not mount is none's owner but its own; for others what cannot be opened again
+// (of another mount namespace, or the other end is gone) is relayed.
+static int is_protected(int fd) {
+  long error = reopen_read_only(fd);
+  return error >= 0 || error == -EPERM;
+}
+
 // Whether it must be kept out of the container; EISDIR: it can be no stream, and would be a way to all that is around it.
 static long is_relayed(int fd, struct stat *facts) {
   if (SYS2(__NR_fstat, fd, facts) < 0) return 0; // closed
@@ -49,7 +56,9 @@ static long is_relayed(int fd, struct stat *facts) {
     case S_IFBLK:
       return 1;
     case S_IFCHR:
-      return !is_harmless_device(facts) && SYS3(__NR_ioctl, fd, TCGETS, terminal) < 0;
+      return (!is_harmless_device(facts) && SYS3(__NR_ioctl, fd, TCGETS, terminal) < 0) || !is_protected(fd);
+    case S_IFIFO:
+      return is_node(fd) && !is_protected(fd);
     default:
       return 0;
   }

@@ -36,6 +36,7 @@ typedef uint64_t signal_set;
 #define SIG_SETMASK 2
 #define ALL_SIGNALS (~0ull)
 
+#define EPERM 1
 #define ENOENT 2
 #define EINTR 4
 #define EAGAIN 11
@@ -49,6 +50,7 @@ typedef uint64_t signal_set;
 #define ELOOP 40
 
 #define S_IFMT 0170000
+#define S_IFIFO 0010000
 #define S_IFCHR 0020000
 #define S_IFDIR 0040000
 #define S_IFBLK 0060000

@@ -18,6 +18,7 @@ import {
 } from './config.js';
 import { composeKeeper } from './keeper.js';
 import { AT_FDCWD, CLONE, ERRNO, MNT_DETACH, O, SYS } from './linux.js';
+import { protectDevices } from './mounts.js';
 import { ociConfig } from './oci-bundle.js';
 import { cStrings, type Plan, type Step } from './plan.js';
 import { capabilitiesOf, EXECUTE } from './process.js';
@@ -78,6 +79,7 @@ export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts
     host: mountRoot({ place, layers, ...upper, ownAttributes: false }, true),
     init: [
       mountFs('proc', '/proc', 0),
+      ...(config.privileged === true ? [] : protectDevices(slots)),
       // crun takes cgroups of one version; where there are both, the second has no controllers, and is not missed.
       call('hide cgroups of version 2 beside version 1', SYS.umount2, [UNIFIED, MNT_DETACH], {
         ignore: NO_MOUNT,

@@ -1,7 +1,7 @@
 /** What a container sees besides its layers: /proc, /sys, /dev, volumes; and what it must not. */
 import type { ContainerConfig, Namespace } from './config.js';
 import { KERNEL_PATHS } from './config.js';
-import { ERRNO, MOUNT_ATTR, SYS } from './linux.js';
+import { AT_FDCWD, ERRNO, MOUNT_ATTR, MOVE_MOUNT, SYS } from './linux.js';
 import { maskedPaths, READ_ONLY_PATHS } from './masked-paths.js';
 import type { Slot, Step } from './plan.js';
 import {
@@ -21,6 +21,8 @@ import {
 
 /** Of the host's devices, those that a container has. */
 const DEVICES = ['null', 'zero', 'full', 'random', 'urandom', 'tty'] as const;
+/** They are the host's own nodes, and their owner is somebody in the container: mode, owner and times stay. They are written to as ever. */
+const DEVICE_ATTRIBUTES = MOUNT_ATTR.NOSUID | MOUNT_ATTR.NOEXEC | MOUNT_ATTR.RDONLY;
 /** Links in /dev: what they say, and their names. */
 const LINKS = [
   ['/proc/self/fd', 'fd'],
@@ -186,7 +188,7 @@ function devices(config: ContainerConfig, trees: Trees, terminalGroup: boolean):
   const console = config.terminal === undefined ? [] : bindConsole(trees, tree, pts);
   const common = { tree, pts, nothing, console };
   if (privileged) return { ...common, inside: own };
-  const nodes = DEVICES.map((name) => [name, trees.take(`/dev/${name}`, noPrograms)] as const);
+  const nodes = DEVICES.map((name) => [name, trees.take(`/dev/${name}`, DEVICE_ATTRIBUTES)] as const);
   const queues = trees.make('mqueue', NO_PROGRAMS, {}, NO_QUEUES);
   return {
     ...common,
@@ -201,6 +203,21 @@ function devices(config: ContainerConfig, trees: Trees, terminalGroup: boolean):
         : [pathIn('make /dev/console', tree, 'console', MAKE_FILE, { into: trees.at }), close(trees.at)]),
     ],
   };
+}
+
+/** Another runtime's binds of them are as they are where it is run. */
+export function protectDevices(slots: Slots): Step[] {
+  return DEVICES.flatMap((name) => {
+    const path = `/dev/${name}`;
+    const tree = slots.take();
+    const purpose = `protect ${path}`;
+    return [
+      takeTree(path, tree),
+      restrict(purpose, tree, DEVICE_ATTRIBUTES),
+      call(purpose, SYS.move_mount, [tree, '', AT_FDCWD, path, MOVE_MOUNT.F_EMPTY_PATH]),
+      close(tree),
+    ];
+  });
 }
 
 /** Best there is for programs that write to the console; the first terminal of an instance is 0. */

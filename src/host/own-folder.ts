@@ -8,6 +8,7 @@
 import assert from 'node:assert';
 import { randomBytes } from 'node:crypto';
 import {
+  chmodSync,
   closeSync,
   constants,
   fstatSync,
@@ -240,7 +241,15 @@ export class OwnFolder implements Disposable {
 
   /** Removes a file, or a folder with all in it; a link itself, never what it leads to. Throws errnos. */
   remove(name: string): void {
-    rmSync(this.at(name), { recursive: true, force: true });
+    const path = this.at(name);
+    const options = { recursive: true, force: true };
+    try {
+      rmSync(path, options);
+    } catch (error) {
+      if (!isErrnoError(error) || error.code !== 'EACCES') throw error;
+      makeRemovable(path);
+      rmSync(path, options);
+    }
   }
 
   [Symbol.dispose](): void {
@@ -270,6 +279,15 @@ export class OwnFolder implements Disposable {
 
   #refused(name: string, why: string): TsvmError {
     return new TsvmError(this.#rules.code, `${this.path}/${name}: ${why}`, { hint: this.#rules.hint });
+  }
+}
+
+/** Opens folders to their owner, as whose mode says otherwise: an image may have such ones. */
+function makeRemovable(folder: string | Buffer): void {
+  chmodSync(folder, 0o700);
+  for (const entry of readdirSync(folder, { withFileTypes: true, encoding: 'buffer' })) {
+    if (entry.isDirectory())
+      makeRemovable(Buffer.concat([Buffer.from(folder), Buffer.from('/'), entry.name]));
   }
 }
 

@@ -128,6 +128,10 @@ async function entryOf(
     ...{ uid: number('uid', header.uid), gid: number('gid', header.gid), size, pax },
     realSize: Math.max(size, number('GNU.sparse.realsize', 0), number('GNU.sparse.size', 0)),
   };
+  // It ends there for the kernel, and would be another name than the one that is judged.
+  for (const name of [entry.name, entry.link]) {
+    if (name.includes('\0')) throw imageError(`the name ${shown(name)} has a null character in it`);
+  }
   for (const id of [entry.uid, entry.gid]) {
     if (!isId(id)) throw imageError(`the owner ${id} of ${shown(path)} is not ${ID_RANGE}`);
   }

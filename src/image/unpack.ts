@@ -49,7 +49,10 @@ export async function unpackLayers(
   for (const [i, { path, digest }] of layers.entries()) {
     await using blob = await Blob.open(path, digest);
     await blob.verify();
-    if (i > 0) for (const mark of await marksOf(blob)) whiteOut(mark, directory);
+    const marks = i === 0 ? [] : await marksOf(blob);
+    await named(blob, async () => {
+      for (const mark of marks) whiteOut(mark, directory);
+    });
     await unpackOver(blob, directory, left);
   }
 }

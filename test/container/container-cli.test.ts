@@ -1,10 +1,10 @@
 /** `tsvm container run`: as a user runs it, and as nobody in particular. */
 import type { ChildProcess } from 'node:child_process';
-import { chmodSync, cpSync, mkdirSync } from 'node:fs';
+import { chmodSync, cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { packageFile } from '../../src/host/package-file.js';
-import { cliProblem, run, tsvm } from '../support/cli.js';
+import { cliProblem, run, TSVM, tsvm } from '../support/cli.js';
 import { makeBusyboxRoot } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
 
@@ -36,6 +36,34 @@ test('output, error and status are the command’s', async () => {
     },
   );
   expect([result.stdout.toString(), result.stderr, result.status]).toEqual(['input', 'hi /tmp\n', 9]);
+});
+
+test('a terminal that nobody reads holds up no end', async () => {
+  const args = ['container', 'run', '--timeout', '1s', '--rootfs', root, '--', 'yes'];
+  const command = [process.execPath, TSVM, ...args].map((word) => `'${word}'`).join(' ');
+  writeFileSync(join(folder, 'unread'), `${command} 2>/dev/null; echo $? > ended\n`);
+  const wait = 'for i in $(seq 300); do test -s ended && break; sleep 0.1; done';
+  await run('/bin/sh', ['-c', `cd ${folder}; script -qec 'sh unread' /dev/null < /dev/null | { ${wait}; }`]);
+  expect(readFileSync(join(folder, 'ended'), 'utf8')).toBe('124\n');
+});
+
+test.each(['077', '000'])('the umask %s of who starts it makes no other container', async (umask) => {
+  const script = 'umask; stat -c %a / /made /made/here; id -u';
+  const args = [
+    '--user',
+    '1000:1000',
+    '--volume',
+    `${root}:/made/here`,
+    '--rootfs',
+    root,
+    '--',
+    'sh',
+    '-c',
+    script,
+  ];
+  const command = [process.execPath, TSVM, 'container', 'run', ...args].map((word) => `'${word}'`).join(' ');
+  const { stdout, stderr } = await run('/bin/sh', ['-c', `umask ${umask}; ${command}`]);
+  expect([stdout.toString(), stderr]).toEqual(['0022\n755\n755\n755\n1000\n', '']);
 });
 
 test.each([

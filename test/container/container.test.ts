@@ -196,6 +196,19 @@ describe('hardening', () => {
     return Object.fromEntries(stdout.split('\n').map((line) => line.split(/:\s*/) as [string, string]));
   };
 
+  test('its device nodes, which are the host’s, are written to and stay as they are', async () => {
+    const { stdout } = await inContainer(
+      root,
+      `for at in null zero full random urandom tty; do
+        for change in 'chmod 666' 'chown 0:0' 'touch'; do $change /dev/$at 2>/dev/null && echo $change $at; done
+        { chmod 666 /proc/self/fd/3 && echo reopened $at; } 2>/dev/null 3</dev/$at
+      done
+      chmod 666 /proc/keys 2>/dev/null && echo keys
+      echo x >/dev/null && head -c 2 /dev/zero | wc -c`,
+    );
+    expect(stdout).toBe('2\n');
+  });
+
   test('a command has Docker’s 14 capabilities, no new privileges, and a filter', async () => {
     const docker = '00000000a80425fb';
     expect(await status()).toMatchObject({

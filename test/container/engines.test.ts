@@ -48,6 +48,19 @@ describe.each(ENGINES)('%s', (engine) => {
     const { stdout } = await run(engine, 'grep -E "CapEff|NoNewPrivs" /proc/self/status');
     expect(stdout).toBe('CapEff:\t00000000a80425fb\nNoNewPrivs:\t1\n');
   });
+
+  test('leaves it no device node of the host’s to change', async () => {
+    // Where a node is the runtime's own, a change of it is nothing to the host; these change nothing.
+    const { stdout } = await run(
+      engine,
+      `for at in null zero full random urandom tty; do
+        grep -q " /$at /dev/$at " /proc/self/mountinfo || continue
+        chmod 666 /dev/$at 2>/dev/null && echo $at
+      done
+      echo x >/dev/null && echo written`,
+    );
+    expect(stdout).toBe('written\n');
+  });
 });
 
 // tsvm's own filter answers the second with EPERM; without one, both calls come through.

@@ -5,6 +5,7 @@ import { beforeAll, expect, test, vi } from 'vitest';
 import { cliProblem, run, TSVM } from '../support/cli.js';
 import { makeBusyboxRoot } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
+import { notRoot } from '../support/skip-reasons.js';
 
 // Each runs the command line several times, on a machine that may be busy.
 vi.setConfig({ testTimeout: 120_000 });
@@ -87,6 +88,44 @@ test('a directory is no stream, and no way to what is around it', async () => {
       expect.stringMatching(`^tsvm: cannot pass the standard streams on: ${what}`),
     ]);
   }
+});
+
+const CHANGE =
+  'for at in 0 1; do chmod 666 /proc/self/fd/$at && echo changed $at; touch /proc/self/fd/$at; done 2>/dev/null';
+
+test('a FIFO, a device and a terminal of the host’s stay as they are', async ({ skip }) => {
+  skip(notRoot() !== undefined, notRoot());
+  const fifo = await line(
+    `mkfifo -m 600 fifo; exec 9<> fifo; tsvm '${CHANGE}; echo out' < /dev/full > fifo; head -n 1 <&9; stat -c %a fifo`,
+  );
+  expect([fifo.stdout.toString(), fifo.stderr]).toEqual(['out\n600\n', '']);
+  writeFileSync(
+    join(folder, 'on-terminal'),
+    `stat -c %a $(tty); "${process.execPath}" "${TSVM}" container run --rootfs "${root}" -- \\
+       sh -c 'test -c /proc/self/fd/1 && echo device; ${CHANGE}' < /dev/full; stat -c %a $(tty)`,
+  );
+  const terminal = await line('script -qec "sh on-terminal" /dev/null < /dev/null');
+  const [before, ...after] = terminal.stdout.toString().trim().split(/\s+/);
+  expect(after).toEqual(['device', before]);
+});
+
+test('one that was opened in another mount namespace is relayed', async ({ skip }) => {
+  skip(notRoot() !== undefined, notRoot());
+  const { stdout, stderr } = await line(
+    `mkfifo -m 600 away; exec 9<> away; echo in >&9; exec 8> /dev/full
+       unshare -m "${process.execPath}" "${TSVM}" container run --rootfs "${root}" -- sh -c 'read -r x; echo $x; ${CHANGE}' < away
+       stat -c %a away`,
+  );
+  expect([stdout.toString(), stderr]).toEqual(['in\nchanged 0\nchanged 1\n600\n', '']);
+});
+
+test('what nobody took of a FIFO stays for the next, and who writes to one that nobody reads is told', async () => {
+  const next = await line(
+    `mkfifo next; exec 9<> next; printf 'one\\ntwo\\n' >&9; tsvm true < next; head -n 1 <&9`,
+  );
+  expect(next.stdout.toString()).toBe('one\n');
+  const none = await line(`mkfifo none; head -c 1 none > /dev/null & tsvm 'yes' > none`);
+  expect([none.status, none.stderr]).toEqual([141, '']);
 });
 
 test('signals and the status are the command’s', async () => {

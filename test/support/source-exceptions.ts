@@ -325,6 +325,7 @@ export const EXCEPTIONS: readonly Exception[] = [
       'OwnFolder.rename': 'renameSync',
       'OwnFolder.touch': 'utimesSync',
       'OwnFolder.remove': 'rmSync',
+      makeRemovable: 'chmodSync readdirSync',
       isOwnFolder: 'lstatSync',
       isThere: 'lstatSync',
     },

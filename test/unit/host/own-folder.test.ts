@@ -12,7 +12,7 @@ import {
   truncateSync,
   writeFileSync,
 } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { type FolderRules, OwnFolder } from '../../../src/host/own-folder.js';
 import { temporaryDirectory } from '../../support/guest.js';
@@ -123,6 +123,21 @@ describe('OwnFolder', () => {
     folder.write('a', 'text');
     expect([readFileSync(victim, 'utf8'), folder.read('a', 9)]).toEqual(['mine', 'text']);
     expect(lstatSync(join(path, 'a')).mode & 0o777).toBe(0o600);
+  });
+
+  test('removes a folder that its owner may neither read nor change', () => {
+    const inner = join(path, 'made/within/inner');
+    mkdirSync(inner, { recursive: true });
+    writeFileSync(join(inner, 'file'), '');
+    for (const [at, mode] of [
+      [inner, 0],
+      [dirname(inner), 0o500],
+      [join(path, 'made'), 0o100],
+    ] as const)
+      chmodSync(at, mode);
+    using folder = opened();
+    folder.remove('made');
+    expect(readdirSync(path)).toEqual([]);
   });
 
   test('removes a link and not what it leads to', () => {

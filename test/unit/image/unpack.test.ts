@@ -148,6 +148,12 @@ describe('an archive', () => {
     ['a damaged pax header', [{ name: 'x', type: 'x', content: '99 path=a\n' }, { name: 'b' }], 'damaged'],
     ['a header that is too long', [{ name: 'x', type: 'x', size: 2 ** 30 }], 'too long'],
     ['less than it says', [{ name: 'a', size: 100_000 }], 'cut short'],
+    [
+      'a name that ends before it ends',
+      [{ name: 'a', pax: { path: 'a\0b' } }],
+      '"a\\u0000b" has a null character',
+    ],
+    ['a link to such a name', [{ name: 'a', type: '2', pax: { linkpath: '\0' } }], 'has a null character'],
   ])('with %s is refused', async (_, entries, message) => {
     await expect(unpack(entries)).rejects.toThrow(message);
   });
@@ -203,6 +209,26 @@ describe('filterTar()', () => {
       expect(text.includes('capability-value')).toBe(superuser);
       expect(text).not.toMatch(/fflags|acl|selinux|ima|evm|trusted|overlay|RHT/);
     }
+  });
+});
+
+describe('layers', () => {
+  const layer = (entries: readonly TarEntry[]): { path: string; digest: string } => {
+    const bytes = tarOf(entries);
+    return { path: written(bytes), digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}` };
+  };
+
+  test.each([
+    ['no file can have', `d/.wh.${'x'.repeat(300)}`],
+    ['no folder can have', `${'x'.repeat(300)}/.wh.x`],
+    ['ends before it ends', 'd/.wh.a\0b'],
+    ['ends before it ends, of a folder,', 'd\0/.wh.a'],
+  ])('whose mark has a name that %s are refused by the name of theirs', async (_, path) => {
+    const below = layer([{ name: 'd/', type: '5', mode: 0o755 }]);
+    const above = layer([{ name: 'mark', pax: { path } }]);
+    const unpacking = unpackLayers([below, above], newPath());
+    await expect(unpacking).rejects.toThrow(above.path);
+    await expect(unpacking).rejects.toMatchObject({ code: 'TSVM_IMAGE' });
   });
 });
 
