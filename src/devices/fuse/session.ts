@@ -397,6 +397,11 @@ export class FuseSession {
     return this.#recalled === undefined && this.#nodes.isEmpty && this.#handles.isEmpty;
   }
 
+  /** Stops looking for what a restored guest knew: it has been reset. Requests that waited for it go on, and find nothing. */
+  stopRecalling(): void {
+    if (this.#recalled !== undefined) this.#nodes.clear();
+  }
+
   /** The guest knows nothing any more, and has nothing open. */
   async clear(): Promise<void> {
     await this.#recalled;
