@@ -1,6 +1,6 @@
 /** What a network card is plugged into, by its slot. */
 import { TsvmError } from '../errors.js';
-import { type Binding, type HostUse, numberedSlot, refuseOther } from './host-slot.js';
+import { type Binding, type HostUse, numberedSlot, refuseOther, withoutCommas } from './host-slot.js';
 import type { PortForward } from './net-backend.js';
 import { checkNetConfig, type NetConfig, parseNet } from './net-options.js';
 
@@ -40,7 +40,7 @@ export const netHostUse: HostUse = {
     return ["this host's network as this user's", ...more].join(', ');
   },
   toCli({ key }, { backend, name, loopback, forwards }) {
-    if (backend === 'tap') return `${key}=tap,name=${name}`;
+    if (backend === 'tap') return withoutCommas([name]) ? `${key}=tap,name=${name}` : undefined;
     const ports = ((forwards ?? []) as readonly PortForward[]).map(
       ({ protocol, address, port, guestPort }) => `,hostfwd=${protocol}:${address}:${port}-:${guestPort}`,
     );

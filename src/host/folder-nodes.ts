@@ -23,6 +23,8 @@ const MAX_NODES = 1 << 19;
 const MAX_DEPTH = 2048;
 /** PATH_MAX: bytes of the path that a saved machine has for a node. */
 const MAX_PATH_BYTES = 4096;
+/** Names in that path, each of which is a system call when the machine is restored: deeper nodes are not saved. */
+const MAX_PATH_NAMES = 64;
 
 /** Names from the shared folder down, and what must be there. */
 const descriptionSchema = z.strictObject({
@@ -33,7 +35,7 @@ const descriptionSchema = z.strictObject({
         z.refine((name) => name !== '.' && name !== '..'),
       ),
     )
-    .check(z.maxLength(MAX_DEPTH)),
+    .check(z.maxLength(MAX_PATH_NAMES)),
   dev: z.string(),
   ino: z.string(),
   type: z.optional(z.number()),
@@ -283,7 +285,7 @@ export class FolderNodes {
       const [place] = at.places;
       if (place === undefined) return undefined;
       bytes += Buffer.byteLength(place.name) + 1;
-      if (bytes > MAX_PATH_BYTES) return undefined;
+      if (bytes > MAX_PATH_BYTES || path.length === MAX_PATH_NAMES) return undefined;
       path.push(place.name);
       at = place.parent;
     }

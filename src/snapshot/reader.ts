@@ -54,10 +54,20 @@ export async function openSnapshot(path: string): Promise<OpenedSnapshot> {
       return await openFrom(top);
     } catch (error) {
       const now = await readManifest(directory);
-      if (now.checksum === top.checksum || tries === MAX_TRIES) throw error;
+      if (now.checksum === top.checksum || tries === MAX_TRIES) throw onOneLine(error);
       top = { directory, ...now };
     }
   }
+}
+
+/** The error with nothing that a terminal would obey: it may name a folder as the snapshot names it, that of its base. */
+function onOneLine(error: unknown): unknown {
+  if (!(error instanceof TsvmError)) return error;
+  const { code, message, hint, cause } = error;
+  return new TsvmError(code, printable(message), {
+    ...(hint === undefined ? {} : { hint: printable(hint) }),
+    cause,
+  });
 }
 
 async function openFrom(top: Manifest): Promise<OpenedSnapshot> {

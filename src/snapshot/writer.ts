@@ -9,6 +9,7 @@ import { describeFileError } from '../host/files.js';
 import { OwnFolder } from '../host/own-folder.js';
 import type { PageRun, Ram } from '../kvm/ram.js';
 import type { NativeAddon } from '../native/binding.js';
+import { formatBytes } from '../util/units.js';
 import {
   MANIFEST_NAME,
   MAX_MANIFEST_BYTES,
@@ -93,6 +94,7 @@ export class SnapshotWriter {
       const body = JSON.stringify(snapshot);
       const checksum = createHash('sha256').update(body).digest('hex');
       const text = `{"format":${SNAPSHOT_FORMAT},"checksum":"${checksum}","snapshot":${body}}\n`;
+      if (Buffer.byteLength(text) > MAX_MANIFEST_BYTES) throw tooLong(this.directory);
       const file = await this.#folder.createFile(this.#unfinishedManifest);
       try {
         await file.writeFile(text);
@@ -120,6 +122,16 @@ export class SnapshotWriter {
       this.#folder[Symbol.dispose]();
     }
   }
+}
+
+/** What cannot be read again must not replace what can. */
+function tooLong(directory: string): TsvmError {
+  const most = formatBytes(MAX_MANIFEST_BYTES);
+  return new TsvmError(
+    'TSVM_SNAPSHOT',
+    `cannot save to ${directory}: the state of its devices takes more than ${most}`,
+    { hint: 'close what is open in shared folders, or save a machine with fewer devices' },
+  );
 }
 
 const fsyncFd = promisify(fsync);

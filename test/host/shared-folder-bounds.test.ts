@@ -135,11 +135,14 @@ test('folders that somebody moved into each other on the host do not, either', a
   expect(savedNodes()).toHaveLength(3);
 });
 
-test('a node too deep for a path is not saved', async () => {
+test.each([
+  ['its path too long', 200, 30],
+  ['too many folders above it', 1, 65],
+])('a node with %s is not saved', async (_, nameBytes, depth) => {
   const { folder } = guest;
   let at = folder.root;
-  for (let depth = 0; depth < 30; depth++)
-    at = (await folder.mkdir(at, 'n'.repeat(200), 0o755, { uid: 0, gid: 0 })).node;
+  for (let above = 0; above < depth; above++)
+    at = (await folder.mkdir(at, 'n'.repeat(nameBytes), 0o755, { uid: 0, gid: 0 })).node;
   expect(folder.describe(at)).toBeUndefined();
 });
 

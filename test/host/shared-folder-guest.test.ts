@@ -31,6 +31,8 @@ import { openFiles } from '../support/scratch-addon.js';
 const ROOT = 1;
 const O_WRONLY = 1;
 const O_RDWR = 2;
+const O_CREAT = 0o100;
+const O_TRUNC = 0o1000;
 const isRoot = process.geteuid?.() === 0;
 
 let outside: string;
@@ -275,6 +277,25 @@ describe('a restored guest', () => {
     expect((await guest.lookup(folderId, 'log')).id).toBe(id);
   });
 
+  test('that may only read now reads on in what it had open for writing, and opens nothing to write', async () => {
+    const { id } = await guest.lookup(ROOT, 'a');
+    const { handle } = await guest.open(id, O_RDWR);
+    const state = JSON.parse(JSON.stringify(guest.device.save()));
+    await guest.device.close();
+    const opened: number[] = [];
+    const fileSystem = await open();
+    const reallyOpen = fileSystem.open.bind(fileSystem);
+    fileSystem.open = (node, flags, user) => {
+      opened.push(flags);
+      return reallyOpen(node, flags, user);
+    };
+    guest = new FuseClient({ fileSystem, readOnly: true });
+    guest.device.restore(state);
+    expect((await guest.read(handle, 0, 1)).errno).toBe(0);
+    expect((await guest.write(handle, 0, 'x')).errno).toBe(ERRNO['EROFS']);
+    expect(opened).toEqual([0]);
+  });
+
   test('gets ESTALE for what is not there any more, or another', async () => {
     const gone = await create(ROOT, 'gone');
     const other = await guest.lookup(ROOT, 'a');
@@ -305,6 +326,10 @@ describe('a restored guest', () => {
     ['nodes that are none', { nodes: {} }],
     ['a handle of a text', { handles: [['1', 2, 0]] }],
     ['a handle that comes later', { handles: [[7, 2, 0]] }],
+    ['a handle that empties its file', { handles: [[1, 2, O_TRUNC]] }],
+    ['a handle that makes its file', { handles: [[1, 2, O_CREAT]] }],
+    ['a handle with flags that no handle has', { handles: [[1, 2, 2 ** 32 + O_TRUNC]] }],
+    ['a handle with flags below zero', { handles: [[1, 2, -1]] }],
   ])('is refused: %s', (_, part) => {
     const state = { version: 1, nextId: 3, nodes: [], nextHandle: 2, handles: [], ...part };
     expect(() => guest.device.restore(state as never)).toThrow(/saved state is not valid: fs/);

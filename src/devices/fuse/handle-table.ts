@@ -8,13 +8,17 @@ import {
   type KernelFileSystem,
 } from './file-system.js';
 import type { NodeTable } from './node-table.js';
-import { O_EXCL, O_TRUNC } from './protocol.js';
+import { O_ACCMODE, O_APPEND, O_DSYNC, O_EXCL, O_SYNC, O_TRUNC } from './protocol.js';
 
 /** Each is a descriptor of this process, which other machines need, too. */
 const MAX_HANDLES = 1 << 12;
 /** Names in all listings together. Beyond them the oldest is read again if the guest goes on with it. */
 const MAX_LISTED = 1 << 20;
+/** Flags of open(2) that a file system hears of when a file is opened again. Those that would empty or make it are not among them. */
+const LASTING_FLAGS = O_ACCMODE | O_APPEND | O_SYNC | O_DSYNC;
+/** Flags that it hears of besides when the guest opens one. */
 const ONCE = O_EXCL | O_TRUNC;
+export const OPEN_FLAGS: number = LASTING_FLAGS | ONCE;
 
 interface Handle {
   readonly nodeId: number;
@@ -32,13 +36,19 @@ export type SavedHandle = readonly [id: number, nodeId: number, flags: number];
 export class HandleTable {
   readonly #fileSystem: FileSystem & Partial<KernelFileSystem>;
   readonly #nodes: NodeTable;
+  readonly #readOnly: boolean;
   readonly #handles = new Map<number, Handle>();
   #nextId = 1;
   #listed = 0;
 
-  constructor(fileSystem: FileSystem & Partial<KernelFileSystem>, nodes: NodeTable) {
+  constructor(
+    fileSystem: FileSystem & Partial<KernelFileSystem>,
+    nodes: NodeTable,
+    options: { readonly readOnly: boolean },
+  ) {
     this.#fileSystem = fileSystem;
     this.#nodes = nodes;
+    this.#readOnly = options.readOnly;
   }
 
   /** Throws ENFILE when there are too many. To be called before anything is opened. */
@@ -48,8 +58,7 @@ export class HandleTable {
 
   add(nodeId: number, flags: number, opened: Pick<Handle, 'file' | 'directory'>): number {
     const id = this.#nextId++;
-    // When it is opened again it must not be emptied.
-    this.#handles.set(id, { nodeId, flags: flags & ~ONCE, ...opened, entries: undefined });
+    this.#handles.set(id, { nodeId, flags: flags & LASTING_FLAGS, ...opened, entries: undefined });
     return id;
   }
 
@@ -134,8 +143,17 @@ export class HandleTable {
         'fs: a handle',
       );
       const [id, nodeId, flags] = saved as [number, number, number];
-      checkState(id > 0 && id < (nextHandle as number) && flags >= 0, 'fs: a handle');
-      this.#handles.set(id, { nodeId, flags, file: undefined, directory: undefined, entries: undefined });
+      checkState(id > 0 && id < (nextHandle as number), 'fs: a handle');
+      checkState((flags & LASTING_FLAGS) === flags, 'fs: the flags of a handle');
+      // What was open for writing is read on where nothing may be written any more.
+      const allowed = this.#readOnly ? flags & ~O_ACCMODE : flags;
+      this.#handles.set(id, {
+        nodeId,
+        flags: allowed,
+        file: undefined,
+        directory: undefined,
+        entries: undefined,
+      });
     }
     this.#nextId = nextHandle as number;
   }

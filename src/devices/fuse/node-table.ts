@@ -5,8 +5,13 @@ import { FUSE_ROOT_ID } from './protocol.js';
 
 /** Linux forgets only when it needs the memory, so there must be room for a large tree. */
 const MAX_NODES = 1 << 18;
-/** More are not saved: who uses one of the rest gets ESTALE, upon which Linux looks it up by its name again. */
+/**
+ * More are not saved, nor as many descriptions as take more than this: it is work at once, and other machines wait. Who uses one of the
+ * rest gets ESTALE, upon which Linux looks it up by its name again.
+ */
 const MAX_SAVED_NODES = 20_000;
+/** Characters of JSON: an eighth of what a snapshot may have for the whole machine. */
+const MAX_SAVED_CHARACTERS = 2 << 20;
 
 interface Known {
   /** Undefined: restored, and not found again. */
@@ -30,18 +35,27 @@ export class NodeTable {
     this.#fileSystem = fileSystem;
   }
 
-  /** Finds the nodes of a restored table again. Those that are not there any more stay unknown. */
+  /** Finds the nodes of a restored table again. Those that are not there any more stay unknown. Ends early after clear(). */
   async recall(): Promise<void> {
     for (const [id, known] of this.#known) {
       if (known.node !== undefined) continue;
-      try {
-        known.node = await this.#fileSystem.recall?.(known.description);
-      } catch {
+      const node = await this.#recalled(known.description);
+      if (node === undefined) continue;
+      if (this.#known.get(id) !== known) {
+        this.#fileSystem.forget?.(node, 1);
         continue;
       }
-      if (known.node === undefined) continue;
+      known.node = node;
       known.entries = 1;
-      if (this.#known.get(id) === known) this.#ids.set(known.node, id);
+      this.#ids.set(node, id);
+    }
+  }
+
+  async #recalled(description: unknown): Promise<object | undefined> {
+    try {
+      return await this.#fileSystem.recall?.(description);
+    } catch {
+      return undefined;
     }
   }
 
@@ -107,10 +121,15 @@ export class NodeTable {
 
   save(): { nextId: number; nodes: SavedNode[] } {
     const nodes: SavedNode[] = [];
+    let tried = 0;
+    let characters = 0;
     for (const [id, { node, description, lookups }] of this.#known) {
-      if (nodes.length === MAX_SAVED_NODES) break;
+      if (tried++ === MAX_SAVED_NODES) break;
       const saved = node === undefined ? description : this.#fileSystem.describe?.(node);
-      if (saved !== undefined) nodes.push([id, lookups, saved]);
+      if (saved === undefined) continue;
+      characters += JSON.stringify(saved).length;
+      if (characters > MAX_SAVED_CHARACTERS) break;
+      nodes.push([id, lookups, saved]);
     }
     return { nextId: this.#nextId, nodes };
   }

@@ -16,7 +16,7 @@ import {
   type RenameHow,
   type SetXattrHow,
 } from './file-system.js';
-import { HandleTable } from './handle-table.js';
+import { HandleTable, OPEN_FLAGS } from './handle-table.js';
 import { readdir } from './listing.js';
 import {
   attributesOut,
@@ -96,7 +96,7 @@ export class FuseSession {
     this.#fileSystem = fileSystem;
     this.#readOnly = options.readOnly;
     this.#nodes = new NodeTable(fileSystem);
-    this.#handles = new HandleTable(fileSystem, this.#nodes);
+    this.#handles = new HandleTable(fileSystem, this.#nodes, options);
     this.#names = new RequestNames(fileSystem.takesAnyName === true);
     this.#served = { fileSystem, nodes: this.#nodes, handles: this.#handles };
   }
@@ -349,10 +349,9 @@ export class FuseSession {
 
   /** Those that a file system hears of. A guest may not write where it may only read. */
   #openFlags(flags: number): number {
-    const kept = P.O_ACCMODE | P.O_TRUNC | P.O_APPEND | P.O_EXCL | P.O_SYNC | P.O_DSYNC;
     const changes = (flags & (P.O_ACCMODE | P.O_TRUNC)) !== 0;
     if (this.#readOnly && changes) throw fileError('EROFS');
-    return flags & kept;
+    return flags & OPEN_FLAGS;
   }
 
   /** CREATE, and TMPFILE, whose name says nothing. */
@@ -396,6 +395,11 @@ export class FuseSession {
 
   get isEmpty(): boolean {
     return this.#recalled === undefined && this.#nodes.isEmpty && this.#handles.isEmpty;
+  }
+
+  /** Stops looking for what a restored guest knew: it has been reset. Requests that waited for it go on, and find nothing. */
+  stopRecalling(): void {
+    if (this.#recalled !== undefined) this.#nodes.clear();
   }
 
   /** The guest knows nothing any more, and has nothing open. */

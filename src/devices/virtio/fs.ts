@@ -125,6 +125,7 @@ export class Fs implements VirtioDevice {
   }
 
   async #forgetAll(): Promise<void> {
+    this.#session.stopRecalling();
     await this.#inFlight.none();
     await this.#session.clear();
   }

@@ -309,6 +309,59 @@ test('Fs holds back requests while it is drained, and goes on', async () => {
   expect(await looking).toMatchObject({ errno: 0 });
 });
 
+describe('what a guest knows of a share', () => {
+  const lookups = 3000;
+  const state = {
+    version: 1,
+    nextId: lookups + 2,
+    nodes: Array.from({ length: lookups }, (_, i) => [i + 2, 1, { path: String(i) }]),
+    nextHandle: 1,
+    handles: [],
+  };
+
+  test('is described in two million characters and no more', async () => {
+    const description = { path: 'n'.repeat(4000) };
+    const fileSystem = Object.assign(new MemoryFileSystem(), {
+      recall: async () => ({}),
+      describe: () => description,
+    });
+    const guest = new FuseClient({ fileSystem });
+    guest.device.restore(state as never);
+    expect((await guest.lookup(ROOT, 'none')).errno).toBe(ERRNO['ENOENT']);
+    const { nodes } = guest.device.save() as unknown as { nodes: unknown[] };
+    expect(nodes.length).toBeGreaterThan(400);
+    expect(JSON.stringify(nodes).length).toBeLessThan((2 << 20) + nodes.length * 20);
+  });
+
+  test('is not looked for to the end when the guest is reset meanwhile, and all that was found is given back', async () => {
+    let recalled = 0;
+    let forgotten = 0;
+    let closed = false;
+    const fileSystem = Object.assign(new MemoryFileSystem(), {
+      async recall() {
+        recalled++;
+        await settle();
+        return {};
+      },
+      forget: (_: object, entries: number) => {
+        forgotten += entries;
+      },
+      close: async () => {
+        closed = true;
+      },
+    });
+    const guest = new FuseClient({ fileSystem });
+    guest.device.restore(state as never);
+    const waiting = guest.lookup(ROOT, 'none').catch(() => {});
+    await settle();
+    await guest.device.close();
+    expect(closed).toBe(true);
+    expect(recalled).toBeLessThan(10);
+    expect(forgotten).toBe(recalled);
+    void waiting;
+  });
+});
+
 test('a share with a file system of its own cannot be saved', () => {
   expect(share({ fileSystem: new MemoryFileSystem(), tag: 'x' }).config).toBeUndefined();
 });

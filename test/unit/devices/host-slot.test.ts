@@ -215,11 +215,13 @@ describe('HostUse.fromCli()', () => {
     );
   });
 
-  test('of paths that the grammar cannot say there is no option', () => {
+  test('of paths and names that the grammar cannot say there is no option', () => {
     const slot = { name: 'x', key: 'x' };
     for (const kind of ['blk', 'fs', 'console'])
       expect(useOf(kind).toCli(slot, { path: '/a,b' })).toBeUndefined();
     expect(useOf('fs').toCli({ name: 'share a=b', key: 'a=b' }, { path: '/a' })).toBeUndefined();
     expect(useOf('pmem').toCli({ name: 'pmem 0', key: '0' }, { path: '/a,b' })).toBe('0=/a,b');
+    const tap = { backend: 'tap', name: 'tap0,mtu=68' };
+    expect(useOf('net').toCli({ name: 'net 0', key: '0' }, tap)).toBeUndefined();
   });
 });

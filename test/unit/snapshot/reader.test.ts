@@ -2,6 +2,7 @@
 import { spawnSync } from 'node:child_process';
 import {
   appendFileSync,
+  chmodSync,
   cpSync,
   mkdirSync,
   readFileSync,
@@ -18,6 +19,7 @@ import { TsvmError } from '../../../src/errors.js';
 import type { FilePiece, Ram } from '../../../src/kvm/ram.js';
 import { MANIFEST_NAME, MAX_MANIFEST_BYTES, SNAPSHOT_FORMAT } from '../../../src/snapshot/format.js';
 import { checkManifest, openSnapshot } from '../../../src/snapshot/reader.js';
+import { printable } from '../../../src/util/printable.js';
 import { PAGE_BYTES } from '../../../src/util/units.js';
 import { eventually } from '../../support/eventually.js';
 import { temporaryDirectory } from '../../support/guest.js';
@@ -263,6 +265,23 @@ describe('openSnapshot() refuses', () => {
     });
     expect(openHere()).toEqual([]);
   });
+
+  test.each(['is not there', 'others may write to'])(
+    'a base that %s, in one line without what a terminal obeys',
+    async (how) => {
+      const base = 'base\n\u001b[2Jhint: tsvm restore --share x=. .';
+      if (how !== 'is not there') {
+        mkdirSync(join(directory, base));
+        chmodSync(join(directory, base), 0o777);
+      }
+      editManifest(directory, (it) => {
+        it.base = { directory: base, checksum: '0'.repeat(64) };
+      });
+      const error = await refusal(directory);
+      for (const text of [error.message, error.hint ?? '']) expect(text).toBe(printable(text));
+      expect(error.message).toContain(printable(base));
+    },
+  );
 
   test('more runs of pages than a process can have mappings', async () => {
     const pages = 140_000;

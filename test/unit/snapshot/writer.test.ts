@@ -20,6 +20,7 @@ import type { NativeAddon } from '../../../src/native/binding.js';
 import {
   MANIFEST_NAME,
   MAX_CHAIN,
+  MAX_MANIFEST_BYTES,
   MAX_PIECES,
   MAX_PIECES_DIFFERENTIAL,
   MAX_PIECES_FULL,
@@ -50,6 +51,21 @@ async function opens(): Promise<boolean> {
     () => false,
   );
 }
+
+test('SnapshotWriter keeps what was there when a machine.json would be too long to be read', async () => {
+  await saveFake(directory, bytes, all);
+  const before = readFileSync(join(directory, MANIFEST_NAME));
+  const long = { ...fakeSnapshot(bytes.length), cmdline: 'x'.repeat(MAX_MANIFEST_BYTES) };
+  const writer = await SnapshotWriter.open(fakeAddon, directory);
+  await writer.writeMemory(fakeRam(bytes), all);
+  await expect(writer.commit(long)).rejects.toMatchObject({
+    code: 'TSVM_SNAPSHOT',
+    message: expect.stringMatching(/takes more than 16 MiB/),
+  });
+  await writer.close();
+  expect(readFileSync(join(directory, MANIFEST_NAME))).toEqual(before);
+  expect(await opens()).toBe(true);
+});
 
 test('SnapshotWriter makes a folder for its owner alone, with two files', async () => {
   await saveFake(directory, bytes, all);
