@@ -132,8 +132,9 @@ export class SharedFolder
     if (sizeBytes !== undefined && !node.isFile) throw fileError('EINVAL');
     const permitted = mode === undefined ? changes : { ...changes, mode: permissionsOf(node.type, mode) };
     const facts = new FolderFacts();
+    const caller = asMemberOf(changes, user);
     await this.#nodes.use(node, user, (fd) => {
-      const set = (open: number): Promise<void> => this.#io.setAttributes(user, fd, open, permitted, facts);
+      const set = (open: number): Promise<void> => this.#io.setAttributes(caller, fd, open, permitted, facts);
       return file === undefined ? set(-1) : file.use(set);
     });
     return facts.attributes;
@@ -430,6 +431,13 @@ export class SharedFolder
 /** Never setuid, or setgid: what the guest makes must give nobody on the host more than they have. */
 const permissionsOf = (type: number, mode: number): number =>
   mode & (type === S_IFDIR ? PERMISSIONS | STICKY : PERMISSIONS);
+
+/**
+ * The user for whom a file gets another group. Its owner may give it to any group that they are in, which the guest's kernel has looked
+ * at and FUSE does not tell: the host's is told that it is this one. The owner stays, and the host's kernel asks who that is.
+ */
+const asMemberOf = ({ gid }: AttributeChanges, user: FileOwner): FileOwner =>
+  gid === undefined ? user : { ...user, gid };
 
 /** Without O_APPEND: a page that was mapped is written back where it belongs. Each write says whether it appends. */
 const flagsOf = (flags: number): number => flags & ~(O_APPEND | O_EXCL);

@@ -5,6 +5,7 @@ import {
   mkdirSync,
   readdirSync,
   readFileSync,
+  readlinkSync,
   renameSync,
   statSync,
   truncateSync,
@@ -205,6 +206,44 @@ test('READDIRPLUS tells of each entry but the two of the folder, as often as it 
   await guest.call(FUSE.RELEASEDIR, id, bytes(handle, 0, 0, 0n), 0);
   expect(guest.folder.knownNodes).toBe(0);
 });
+
+test.each([
+  ['READDIR', FUSE.READDIR, 0],
+  ['READDIRPLUS', FUSE.READDIRPLUS, 128],
+])(
+  '%s reads no entry that does not fit, so the descriptor stands where the listing goes on',
+  async (_, opcode, head) => {
+    const lengths = Array.from({ length: 400 }, (_each, i) => (i * 37) % 120);
+    for (const [i, length] of lengths.entries()) writeFileSync(guest.at(`${i}${'x'.repeat(length)}`), '');
+    const handle = (await guest.call(FUSE.OPENDIR, ROOT, bytes(0, 0))).data.readBigUInt64LE(0);
+    const place = (): string | undefined => {
+      const open = readdirSync('/proc/self/fd').filter(
+        (fd) => linkOf(`/proc/self/fd/${fd}`) === guest.shared,
+      );
+      const facts = open.map((fd) => readFileSync(`/proc/self/fdinfo/${fd}`, 'utf8'));
+      const isHeld = (text: string): boolean =>
+        (Number.parseInt(/flags:\s*(\d+)/.exec(text)?.[1] ?? '', 8) & 0o10000000) !== 0;
+      return /pos:\s*(\d+)/.exec(facts.find((text) => !isHeld(text)) ?? '')?.[1];
+    };
+    for (let offset = 0n, size = 4096; ; ) {
+      const { data } = await guest.call(opcode, ROOT, bytes(handle, offset, size, 0, 0n, 0, 0), size);
+      if (data.length === 0) break;
+      for (let at = 0; at < data.length; ) {
+        offset = data.readBigUInt64LE(at + head + 8);
+        at += Math.ceil((head + 24 + data.readUInt32LE(at + head + 16)) / 8) * 8;
+      }
+      expect(place()).toBe(String(offset));
+    }
+  },
+);
+
+function linkOf(path: string): string | undefined {
+  try {
+    return readlinkSync(path);
+  } catch {
+    return undefined; // closed meanwhile
+  }
+}
 
 test('lseek(2) finds data and holes', async () => {
   writeFileSync(guest.at('sparse'), 'data');

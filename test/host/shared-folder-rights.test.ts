@@ -89,11 +89,14 @@ describe('a user of the guest', () => {
     const { id } = await guest.create(ROOT, 'mine');
     expect(lstatSync(guest.at('mine'))).toMatchObject({ uid: 1000, gid: 1001 });
     expect(await guest.setattr(id, { uid: 0 })).toBe(ERRNO['EPERM']);
-    expect(await guest.setattr(id, { gid: 4 })).toBe(ERRNO['EPERM']);
+    // Which groups they are in is for the guest's kernel to say.
+    expect(await guest.setattr(id, { gid: 4 })).toBe(0);
+    expect(lstatSync(guest.at('mine'))).toMatchObject({ uid: 1000, gid: 4 });
     expect(await guest.setattr(id, { mode: 0o600 })).toBe(0);
     writeFileSync(guest.at('theirs'), '');
     const theirs = await guest.lookup(ROOT, 'theirs');
     expect(await guest.setattr(theirs.id, { uid: 1000 })).toBe(ERRNO['EPERM']);
+    expect(await guest.setattr(theirs.id, { gid: 1001 })).toBe(ERRNO['EPERM']);
     expect(await guest.setattr(theirs.id, { mode: 0o777 })).toBe(ERRNO['EPERM']);
     guest.user = { uid: 0, gid: 0 };
     expect(await guest.setattr(id, { uid: 7, gid: 8, mode: 0o640 })).toBe(0);

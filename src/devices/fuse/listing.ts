@@ -16,8 +16,12 @@ import { encodeName } from './names.js';
 import type { NodeTable } from './node-table.js';
 import * as P from './protocol.js';
 
-/** Bytes that an entry with a name of usual length has of getdents64(2), out of as many of READDIRPLUS. */
-const PLUS_RATIO = 5;
+/**
+ * Of the room of an answer, what is listed by getdents64(2): its shortest entries of 24 bytes become 32, and 160 with READDIRPLUS. No
+ * entry is read that does not fit, so a listing goes on from where the descriptor stands: where a file system has no lasting positions
+ * (tmpfs before Linux 6.6), going back finds others when names come and go.
+ */
+const LISTED_SHARE = { plain: 24 / 32, plus: 24 / 160 } as const;
 
 interface Listed extends DirectoryEntry {
   readonly next: bigint;
@@ -52,7 +56,7 @@ async function listStreamed(
   writer: ChainWriter,
 ): Promise<number> {
   const { directory, node } = await handles.directory(handle, header);
-  const bytes = plus ? Math.floor(size / PLUS_RATIO) : size;
+  const bytes = Math.floor(size * (plus ? LISTED_SHARE.plus : LISTED_SHARE.plain));
   const position = BigInt.asIntN(64, offset);
   const listed = (await fileSystem.list?.(directory, node, position, bytes, plus, header)) ?? [];
   let done = 0;
