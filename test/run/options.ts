@@ -42,6 +42,9 @@ export function parseOptions(argv: readonly string[], files: readonly string[]):
     if (positionals.length === 0 || names.includes(name)) return true;
     return what.kind === 'rigs' && wanted.length > 0;
   });
+  if (tiers.length === 0) {
+    throw new Error(`--no-rig leaves nothing of ${wanted.join(', ')}: npx vitest run test/${wanted[0]}`);
+  }
   const chosen = wanted.length > 0 ? wanted : files;
   return { tiers, files: Array.from({ length: times }, () => chosen).flat() };
 }

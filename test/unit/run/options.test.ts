@@ -26,6 +26,7 @@ test.each([
   [['--times', '0'], /--times 0/],
   [['--times', 'x'], /--times x/],
   [['--what'], /--what/],
+  [['--no-rig', 'boot/b.test.ts'], /leaves nothing of boot\/b\.test\.ts/],
 ])('parseOptions(%j) says what it does not know', (argv, error) => {
   expect(() => chosen(...argv)).toThrow(error);
 });
