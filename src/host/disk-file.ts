@@ -7,7 +7,7 @@ import { DiskIo } from './disk-io.js';
 import type { Layer } from './disk-layer.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from './fallocate.js';
 import { describeFileError, openChecked } from './files.js';
-import { wholeTransfer } from './transfer.js';
+import { BufferCursor, totalBytes, wholeTransfer } from './transfer.js';
 
 const SECTOR_BYTES = 512;
 
@@ -68,6 +68,7 @@ function checkKind(stat: Stats, path: string): void {
   }
 }
 
+/** Whole sectors: one that the file ends in counts, and is filled up with zeroes (see {@link DiskFile.readv}). */
 async function diskBytes(addon: NativeAddon, file: FileHandle, path: string): Promise<number> {
   const stat = await file.stat();
   const bytes = stat.isFile() ? stat.size : addon.blockDeviceBytes(file.fd);
@@ -76,7 +77,7 @@ async function diskBytes(addon: NativeAddon, file: FileHandle, path: string): Pr
       hint: `make it larger: truncate -s 64M ${path}`,
     });
   }
-  return bytes - (bytes % SECTOR_BYTES);
+  return Math.ceil(bytes / SECTOR_BYTES) * SECTOR_BYTES;
 }
 
 export class DiskFile implements Layer {
@@ -104,8 +105,20 @@ export class DiskFile implements Layer {
     return await this.#file.stat({ bigint: true });
   }
 
+  /** Zeroes follow a file that ends within its last sector; a write to that sector makes it whole. */
   async readv(buffers: readonly Uint8Array[], offset: number): Promise<number> {
-    return await wholeTransfer(buffers, offset, (rest, at) => this.#io.readv(rest, at));
+    const done = await wholeTransfer(buffers, offset, (rest, at) => this.#io.readv(rest, at));
+    const wanted = totalBytes(buffers);
+    if (
+      done === wanted ||
+      offset + wanted > this.#sizeBytes ||
+      offset + done <= this.#sizeBytes - SECTOR_BYTES
+    )
+      return done;
+    const cursor = new BufferCursor(buffers);
+    cursor.take(done);
+    for (const rest of cursor.take(wanted - done)) rest.fill(0);
+    return wanted;
   }
 
   async writev(buffers: readonly Uint8Array[], offset: number): Promise<number> {
@@ -154,7 +167,7 @@ export class DiskFile implements Layer {
     const stat = await this.#file.stat();
     if (!stat.isFile() && this.#addon.blockDeviceBytes(this.#file.fd) < bytes)
       throw new TsvmError('TSVM_DISK', `the block device is smaller than ${bytes} bytes`);
-    if (stat.isFile() && stat.size < bytes) await this.#file.truncate(bytes);
+    if (stat.isFile() && stat.size <= bytes - SECTOR_BYTES) await this.#file.truncate(bytes);
     this.#sizeBytes = bytes;
   }
 

@@ -111,7 +111,7 @@ async function checkHeader(file: DiskFile, path: string, base: BaseFacts): Promi
       'give the base that it was made of, its time of change included, or begin with a new overlay',
     );
   }
-  if (file.sizeBytes < dataOffset(sizeBytes) + sizeBytes)
+  if ((await file.stat()).size < dataOffset(sizeBytes) + sizeBytes)
     throw refused('it was cut short', 'begin with a new one');
 }
 

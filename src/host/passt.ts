@@ -17,7 +17,7 @@ import {
 } from '../devices/net-backend.js';
 import { TsvmError } from '../errors.js';
 import { FrameBatcher, FrameDecoder } from './frame-stream.js';
-import { mayLeave } from './loopback-filter.js';
+import { mayLeave } from './passt-filter.js';
 
 /** To bind its ports and answer once. It takes some tens of milliseconds. */
 const READY_MS = 10_000;

@@ -177,6 +177,48 @@ describe('MachineHost.disks()', () => {
   });
 });
 
+describe('an image that ends within a sector', () => {
+  const end = Buffer.concat([Buffer.alloc(300, 1), Buffer.alloc(212)]);
+  beforeEach(() => truncateSync(image, 8192 + 300));
+
+  async function last(disk: BlockBackend): Promise<Buffer> {
+    const bytes = [new Uint8Array(512), new Uint8Array(100).fill(9), new Uint8Array(412).fill(9)];
+    expect(await disk.readv(bytes, 8192 - 512)).toBe(1024);
+    return Buffer.concat(bytes.slice(1));
+  }
+
+  test.each<[string, HostOptions | undefined, { readOnly: boolean; overlay?: string }]>([
+    ['read-only', undefined, RO],
+    ['to be written', undefined, RW],
+    ['under a layer in memory', { disks: 'overlay' }, RW],
+    ['under an overlay', undefined, { ...RW, overlay: 'o' }],
+  ])('%s, is a disk of whole sectors, zeroes at its end', async (_how, options, { readOnly, overlay }) => {
+    const how = overlay === undefined ? { readOnly } : { readOnly, overlay: join(addon.directory, overlay) };
+    const disk = await host(options).openDisk(image, how);
+    expect(disk.sizeBytes).toBe(8192 + 512);
+    expect(await last(disk)).toEqual(end);
+    expect(await disk.readv([new Uint8Array(512)], 8192 + 512)).toBe(0);
+    if (!readOnly) {
+      expect(await write(disk, 2)).toBe(512);
+      expect(await last(disk)).toEqual(end);
+      expect(await disk.writev([new Uint8Array(512).fill(3)], 8192)).toBe(512);
+      expect(await last(disk)).toEqual(Buffer.alloc(512, 3));
+    }
+    await disk.close();
+    const isWritten = options === undefined && overlay === undefined && !readOnly;
+    expect(readFileSync(image).length).toBe(isWritten ? 8192 + 512 : 8192 + 300);
+  });
+
+  test('keeps its length until that is needed, and grows by what is asked for', async () => {
+    const disk = await host().openDisk(image, RW);
+    await disk.resize?.(8192 + 512);
+    expect([disk.sizeBytes, readFileSync(image).length]).toEqual([8192 + 512, 8192 + 300]);
+    await disk.resize?.(16_384);
+    expect([disk.sizeBytes, readFileSync(image).length]).toEqual([16_384, 16_384]);
+    await disk.close();
+  });
+});
+
 describe('checkDiskFacts()', () => {
   async function facts(): Promise<readonly DiskFacts[]> {
     const reader = host();

@@ -108,6 +108,7 @@ describe('a disk with an overlay in a file', () => {
     ['that is an image', /is not an overlay/, () => copyFileSync(base, overlay)],
     ['that is a short text', /is not an overlay/, () => writeFileSync(overlay, 'a'.repeat(512))],
     ['that was cut short', /was cut short/, () => truncateSync(overlay, 8192)],
+    ['that lost a byte', /was cut short/, () => truncateSync(overlay, statSync(overlay).size - 1)],
     [
       'with a header of garbage',
       /header is damaged/,

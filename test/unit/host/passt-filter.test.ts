@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { FrameBatcher } from '../../../src/host/frame-stream.js';
-import { mayLeave } from '../../../src/host/loopback-filter.js';
+import { mayLeave } from '../../../src/host/passt-filter.js';
 import { tcpSyn } from '../../support/tcp-syn.js';
 import { frameSource } from '../../support/test-cable.js';
 
@@ -56,6 +56,25 @@ describe('mayLeave()', () => {
     const arp = Buffer.alloc(42);
     arp.writeUInt16BE(0x0806, 12);
     expect(mayLeave(arp)).toBe(true);
+  });
+
+  test('refuses every fragment of a datagram, and takes what may not be cut', () => {
+    for (const [flagsAndOffset, taken] of [
+      [0x2000, false], // the first
+      [0x20b9, false],
+      [0x0172, false], // the last
+      [0x4000, true], // DF
+      [0, true],
+    ] as const) {
+      const frame = ipv4('192.0.2.1');
+      frame.writeUInt16BE(flagsAndOffset, 20);
+      expect(mayLeave(frame)).toBe(taken);
+    }
+    const frame = ipv6('20010db8000000000000000000000001');
+    frame[20] = 44;
+    expect(mayLeave(frame)).toBe(false);
+    frame[20] = 17;
+    expect(mayLeave(frame)).toBe(true);
   });
 
   test('refuses a packet whose addresses are cut off', () => {
