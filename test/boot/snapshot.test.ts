@@ -240,7 +240,7 @@ describe('a guest with a disk', () => {
   });
 });
 
-test('a guest keeps what it writes in an overlay, sees a disk grow, and finds both when it is restored', async () => {
+test('a guest keeps what it writes in an overlay, sees a disk grow, and finds both when it is restored and saved again', async () => {
   const [base, overlay, other] = ['base', 'overlay', 'other'].map((name) => join(root, name)) as [
     string,
     string,
@@ -261,14 +261,39 @@ test('a guest keeps what it writes in an overlay, sees a disk grow, and finds bo
   }
   expect(readFileSync(base).every((byte) => byte === 'x'.charCodeAt(0))).toBe(true);
   expect(readFileSync(other).subarray(-512, -506).toString()).toBe('grown\n');
-  await using shell = await Shell.restored(path, { devices });
+  {
+    await using shell = await Shell.restored(path, { devices });
+    await shell.run('echo 3 > /proc/sys/vm/drop_caches');
+    expect(await shell.run('dd if=/dev/vda bs=512 skip=8 count=2 2>&- | tail -c 513 | head -c 6')).toBe(
+      'xkept\n',
+    );
+    expect(await shell.run('dd if=/dev/vdb bs=512 skip=16383 2>&- | head -c 6')).toBe('grown\n');
+    await shell.run('echo lost | dd of=/dev/vda bs=512 seek=9 conv=notrunc,fsync 2>&-');
+    expect(readFileSync(overlay).includes('lost')).toBe(false);
+    // Saved again, it would lack that: it is refused instead.
+    for (const differential of [false, true]) {
+      await expect(shell.machine.snapshot(folder(), { differential })).rejects.toMatchObject({
+        code: 'TSVM_DISK',
+        hint: expect.stringContaining('--disks direct'),
+      });
+    }
+  }
+  const [second, third] = [folder(), folder()];
+  for (const [from, to, sector] of [
+    [path, second, 99],
+    [second, third, 199],
+  ] as const) {
+    await using shell = await Shell.restored(from, { devices, disks: 'direct' });
+    await shell.run(`echo at ${sector} | dd of=/dev/vda bs=512 seek=${sector} conv=notrunc,fsync 2>&-`);
+    await shell.run(`echo ${sector} >> /tmp/sectors`);
+    await shell.machine.snapshot(to, { differential: to === second });
+  }
+  await using shell = await Shell.restored(third, { devices });
   await shell.run('echo 3 > /proc/sys/vm/drop_caches');
-  expect(await shell.run('dd if=/dev/vda bs=512 skip=8 count=2 2>&- | tail -c 513 | head -c 6')).toBe(
-    'xkept\n',
-  );
-  expect(await shell.run('dd if=/dev/vdb bs=512 skip=16383 2>&- | head -c 6')).toBe('grown\n');
-  await shell.run('echo lost | dd of=/dev/vda bs=512 seek=9 conv=notrunc,fsync 2>&-');
-  expect(readFileSync(overlay).includes('lost')).toBe(false);
+  expect(
+    await shell.run('for s in 9 99 199; do dd if=/dev/vda bs=512 skip=$s count=1 2>&- | head -n 1; done'),
+  ).toBe('kept\nat 99\nat 199\n');
+  expect(await shell.run('cat /tmp/sectors')).toBe('99\n199\n');
 });
 
 describe('a guest of two vCPUs', () => {

@@ -72,7 +72,8 @@ test.each([
   expect(stderr).toMatch(/^tsvm: .*\n(hint: .*\n)?$/);
 });
 
-test('tsvm api --openapi prints the description', async () => {
-  const { stdout } = await tsvm(['api', '--openapi']);
+test('tsvm api --openapi prints the description, also with all that clients give Firecracker by default', async () => {
+  const byDefault = ['--api-sock', join(folder, 'api.sock'), '--id', '0f-1', '--no-seccomp'];
+  const { stdout } = await tsvm(['api', ...byDefault, '--openapi']);
   expect(JSON.parse(stdout.toString())).toMatchObject({ openapi: '3.1.0', paths: { '/actions': {} } });
 });

@@ -38,6 +38,7 @@ export function apiCommand(): Command {
     .option('--config-file <file>', 'a whole configuration, as GET /vm/config gives it: start it')
     .option('--no-api', 'listen nowhere; needs --config-file')
     .option('--id <id>', 'of the machine', 'anonymous-instance')
+    .option('--no-seccomp', 'nothing: Firecracker’s clients say it, and there is no filter here to leave out')
     .option('--openapi', 'print the API’s description (OpenAPI 3.1) and end')
     .addHelpText('after', EXAMPLES)
     .action(async (options: ApiOptions) => {
