@@ -19,6 +19,8 @@ export class FolderNode {
   /** Where it was seen, last first. None for the shared folder itself, and for what has no name that is known. */
   readonly places: Place[] = [];
   descriptor: Descriptor | undefined;
+  /** What the guest has open of it, if it ever had: it is found by these when no name of it is known any more. */
+  opened: Set<Descriptor> | undefined;
   /** True if it has no name on the host any more: its descriptor is all there is of it. */
   isPinned = false;
   /** Entries of it that were handed out and not given back. */

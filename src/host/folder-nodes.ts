@@ -48,6 +48,7 @@ export class FolderNodes {
   readonly #known = new Map<string, FolderNode>();
   /** Those with a descriptor and a name; the one used last comes last. */
   readonly #held = new Set<FolderNode>();
+  readonly #nodeOf = new WeakMap<Descriptor, FolderNode>();
   #pinned = 0;
 
   constructor(io: FolderIo, root: Descriptor, facts: FolderFacts) {
@@ -92,6 +93,19 @@ export class FolderNodes {
       const facts = new FolderFacts();
       return this.enter(facts, await call(dir, facts), parent, name);
     });
+  }
+
+  /** A file of a node's that the guest has open from now on, until `closed`. */
+  opened(node: FolderNode, fd: number): Descriptor {
+    const file = new Descriptor(this.#io, fd);
+    node.opened ??= new Set();
+    node.opened.add(file);
+    this.#nodeOf.set(file, node);
+    return file;
+  }
+
+  closed(file: Descriptor): void {
+    this.#nodeOf.get(file)?.opened?.delete(file);
   }
 
   /** Throws ENFILE if no more nodes may be known. To be called before anything is made. */
@@ -243,8 +257,19 @@ export class FolderNodes {
     }
   }
 
-  /** Opens a node again by its name, from the last folder above it that is open still. */
+  /** Opens a node again by its name. One that is not there any more is still what the guest has open of it. */
   async #reopen(node: FolderNode, user: FileOwner): Promise<Descriptor> {
+    try {
+      return await this.#find(node, user);
+    } catch (error) {
+      const [opened] = node.opened ?? [];
+      if (opened === undefined || (error as NodeJS.ErrnoException).code !== 'ESTALE') throw error;
+      return opened;
+    }
+  }
+
+  /** Goes down to a node by names, from the last folder above it that is open still. */
+  async #find(node: FolderNode, user: FileOwner): Promise<Descriptor> {
     const closed: FolderNode[] = [];
     for (let at = node; at.descriptor === undefined; ) {
       const above = at.places[0]?.parent;

@@ -291,7 +291,7 @@ export class SharedFolder
     const fd = await this.#nodes.use(node, user, (held) =>
       this.#io.call('openFile', user, held, flagsOf(flags)),
     );
-    return new Descriptor(this.#io, fd);
+    return this.#nodes.opened(node, fd);
   }
 
   async create(
@@ -308,7 +308,7 @@ export class SharedFolder
       const permissions = permissionsOf(S_IFREG, mode);
       const fd = await this.#io.call('create', owner, dir, encodeName(name), how, permissions, facts.words);
       const entry = this.#nodes.enter(facts, facts.descriptor, parent, name);
-      return { ...entry, file: new Descriptor(this.#io, fd) };
+      return { ...entry, file: this.#nodes.opened(entry.node, fd) };
     });
   }
 
@@ -325,7 +325,8 @@ export class SharedFolder
       const how = flagsOf(flags) | (flags & O_EXCL);
       const permissions = permissionsOf(S_IFREG, mode);
       const fd = await this.#io.call('createUnnamed', owner, dir, how, permissions, facts.words);
-      return { ...this.#nodes.enter(facts, facts.descriptor), file: new Descriptor(this.#io, fd) };
+      const entry = this.#nodes.enter(facts, facts.descriptor);
+      return { ...entry, file: this.#nodes.opened(entry.node, fd) };
     });
   }
 
@@ -363,6 +364,7 @@ export class SharedFolder
   }
 
   async release(file: Descriptor): Promise<void> {
+    this.#nodes.closed(file);
     file.close();
   }
 

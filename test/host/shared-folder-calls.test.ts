@@ -1,6 +1,7 @@
 /** System calls of a guest in a share, as its kernel sends them: what comes of each is what virtiofsd makes of it. */
 import {
   appendFileSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   readdirSync,
@@ -275,6 +276,34 @@ test('what is open is written, cut, synced and described after another took its 
   await guest.release(old.id, old.handle);
   expect(readFileSync(guest.at('status'), 'utf8')).toBe('new');
   expect((await guest.lookup(ROOT, 'status')).id).toBe(next.id);
+});
+
+test.each<[string, () => unknown]>([
+  ['whose name went, and whose other is not known', () => guest.call(FUSE.UNLINK, ROOT, bytes('open'))],
+  ['that was moved on the host', () => renameSync(guest.at('open'), guest.at('elsewhere'))],
+  ['whose name another has on the host', () => renameSync(guest.at('other'), guest.at('open'))],
+])('a file that is open, %s, is described, changed and opened again by what is open of it', async (_, go) => {
+  writeFileSync(guest.at('open'), 'hello');
+  writeFileSync(guest.at('other'), 'another');
+  linkSync(guest.at('open'), guest.at('second'));
+  guest.user = { uid: 0, gid: 0 };
+  const { id } = await guest.lookup(ROOT, 'open');
+  const { handle } = await guest.open(id, O_RDWR);
+  await go();
+  const { folder } = guest;
+  for (let i = 0; i < 1100; i++) {
+    // Those that it knows by name are no more than 1024, and it is not among them any more.
+    writeFileSync(guest.at(`f${i}`), '');
+    await folder.lookup(folder.root, `f${i}`);
+  }
+  expect(await guest.getattr(id)).toMatchObject({ errno: 0, size: 5 });
+  expect(await guest.setattr(id, { size: 2, mode: 0o640 })).toBe(0);
+  const again = await guest.open(id);
+  expect((await guest.read(again.handle, 0, 10)).data.toString()).toBe('he');
+  expect(statSync(guest.at('second'))).toMatchObject({ size: 2, mode: 0o100640 });
+  await guest.release(id, again.handle);
+  await guest.release(id, handle);
+  expect((await guest.getattr(id)).errno).toBe(ERRNO['ESTALE']);
 });
 
 test('a handle of a folder is no file, and a handle that is closed is neither', async () => {
