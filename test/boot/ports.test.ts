@@ -69,8 +69,10 @@ test('a port carries bytes both ways, waits for clients, and lives on in copies 
   await reader.until(/early\n/);
   expect(await shell.run('said early')).toBe('done\n');
 
-  // Somebody is: a stream each way, and the end when they leave.
-  shell.type('wc -c < $agent > /tmp/count; echo counted > /tmp/counted');
+  // Somebody is: a stream each way, and the end when they leave. Until they come, the guest reads an end at once.
+  shell.type(
+    'until wc -c < $agent > /tmp/count; [ $(cat /tmp/count) != 0 ]; do :; done; echo counted > /tmp/counted',
+  );
   const writer = await Client.at(path('agent'));
   writer.socket.write('x'.repeat(BULK_BYTES));
   await writer.leave();
