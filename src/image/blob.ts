@@ -1,8 +1,9 @@
 /** Files that images come in. One is opened once, and what is compared with its digest is what is unpacked: its name may lead elsewhere by then. */
 import { createHash } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import type { FileHandle } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
+import { openChecked } from '../host/files.js';
 import { imageError } from './image-error.js';
 
 /** Length of one read. */
@@ -30,21 +31,17 @@ export class Blob implements AsyncDisposable {
    * @throws TsvmError `TSVM_IMAGE` that names the file.
    */
   static async open(path: string, digest?: string): Promise<Blob> {
+    const hint = digest === undefined ? 'check the path' : 'the layout is not whole: copy it again';
     let file: FileHandle | undefined;
     try {
-      // A FIFO is opened at once, to be refused.
-      file = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
-      const stats = await file.stat();
-      if (!stats.isFile()) throw imageError(`${path}: it is not a file`);
-      return new Blob(path, file, stats, digest);
+      file = await openChecked(path, constants.O_RDONLY, (stats) => {
+        if (!stats.isFile()) throw imageError(`${path}: it is not a file`, hint);
+      });
+      return new Blob(path, file, await file.stat(), digest);
     } catch (cause) {
       await file?.close();
       if (cause instanceof TsvmError) throw cause;
-      throw imageError(
-        `${path}: ${(cause as { code?: string }).code}`,
-        digest === undefined ? 'check the path' : 'the layout is not whole: copy it again',
-        cause,
-      );
+      throw imageError(`${path}: ${(cause as { code?: string }).code}`, hint, cause);
     }
   }
 

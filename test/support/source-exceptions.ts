@@ -369,12 +369,6 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'image/blob.ts',
-    reason: 'held without being opened, looked at, and opened by that descriptor',
-    places: { 'Blob.open': 'open' },
-  },
-  {
-    rule: 'fs path',
     file: 'image/image.ts',
     reason: 'both names begin at the descriptor of an OwnFolder',
     places: { 'ImageStore.ext4Of': 'renameSync' },
