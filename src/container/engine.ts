@@ -4,8 +4,8 @@
  * The launcher mounts the root, writes the bundle, and executes the runtime, all in namespaces of its own: whatever a runtime leaves
  * is gone with them.
  */
-import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
+import { programPath } from '../host/program-path.js';
 import type { PlanHost } from './compose.js';
 import {
   type ContainerConfig,
@@ -160,15 +160,8 @@ function keptEnvironment(): string[] {
 
 /** Its executable. @throws TsvmError `TSVM_HOST` if it is not installed. */
 export function findEngine(engine: Engine): string {
-  for (const folder of (process.env['PATH'] ?? '').split(':')) {
-    const path = join(folder, engine);
-    try {
-      accessSync(path, constants.X_OK);
-      return path;
-    } catch {
-      // in another one, then
-    }
-  }
+  const path = programPath(engine);
+  if (path !== undefined) return path;
   throw hostRefuses(`--engine ${engine}: it is not installed`, `apt-get install ${DEBIAN_PACKAGES[engine]}`);
 }
 
