@@ -7,7 +7,7 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { isErrnoError, TsvmError } from '../errors.js';
 import { cacheDirectory } from './cache-directory.js';
-import { type FolderRules, OwnFolder } from './own-folder.js';
+import { type FolderRules, isName, OwnFolder } from './own-folder.js';
 import { packageFile } from './package-file.js';
 
 /** A kernel that somebody else put there would have a guest's secrets. The superuser's guests are for all. */
@@ -153,11 +153,6 @@ function whenThere<T>(read: () => T): T | undefined {
     if (isErrnoError(error)) return undefined;
     throw error;
   }
-}
-
-/** Whether it names something in a folder, and nothing elsewhere. */
-function isName(text: string): boolean {
-  return text !== '' && text !== '.' && text !== '..' && !/[/\0]/.test(text);
 }
 
 function guestOf(manifest: Manifest, directory: string, current: boolean): Guest {
