@@ -126,6 +126,6 @@ function loopbackUp(slots: Slots): Step[] {
   return [
     call('open a socket', SYS.socket, [NET.AF_INET, NET.SOCK_DGRAM, 0], { into: socket }),
     call('start the loopback interface', SYS.ioctl, [socket, NET.SIOCSIFFLAGS, new Data(request)]),
-    call('close the socket', SYS.close, [socket]),
+    close(socket),
   ];
 }

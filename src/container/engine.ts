@@ -24,7 +24,7 @@ import { cStrings, type Plan, type Step } from './plan.js';
 import { capabilitiesOf, EXECUTE } from './process.js';
 import { mountRoot } from './root.js';
 import { mapArguments, type RunFacts, runArguments } from './run-arguments.js';
-import { call, mountFs, Slots } from './steps.js';
+import { call, close, mountFs, Slots } from './steps.js';
 
 const DEBIAN_PACKAGES: Readonly<Record<Engine, string>> = {
   runc: 'runc',
@@ -171,7 +171,7 @@ function writeFile(path: string, text: string, slots: Slots): Step[] {
   return [
     call(purpose, SYS.openat, [AT_FDCWD, path, O.WRONLY | O.CREAT | O.CLOEXEC, 0o600], { into: file }),
     call(purpose, SYS.write, [file, text, Buffer.byteLength(text)]),
-    call(purpose, SYS.close, [file]),
+    close(file),
   ];
 }
 

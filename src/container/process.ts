@@ -29,7 +29,7 @@ export function composeProcess(config: ContainerConfig, held: bigint, root: Slot
     call('leave all groups', SYS.setgroups, [0, 0], { ignore: [ERRNO.EPERM] }),
     call(`become group ${gid}`, SYS.setresgid, [gid, gid, gid]),
     call(`become user ${uid}`, SYS.setresuid, [uid, uid, uid]),
-    call('clear the ambient capabilities', SYS.prctl, [PR.CAP_AMBIENT, PR.CAP_AMBIENT_CLEAR_ALL, 0, 0, 0]),
+    clearAmbient(),
     // Another user has lost them with the change.
     ...(uid === 0 ? [keepCapabilities(capabilities)] : []),
     ...enterDirectory(cwd, root, slots.take()),
@@ -55,6 +55,12 @@ export function dropFromBoundingSet(kept: readonly Capability[]): Step[] {
       // A kernel that does not know one cannot give it.
       call(`drop ${name}`, SYS.prctl, [PR.CAPBSET_DROP, number, 0, 0, 0], { ignore: [ERRNO.EINVAL] }),
     );
+}
+
+/** Clears the ambient capabilities, which an execve would keep. */
+export function clearAmbient(): Step {
+  const args = [PR.CAP_AMBIENT, PR.CAP_AMBIENT_CLEAR_ALL, 0, 0, 0];
+  return call('clear the ambient capabilities', SYS.prctl, args);
 }
 
 /** @param inherited - an execve keeps them, too, where they are made ambient */
