@@ -30,16 +30,16 @@ const WITHOUT_DATA: readonly string[] = [
 
 /** Bounds of all layers of an image together. */
 export interface Limits {
-  readonly entries: number;
+  entries: number;
   /** Sizes of files, holes included. */
-  readonly bytes: number;
+  bytes: number;
 }
 
 export interface FilterOptions {
   /** Whether attributes that give a program rights are kept: those of the superuser. */
   readonly superuser: boolean;
-  /** Counted down. */
-  readonly limits: { entries: number; bytes: number };
+  /** Bounds of what is left to come, counted down. */
+  readonly limits: Limits;
   /** Names of files that say that something of a layer below is gone; they never pass. */
   onMark?(path: string): void;
 }
@@ -198,7 +198,7 @@ function percentDecoded(text: string): string {
   );
 }
 
-function count({ realSize, name }: Entry, limits: { entries: number; bytes: number }): void {
+function count({ realSize, name }: Entry, limits: Limits): void {
   limits.entries--;
   limits.bytes -= realSize;
   if (limits.entries < 0 || limits.bytes < 0) {

@@ -15,7 +15,7 @@ const OPAQUE = '.wh..wh..opq';
 const BSDTAR = { name: 'bsdtar', debianPackage: 'libarchive-tools' } as const;
 const BSDCAT = { name: 'bsdcat', debianPackage: 'libarchive-tools' } as const;
 /** Default bounds of an image: more files than any distribution has, fewer bytes than fill most disks. */
-const LIMITS: Limits = { entries: 8_000_000, bytes: 256 * 2 ** 30 };
+const LIMITS: Readonly<Limits> = { entries: 8_000_000, bytes: 256 * 2 ** 30 };
 
 /** Compressions, by the first bytes. What is none of them is not compressed. */
 const COMPRESSIONS: readonly (readonly number[])[] = [
@@ -42,7 +42,7 @@ export interface Layer {
 export async function unpackLayers(
   layers: readonly Layer[],
   directory: string,
-  limits: Limits = LIMITS,
+  limits: Readonly<Limits> = LIMITS,
 ): Promise<void> {
   mkdirSync(directory, { recursive: true });
   const left = { ...limits };
@@ -58,16 +58,16 @@ export async function unpackLayers(
 }
 
 /** Unpacks one archive, of any compression, into an empty directory: as {@link unpackLayers}. */
-export async function unpackArchive(blob: Blob, directory: string, limits: Limits = LIMITS): Promise<void> {
+export async function unpackArchive(
+  blob: Blob,
+  directory: string,
+  limits: Readonly<Limits> = LIMITS,
+): Promise<void> {
   mkdirSync(directory, { recursive: true });
   await unpackOver(blob, directory, { ...limits });
 }
 
-async function unpackOver(
-  blob: Blob,
-  directory: string,
-  limits: { entries: number; bytes: number },
-): Promise<void> {
+async function unpackOver(blob: Blob, directory: string, limits: Limits): Promise<void> {
   const superuser = process.geteuid?.() === 0;
   const owners = superuser ? ['--same-owner', '--numeric-owner'] : ['--no-same-owner'];
   const options = ['-x', '-p', ...owners, '--xattrs', '--no-fflags', '--no-acls', '-C', directory, '-f', '-'];

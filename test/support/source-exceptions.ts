@@ -373,7 +373,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'both names begin at the descriptor of an OwnFolder',
     places: { 'ImageStore.ext4Of': 'renameSync' },
   },
-  { rule: 'fs path', file: 'image/image.ts', reason: KERNEL, places: { unfinishedFolder: 'existsSync' } },
+  { rule: 'fs path', file: 'image/image.ts', reason: KERNEL, places: { unfinishedName: 'existsSync' } },
   {
     rule: 'fs path',
     file: 'image/image.ts',
