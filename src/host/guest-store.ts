@@ -10,7 +10,7 @@ import { cacheDirectory } from './cache-directory.js';
 import { type FolderRules, isName, OwnFolder } from './own-folder.js';
 import { packageFile } from './package-file.js';
 
-/** A kernel that somebody else put there would have a guest's secrets. The superuser's guests are for all. */
+/** Rules of the folder of guests: a kernel that somebody else put there would have a guest's secrets. The superuser's guests are for all. */
 const RULES: FolderRules = {
   code: 'TSVM_GUEST_BUILD',
   what: 'the folder of guests',
@@ -18,7 +18,7 @@ const RULES: FolderRules = {
   rootsToo: true,
 };
 const MANIFEST = 'manifest.json';
-/** One has the names and versions of what a guest was built from. */
+/** Bound of a manifest, which has the names and versions of what a guest was built from. */
 const MAX_MANIFEST_BYTES = 1 << 20;
 
 /** What of a manifest tsvm needs; it says more, for people and for comparing builds. */

@@ -27,7 +27,7 @@ const UNFINISHED = '.unpacking-';
 /** The file system of an image, beside its root. */
 const EXT4 = 'root.ext4';
 
-/** Programs of an image may be setuid, and devices be in it: nobody else may come to them. */
+/** Rules of the folder of images: programs of one may be setuid, so that nobody else may come to them. */
 const RULES: FolderRules = {
   code: 'TSVM_IMAGE',
   what: 'the folder of images',

@@ -46,7 +46,7 @@ export interface FilterOptions {
 
 export const MARK = '.wh.';
 
-/** @throws TsvmError `TSVM_IMAGE` for what is no tar archive, is cut short, or is beyond the limits. */
+/** Filters an archive. @throws TsvmError `TSVM_IMAGE` for what is no tar archive, is cut short, or is beyond the limits. */
 export async function* filterTar(
   pieces: AsyncIterable<Uint8Array>,
   options: FilterOptions,
@@ -181,7 +181,7 @@ function paxOf({ name, link, uid, gid, size, mtime, pax }: Entry, superuser: boo
   ]);
 }
 
-/** File flags, ACLs, and marks that are a file system's or a security module's do not pass. */
+/** Tells whether a record passes: file flags, ACLs, and marks that are a file system's or a security module's do not. */
 function isKept(key: string, superuser: boolean): boolean {
   if (/^GNU\.sparse\.(major|minor|realsize|size|numblocks|map)$/.test(key)) return true;
   const [, text] = /^SCHILY\.xattr\.(.+)$/.exec(key) ?? [];

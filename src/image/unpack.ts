@@ -136,6 +136,6 @@ function folderWithin(root: string, parts: readonly string[]): Buffer | undefine
   return folder;
 }
 
-/** Names of archives are bytes. */
+/** Bytes of a name in an archive, which is text of no locale. */
 const bytesOf = (name: string): Buffer => Buffer.from(name, 'latin1');
 const joined = (folder: Buffer, name: Buffer): Buffer => Buffer.concat([folder, Buffer.from('/'), name]);

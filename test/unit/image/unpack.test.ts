@@ -1,4 +1,4 @@
-/** What of an archive comes to the host, and what does not. */
+/** Archives: what of them comes to the host, and what does not. */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
