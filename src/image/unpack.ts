@@ -49,7 +49,7 @@ export async function unpackLayers(
   for (const [i, { path, digest }] of layers.entries()) {
     await using blob = await Blob.open(path, digest);
     await blob.verify();
-    const marks = i === 0 ? [] : await marksOf(blob);
+    const marks = i === 0 ? [] : await marksOf(blob, { ...left });
     await named(blob, async () => {
       for (const mark of marks) whiteOut(mark, directory);
     });
@@ -77,9 +77,8 @@ async function unpackOver(blob: Blob, directory: string, limits: Limits): Promis
 }
 
 /** Names in a layer that say what is not there any more: where a mark stands in the layer says nothing. */
-async function marksOf(blob: Blob): Promise<readonly string[]> {
+async function marksOf(blob: Blob, limits: Limits): Promise<readonly string[]> {
   const marks: string[] = [];
-  const limits = { ...LIMITS };
   await named(blob, async () => {
     const entries = filterTar(await unpacked(blob), {
       superuser: false,
