@@ -29,7 +29,7 @@ export interface CallRule {
  * load for a container, or, as AF_VSOCK and AF_ALG, is held back by no namespace.
  */
 const SOCKET_FAMILIES = [1, 2, 10, 16, 17] as const;
-/** PER_LINUX and PER_LINUX32, each with UNAME26, and the question which it is. */
+/** Personalities that a program may have: PER_LINUX and PER_LINUX32, each with UNAME26; and the question which it is. */
 const PERSONALITIES = [0, 8, 0x2_0000, 0x2_0008, 0xffff_ffff] as const;
 const NEW_NAMESPACES =
   CLONE.NEWNS | CLONE.NEWCGROUP | CLONE.NEWUTS | CLONE.NEWIPC | CLONE.NEWUSER | CLONE.NEWPID | CLONE.NEWNET;
@@ -41,9 +41,9 @@ const CHECKS: ReadonlyMap<string, ArgumentCheck> = new Map<string, ArgumentCheck
   ['personality', { kind: 'one of', values: PERSONALITIES }],
   ['clone', { kind: 'none of', bits: NEW_NAMESPACES }],
 ]);
-/** Checks that do not hold for whoever may make namespaces. */
+/** Capabilities of whoever may make namespaces: no check of clone holds for them. */
 const NAMESPACE_MAKERS: readonly Capability[] = ['SYS_ADMIN'];
-/** clone3's flags are in memory, which a filter cannot read: C libraries use clone where it is not there. */
+/** Calls that are refused as if they were not there: clone3's flags are in memory, which a filter cannot read, and C libraries use clone then. */
 const AS_IF_NEW = ['clone3'];
 
 /** Rules for a command that has `capabilities`, by the numbers of the calls. */

@@ -82,7 +82,7 @@ export function composePlan(config: ContainerConfig, host: PlanHost): Plan {
   };
 }
 
-/** In a new user namespace nobody is anybody until the ids are mapped, which is done when process 1 goes on. */
+/** Becomes root of a new user namespace. Nobody is anybody in it until the ids are mapped, which is done when process 1 goes on. */
 function becomeRoot(): Step[] {
   return [
     call('become group 0', SYS.setresgid, [0, 0, 0]),
@@ -92,7 +92,7 @@ function becomeRoot(): Step[] {
   ];
 }
 
-/** As a file of its own, whatever the image has there: a link may lead to where nothing is. */
+/** Writes a file of its own, whatever the image has there: a link may lead to where nothing is. */
 function writeResolvConf(root: Slot, slots: Slots): Step[] {
   const name = 'resolv.conf';
   const purpose = `make /etc/${name}`;
@@ -109,7 +109,7 @@ function writeResolvConf(root: Slot, slots: Slots): Step[] {
   ];
 }
 
-/** With nothing in /dev, /proc or /sys made for it; if it is there, it may be. */
+/** Makes the working directory. Nothing is made for it in /dev, /proc or /sys; one that is there already may be. */
 function makeDirectoryOf(cwd: string, root: Slot, kept: Kept, directory: Slot): Step[] {
   const purpose = `${MAKE_WORKING_DIRECTORY} ${cwd}`;
   return [
@@ -126,6 +126,6 @@ function loopbackUp(slots: Slots): Step[] {
   return [
     call('open a socket', SYS.socket, [NET.AF_INET, NET.SOCK_DGRAM, 0], { into: socket }),
     call('start the loopback interface', SYS.ioctl, [socket, NET.SIOCSIFFLAGS, new Data(request)]),
-    call('close the socket', SYS.close, [socket]),
+    close(socket),
   ];
 }

@@ -85,9 +85,9 @@ export interface ContainerConfig {
   readonly terminal?: { readonly rows: number; readonly columns: number };
 }
 
-/** Where a container has file systems of the kernel's: nothing of an image's or a user's is mounted or made there. */
+/** Places of the kernel's file systems in a container: nothing of an image's or a user's is mounted or made there. */
 export const KERNEL_PATHS = ['/dev', '/proc', '/sys'] as const;
-/** Each is a descriptor of the launcher's before it is mounted. */
+/** Bound of volumes: each is a descriptor of the launcher's before it is mounted. */
 const MAX_VOLUMES = 128;
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
 const MAX_HOSTNAME_BYTES = 64;

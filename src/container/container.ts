@@ -38,7 +38,7 @@ export interface ContainerEnd {
   readonly status: ExitStatus;
   /** The kernel ended a process of it because the memory limit was reached. */
   readonly outOfMemory: boolean;
-  /** Why a file that the command inherited as an output took no more of it, if that was so: `ENOSPC`. */
+  /** Error of a file that the command inherited as an output and that took no more of it, if there was one: `ENOSPC`. */
   readonly lostOutput?: string;
   readonly usage: Usage;
 }

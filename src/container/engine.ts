@@ -4,8 +4,8 @@
  * The launcher mounts the root, writes the bundle, and executes the runtime, all in namespaces of its own: whatever a runtime leaves
  * is gone with them.
  */
-import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
+import { programPath } from '../host/program-path.js';
 import type { PlanHost } from './compose.js';
 import {
   type ContainerConfig,
@@ -24,7 +24,7 @@ import { cStrings, type Plan, type Step } from './plan.js';
 import { capabilitiesOf, EXECUTE } from './process.js';
 import { mountRoot } from './root.js';
 import { mapArguments, type RunFacts, runArguments } from './run-arguments.js';
-import { call, mountFs, Slots } from './steps.js';
+import { call, close, mountFs, Slots } from './steps.js';
 
 const DEBIAN_PACKAGES: Readonly<Record<Engine, string>> = {
   runc: 'runc',
@@ -160,15 +160,8 @@ function keptEnvironment(): string[] {
 
 /** Its executable. @throws TsvmError `TSVM_HOST` if it is not installed. */
 export function findEngine(engine: Engine): string {
-  for (const folder of (process.env['PATH'] ?? '').split(':')) {
-    const path = join(folder, engine);
-    try {
-      accessSync(path, constants.X_OK);
-      return path;
-    } catch {
-      // in another one, then
-    }
-  }
+  const path = programPath(engine);
+  if (path !== undefined) return path;
   throw hostRefuses(`--engine ${engine}: it is not installed`, `apt-get install ${DEBIAN_PACKAGES[engine]}`);
 }
 
@@ -178,7 +171,7 @@ function writeFile(path: string, text: string, slots: Slots): Step[] {
   return [
     call(purpose, SYS.openat, [AT_FDCWD, path, O.WRONLY | O.CREAT | O.CLOEXEC, 0o600], { into: file }),
     call(purpose, SYS.write, [file, text, Buffer.byteLength(text)]),
-    call(purpose, SYS.close, [file]),
+    close(file),
   ];
 }
 

@@ -2,11 +2,9 @@
  * The last steps of process 1, once the command's process is there: it gives up what it does not need to pass signals on, to reap
  * orphans and to say how it went. What it once could do, nobody who gets at it can.
  */
-import { PR, SYS } from './linux.js';
 import type { Step } from './plan.js';
-import { dropFromBoundingSet, installFilter, keepCapabilities } from './process.js';
+import { clearAmbient, dropFromBoundingSet, installFilter, keepCapabilities } from './process.js';
 import { AUDIT_ARCH_X86_64, BPF, type Instruction, OFFSET, SECCOMP_RET } from './seccomp.js';
-import { call } from './steps.js';
 
 /** System calls of kvm-addon/launcher/init.c after its steps, by arch/x86/entry/syscalls/syscall_64.tbl. */
 const CALLS = { read: 0, write: 1, close: 3, wait4: 61, kill: 62, rt_sigtimedwait: 128, exit_group: 231 };
@@ -14,7 +12,7 @@ const CALLS = { read: 0, write: 1, close: 3, wait4: 61, kill: 62, rt_sigtimedwai
 export function composeKeeper(): Step[] {
   return [
     ...dropFromBoundingSet([]),
-    call('clear the ambient capabilities', SYS.prctl, [PR.CAP_AMBIENT, PR.CAP_AMBIENT_CLEAR_ALL, 0, 0, 0]),
+    clearAmbient(),
     // The command may be another user.
     keepCapabilities(['KILL']),
     ...installFilter(keeperFilter()),
@@ -22,7 +20,7 @@ export function composeKeeper(): Step[] {
 }
 
 /** Allows what process 1 still does; anything else ends it, and the container with it. */
-export function keeperFilter(): readonly Instruction[] {
+function keeperFilter(): readonly Instruction[] {
   const calls = Object.values(CALLS);
   return [
     [BPF.LD_W_ABS, 0, 0, OFFSET.arch],

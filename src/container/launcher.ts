@@ -14,7 +14,7 @@ const REPORT = { CREATED: 1, FAILED: 2, RUNNING: 3, EXITED: 4, LOST: 5 } as cons
 const REPORT_BYTES = 16;
 const SEAL = 'make a sealed copy of the launcher';
 const PASS_STREAMS = 'pass the standard streams on';
-/** What the launcher does itself: enum own_step. */
+/** Steps of the launcher's own, which are in no plan: enum own_step. */
 const OWN_STEPS = [
   'read the plan',
   'watch signals',
@@ -106,7 +106,7 @@ export class Launch {
     return this.#child.pid ?? 0;
   }
 
-  /** Why a file that is a standard stream took no more of the command's output. */
+  /** Error of a file that is a standard stream and took no more of the command's output, if there was one. */
   get lostOutput(): string | undefined {
     return this.#lostOutput;
   }

@@ -14,7 +14,6 @@ export const SYS = {
   rmdir: 84,
   symlink: 88,
   chmod: 90,
-  umask: 95,
   setgroups: 116,
   setresuid: 117,
   setresgid: 119,
@@ -26,7 +25,6 @@ export const SYS = {
   umount2: 166,
   sethostname: 170,
   openat: 257,
-  mkdirat: 258,
   unlinkat: 263,
   symlinkat: 266,
   unshare: 272,
@@ -49,7 +47,6 @@ export const ERRNO = {
   EBUSY: 16,
   EEXIST: 17,
   EXDEV: 18,
-  ENODEV: 19,
   ENOTDIR: 20,
   EISDIR: 21,
   EINVAL: 22,
@@ -57,7 +54,6 @@ export const ERRNO = {
   EROFS: 30,
   ENOSYS: 38,
   ELOOP: 40,
-  ENAMETOOLONG: 36,
   E2BIG: 7,
 } as const;
 
@@ -74,15 +70,12 @@ export const CLONE = {
 
 /** <linux/mount.h> */
 export const MS = {
-  RDONLY: 1,
   NOSUID: 2,
   NODEV: 4,
   NOEXEC: 8,
-  REMOUNT: 32,
   BIND: 4096,
   REC: 16384,
   PRIVATE: 1 << 18,
-  RELATIME: 1 << 21,
 } as const;
 
 /** <linux/mount.h>: what a mount is restricted to. */

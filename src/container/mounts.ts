@@ -19,9 +19,12 @@ import {
   takeTree,
 } from './steps.js';
 
-/** Of the host's devices, those that a container has. */
+/** Devices of the host's that a container has. */
 const DEVICES = ['null', 'zero', 'full', 'random', 'urandom', 'tty'] as const;
-/** They are the host's own nodes, and their owner is somebody in the container: mode, owner and times stay. They are written to as ever. */
+/**
+ * Attributes of the devices' mounts. They are the host's own nodes, whose owner is somebody in the container: mode, owner and times stay,
+ * and they are written to as ever.
+ */
 const DEVICE_ATTRIBUTES = MOUNT_ATTR.NOSUID | MOUNT_ATTR.NOEXEC | MOUNT_ATTR.RDONLY;
 /** Links in /dev: what they say, and their names. */
 const LINKS = [
@@ -35,23 +38,23 @@ const LINKS = [
 const { RDONLY, NOSUID, NODEV, NOEXEC } = MOUNT_ATTR;
 const NO_PROGRAMS = NOSUID | NODEV | NOEXEC;
 const RESTRICTED = NO_PROGRAMS | RDONLY;
-/** Where the host's cgroups are hidden from this process as well. */
+/** Errors where the host's cgroups are hidden from this process as well. */
 const NO_CGROUPS = [ERRNO.EPERM, ERRNO.EINVAL];
-/** In a shared namespace of IPC, or a kernel without them. */
+/** Errors of message queues in a shared namespace of IPC, or of a kernel without them. */
 const NO_QUEUES = [ERRNO.EPERM, ERRNO.EINVAL];
 const MAKE_DIRECTORY = PATH.MAKE | PATH.DIRECTORY;
 const MAKE_FILE = PATH.MAKE | PATH.FILE;
 
 export interface Mounts {
-  /** While the host's root is the root: takes what is of the host, and makes what is the kernel's, as descriptors. */
+  /** Steps while the host's root is the root: they take what is of the host, and make what is the kernel's, as descriptors. */
   readonly before: Step[];
-  /** In the new one, which is all that there is by then. */
+  /** Steps in the new root, which is all that there is by then. */
   readonly inside: Step[];
-  /** In the command's process, which has a terminal by then: puts it at /dev/console. */
+  /** Steps of the command's process, which has a terminal by then: they put it at /dev/console. */
   readonly console: Step[];
-  /** In process 1, when the command's has all that it needs. */
+  /** Steps of process 1, when the command's has all that it needs. */
   readonly after: Step[];
-  /** Where nothing is made for a path that an image or a user names. */
+  /** Places where nothing is made for a path that an image or a user names. */
   readonly kept: Kept;
   /** File system of the container's terminals. */
   readonly pts: Slot;
@@ -114,7 +117,7 @@ export function composeMounts(config: ContainerConfig, root: Slot, slots: Slots,
 /** Mounts on their way into the container: taken before, put inside. */
 class Trees {
   readonly before: Step[] = [];
-  /** Where the next one is put. */
+  /** Place of the next one. */
   readonly at: Slot;
   readonly #slots: Slots;
   readonly #context: Slot;
@@ -154,7 +157,7 @@ class Trees {
 interface Devices {
   readonly tree: Slot;
   readonly pts: Slot;
-  /** What hides a file, and what hides a directory. */
+  /** Covers of what is hidden: for a file, and for a directory. */
   readonly nothing: { readonly file: Slot; readonly directory: Slot };
   readonly inside: Step[];
   readonly console: Step[];
@@ -205,7 +208,7 @@ function devices(config: ContainerConfig, trees: Trees, terminalGroup: boolean):
   };
 }
 
-/** Another runtime's binds of them are as they are where it is run. */
+/** Protects the host's devices where another runtime is run: what it binds of them is as they are there. */
 export function protectDevices(slots: Slots): Step[] {
   return DEVICES.flatMap((name) => {
     const path = `/dev/${name}`;
@@ -220,7 +223,7 @@ export function protectDevices(slots: Slots): Step[] {
   });
 }
 
-/** Best there is for programs that write to the console; the first terminal of an instance is 0. */
+/** Binds the terminal to /dev/console, for programs that write there; the first terminal of an instance is 0. */
 function bindConsole(trees: Trees, dev: Slot, pts: Slot): Step[] {
   const terminal = trees.slot();
   const tree = trees.slot();
@@ -247,10 +250,10 @@ function volumes(config: ContainerConfig, root: Slot, trees: Trees, kept: Kept, 
   });
 }
 
-/** What the steps are for that put a volume where it belongs. */
+/** Purpose of the steps that put a volume where it belongs. */
 export const VOLUME = 'mount the volume';
 
-/** Before a volume comes: nothing is looked up here but in the kernel's own file systems. */
+/** Hides the paths that are masked, before a volume comes: nothing is looked up here but in the kernel's own file systems. */
 function hide(trees: Trees, tops: Readonly<Record<'/proc' | '/sys', Slot>>, { nothing }: Devices): Step[] {
   const { at } = trees;
   const tree = trees.slot();

@@ -190,7 +190,7 @@ function encodeStep(
   }
 }
 
-/** As the sixth argument, which no such call has. */
+/** Puts the condition into the sixth argument, which no such call has. */
 function withCondition(values: readonly Argument[], when: Slot): readonly Argument[] {
   assert(values.length < MAX_ARGUMENTS);
   return [...values, ...Array<undefined>(MAX_ARGUMENTS - 1 - values.length), when];

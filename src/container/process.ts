@@ -29,7 +29,7 @@ export function composeProcess(config: ContainerConfig, held: bigint, root: Slot
     call('leave all groups', SYS.setgroups, [0, 0], { ignore: [ERRNO.EPERM] }),
     call(`become group ${gid}`, SYS.setresgid, [gid, gid, gid]),
     call(`become user ${uid}`, SYS.setresuid, [uid, uid, uid]),
-    call('clear the ambient capabilities', SYS.prctl, [PR.CAP_AMBIENT, PR.CAP_AMBIENT_CLEAR_ALL, 0, 0, 0]),
+    clearAmbient(),
     // Another user has lost them with the change.
     ...(uid === 0 ? [keepCapabilities(capabilities)] : []),
     ...enterDirectory(cwd, root, slots.take()),
@@ -38,7 +38,7 @@ export function composeProcess(config: ContainerConfig, held: bigint, root: Slot
   ];
 }
 
-/** As the user who is to be there. */
+/** Enters the working directory as the user who is to be there. */
 function enterDirectory(cwd: string, root: Slot, directory: Slot): Step[] {
   const purpose = `${WORKING_DIRECTORY} ${cwd}`;
   return [
@@ -55,6 +55,12 @@ export function dropFromBoundingSet(kept: readonly Capability[]): Step[] {
       // A kernel that does not know one cannot give it.
       call(`drop ${name}`, SYS.prctl, [PR.CAPBSET_DROP, number, 0, 0, 0], { ignore: [ERRNO.EINVAL] }),
     );
+}
+
+/** Clears the ambient capabilities, which an execve would keep. */
+export function clearAmbient(): Step {
+  const args = [PR.CAP_AMBIENT, PR.CAP_AMBIENT_CLEAR_ALL, 0, 0, 0];
+  return call('clear the ambient capabilities', SYS.prctl, args);
 }
 
 /** @param inherited - an execve keeps them, too, where they are made ambient */
@@ -82,8 +88,8 @@ export function installFilter(program: readonly Instruction[]): Step[] {
 }
 
 /**
- * Along PATH, as execvp does; the last step's error is the command's. Its path is resolved by the kernel, as the command's own paths are
- * from here on: in the container's root, with the command's user, capabilities and filter.
+ * Executes the command along PATH, as execvp does; the last step's error is the command's. Its path is resolved by the kernel, as the
+ * command's own paths are from here on: in the container's root, with the command's user, capabilities and filter.
  */
 function execute(config: ContainerConfig): Step[] {
   const name = config.argv[0] ?? '';
@@ -101,9 +107,9 @@ function execute(config: ContainerConfig): Step[] {
   );
 }
 
-/** What the step is for that enters it. */
+/** Purpose of the steps that enter the working directory. */
 export const WORKING_DIRECTORY = 'enter the working directory';
-/** The same for an image's, which is made if it is missing. */
+/** Purpose of the step that makes an image's if it is missing. */
 export const MAKE_WORKING_DIRECTORY = 'make the working directory';
 /** What the steps are for that execute the command: their failure is its status. */
 export const EXECUTE = 'execute the command';

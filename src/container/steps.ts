@@ -42,15 +42,15 @@ export function close(slot: Slot): Step {
 
 /** Flags of {@link pathIn}: kvm-addon/launcher/launcher.h. */
 export const PATH = {
-  /** What is missing is made: directories, and at the end a directory or a file. */
+  /** Make what is missing: directories, and at the end a directory or a file. */
   MAKE: 1,
-  /** It must be a directory. */
+  /** Refuse what is no directory. */
   DIRECTORY: 2,
-  /** It must be none. */
+  /** Refuse a directory. */
   FILE: 4,
-  /** Links are refused; without this they are followed, below the root. */
+  /** Refuse links; without this they are followed, below the root. */
   NO_LINKS: 8,
-  /** It must not be the root, nor lie in what is kept. */
+  /** Refuse the root, and what lies in what is kept. */
   OUTSIDE: 16,
 } as const;
 
@@ -125,7 +125,7 @@ export function copyTree(purpose: string, from: Slot, into: Slot, when: Slot): S
   return copy(purpose, from, into, when, AT_RECURSIVE);
 }
 
-/** The same without what is mounted below it. */
+/** Takes the same without what is mounted below it. */
 export function copyAlone(purpose: string, from: Slot, into: Slot, when: Slot): Step {
   return copy(purpose, from, into, when, 0);
 }
@@ -146,7 +146,7 @@ export function restrict(purpose: string, tree: Slot, attributes: number): Step 
   return setAttributes(purpose, tree, attributes, AT_RECURSIVE);
 }
 
-/** The same for one mount alone. */
+/** Adds attributes to one mount alone. */
 export function restrictAlone(purpose: string, tree: Slot, attributes: number): Step {
   return setAttributes(purpose, tree, attributes, 0);
 }

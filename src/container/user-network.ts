@@ -169,7 +169,7 @@ function enterAs(pid: number, { uid, gid }: NetworkUser): Step[] {
 /** <linux/kdev_t.h>, Documentation/admin-guide/devices.txt: misc devices, TUN. */
 const TUN = { path: '/dev/net/tun', device: (10 << 8) | 200, type: 0o020000, mode: 0o666 } as const;
 
-/** Whether anybody may open the host's node, as udev makes it; a missing one is pasta's to complain of. */
+/** Tells whether anybody may open the host's node, as udev makes it; a missing one is pasta's to complain of. */
 function opensTun(): boolean {
   const mode = statSync(TUN.path, { throwIfNoEntry: false })?.mode;
   return mode === undefined || (mode & TUN.mode) === TUN.mode;

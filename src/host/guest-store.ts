@@ -7,10 +7,10 @@ import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { isErrnoError, TsvmError } from '../errors.js';
 import { cacheDirectory } from './cache-directory.js';
-import { type FolderRules, OwnFolder } from './own-folder.js';
+import { type FolderRules, isName, OwnFolder } from './own-folder.js';
 import { packageFile } from './package-file.js';
 
-/** A kernel that somebody else put there would have a guest's secrets. The superuser's guests are for all. */
+/** Rules of the folder of guests: a kernel that somebody else put there would have a guest's secrets. The superuser's guests are for all. */
 const RULES: FolderRules = {
   code: 'TSVM_GUEST_BUILD',
   what: 'the folder of guests',
@@ -18,7 +18,7 @@ const RULES: FolderRules = {
   rootsToo: true,
 };
 const MANIFEST = 'manifest.json';
-/** One has the names and versions of what a guest was built from. */
+/** Bound of a manifest, which has the names and versions of what a guest was built from. */
 const MAX_MANIFEST_BYTES = 1 << 20;
 
 /** What of a manifest tsvm needs; it says more, for people and for comparing builds. */
@@ -153,11 +153,6 @@ function whenThere<T>(read: () => T): T | undefined {
     if (isErrnoError(error)) return undefined;
     throw error;
   }
-}
-
-/** Whether it names something in a folder, and nothing elsewhere. */
-function isName(text: string): boolean {
-  return text !== '' && text !== '.' && text !== '..' && !/[/\0]/.test(text);
 }
 
 function guestOf(manifest: Manifest, directory: string, current: boolean): Guest {

@@ -123,8 +123,8 @@ export class OwnFolder implements Disposable {
    * says O_NOFOLLOW, or made it.
    */
   at(name: string): string {
-    assert(name !== '' && name !== '.' && name !== '..' && !/[/\0]/.test(name), `not a name: ${name}`);
-    return `/proc/self/fd/${this.fd}/${name}`;
+    assert(isName(name), `not a name: ${name}`);
+    return `${this.self}/${name}`;
   }
 
   /** Path of the folder itself that leads nowhere else while it is open. */
@@ -280,6 +280,11 @@ export class OwnFolder implements Disposable {
   #refused(name: string, why: string): TsvmError {
     return new TsvmError(this.#rules.code, `${this.path}/${name}: ${why}`, { hint: this.#rules.hint });
   }
+}
+
+/** Tells whether a text names something in a folder, and nothing elsewhere. */
+export function isName(text: string): boolean {
+  return text !== '' && text !== '.' && text !== '..' && !/[/\0]/.test(text);
 }
 
 /** Opens folders to their owner, as whose mode says otherwise: an image may have such ones. */

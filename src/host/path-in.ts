@@ -8,13 +8,13 @@ import { isErrnoError } from '../errors.js';
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
 /** <asm-generic/fcntl.h>: a descriptor that reads and writes nothing, and does not wake a device or wait for a FIFO. */
 const O_PATH = 0o10000000;
-/** As Linux's own. */
+/** Bound of links on the walk, as Linux's own. */
 const MAX_LINKS = 40;
 const MAX_PATH_BYTES = 4096;
 
 /**
- * Reads a file; `undefined` if there is none, what is there is no file, or links lead in circles. Links are followed as if `root` were the root, so that none leads
- * out of it, also while others change what is in it.
+ * Reads a file; `undefined` if there is none, what is there is no file, or links lead in circles. Links are followed as if `root` were
+ * the root, so that none leads out of it, also while others change what is in it.
  *
  * @throws RangeError for a file longer than `maxBytes`; errnos of the file system.
  */
@@ -67,7 +67,7 @@ function openPathIn(root: string, path: string): number | undefined {
   }
 }
 
-/** What is open, by a name that is nobody else's to change. */
+/** Path of what is open: a name that is nobody else's to change. */
 function ownPath(fd: number): string {
   return `/proc/self/fd/${fd}`;
 }

@@ -45,13 +45,13 @@ export class Blob implements AsyncDisposable {
     }
   }
 
-  /** Its first bytes, by which a format is known. */
+  /** Reads the first bytes, by which a format is known. */
   async magic(): Promise<Uint8Array> {
     const { buffer, bytesRead } = await this.#file.read(Buffer.alloc(MAGIC_BYTES), 0, MAGIC_BYTES, 0);
     return buffer.subarray(0, bytesRead);
   }
 
-  /** All of it, from the start. Whoever reads to the end has what the digest says. @throws TsvmError if it has changed. */
+  /** Reads all of it, from the start. Whoever reads to the end has what the digest says. @throws TsvmError if it has changed. */
   async *pieces(): AsyncGenerator<Uint8Array> {
     const hash = createHash('sha256');
     for (let position = 0; ; ) {
@@ -80,7 +80,7 @@ export class Blob implements AsyncDisposable {
     for await (const _ of this.pieces());
   }
 
-  /** All of it, if it is not longer than `maxBytes`. */
+  /** Reads all of it, if it is not longer than `maxBytes`. */
   async read(maxBytes: number): Promise<Buffer> {
     if (this.stats.size > maxBytes) throw imageError(`${this.path}: it is longer than ${maxBytes} bytes`);
     const pieces: Uint8Array[] = [];

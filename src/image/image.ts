@@ -22,12 +22,12 @@ export interface Image {
 
 /** Images that are kept unpacked; the one used longest ago goes first. */
 const MAX_KEPT = 16;
-/** Where temporary folders of unpacking are, with the process's id at the end. */
+/** Beginning of names for work in progress, which have the process's id at the end. */
 const UNFINISHED = '.unpacking-';
 /** The file system of an image, beside its root. */
 const EXT4 = 'root.ext4';
 
-/** Programs of an image may be setuid, and devices be in it: nobody else may come to them. */
+/** Rules of the folder of images: programs of one may be setuid, so that nobody else may come to them. */
 const RULES: FolderRules = {
   code: 'TSVM_IMAGE',
   what: 'the folder of images',
@@ -87,7 +87,7 @@ export class ImageStore {
   keepFile(name: string, make: (path: string) => void): string {
     using store = OwnFolder.make(this.directory, RULES);
     if (store.stats(name)?.isFile() !== true) {
-      const unfinished = store.unfinishedName(name);
+      const unfinished = unfinishedName(store);
       try {
         make(join(this.directory, unfinished));
         store.rename(unfinished, name);
@@ -109,7 +109,7 @@ export class ImageStore {
       store.touch(key);
       return image;
     }
-    const unfinished = unfinishedFolder(store);
+    const unfinished = unfinishedName(store);
     try {
       await unpack(join(this.directory, unfinished, 'root'));
       renameInto(store, unfinished, key);
@@ -132,7 +132,7 @@ export class ImageStore {
     if (folder === undefined) throw imageError(`${image.key}: the image was removed from ${this.directory}`);
     if (folder.stats(EXT4)?.isFile() === true) return path;
     onMake();
-    const unfinished = unfinishedFolder(store);
+    const unfinished = unfinishedName(store);
     try {
       store.makeFolder(unfinished);
       await makeExt4(image.root, join(this.directory, unfinished, EXT4));
@@ -144,8 +144,8 @@ export class ImageStore {
   }
 }
 
-/** A name for work in progress. What a process that was killed left of its own is removed. */
-function unfinishedFolder(store: OwnFolder): string {
+/** Name for work in progress. What a process that was killed left of its own is removed. */
+function unfinishedName(store: OwnFolder): string {
   for (const name of store.names()) {
     const pid = Number(name.slice(name.lastIndexOf('-') + 1));
     if (name.startsWith(UNFINISHED) && !existsSync(`/proc/${pid}`)) discard(store, name);

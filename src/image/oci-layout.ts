@@ -45,10 +45,10 @@ export interface ImageConfig {
 }
 
 export interface OciImage {
-  /** Of its manifest, which names all the rest. */
+  /** Digest of its manifest, which names all the rest. */
   readonly digest: string;
   readonly config: ImageConfig;
-  /** The lowest first. */
+  /** Layers, the lowest first. */
   readonly layers: readonly Layer[];
 }
 

@@ -1,11 +1,10 @@
 /** Programs of the host that images are unpacked and written with. */
 import { type ChildProcessByStdio, spawn } from 'node:child_process';
-import { accessSync, constants } from 'node:fs';
-import { join } from 'node:path';
 import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { TsvmError } from '../errors.js';
 import { filterThrough } from '../host/program-filter.js';
+import { programPath } from '../host/program-path.js';
 
 /** Longest list: the sizes of an image's files. */
 const MAX_OUTPUT_BYTES = 256 << 20;
@@ -111,17 +110,10 @@ function follow(
   return { fed, ended };
 }
 
-/** @throws TsvmError `TSVM_HOST` if it is not installed. */
+/** Path of a program. @throws TsvmError `TSVM_HOST` if it is not installed. */
 function pathOf({ name, debianPackage }: Program): string {
-  for (const folder of (process.env['PATH'] ?? '').split(':')) {
-    const path = join(folder, name);
-    try {
-      accessSync(path, constants.X_OK);
-      return path;
-    } catch {
-      // in another one, then
-    }
-  }
+  const path = programPath(name);
+  if (path !== undefined) return path;
   throw new TsvmError('TSVM_HOST', `the program '${name}' is needed for images, and is not installed`, {
     hint: `install it: apt-get install ${debianPackage}`,
   });

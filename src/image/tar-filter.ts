@@ -30,23 +30,23 @@ const WITHOUT_DATA: readonly string[] = [
 
 /** Bounds of all layers of an image together. */
 export interface Limits {
-  readonly entries: number;
+  entries: number;
   /** Sizes of files, holes included. */
-  readonly bytes: number;
+  bytes: number;
 }
 
 export interface FilterOptions {
   /** Whether attributes that give a program rights are kept: those of the superuser. */
   readonly superuser: boolean;
-  /** Counted down. */
-  readonly limits: { entries: number; bytes: number };
+  /** Bounds of what is left to come, counted down. */
+  readonly limits: Limits;
   /** Names of files that say that something of a layer below is gone; they never pass. */
   onMark?(path: string): void;
 }
 
 export const MARK = '.wh.';
 
-/** @throws TsvmError `TSVM_IMAGE` for what is no tar archive, is cut short, or is beyond the limits. */
+/** Filters an archive. @throws TsvmError `TSVM_IMAGE` for what is no tar archive, is cut short, or is beyond the limits. */
 export async function* filterTar(
   pieces: AsyncIterable<Uint8Array>,
   options: FilterOptions,
@@ -181,7 +181,7 @@ function paxOf({ name, link, uid, gid, size, mtime, pax }: Entry, superuser: boo
   ]);
 }
 
-/** File flags, ACLs, and marks that are a file system's or a security module's do not pass. */
+/** Tells whether a record passes: file flags, ACLs, and marks that are a file system's or a security module's do not. */
 function isKept(key: string, superuser: boolean): boolean {
   if (/^GNU\.sparse\.(major|minor|realsize|size|numblocks|map)$/.test(key)) return true;
   const [, text] = /^SCHILY\.xattr\.(.+)$/.exec(key) ?? [];
@@ -198,7 +198,7 @@ function percentDecoded(text: string): string {
   );
 }
 
-function count({ realSize, name }: Entry, limits: { entries: number; bytes: number }): void {
+function count({ realSize, name }: Entry, limits: Limits): void {
   limits.entries--;
   limits.bytes -= realSize;
   if (limits.entries < 0 || limits.bytes < 0) {

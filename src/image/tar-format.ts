@@ -58,7 +58,7 @@ export interface Header {
   readonly sparse?: { readonly map: readonly number[]; readonly realSize: number; readonly more: boolean };
 }
 
-/** @throws TsvmError if it is no header. */
+/** Parses a block that is a header. @throws TsvmError if it is none. */
 export function parseHeader(block: Uint8Array): Header {
   if (numberIn(block, ...FIELDS.checksum) !== checksumOf(block)) throw imageError('it is not a tar archive');
   const place = (field: Field): Place => FIELDS[field];

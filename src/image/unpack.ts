@@ -15,7 +15,7 @@ const OPAQUE = '.wh..wh..opq';
 const BSDTAR = { name: 'bsdtar', debianPackage: 'libarchive-tools' } as const;
 const BSDCAT = { name: 'bsdcat', debianPackage: 'libarchive-tools' } as const;
 /** Default bounds of an image: more files than any distribution has, fewer bytes than fill most disks. */
-const LIMITS: Limits = { entries: 8_000_000, bytes: 256 * 2 ** 30 };
+const LIMITS: Readonly<Limits> = { entries: 8_000_000, bytes: 256 * 2 ** 30 };
 
 /** Compressions, by the first bytes. What is none of them is not compressed. */
 const COMPRESSIONS: readonly (readonly number[])[] = [
@@ -42,14 +42,14 @@ export interface Layer {
 export async function unpackLayers(
   layers: readonly Layer[],
   directory: string,
-  limits: Limits = LIMITS,
+  limits: Readonly<Limits> = LIMITS,
 ): Promise<void> {
   mkdirSync(directory, { recursive: true });
   const left = { ...limits };
   for (const [i, { path, digest }] of layers.entries()) {
     await using blob = await Blob.open(path, digest);
     await blob.verify();
-    const marks = i === 0 ? [] : await marksOf(blob);
+    const marks = i === 0 ? [] : await marksOf(blob, { ...left });
     await named(blob, async () => {
       for (const mark of marks) whiteOut(mark, directory);
     });
@@ -58,16 +58,16 @@ export async function unpackLayers(
 }
 
 /** Unpacks one archive, of any compression, into an empty directory: as {@link unpackLayers}. */
-export async function unpackArchive(blob: Blob, directory: string, limits: Limits = LIMITS): Promise<void> {
+export async function unpackArchive(
+  blob: Blob,
+  directory: string,
+  limits: Readonly<Limits> = LIMITS,
+): Promise<void> {
   mkdirSync(directory, { recursive: true });
   await unpackOver(blob, directory, { ...limits });
 }
 
-async function unpackOver(
-  blob: Blob,
-  directory: string,
-  limits: { entries: number; bytes: number },
-): Promise<void> {
+async function unpackOver(blob: Blob, directory: string, limits: Limits): Promise<void> {
   const superuser = process.geteuid?.() === 0;
   const owners = superuser ? ['--same-owner', '--numeric-owner'] : ['--no-same-owner'];
   const options = ['-x', '-p', ...owners, '--xattrs', '--no-fflags', '--no-acls', '-C', directory, '-f', '-'];
@@ -77,9 +77,8 @@ async function unpackOver(
 }
 
 /** Names in a layer that say what is not there any more: where a mark stands in the layer says nothing. */
-async function marksOf(blob: Blob): Promise<readonly string[]> {
+async function marksOf(blob: Blob, limits: Limits): Promise<readonly string[]> {
   const marks: string[] = [];
-  const limits = { ...LIMITS };
   await named(blob, async () => {
     const entries = filterTar(await unpacked(blob), {
       superuser: false,
@@ -136,6 +135,6 @@ function folderWithin(root: string, parts: readonly string[]): Buffer | undefine
   return folder;
 }
 
-/** Names of archives are bytes. */
+/** Bytes of a name in an archive, which is text of no locale. */
 const bytesOf = (name: string): Buffer => Buffer.from(name, 'latin1');
 const joined = (folder: Buffer, name: Buffer): Buffer => Buffer.concat([folder, Buffer.from('/'), name]);

@@ -16,7 +16,7 @@ const ID_COLUMN = 2;
 const GROUP_COLUMN = 3;
 const HOME_COLUMN = 5;
 
-/** Far more than any has; a file of an image's may have any size. */
+/** Bound of a table, far more than any has; a file of an image's may have any size. */
 const MAX_TABLE_BYTES = 4 << 20;
 
 type Table = 'passwd' | 'group';

@@ -22,7 +22,7 @@ vi.setConfig({ testTimeout: 120_000 });
 
 const folder = temporaryDirectory();
 const root = join(folder, 'root');
-/** What must not change: everybody may write to it, so that nothing but the launcher holds anybody back. */
+/** Folder that must not change: everybody may write to it, so that nothing but the launcher holds anybody back. */
 const canary = join(folder, 'canary');
 const installed = join(folder, 'tsvm');
 const NOBODY = '65534';
@@ -53,7 +53,7 @@ beforeAll(() => {
   }
 });
 
-/** All that is to be seen of a folder, but when it was read. */
+/** Facts that are to be seen of a folder, but when it was read. */
 function seen(path: string): object {
   const { mode, uid, mtimeMs, ctimeMs } = lstatSync(path);
   const facts = { mode, uid, mtimeMs, ctimeMs };
@@ -93,7 +93,7 @@ const PLACES = ['/first/made/there', '/first/sub', '/first/sub/file', '/middle/b
 let number = 0;
 const fresh = (what: string): string => `${what}-${number++}`;
 
-/** Runs it; what it said, or the one line of why not. The canary is as it was. */
+/** Runs it, and returns what it said, or the one line of why not. The canary is as it was. */
 async function tried(config: Parameters<typeof inContainer>[2], script = 'true'): Promise<string> {
   const before = seen(canary);
   const said = await inContainer(root, script, config).then(

@@ -21,7 +21,7 @@ const RELOCATIONS_AT = 64;
 const EINVAL = 22;
 const LAST = 2 ** 32 - 1;
 
-/** close(-1), whose failure is none; a path; and pointers. */
+/** Plan with close(-1), whose failure is none; a path; and pointers. */
 const PLAN: Plan = {
   cloneFlags: 0,
   host: [
@@ -34,7 +34,7 @@ const PLAN: Plan = {
   cleanup: [],
 };
 
-/** What it says to a plan: words of its first report; none if it ends without. */
+/** Answer to a plan: words of the first report; none if it ends without. */
 async function reportOf(bytes: Uint8Array): Promise<{ words: number[]; code: number | null }> {
   const child = spawn(launcher, [], {
     argv0: 'init',

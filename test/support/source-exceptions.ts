@@ -57,12 +57,6 @@ export const EXCEPTIONS: readonly Exception[] = [
   {
     rule: 'fs path',
     file: 'cli/commands/doctor.ts',
-    reason: 'folders of the operator’s PATH',
-    places: { checkPasst: 'existsSync' },
-  },
-  {
-    rule: 'fs path',
-    file: 'cli/commands/doctor.ts',
     reason: 'Debian’s list of packages',
     places: { isInstalled: 'accessSync' },
   },
@@ -206,18 +200,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     places: { keptEnvironment: '*' },
   },
   {
-    rule: 'process.env',
-    file: 'container/engine.ts',
-    reason: 'finds the engine as a shell does',
-    places: { findEngine: 'PATH' },
-  },
-  {
-    rule: 'fs path',
-    file: 'container/engine.ts',
-    reason: 'folders of the operator’s PATH',
-    places: { findEngine: 'accessSync' },
-  },
-  {
     rule: 'fs path',
     file: 'container/masked-paths.ts',
     reason: KERNEL,
@@ -356,6 +338,18 @@ export const EXCEPTIONS: readonly Exception[] = [
     places: { filterThrough: '*' },
   },
   {
+    rule: 'process.env',
+    file: 'host/program-path.ts',
+    reason: 'finds a program as a shell does',
+    places: { programPath: 'PATH' },
+  },
+  {
+    rule: 'fs path',
+    file: 'host/program-path.ts',
+    reason: 'folders of the operator’s PATH',
+    places: { programPath: 'accessSync' },
+  },
+  {
     rule: 'fs path',
     file: 'host/unix-listener.ts',
     reason:
@@ -373,7 +367,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'both names begin at the descriptor of an OwnFolder',
     places: { 'ImageStore.ext4Of': 'renameSync' },
   },
-  { rule: 'fs path', file: 'image/image.ts', reason: KERNEL, places: { unfinishedFolder: 'existsSync' } },
+  { rule: 'fs path', file: 'image/image.ts', reason: KERNEL, places: { unfinishedName: 'existsSync' } },
   {
     rule: 'fs path',
     file: 'image/image.ts',
@@ -385,18 +379,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'image/image.ts',
     reason: 'in a fresh folder of the store, which OwnFolder checked',
     places: { makeExt4: 'writeFileSync' },
-  },
-  {
-    rule: 'fs path',
-    file: 'image/program.ts',
-    reason: 'a program of the operator’s PATH',
-    places: { pathOf: 'accessSync' },
-  },
-  {
-    rule: 'process.env',
-    file: 'image/program.ts',
-    reason: 'a program of the operator’s PATH',
-    places: { pathOf: 'PATH' },
   },
   {
     rule: 'fs path',

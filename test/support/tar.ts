@@ -5,12 +5,12 @@ export interface TarEntry {
   /** Default: a file. */
   readonly type?: string;
   readonly content?: Uint8Array | string;
-  /** In place of the content's length. */
+  /** Size in place of the content's length. */
   readonly size?: number;
   readonly mode?: number;
   readonly link?: string;
   readonly uid?: number;
-  /** Of a device. */
+  /** Numbers of a device. */
   readonly numbers?: readonly [major: number, minor: number];
   /** Records of a pax header before it. */
   readonly pax?: Readonly<Record<string, string>>;

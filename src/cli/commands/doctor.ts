@@ -7,6 +7,7 @@ import { TsvmError } from '../../errors.js';
 import { findGuest } from '../../host/guest-store.js';
 import { hostMemory, readHostFacts } from '../../host/host-facts.js';
 import { packageFile } from '../../host/package-file.js';
+import { programPath } from '../../host/program-path.js';
 import { KVM_CAP, type KvmCapability } from '../../kvm/constants.js';
 import { KVM_PATH, openKvm, REQUIRED_CAPABILITIES } from '../../kvm/kvm.js';
 import type { HostProfile } from '../../kvm/profiles/profile.js';
@@ -208,12 +209,10 @@ function checkTools(): Check[] {
 }
 
 function checkPasst(): Check {
-  const found = (process.env['PATH'] ?? '')
-    .split(':')
-    .find((directory) => existsSync(join(directory, 'passt')));
+  const found = programPath('passt');
   return found === undefined
     ? { name: 'passt', status: 'note', detail: 'not installed: no --net user', fix: 'apt-get install passt' }
-    : { name: 'passt', status: 'yes', detail: `for --net user: ${join(found, 'passt')}` };
+    : { name: 'passt', status: 'yes', detail: `for --net user: ${found}` };
 }
 
 function isInstalled(debianPackage: string): boolean {

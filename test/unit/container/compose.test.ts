@@ -30,7 +30,7 @@ const plan = (config: Partial<ContainerConfig> = {}, host: Partial<PlanHost> = {
   composePlan({ ...CONFIG, ...config }, { ...HOST, ...host });
 const purposes = ({ host, init, command }: Plan): string =>
   [...host, ...init, ...command].map(({ purpose }) => purpose).join('\n');
-/** What a step has of texts besides a path that it resolves. */
+/** Texts of a step besides a path that it resolves. */
 const textsOf = ({ arguments: values }: Step): string[] =>
   values.flatMap((value) =>
     typeof value === 'string' ? value : value instanceof Data ? bytesOf(value) : [],

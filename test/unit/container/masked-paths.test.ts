@@ -1,4 +1,4 @@
-/** What of the host a container does not see. */
+/** Paths of the host that a container does not see. */
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';

@@ -6,11 +6,11 @@
 
 export interface Profile {
   readonly source: string;
-  /** For everybody. */
+  /** Calls that everybody may make. */
   readonly allowed: readonly string[];
-  /** Besides, with one capability. */
+  /** Calls that one capability allows besides. */
   readonly byCapability: Readonly<Record<string, readonly string[]>>;
-  /** For everybody, but not with every argument. */
+  /** Calls that everybody may make, but not with every argument. */
   readonly byArguments: readonly string[];
 }
 

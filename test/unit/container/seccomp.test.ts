@@ -88,7 +88,7 @@ describe('seccompFilter()', () => {
   });
 });
 
-/** What a profile in the runtimes' format says to a call, by its name: every rule is one that allows, or is about clone3. */
+/** Answer of a profile in the runtimes' format to a call, by its name: every rule is one that allows, or is about clone3. */
 function ociAnswer(
   { defaultErrnoRet, syscalls }: OciProfile,
   name: string,

@@ -1,4 +1,4 @@
-/** Whom pasta runs as. */
+/** User that pasta runs as. */
 import { describe, expect, test } from 'vitest';
 import { networkUser } from '../../../src/container/user-network.js';
 

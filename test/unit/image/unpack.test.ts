@@ -1,4 +1,4 @@
-/** What of an archive comes to the host, and what does not. */
+/** Archives: what of them comes to the host, and what does not. */
 import { spawnSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import {
@@ -32,6 +32,10 @@ const written = (bytes: Uint8Array): string => {
 };
 const unpack = async (entries: readonly TarEntry[]): Promise<string> =>
   (await new ImageStore(newPath()).open(written(tarOf(entries)))).root;
+const layer = (entries: readonly TarEntry[]): { path: string; digest: string } => {
+  const bytes = tarOf(entries);
+  return { path: written(bytes), digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}` };
+};
 const namesIn = (root: string): string[] => readdirSync(root, { recursive: true, encoding: 'utf8' }).sort();
 
 describe('an archive', () => {
@@ -213,11 +217,6 @@ describe('filterTar()', () => {
 });
 
 describe('layers', () => {
-  const layer = (entries: readonly TarEntry[]): { path: string; digest: string } => {
-    const bytes = tarOf(entries);
-    return { path: written(bytes), digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}` };
-  };
-
   test.each([
     ['no file can have', `d/.wh.${'x'.repeat(300)}`],
     ['no folder can have', `${'x'.repeat(300)}/.wh.x`],
@@ -234,9 +233,7 @@ describe('layers', () => {
 
 describe('Blob', () => {
   test('is what was opened, whatever its name leads to by then', async () => {
-    const bytes = tarOf([{ name: 'genuine', content: 'x' }]);
-    const path = written(bytes);
-    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    const { path, digest } = layer([{ name: 'genuine', content: 'x' }]);
     await using blob = await Blob.open(path, digest);
     await blob.verify();
     renameSync(written(tarOf([{ name: 'poison' }])), path);
@@ -247,9 +244,7 @@ describe('Blob', () => {
   });
 
   test('that is written to after it was compared is refused when it is unpacked', async () => {
-    const bytes = tarOf([{ name: 'genuine', content: 'x' }]);
-    const path = written(bytes);
-    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    const { path, digest } = layer([{ name: 'genuine', content: 'x' }]);
     await using blob = await Blob.open(path, digest);
     await blob.verify();
     writeFileSync(path, tarOf([{ name: 'poisons', content: 'x' }]));
