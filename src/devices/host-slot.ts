@@ -51,6 +51,20 @@ export interface HostUse {
   fromCli(text: string): readonly SlotBinding[];
 }
 
+/** Copies a binding with each of its paths changed. */
+export function mapPaths(
+  { pathFields }: HostUse,
+  binding: Binding,
+  change: (path: string) => string,
+): Binding {
+  return Object.fromEntries(
+    Object.entries(binding).map(([field, value]) => [
+      field,
+      pathFields.includes(field) && typeof value === 'string' ? change(value) : value,
+    ]),
+  );
+}
+
 /** Splits `0=PATH`. @throws TsvmError `TSVM_USAGE` */
 export function numberedSlot(flag: string, text: string, example: string): [ordinal: number, rest: string] {
   const match = /^(\d{1,4})=(.*)$/s.exec(text);

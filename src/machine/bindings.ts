@@ -1,7 +1,7 @@
 /** Binds what a saved machine wishes of the host to what the operator names. Nothing else of a saved machine opens anything. */
 import { realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import type { Binding, HostSlot, HostUse } from '../devices/host-slot.js';
+import { type Binding, type HostSlot, type HostUse, mapPaths } from '../devices/host-slot.js';
 import { type DeviceKind, type DeviceRequest, deviceKinds } from '../devices/registry.js';
 import { isErrnoError, TsvmError } from '../errors.js';
 import { OwnFolder } from '../host/own-folder.js';
@@ -100,17 +100,16 @@ interface Outcome {
 
 async function bind(saved: SavedDevices, options: BindingOptions): Promise<Outcome> {
   const given = givenBindings(options);
-  const used = new Set<string>();
-  const there: string[] = [];
+  const from = resolve(saved.folder, saved.from);
+  const there = new Set<string>();
   const outcome: Outcome = { requests: [], bound: [], wishes: [] };
   for (const { kind, config, ordinal } of withOrdinals(saved.devices)) {
     const { hostUse, fromConfig } = kind;
     let current = config;
     for (const slot of hostUse?.slots(config, ordinal) ?? []) {
       if (hostUse === undefined) continue;
-      there.push(slot.name);
-      used.add(slot.name);
-      const wish = slot.wish && absolute(hostUse, slot.wish, resolve(saved.folder, saved.from));
+      there.add(slot.name);
+      const wish = slot.wish && mapPaths(hostUse, slot.wish, (path) => resolve(from, path));
       const binding = given.get(slot.name) ?? (wish && (await insideFolder(saved.folder, hostUse, wish)));
       if (binding === undefined) {
         if (wish !== undefined) outcome.wishes.push(wishOf(kind, hostUse, slot, wish));
@@ -118,12 +117,13 @@ async function bind(saved: SavedDevices, options: BindingOptions): Promise<Outco
       }
       current = hostUse.bind(current, slot.name, binding);
       const now = hostUse.slots(current, ordinal).find(({ name }) => name === slot.name)?.wish ?? {};
-      outcome.bound.push({ slot: slot.name, text: hostUse.describe(absolute(hostUse, now, ''), shellQuote) });
+      const shown = mapPaths(hostUse, now, (path) => resolve(path));
+      outcome.bound.push({ slot: slot.name, text: hostUse.describe(shown, shellQuote) });
     }
     outcome.requests.push(fromConfig(current));
   }
-  const unknown = [...given.keys()].find((name) => !used.has(name));
-  if (unknown !== undefined) throw noSuchSlot(saved.folder, unknown, there);
+  const unknown = [...given.keys()].find((name) => !there.has(name));
+  if (unknown !== undefined) throw noSuchSlot(saved.folder, unknown, [...there]);
   return outcome;
 }
 
@@ -160,35 +160,19 @@ function requestBindings(requests: readonly DeviceRequest[]): [string, Binding][
   );
 }
 
-function absolute({ pathFields }: HostUse, binding: Binding, from: string): Binding {
-  return Object.fromEntries(
-    Object.entries(binding).map(([field, value]) => [
-      field,
-      pathFields.includes(field) && typeof value === 'string' ? resolve(from, value) : value,
-    ]),
-  );
-}
-
 /**
  * The wish with its paths through the snapshot's folder itself, if all of it lies there: files and folders of the same owner, that are no
  * links and that nobody else may change. Undefined if some of it lies elsewhere, or if it is of a kind that has to be named.
  */
-async function insideFolder(
-  folder: string,
-  { ownFolder, pathFields }: HostUse,
-  wish: Binding,
-): Promise<Binding | undefined> {
-  const paths = Object.entries(wish).filter(([field]) => pathFields.includes(field)) as [string, string][];
-  const real = ownFolder ? realPath(folder) : undefined;
+async function insideFolder(folder: string, use: HostUse, wish: Binding): Promise<Binding | undefined> {
+  const real = use.ownFolder ? realPath(folder) : undefined;
   if (real === undefined) return undefined;
-  if (!paths.every(([, path]) => [real, resolve(folder)].includes(dirname(path)))) return undefined;
+  const paths = use.pathFields.map((field) => wish[field]).filter((path) => typeof path === 'string');
+  if (!paths.every((path) => [real, resolve(folder)].includes(dirname(path)))) return undefined;
   using own = OwnFolder.open(real, { ...SNAPSHOT_FOLDER, rootsToo: true });
   if (own === undefined) return undefined;
-  for (const [, path] of paths) await checkOwn(own, basename(path));
-  return {
-    ...wish,
-    ...Object.fromEntries(paths.map(([field, path]) => [field, join(real, basename(path))])),
-  };
+  for (const path of paths) await checkOwn(own, basename(path));
+  return mapPaths(use, wish, (path) => join(real, basename(path)));
 }
 
 function realPath(folder: string): string | undefined {
