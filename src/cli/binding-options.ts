@@ -15,7 +15,7 @@ function* binders(): Generator<{ readonly cliFlag: string; readonly hostUse: Hos
     if (cliFlag !== undefined && hostUse !== undefined) yield { cliFlag, hostUse };
 }
 
-/** Adds them. */
+/** Adds the options to a command. */
 export function addBindingOptions(command: Command): Command {
   for (const { cliFlag, hostUse } of binders())
     command.option(
@@ -26,7 +26,7 @@ export function addBindingOptions(command: Command): Command {
   return command;
 }
 
-/** What is named, by slots, with absolute paths. @throws TsvmError `TSVM_USAGE`, naming the part that is wrong. */
+/** Reads the options: bindings by the names of slots, with absolute paths. @throws TsvmError `TSVM_USAGE`, naming the part that is wrong. */
 export function deviceBindings(options: DeviceOptions): SlotBindings {
   const bindings = [...binders()].flatMap(({ cliFlag, hostUse }) =>
     ((options[cliFlag] ?? []) as readonly string[])
@@ -65,7 +65,7 @@ export async function withCommandLine(
   });
 }
 
-/** Loaded when it failed: it takes what a restore takes. */
+/** Options that grant what was not named; undefined if nothing was missing. They load what a restore loads, so only after one failed. */
 async function missingOptions(directory: string, options: BindingOptions): Promise<string | undefined> {
   const [{ openSavedMachine }, { optionsFor }] = await Promise.all([
     import('../machine/restore.js'),

@@ -10,8 +10,8 @@ import { printable } from '../util/printable.js';
 import { shellQuote } from '../util/shell-quote.js';
 
 /**
- * What the operator lets a saved machine have of the host: a list of device requests, as `createMachine` took them, of which each stands
- * for the saved one of its kind and place; or bindings by the names of slots, `{ 'disk 0': { path: 'root.img' } }`.
+ * Things of the host that the operator lets a saved machine have: a list of device requests, as `createMachine` took them, of which each
+ * stands for the saved one of its kind and place; or bindings by the names of slots, `{ 'disk 0': { path: 'root.img' } }`.
  */
 export type DeviceBindings = readonly DeviceRequest[] | Readonly<Record<string, object>>;
 
@@ -19,7 +19,7 @@ export type DeviceBindings = readonly DeviceRequest[] | Readonly<Record<string, 
 export interface HostWish {
   /** Name of the slot: `disk 0`, `share src`, `net 0`, `port log`, `vsock`. */
   readonly slot: string;
-  /** What it asks for, in words that are fit for a terminal. */
+  /** Words for what it asks for, which are fit for a terminal. */
   readonly text: string;
   /** Binding that grants just that. Paths are absolute. */
   readonly binding: Binding;
@@ -31,15 +31,15 @@ export interface HostWish {
 export interface SavedDevices {
   /** Folder of the snapshot. What lies in it is the machine's without being named. */
   readonly folder: string;
-  /** What relative paths of the devices are relative to. */
+  /** Folder that relative paths of the devices are relative to. */
   readonly from: string;
   readonly devices: readonly { readonly kind: string; readonly config: unknown }[];
 }
 
 export interface BindingOptions {
   /**
-   * What of the host the machine may have: a snapshot opens nothing because it says so. What lies in the snapshot's folder need not be
-   * named.
+   * Things of the host that the machine may have: a snapshot opens nothing because it says so. What lies in the snapshot's folder need not
+   * be named.
    */
   readonly devices?: DeviceBindings;
   /** Path of the vsock's Unix sockets: a short way to say `{ vsock: { path } }`. */
@@ -62,7 +62,7 @@ export async function bindDevices(saved: SavedDevices, options: BindingOptions):
   return requests;
 }
 
-/** What the saved devices ask for that `options` do not bind. @throws TsvmError `TSVM_BINDING` for a slot that is not there. */
+/** Lists what the saved devices ask for and `options` do not bind. @throws TsvmError `TSVM_BINDING` for a slot that is not there. */
 export async function unboundWishes(saved: SavedDevices, options: BindingOptions): Promise<HostWish[]> {
   return (await bind(saved, options)).wishes;
 }
