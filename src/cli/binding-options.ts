@@ -1,7 +1,8 @@
 /** The options by which the operator lets a saved machine have something of the host: one for each kind of device that can ask for it. */
 import { resolve } from 'node:path';
 import type { Command } from 'commander';
-import type { Binding, HostUse } from '../devices/host-slot.js';
+import type { SlotBindings } from '../control/pool-request.js';
+import { type HostUse, mapPaths } from '../devices/host-slot.js';
 import { deviceKinds } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
 import type { BindingOptions } from '../machine/bindings.js';
@@ -14,7 +15,7 @@ function* binders(): Generator<{ readonly cliFlag: string; readonly hostUse: Hos
     if (cliFlag !== undefined && hostUse !== undefined) yield { cliFlag, hostUse };
 }
 
-/** Adds them. */
+/** Adds the options to a command. */
 export function addBindingOptions(command: Command): Command {
   for (const { cliFlag, hostUse } of binders())
     command.option(
@@ -25,25 +26,17 @@ export function addBindingOptions(command: Command): Command {
   return command;
 }
 
-/** What is named, by slots, with absolute paths. @throws TsvmError `TSVM_USAGE`, naming the part that is wrong. */
-export function deviceBindings(options: DeviceOptions): Readonly<Record<string, Binding>> {
+/** Reads the options: bindings by the names of slots, with absolute paths. @throws TsvmError `TSVM_USAGE`, naming the part that is wrong. */
+export function deviceBindings(options: DeviceOptions): SlotBindings {
   const bindings = [...binders()].flatMap(({ cliFlag, hostUse }) =>
     ((options[cliFlag] ?? []) as readonly string[])
       .flatMap((text) => hostUse.fromCli(text))
-      .map(({ slot, binding }) => ({ slot, binding: absolute(hostUse, binding) })),
+      .map(({ slot, binding }) => ({ slot, binding: mapPaths(hostUse, binding, (path) => resolve(path)) })),
   );
   const twice = bindings.find(({ slot }, i) => bindings.findIndex((other) => other.slot === slot) < i);
   if (twice !== undefined)
     throw new TsvmError('TSVM_USAGE', `${twice.slot} is named twice`, { hint: 'name each once' });
   return Object.fromEntries(bindings.map(({ slot, binding }) => [slot, binding]));
-}
-
-function absolute({ pathFields }: HostUse, binding: Binding): Binding {
-  const paths = pathFields.flatMap((field) => {
-    const path = binding[field];
-    return typeof path === 'string' ? [[field, resolve(path)]] : [];
-  });
-  return { ...binding, ...Object.fromEntries(paths) };
 }
 
 /** Says what is bound, before the machine runs. */
@@ -72,7 +65,7 @@ export async function withCommandLine(
   });
 }
 
-/** Loaded when it failed: it takes what a restore takes. */
+/** Options that grant what was not named; undefined if nothing was missing. They load what a restore loads, so only after one failed. */
 async function missingOptions(directory: string, options: BindingOptions): Promise<string | undefined> {
   const [{ openSavedMachine }, { optionsFor }] = await Promise.all([
     import('../machine/restore.js'),

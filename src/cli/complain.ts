@@ -1,6 +1,6 @@
 import { printableLines } from '../util/printable.js';
 
-/** Says it on stderr; what a terminal would obey is shown. */
+/** Writes lines to stderr; what a terminal would obey is shown. */
 export function complain(text: string): void {
   process.stderr.write(`${printableLines(text)}\n`);
 }

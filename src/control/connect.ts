@@ -87,7 +87,7 @@ export class RemoteMachine {
   }
 
   /**
-   * Of `tsvm serve`: makes and starts a machine in that process, which is found by `name` then.
+   * Makes and starts a machine in the process of `tsvm serve`; it is found by `name` then.
    *
    * @param request - `config`: a machine in Firecracker's words (docs/api.md); `snapshot`: the folder of a saved one, with the `command`
    * that its guest waits for, if it does, and the `devices` that it may have of the host, by the names of slots

@@ -2,12 +2,12 @@
 import type { Writable } from 'node:stream';
 import { Backlog } from '../util/backlog.js';
 
-/** What a client may be behind before it is dropped: it can come again, and the machine does not wait. */
+/** Limit of bytes that a client may be behind. One that is further is dropped: it can come again, and the machine does not wait. */
 const MAX_BEHIND_BYTES = 4 << 20;
 
 export class Follower {
   readonly #stream: Writable;
-  /** One write at a time is the stream's: of many small ones it would keep each with all that belongs to it. */
+  /** Bytes that wait for the one write that the stream has: of many small ones it would keep each with all that belongs to it. */
   readonly #behind = new Backlog(MAX_BEHIND_BYTES);
   #writing = false;
   #ending = false;

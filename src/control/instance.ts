@@ -101,7 +101,7 @@ export class Instance {
     return this.#machine !== undefined;
   }
 
-  /** Whether what it shall be is decided: it has started, is about to, or has ended without. */
+  /** Tells whether what it shall be is decided: it has started, is about to, or has ended without. */
   get isDecided(): boolean {
     return this.hasStarted || this.#making !== undefined || this.#end !== undefined;
   }

@@ -18,7 +18,7 @@ export class LogFile {
   lostBytes = 0;
   #opening: Promise<FileHandle> | undefined;
   readonly #pending = new Backlog(MAX_PENDING_BYTES);
-  /** What the disk has been given and not taken yet. */
+  /** Bytes that the disk has been given and has not taken yet. */
   #underWayBytes = 0;
   #writing: Promise<void> | undefined;
   #closed = false;

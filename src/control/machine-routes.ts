@@ -75,9 +75,7 @@ export const machineRoutes: readonly Route[] = [
           ),
           instance.onEnd(end),
         ];
-        return () => {
-          for (const subscription of subscriptions) subscription[Symbol.dispose]();
-        };
+        return () => disposeAll(subscriptions);
       }),
   }),
   route({
@@ -88,9 +86,7 @@ export const machineRoutes: readonly Route[] = [
       new Stream('application/octet-stream', (write, end) => {
         write(instance.log.tail);
         const subscriptions = [instance.log.listen(write), instance.onEnd(end)];
-        return () => {
-          for (const subscription of subscriptions) subscription[Symbol.dispose]();
-        };
+        return () => disposeAll(subscriptions);
       }),
     upgrade: attach,
   }),
@@ -226,7 +222,9 @@ function attach(instance: Instance, socket: Duplex): void {
     terminal.onDrain(() => socket.resume());
   });
   socket.once('end', () => follower.end());
-  socket.once('close', () => {
-    for (const subscription of subscriptions) subscription[Symbol.dispose]();
-  });
+  socket.once('close', () => disposeAll(subscriptions));
+}
+
+function disposeAll(subscriptions: readonly Disposable[]): void {
+  for (const subscription of subscriptions) subscription[Symbol.dispose]();
 }

@@ -77,7 +77,7 @@ export class MachineFolder {
   }
 
   /**
-   * Undefined: it is not there yet, damaged, or not ours.
+   * Record of the machine; undefined if it is not there yet, damaged, or not ours.
    *
    * @throws TsvmError `TSVM_FILE` if that cannot be known now: a machine that runs must not be taken for a leftover then.
    */

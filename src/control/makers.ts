@@ -6,9 +6,9 @@ import type { Setup } from './firecracker/setup.js';
 import type { Restorable } from './restore-for.js';
 
 export interface Makers {
-  /** Of a configuration; not started. @throws ApiError or TsvmError for what cannot be. */
+  /** Makes a machine of a configuration, and does not start it. @throws ApiError or TsvmError for what cannot be. */
   make(setup: Setup): Promise<Machine>;
-  /** Of one that was saved. @throws TsvmError */
+  /** Opens a machine that was saved. @throws TsvmError */
   open(directory: string): Promise<Restorable & AsyncDisposable>;
 }
 

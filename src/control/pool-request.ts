@@ -1,4 +1,4 @@
-/** What is asked of `tsvm serve`. */
+/** Requests to `tsvm serve`. */
 import type { Binding } from '../devices/host-slot.js';
 import type { Setup } from './firecracker/setup.js';
 
@@ -11,5 +11,5 @@ export type PoolRequest =
       readonly devices?: SlotBindings | undefined;
     };
 
-/** What a saved machine may have of the host, by the names of its slots. */
+/** Bindings of a saved machine's slots by their names: what it may have of the host. */
 export type SlotBindings = Readonly<Record<string, Binding>>;

@@ -28,7 +28,7 @@ export class Pool implements AsyncDisposable {
   readonly #machines = new Map<Machine, Promise<void>>();
   /** Requests under way. */
   readonly #making = new Set<Promise<void>>();
-  /** By folder, the last that was asked for last. */
+  /** Snapshots that are open, by their folders; the last that was asked for comes last. */
   readonly #saved = new Map<string, OpenSnapshot>();
 
   private constructor(

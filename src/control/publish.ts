@@ -63,7 +63,7 @@ export class PublishedMachine {
     }
   }
 
-  /** It has ended, so: whoever waits is told, and the record says it. All of that is done, also after some of it failed. */
+  /** Tells whoever waits that it has ended, and records it. All of that is done, also after some of it failed. */
   async finish(end: InstanceEnd): Promise<void> {
     const { instance } = this;
     instance.finish(end);

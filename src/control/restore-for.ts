@@ -6,10 +6,10 @@ import { printable } from '../util/printable.js';
 import { ApiError } from './api-error.js';
 import type { SlotBindings } from './pool-request.js';
 
-/** What of a saved machine serves to restore it. */
+/** Part of a saved machine that serves to restore it. */
 export type Restorable = Pick<SavedMachine, 'config' | 'restore' | 'wishes'>;
 
-/** What a request lets a saved machine have of the host. */
+/** Bindings of a request that restores a saved machine, which gets nothing else of the host. */
 export interface Grant {
   readonly devices: SlotBindings;
   /** Field of the request that `devices` came in. */

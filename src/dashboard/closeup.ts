@@ -19,7 +19,7 @@ export class CloseupSource implements Closeup {
   async look(view: View | undefined, store: MachineStore): Promise<void> {
     const key = view && `${view.name} ${view.record.createdMs}`;
     if (view === undefined || !isRunning(view.record)) {
-      await this.follow(undefined, key && `${key} ended`);
+      await this.#follow(undefined, key && `${key} ended`);
       return;
     }
     let folder: MachineFolder | undefined;
@@ -28,11 +28,11 @@ export class CloseupSource implements Closeup {
     } catch {
       // Somebody removed it.
     }
-    await this.follow(folder, key);
+    await this.#follow(folder, key);
   }
 
   /** @param folder - of the machine that is looked at now; undefined: none, or one that has ended */
-  async follow(folder: MachineFolder | undefined, key: string | undefined): Promise<void> {
+  async #follow(folder: MachineFolder | undefined, key: string | undefined): Promise<void> {
     if (key === this.#key) return;
     this.close();
     this.#key = key;

@@ -82,8 +82,7 @@ export async function runDashboard(options: DashboardOptions): Promise<void> {
     problem = '';
     try {
       if (options.readOnly) throw new Error('read-only: nothing is done to machines (leave out --read-only)');
-      if (sampler.views.find((view) => view.name === name)?.container !== undefined)
-        throw new Error('a container is ended by whoever started it');
+      if (selected()?.container !== undefined) throw new Error('a container is ended by whoever started it');
       const { folder, record } = store.find(name);
       if (!isRunning(record)) throw new Error(`${name} has ended`);
       if (wish === 'attach') {

@@ -6,12 +6,12 @@
  */
 import { TsvmError } from '../errors.js';
 
-/** What a slot is bound to, in the fields of the device's configuration: `{ path: '/srv/root.img' }`. */
+/** Thing of the host that a slot is bound to, in the fields of the device's configuration: `{ path: '/srv/root.img' }`. */
 export type Binding = Readonly<Record<string, unknown>>;
 
 /** A slot of one device. */
 export interface HostSlot {
-  /** `disk 0`, `share src`, `net 0`, `port log`, `vsock`: unique in a machine. */
+  /** Name that is unique in a machine: `disk 0`, `share src`, `net 0`, `port log`, `vsock`. */
   readonly name: string;
   /** Part of the name that tells it from others of its kind, as the command line has it before `=`; empty if there is but one. */
   readonly key: string;
@@ -29,8 +29,8 @@ export interface HostUse {
   /** Argument of the kind's option where slots are bound: `N=PATH`. */
   readonly cliArgument: string;
   /**
-   * What lies in a snapshot's own folder need not be named: true of files and folders. A socket leads to another program, and by the links
-   * beside it to others.
+   * Exemption of what lies in a snapshot's own folder, which need not be named: true for files and folders. A socket leads to another
+   * program, and by the links beside it to others.
    */
   readonly ownFolder: boolean;
   /** Fields of a binding that are paths. */
@@ -49,6 +49,20 @@ export interface HostUse {
   toCli(slot: HostSlot, binding: Binding): string | undefined;
   /** @throws TsvmError `TSVM_USAGE`, naming the part that is wrong. */
   fromCli(text: string): readonly SlotBinding[];
+}
+
+/** Copies a binding with each of its paths changed. */
+export function mapPaths(
+  { pathFields }: HostUse,
+  binding: Binding,
+  change: (path: string) => string,
+): Binding {
+  return Object.fromEntries(
+    Object.entries(binding).map(([field, value]) => [
+      field,
+      pathFields.includes(field) && typeof value === 'string' ? change(value) : value,
+    ]),
+  );
 }
 
 /** Splits `0=PATH`. @throws TsvmError `TSVM_USAGE` */
@@ -76,7 +90,7 @@ export function refuseOther(slot: string, saved: object, given: object, ofHost: 
   }
 }
 
-/** A text with a comma would be taken for two by the options' grammar. */
+/** Checks that no text has a comma, with which the options' grammar would take it for two. */
 export function withoutCommas(parts: readonly unknown[]): boolean {
   return parts.every((part) => typeof part !== 'string' || !part.includes(','));
 }

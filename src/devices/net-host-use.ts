@@ -1,4 +1,4 @@
-/** What a network card is plugged into, by its slot. */
+/** Slots of network cards: what each is plugged into. */
 import { TsvmError } from '../errors.js';
 import { type Binding, type HostUse, numberedSlot, refuseOther, withoutCommas } from './host-slot.js';
 import type { PortForward } from './net-backend.js';

@@ -1,7 +1,7 @@
 /** Binds what a saved machine wishes of the host to what the operator names. Nothing else of a saved machine opens anything. */
 import { realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
-import type { Binding, HostSlot, HostUse } from '../devices/host-slot.js';
+import { type Binding, type HostSlot, type HostUse, mapPaths } from '../devices/host-slot.js';
 import { type DeviceKind, type DeviceRequest, deviceKinds } from '../devices/registry.js';
 import { isErrnoError, TsvmError } from '../errors.js';
 import { OwnFolder } from '../host/own-folder.js';
@@ -10,8 +10,8 @@ import { printable } from '../util/printable.js';
 import { shellQuote } from '../util/shell-quote.js';
 
 /**
- * What the operator lets a saved machine have of the host: a list of device requests, as `createMachine` took them, of which each stands
- * for the saved one of its kind and place; or bindings by the names of slots, `{ 'disk 0': { path: 'root.img' } }`.
+ * Things of the host that the operator lets a saved machine have: a list of device requests, as `createMachine` took them, of which each
+ * stands for the saved one of its kind and place; or bindings by the names of slots, `{ 'disk 0': { path: 'root.img' } }`.
  */
 export type DeviceBindings = readonly DeviceRequest[] | Readonly<Record<string, object>>;
 
@@ -19,7 +19,7 @@ export type DeviceBindings = readonly DeviceRequest[] | Readonly<Record<string, 
 export interface HostWish {
   /** Name of the slot: `disk 0`, `share src`, `net 0`, `port log`, `vsock`. */
   readonly slot: string;
-  /** What it asks for, in words that are fit for a terminal. */
+  /** Words for what it asks for, which are fit for a terminal. */
   readonly text: string;
   /** Binding that grants just that. Paths are absolute. */
   readonly binding: Binding;
@@ -31,15 +31,15 @@ export interface HostWish {
 export interface SavedDevices {
   /** Folder of the snapshot. What lies in it is the machine's without being named. */
   readonly folder: string;
-  /** What relative paths of the devices are relative to. */
+  /** Folder that relative paths of the devices are relative to. */
   readonly from: string;
   readonly devices: readonly { readonly kind: string; readonly config: unknown }[];
 }
 
 export interface BindingOptions {
   /**
-   * What of the host the machine may have: a snapshot opens nothing because it says so. What lies in the snapshot's folder need not be
-   * named.
+   * Things of the host that the machine may have: a snapshot opens nothing because it says so. What lies in the snapshot's folder need not
+   * be named.
    */
   readonly devices?: DeviceBindings;
   /** Path of the vsock's Unix sockets: a short way to say `{ vsock: { path } }`. */
@@ -62,7 +62,7 @@ export async function bindDevices(saved: SavedDevices, options: BindingOptions):
   return requests;
 }
 
-/** What the saved devices ask for that `options` do not bind. @throws TsvmError `TSVM_BINDING` for a slot that is not there. */
+/** Lists what the saved devices ask for and `options` do not bind. @throws TsvmError `TSVM_BINDING` for a slot that is not there. */
 export async function unboundWishes(saved: SavedDevices, options: BindingOptions): Promise<HostWish[]> {
   return (await bind(saved, options)).wishes;
 }
@@ -100,17 +100,16 @@ interface Outcome {
 
 async function bind(saved: SavedDevices, options: BindingOptions): Promise<Outcome> {
   const given = givenBindings(options);
-  const used = new Set<string>();
-  const there: string[] = [];
+  const from = resolve(saved.folder, saved.from);
+  const there = new Set<string>();
   const outcome: Outcome = { requests: [], bound: [], wishes: [] };
   for (const { kind, config, ordinal } of withOrdinals(saved.devices)) {
     const { hostUse, fromConfig } = kind;
     let current = config;
     for (const slot of hostUse?.slots(config, ordinal) ?? []) {
       if (hostUse === undefined) continue;
-      there.push(slot.name);
-      used.add(slot.name);
-      const wish = slot.wish && absolute(hostUse, slot.wish, resolve(saved.folder, saved.from));
+      there.add(slot.name);
+      const wish = slot.wish && mapPaths(hostUse, slot.wish, (path) => resolve(from, path));
       const binding = given.get(slot.name) ?? (wish && (await insideFolder(saved.folder, hostUse, wish)));
       if (binding === undefined) {
         if (wish !== undefined) outcome.wishes.push(wishOf(kind, hostUse, slot, wish));
@@ -118,12 +117,13 @@ async function bind(saved: SavedDevices, options: BindingOptions): Promise<Outco
       }
       current = hostUse.bind(current, slot.name, binding);
       const now = hostUse.slots(current, ordinal).find(({ name }) => name === slot.name)?.wish ?? {};
-      outcome.bound.push({ slot: slot.name, text: hostUse.describe(absolute(hostUse, now, ''), shellQuote) });
+      const shown = mapPaths(hostUse, now, (path) => resolve(path));
+      outcome.bound.push({ slot: slot.name, text: hostUse.describe(shown, shellQuote) });
     }
     outcome.requests.push(fromConfig(current));
   }
-  const unknown = [...given.keys()].find((name) => !used.has(name));
-  if (unknown !== undefined) throw noSuchSlot(saved.folder, unknown, there);
+  const unknown = [...given.keys()].find((name) => !there.has(name));
+  if (unknown !== undefined) throw noSuchSlot(saved.folder, unknown, [...there]);
   return outcome;
 }
 
@@ -160,35 +160,19 @@ function requestBindings(requests: readonly DeviceRequest[]): [string, Binding][
   );
 }
 
-function absolute({ pathFields }: HostUse, binding: Binding, from: string): Binding {
-  return Object.fromEntries(
-    Object.entries(binding).map(([field, value]) => [
-      field,
-      pathFields.includes(field) && typeof value === 'string' ? resolve(from, value) : value,
-    ]),
-  );
-}
-
 /**
  * The wish with its paths through the snapshot's folder itself, if all of it lies there: files and folders of the same owner, that are no
  * links and that nobody else may change. Undefined if some of it lies elsewhere, or if it is of a kind that has to be named.
  */
-async function insideFolder(
-  folder: string,
-  { ownFolder, pathFields }: HostUse,
-  wish: Binding,
-): Promise<Binding | undefined> {
-  const paths = Object.entries(wish).filter(([field]) => pathFields.includes(field)) as [string, string][];
-  const real = ownFolder ? realPath(folder) : undefined;
+async function insideFolder(folder: string, use: HostUse, wish: Binding): Promise<Binding | undefined> {
+  const real = use.ownFolder ? realPath(folder) : undefined;
   if (real === undefined) return undefined;
-  if (!paths.every(([, path]) => [real, resolve(folder)].includes(dirname(path)))) return undefined;
+  const paths = use.pathFields.map((field) => wish[field]).filter((path) => typeof path === 'string');
+  if (!paths.every((path) => [real, resolve(folder)].includes(dirname(path)))) return undefined;
   using own = OwnFolder.open(real, { ...SNAPSHOT_FOLDER, rootsToo: true });
   if (own === undefined) return undefined;
-  for (const [, path] of paths) await checkOwn(own, basename(path));
-  return {
-    ...wish,
-    ...Object.fromEntries(paths.map(([field, path]) => [field, join(real, basename(path))])),
-  };
+  for (const path of paths) await checkOwn(own, basename(path));
+  return mapPaths(use, wish, (path) => join(real, basename(path)));
 }
 
 function realPath(folder: string): string | undefined {

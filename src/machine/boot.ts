@@ -72,7 +72,7 @@ async function readOtherFiles(config: MachineConfig): Promise<Omit<BootFiles, 'k
   return { initrd: segments, firmware };
 }
 
-/** No more of it than the machine has memory for is unpacked, which takes time of all machines of the process. */
+/** Unpacks an initramfs, no more of it than the machine has memory for: that takes time of all machines of the process. */
 async function unpackedInitrd(initrd: Uint8Array, config: MachineConfig): Promise<Uint8Array[]> {
   return await unpackInitrd(
     initrd,

@@ -105,10 +105,10 @@ export interface SavedMachine extends AsyncDisposable {
   prepare(count: number): Promise<void>;
   /** A machine that goes on when it is started: see {@link restoreMachine}. */
   restore(options?: RestoreOptions): Promise<Machine>;
-  /** Its configuration. What the devices say of the host is what they had when it was saved. */
+  /** Configuration of the machine. What the devices say of the host is what they had when it was saved. */
   readonly config: MachineConfig;
   /**
-   * What it asks for of the host that `options` do not bind, and that does not lie in its folder. While there is any, `restore()` refuses.
+   * Lists what it asks for of the host that `options` do not bind, and that does not lie in its folder. While there is any, `restore()` refuses.
    *
    * @throws TsvmError `TSVM_BINDING` if `options` name a slot that is not there.
    */

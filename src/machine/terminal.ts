@@ -34,7 +34,7 @@ export class Terminal implements MachineConsole, ConsolePort {
     this.#input = input;
   }
 
-  /** Ends it: what is typed from now on goes nowhere, and nobody waits for it. */
+  /** Ends the console: what is typed from now on goes nowhere, and nobody waits for it. */
   disconnect(): void {
     this.#input = undefined;
     this.#pending = undefined;

@@ -124,7 +124,7 @@ export class SnapshotWriter {
   }
 }
 
-/** What cannot be read again must not replace what can. */
+/** Error for a machine.json that could not be read again, and must not replace one that can. */
 function tooLong(directory: string): TsvmError {
   const most = formatBytes(MAX_MANIFEST_BYTES);
   return new TsvmError(

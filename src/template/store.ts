@@ -129,8 +129,9 @@ export class TemplateStore {
   /** The last used first. */
   async list(): Promise<TemplateEntry[]> {
     using store = this.#open({ rootsToo: true });
-    const names = store?.names().filter((name) => KEY.test(name)) ?? [];
-    const entries = names.map((key) => this.#entryOf(store as OwnFolder, key));
+    if (store === undefined) return [];
+    const keys = store.names().filter((name) => KEY.test(name));
+    const entries = keys.map((key) => this.#entryOf(store, key));
     return entries.filter((entry) => entry !== undefined).sort((a, b) => b.lastUsedMs - a.lastUsedMs);
   }
 
@@ -193,7 +194,8 @@ export class TemplateStore {
    */
   async prune({ keep, most = MAX_TEMPLATES }: { keep?: string; most?: number } = {}): Promise<string[]> {
     using store = this.#open();
-    for (const name of store?.names() ?? []) if (name.startsWith(DOOMED)) store?.remove(name);
+    if (store === undefined) return [];
+    for (const name of store.names()) if (name.startsWith(DOOMED)) store.remove(name);
     const removed: string[] = [];
     for (const { key } of (await this.list()).slice(most))
       if (key !== keep && (await this.#take(key))) removed.push(key);

@@ -57,7 +57,7 @@ export async function machineFromTemplate(
   });
 }
 
-/** Undefined if there is none, or one that cannot be used any more or was saved with other devices, and is replaced. */
+/** Machine of the template; undefined if there is none, or one that cannot be used any more or was saved with other devices, and is replaced. */
 async function restored(
   store: TemplateStore,
   key: string,

@@ -26,7 +26,7 @@ export class Backlog {
     return true;
   }
 
-  /** All that waits, which is the caller's from now on. */
+  /** Takes all that waits, which is the caller's from now on. */
   take(): Uint8Array {
     const taken = this.#bytes.subarray(0, this.#length);
     this.#bytes = new Uint8Array(0);

@@ -1,10 +1,10 @@
-/** The last of a stream of bytes, up to a limit: a ring, so that neither small writes nor large ones cost more than their bytes. */
+/** The last bytes of a stream, up to a limit: a ring, so that neither small writes nor large ones cost more than their bytes. */
 export class LastBytes {
   readonly #most: number;
-  /** As large as it had to be so far. */
+  /** Ring, as large as it had to be so far. */
   #ring = new Uint8Array(0);
   #length = 0;
-  /** Where the next byte goes. */
+  /** Index in the ring where the next byte goes. */
   #at = 0;
 
   constructor(most: number) {

@@ -11,7 +11,7 @@ export function printable(text: string): string {
   );
 }
 
-/** Several lines, such as a report. */
+/** Text of several lines, such as a report, line by line. */
 export function printableLines(text: string): string {
   return text.split('\n').map(printable).join('\n');
 }

@@ -4,7 +4,7 @@ import { Command } from 'commander';
 import type { RemoteMachine } from '../../control/connect.js';
 import { EXIT_CODES } from '../../control/exit-codes.js';
 import { checkName, MachineStore } from '../../control/machine-store.js';
-import type { Binding } from '../../devices/host-slot.js';
+import type { SlotBindings } from '../../control/pool-request.js';
 import { TsvmError } from '../../errors.js';
 import { backgroundName, sayReady, startInBackground } from '../background.js';
 import { addBindingOptions, deviceBindings, sayBound, withCommandLine } from '../binding-options.js';
@@ -65,7 +65,7 @@ interface StartOptions extends DeviceOptions {
 async function requestOf(
   command: readonly string[],
   { snapshot, configFile }: StartOptions,
-  devices: Readonly<Record<string, Binding>>,
+  devices: SlotBindings,
 ): Promise<Parameters<RemoteMachine['make']>[1]> {
   if ((snapshot === undefined) === (configFile === undefined)) {
     throw new TsvmError('TSVM_USAGE', 'tsvm start: one of --snapshot and --config-file', {

@@ -144,7 +144,7 @@ export const snapshotCreate = z.strictObject({
   snapshot_type: z.enum(['Full', 'Diff']).optional(),
   version: z.string().optional(),
 });
-/** tsvm's own: what a saved machine may have of the host, by the names of its slots. */
+/** Bindings of a saved machine's slots by their names, in tsvm's own words: what it may have of the host. */
 export const slotBindings = z
   .record(z.string(), z.record(z.string(), z.unknown()))
   .describe(

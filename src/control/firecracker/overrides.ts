@@ -1,4 +1,4 @@
-/** What a request to load a saved machine lets it have of the host, in Firecracker's words and in tsvm's. */
+/** Bindings that come with a request to load a saved machine, in Firecracker's words and in tsvm's: what it may have of the host. */
 import type { z } from 'zod';
 import type { NetConfig } from '../../devices/net-options.js';
 import type { MachineConfig } from '../../machine/config.js';
@@ -12,7 +12,7 @@ type Overrides = Pick<
   'network_overrides' | 'vsock_override' | 'tsvm_devices'
 >;
 
-/** By slots. @throws ApiError if one is not there, or named twice. */
+/** Bindings by the names of slots. @throws ApiError if a slot is not there, or named twice. */
 export function bindingsOf({ devices = [] }: MachineConfig, overrides: Overrides): SlotBindings {
   const cards = devices
     .filter(({ kind }) => kind === 'net')

@@ -12,7 +12,6 @@
  * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_GUEST_ANNOUNCE  #no   it needs the control queue; see docs/devices/net.md
  * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_MQ, _RSS        #no   one JavaScript thread serves all queues anyway
  */
-
 import { type Clock, systemClock } from '../../util/clock.js';
 import { checkState, checkStateVersion } from '../../util/state.js';
 import type { Chain, ChainReader } from '../../virtio/chain.js';

@@ -10,23 +10,13 @@ import type { Makers } from '../../../src/control/makers.js';
 import { Pool } from '../../../src/control/pool.js';
 import { ControlServer } from '../../../src/control/server.js';
 import type { MachineConfig } from '../../../src/machine/config.js';
-import type { Machine, MachineEnd } from '../../../src/machine/machine.js';
+import type { Machine } from '../../../src/machine/machine.js';
 import { eventually } from '../../support/eventually.js';
 import { temporaryDirectory } from '../../support/guest.js';
+import { playedMachine } from './played-machine.js';
 
 const root = temporaryDirectory();
 const makers = { make: vi.fn<Makers['make']>(), open: vi.fn<Makers['open']>() };
-
-/** A machine that is played: it ends when it is stopped. */
-function played() {
-  let end: (end: MachineEnd) => void = () => {};
-  const ended = new Promise<MachineEnd>((resolve) => {
-    end = resolve;
-  });
-  const stop = vi.fn(async () => end({ kind: 'stopped' }));
-  const machine = { state: 'ready', config: {}, on: () => {}, start: vi.fn(), stop, wait: () => ended };
-  return machine as unknown as Machine & { start: typeof machine.start; stop: typeof stop };
-}
 
 /** A promise that is kept when the test says so. */
 function promised<T>() {
@@ -45,7 +35,7 @@ test('two starts at once make one machine', async () => {
   await using _server = await ControlServer.listen(instance, path);
   const client = new ControlClient(path, 'one');
   const made = promised<Machine>();
-  const machine = played();
+  const machine = playedMachine();
   makers.make.mockReturnValue(made.promise);
   const first = client.call('PUT', '/actions', { body: { action_type: 'InstanceStart' } });
   await eventually(() => makers.make.mock.calls.length).toBe(1);
@@ -62,7 +52,7 @@ test('two starts at once make one machine', async () => {
 
 test('a start that failed can be tried again', async () => {
   const instance = new Instance('again', new ConsoleLog(), { makers });
-  makers.make.mockRejectedValueOnce(new Error('no kernel')).mockResolvedValueOnce(played());
+  makers.make.mockRejectedValueOnce(new Error('no kernel')).mockResolvedValueOnce(playedMachine());
   await expect(instance.start()).rejects.toThrow('no kernel');
   await instance.start();
   expect(instance.hasStarted).toBe(true);
@@ -71,7 +61,7 @@ test('a start that failed can be tried again', async () => {
 test('a machine that is being made when its end is asked for is ended, and none is made after that', async () => {
   const instance = new Instance('late', new ConsoleLog(), { makers });
   const made = promised<Machine>();
-  const machine = played();
+  const machine = playedMachine();
   void machine.wait().then((end) => instance.finish(instanceEnd(end)));
   makers.make.mockReturnValue(made.promise);
   const started = instance.start();
@@ -83,7 +73,7 @@ test('a machine that is being made when its end is asked for is ended, and none 
 });
 
 function playedSnapshot() {
-  const restore = vi.fn(async () => played());
+  const restore = vi.fn(async () => playedMachine());
   const dispose = vi.fn(async () => {});
   const config = { devices: [] } as unknown as MachineConfig;
   const saved = { config, restore, wishes: async () => [], [Symbol.asyncDispose]: dispose };
@@ -123,7 +113,7 @@ test('Pool opens a snapshot anew that could not be opened', async () => {
 
 test('Pool ends a machine that is being made when it ends itself', async () => {
   const made = promised<Machine>();
-  const machine = played();
+  const machine = playedMachine();
   makers.make.mockReturnValue(made.promise);
   const pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', makers);
   const making = pool.instance.make('late', { config: {} });

@@ -9,8 +9,9 @@ import { MachineStore } from '../../../src/control/machine-store.js';
 import { live, PublishedMachine } from '../../../src/control/publish.js';
 import { ControlServer } from '../../../src/control/server.js';
 import { TsvmError } from '../../../src/errors.js';
-import type { Machine, MachineEnd } from '../../../src/machine/machine.js';
+import type { Machine } from '../../../src/machine/machine.js';
 import { temporaryDirectory } from '../../support/guest.js';
+import { playedMachine } from './played-machine.js';
 
 const store = new MachineStore(join(temporaryDirectory(), 'run'));
 const rejections: unknown[] = [];
@@ -29,22 +30,13 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** A machine that is played: it ends when it is stopped. */
-function played(send: () => void) {
-  let end: (end: MachineEnd) => void = () => {};
-  const ended = new Promise<MachineEnd>((resolve) => {
-    end = resolve;
-  });
+/** A machine whose guest waits for a command. */
+function played(send: () => void): Machine {
+  const machine = playedMachine();
+  const exited = machine.wait().then(() => undefined);
   const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
-  const machine = {
-    state: 'running',
-    config: {},
-    on: () => {},
-    channel: { stdin, stdout, stderr, exited: ended.then(() => undefined), send, refresh: send },
-    wait: () => ended,
-    stop: async () => end({ kind: 'stopped' }),
-  };
-  return machine as unknown as Machine;
+  const channel = { stdin, stdout, stderr, exited, send, refresh: send };
+  return Object.assign(machine, { state: 'running', channel }) as unknown as Machine;
 }
 
 test.each([

@@ -1,4 +1,4 @@
-/** What saved configurations name of the host, kind by kind: none of it reaches the host unless the operator names it. */
+/** Wishes of saved configurations, kind by kind: none of them reaches the host unless the operator names it. */
 import { describe, expect, test } from 'vitest';
 import { MemoryFileSystem } from '../../../src/devices/fuse/memory-file-system.js';
 import type { Host, PortHost } from '../../../src/devices/host.js';
@@ -13,9 +13,9 @@ import { TestCable } from '../../support/test-cable.js';
 interface Sample {
   /** Every field that a configuration can have, as somebody hostile would have it. */
   readonly hostile: readonly object[];
-  /** What the operator names, by slots. */
+  /** Bindings that the operator names, by slots. */
   readonly bindings: Readonly<Record<string, Binding>>;
-  /** All that may be opened then. */
+  /** Calls that may open something then; there are no others. */
   readonly opens: readonly unknown[][];
 }
 

@@ -29,7 +29,7 @@ const savedWith = (...devices: { kind: string; config: object }[]): SavedDevices
   devices,
 });
 
-/** As a manifest has them that wants all that can be had. */
+/** Devices of a manifest that wants all that can be had. */
 const GREEDY = [
   { kind: 'blk', config: { path: 'root.img', readOnly: false } },
   { kind: 'rng', config: {} },

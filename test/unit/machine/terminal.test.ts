@@ -1,4 +1,4 @@
-/** Who types on a console, and a machine that has ended or breaks down meanwhile: neither is the other's fault. */
+/** Programs that type on a console, and a machine that has ended or breaks down meanwhile: neither is the other's fault. */
 import { expect, test } from 'vitest';
 import { Terminal } from '../../../src/machine/terminal.js';
 import { Wiring } from '../../../src/machine/wiring.js';
