@@ -87,6 +87,17 @@ describe('MachineHost.fork()', () => {
     await disk.close();
   });
 
+  test('is one when the fork maps anything else, and the file is closed with it', async () => {
+    const parent = host();
+    const file = await parent.openPmemFile(image);
+    const child = parent.fork(CONSOLE);
+    await expect(child.openPmemFile(other)).rejects.toThrow('a fork maps');
+    await file.close();
+    expect(addon.openFiles()).toEqual([image]);
+    await child.close();
+    expect(addon.openFiles()).toEqual([]);
+  });
+
   test('close() closes what was not handed out', async () => {
     const parent = host();
     const disks = [await parent.openDisk(image, RW), await parent.openDisk(other, RW)];
