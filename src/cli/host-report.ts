@@ -3,7 +3,7 @@ import type { HostFinding } from '../host/production/host-checks.js';
 
 const MARKS = { holds: 'ok  ', weak: 'WEAK', unknown: '?   ' } as const;
 
-/** Whether every check passed. What the host does not say has not. */
+/** Tells whether every check passed; one that the host does not answer has not. */
 export function isSolid(findings: readonly HostFinding[]): boolean {
   return findings.every(({ status }) => status === 'holds');
 }

@@ -28,8 +28,8 @@ export function describeFileError(cause: unknown): string {
   }
 }
 
-/** O_PATH of Linux, which Node does not name. */
-const O_PATH = 0o10_000_000;
+/** <asm-generic/fcntl.h>: a descriptor of a name that reads and writes nothing, and neither wakes a device nor waits for a FIFO. */
+export const O_PATH = 0o10_000_000;
 
 /**
  * Opens a file that `check` does not refuse. It is looked at before it is opened, and not by its name again: opening a FIFO waits for
@@ -57,18 +57,21 @@ export interface InputOptions {
   readonly hint?: string;
 }
 
+type ReadError = (problem: string, cause?: unknown) => TsvmError;
+
+/** Makes errors that name the file and its role. */
+function readErrors(what: string, path: string, { code, hint = 'check the path' }: InputOptions): ReadError {
+  return (problem, cause) => new TsvmError(code, `cannot read ${what} ${path}: ${problem}`, { hint, cause });
+}
+
 /** A file of the operator's, open; every error names it. */
 export class InputFile {
   /** As it was when it was opened. */
   readonly length: number;
   readonly #file: FileHandle;
-  readonly #error: (problem: string, cause?: unknown) => TsvmError;
+  readonly #error: ReadError;
 
-  private constructor(
-    file: FileHandle,
-    length: number,
-    error: (problem: string, cause?: unknown) => TsvmError,
-  ) {
+  private constructor(file: FileHandle, length: number, error: ReadError) {
     this.#file = file;
     this.length = length;
     this.#error = error;
@@ -76,9 +79,7 @@ export class InputFile {
 
   /** Opens a regular file of at most `maxBytes`. `what` names its role: `kernel`, `initramfs`. */
   static async open(what: string, path: string, options: InputOptions): Promise<InputFile> {
-    const hint = options.hint ?? 'check the path';
-    const error = (problem: string, cause?: unknown) =>
-      new TsvmError(options.code, `cannot read ${what} ${path}: ${problem}`, { hint, cause });
+    const error = readErrors(what, path, options);
     let file: FileHandle | undefined;
     try {
       file = await openChecked(path, constants.O_RDONLY, (stats) => {
@@ -140,9 +141,8 @@ export async function readInputFile(what: string, path: string, options: InputOp
  * no end is read no further than that.
  */
 export async function readInputText(what: string, path: string, options: InputOptions): Promise<string> {
-  const { code, maxBytes, hint = 'check the path' } = options;
-  const error = (problem: string, cause?: unknown) =>
-    new TsvmError(code, `cannot read ${what} ${path}: ${problem}`, { hint, cause });
+  const { maxBytes } = options;
+  const error = readErrors(what, path, options);
   const pieces: Buffer[] = [];
   let bytes = 0;
   try {

@@ -99,20 +99,22 @@ interface FileSource {
   close(): Promise<void>;
 }
 
-/** Hands out what is waiting, in its order. */
+/** Hands out what is waiting, in its order. What is refused waits on, and is closed with the rest. */
 function inheritedFiles(waiting: OpenDisk[], waitingPmem: PmemFile[]): FileSource {
   return {
     async open({ path, readOnly }) {
-      const next = waiting.shift();
+      const [next] = waiting;
       assert(
         next?.path === path && next.disk.readOnly === readOnly,
         `a fork opens ${path}, not ${next?.path}`,
       );
+      waiting.shift();
       return next;
     },
     async openPmem(path) {
-      const next = waitingPmem.shift();
+      const [next] = waitingPmem;
       assert(next?.path === path, `a fork maps ${path}, not ${next?.path}`);
+      waitingPmem.shift();
       return next;
     },
     async close() {

@@ -11,15 +11,15 @@
 const TYPE_AT = 12;
 const IPV4 = { type: 0x0800, fragment: 20, source: 26, target: 30, end: 34 } as const;
 const IPV6 = { type: 0x86dd, nextHeader: 20, source: 22, target: 38, end: 54 } as const;
-/** More of it follows, or it does not begin at 0 (RFC 791, 3.1). */
+/** Bits of a fragment: more of it follows, or it does not begin at 0 (RFC 791, 3.1). */
 const FRAGMENT_MASK = 0x3fff;
-/** RFC 8200, 4.5. */
+/** Next header of a fragment (RFC 8200, 4.5). */
 const FRAGMENT_HEADER = 44;
 /** 127.0.0.0/8; and 0.0.0.0/8, which connect(2) takes for the loopback. */
 const LOOPBACK_NET = 127;
 const THIS_NET = 0;
 
-/** Whether a frame may go to passt: not if it names the loopback, as where it goes to or where it is from, and not if it is a fragment. */
+/** Tells whether a frame may go to passt: not if the loopback is its source or target, and not if it is a fragment. */
 export function mayLeave(frame: Uint8Array): boolean {
   const type = u16(frame, TYPE_AT);
   if (type === IPV4.type) {

@@ -4,11 +4,10 @@
  */
 import { closeSync, constants, fstatSync, openSync, readlinkSync, readSync } from 'node:fs';
 import { isErrnoError } from '../errors.js';
+import { O_PATH } from './files.js';
 
 const { O_DIRECTORY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
-/** <asm-generic/fcntl.h>: a descriptor that reads and writes nothing, and does not wake a device or wait for a FIFO. */
-const O_PATH = 0o10000000;
-/** Bound of links on the walk, as Linux's own. */
+/** Bound of links on the walk, as Linux’s own. */
 const MAX_LINKS = 40;
 const MAX_PATH_BYTES = 4096;
 

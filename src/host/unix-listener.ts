@@ -4,14 +4,13 @@ import { chmod, type FileHandle, link, lstat, mkdtemp, open, rm, stat, unlink } 
 import { connect, type Server, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
 import { isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
+import { O_PATH } from './files.js';
 
 /** sun_path of Linux has 108 bytes, one for the NUL. */
 const MAX_PATH_BYTES = 107;
 /** Mode of every socket: only its owner connects, whatever the folder and the process's umask allow. */
 const SOCKET_MODE = 0o600;
 
-/** <asm-generic/fcntl.h>: a descriptor of a file that is not opened, such as a socket's name. */
-const O_PATH = 0o10000000;
 /** Write permission of group and others. */
 const OTHERS_WRITE = 0o022;
 

@@ -13,11 +13,11 @@ import { answers, expectedAnswers, shareCalls, shareCallsProblem } from '../supp
 import { skipAll } from '../support/skip.js';
 import { notRoot } from '../support/skip-reasons.js';
 
-/** Less than a file of tests may take in the rig. */
+/** Timeout, less than a file of tests may take in the rig. */
 const TIMEOUT_MS = 540_000;
 /** Names of the checks of many: more than the guest's kernel reads of a folder at once. */
 const MANY = 30;
-/** Where ring 0 is interpreted, all checks take half an hour: only those that the rig's file system leaves out. */
+/** Part of the names of checks that run. Where ring 0 is interpreted, all take half an hour: only those that the rig's file system leaves out. */
 const ONLY = interpreted ? 'xattr.' : '.';
 /** Checks whose answers a host's kernel and file system may change, at most. */
 const MAX_NOT_COMPARED = 40;

@@ -1,4 +1,4 @@
-/** What `--net user` lets a guest and a container reach, in a host and a LAN of the test's own. */
+/** Places that `--net user` lets a guest and a container reach, in a host and a LAN of the test's own. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -30,7 +30,7 @@ describe('--net user', () => {
   });
   afterAll(() => net?.close());
 
-  /** What a guest hears of each place that it asks for a connection: whether somebody is there. */
+  /** Asks each place for a connection, as a guest does, and tells whether somebody is there. */
   async function machineReaches(
     loopback: boolean,
     ...places: readonly (readonly [address: string, port: number])[]
@@ -69,7 +69,7 @@ describe('--net user', () => {
     }
   }
 
-  /** Starts what it starts in the host's network namespace. */
+  /** Calls `start` with a passt on the PATH that runs in the host's network namespace. */
   async function inHost<T>(start: () => Promise<T>): Promise<T> {
     const folder = mkdtempSync(join(tmpdir(), 'tsvm-passt-'));
     const path = process.env['PATH'] ?? '';

@@ -10,7 +10,7 @@ export interface Difference {
   readonly checks: Readonly<Record<string, string | RegExp>>;
 }
 
-/** In place of an answer: the one of QEMU's virtiofsd, which differs from the folder's own. */
+/** Placeholder for the answer of QEMU's virtiofsd, which differs from the folder's own. */
 export const AS_VIRTIOFSD = 'as virtiofsd';
 
 export const DIFFERENCES: readonly Difference[] = [

@@ -82,10 +82,10 @@ export class SmallNet {
   }
 }
 
-/** Runs a program in the network namespace of a process. */
+/** Beginning of a command that runs in the network namespace of a process. */
 export const enter = (pid: number): string[] => ['nsenter', '-t', String(pid), '-n'];
 
-/** Why there can be none here, if there cannot. */
+/** Reason why there can be none here, if there cannot. */
 export function smallNetProblem(): string | undefined {
   try {
     execFileSync('unshare', ['-n', 'ip', 'link', 'add', 'lan0', 'type', 'veth', 'peer', 'name', 'eth0'], {

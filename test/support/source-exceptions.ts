@@ -7,10 +7,10 @@ import type { RuleName } from './source-rules.js';
 
 export interface Exception {
   readonly rule: RuleName;
-  /** Below src/. */
+  /** Path below src/. */
   readonly file: string;
   readonly reason: string;
-  /** What is used there, by the function around it. */
+  /** Names that are used there, by the function around them. */
   readonly places: Readonly<Record<string, string>>;
 }
 

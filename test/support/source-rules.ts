@@ -28,7 +28,7 @@ export interface Finding {
   readonly file: string;
   /** Outermost function, method or class around it with a name; `module` if there is none. */
   readonly within: string;
-  /** What is used there: a function of fs, a variable. */
+  /** Name that is used there: a function of fs, a variable. */
   readonly what: string;
   readonly line: number;
 }
@@ -51,7 +51,7 @@ const MAKES_UNIQUE = new Set(['mkdtemp', 'mkdtempSync']);
 /** A name of this file that stands for a module, or for something of it. */
 interface Binding {
   readonly module: string;
-  /** `*` for the module itself. */
+  /** Name of the export; `*` for the module itself. */
   readonly name: string;
 }
 
@@ -69,8 +69,7 @@ export function findIn(file: string, text: string): Finding[] {
   /** Something of a module is used, or handed on. */
   const use = (node: ts.Node, { module, name }: Binding): void => {
     if (FS.test(module)) {
-      if (name === '*' || name === 'promises') report(fsRule, node, name);
-      else if (!NO_PATH.has(name.replace(/Sync$/, ''))) report(fsRule, node, name);
+      if (!NO_PATH.has(name.replace(/Sync$/, ''))) report(fsRule, node, name);
     } else if (CHILD_PROCESS.test(module)) {
       if (name === 'exec' || name === 'execSync') report('shell', node, name);
     } else if (VM.test(module)) {
@@ -110,17 +109,15 @@ export function findIn(file: string, text: string): Finding[] {
     }
     if (ts.isCallExpression(node)) visitCall(node);
     if (ts.isPropertyAccessExpression(node) || ts.isElementAccessExpression(node)) {
-      const member = processMember(node);
-      if (member === 'umask') report('umask', node, member);
-      else if (member === 'exit') report('process.exit', node, member);
-      else if (member === 'env' && !isCliFile(file)) report('process.env', node, variableOf(node));
+      reportMember(node, processMember(node), variableOf(node));
     }
     if (
       ts.isVariableDeclaration(node) &&
       isProcess(node.initializer) &&
       ts.isObjectBindingPattern(node.name)
     ) {
-      for (const { propertyName, name } of node.name.elements) reportMember(node, propertyName ?? name);
+      for (const { propertyName, name } of node.name.elements)
+        reportMember(node, (propertyName ?? name).getText(), '*');
     }
     if (ts.isPropertyAssignment(node) && nameText(node.name) === 'shell') {
       if (node.initializer.kind !== ts.SyntaxKind.FalseKeyword) report('shell', node, 'shell');
@@ -131,11 +128,11 @@ export function findIn(file: string, text: string): Finding[] {
     ts.forEachChild(node, visit);
   };
 
-  const reportMember = (node: ts.Node, name: ts.Node): void => {
-    const member = name.getText();
+  /** Something of `process` is used; of its environment, that variable. */
+  const reportMember = (node: ts.Node, member: string | undefined, variable: string): void => {
     if (member === 'umask') report('umask', node, member);
-    if (member === 'exit') report('process.exit', node, member);
-    if (member === 'env' && !isCliFile(file)) report('process.env', node, '*');
+    else if (member === 'exit') report('process.exit', node, member);
+    else if (member === 'env' && !isCliFile(file)) report('process.env', node, variable);
   };
 
   const visitCall = (node: ts.CallExpression): void => {
@@ -171,7 +168,7 @@ function bind(node: ts.ImportDeclaration, bindings: Map<string, Binding>): void 
   }
 }
 
-/** What of a module a use of its name is about, and the expression that says so. */
+/** Export of a module that a use of its name is about, and the expression that says so. */
 function memberOf(node: ts.Identifier, binding: Binding): [Binding, ts.Node] {
   let whole: ts.Node = node;
   let { name } = binding;

@@ -2,7 +2,7 @@
 
 const GUEST = [10, 0, 2, 15] as const;
 
-/** From `port` of 10.0.2.15, with address `mac`, to whoever takes the frame. */
+/** Builds a SYN from `port` of 10.0.2.15, with address `mac`, to whoever takes the frame. */
 export function tcpSyn(mac: Uint8Array, port: number, address: string, toPort: number): Buffer {
   const to = address.split('.').map(Number);
   const syn = Buffer.alloc(20);

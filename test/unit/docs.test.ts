@@ -17,7 +17,7 @@ const pages = [
   ),
 ];
 const textOf = (page: string): string => readFileSync(join(ROOT, page), 'utf8');
-/** Without programs and quoted code, where brackets mean something else. */
+/** Text of a page without programs and quoted code, where brackets mean something else. */
 const prose = (page: string): string =>
   textOf(page)
     .replace(/^```[\s\S]*?^```/gm, '')
@@ -33,7 +33,7 @@ function anchors(page: string): string[] {
   );
 }
 
-/** What is wrong with the links of a page. */
+/** Faults of the links of a page. */
 function brokenLinks(page: string, text: string): string[] {
   return [...text.matchAll(/\]\(([^)\s]+)\)/g)].flatMap(([, link = '']) => {
     if (/^(https?:|mailto:)/.test(link)) return [];

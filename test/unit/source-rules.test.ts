@@ -12,7 +12,7 @@ const TIMEOUT_MS = 120_000;
 const keyOf = ({ rule, file, within, what }: Omit<Finding, 'line'>): string =>
   `${rule} | ${file} | ${within} | ${what}`;
 
-/** What the exceptions allow, each as a finding. */
+/** Keys of the findings that the exceptions allow. */
 const allowed = EXCEPTIONS.flatMap(({ rule, file, places }) =>
   Object.entries(places).flatMap(([within, uses]) =>
     uses.split(' ').map((what) => keyOf({ rule, file, within, what })),

@@ -57,7 +57,7 @@ export function doctorCommand(): Command {
 
 interface Report {
   readonly good: boolean;
-  /** For programs. */
+  /** Content of `--json`. */
   readonly data: unknown;
   readonly text: string;
 }

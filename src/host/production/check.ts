@@ -4,7 +4,7 @@ import type { HostTree } from './tree.js';
 /** Judgement of one thing. `unknown` is not passed: what cannot be read cannot be relied upon. */
 export interface Verdict {
   readonly status: 'holds' | 'weak' | 'unknown';
-  /** What was found, in a few words. */
+  /** Finding, in a few words. */
   readonly detail: string;
 }
 
@@ -12,7 +12,7 @@ export interface Verdict {
 interface CheckRow<Value> {
   /** Name, and the heading of its section in docs/production.md. */
   readonly id: string;
-  /** What it is good for, in one line. */
+  /** Reason for the check, in one line. */
   readonly what: string;
   /** Facts from the host; undefined if they cannot be read. */
   read(host: HostTree): Value | undefined;

@@ -16,7 +16,7 @@ export const HOST_CHECKS: readonly HostCheck[] = [
 export interface HostFinding extends Verdict {
   readonly id: string;
   readonly what: string;
-  /** Only of what does not hold. */
+  /** Command or sentence that makes it right; absent where the check holds. */
   readonly remedy?: string;
 }
 

@@ -1,14 +1,14 @@
 /** Checks of the surroundings in which this process, and so a monitor that is started likewise, runs: its rights and its bounds. */
 import { dirname, join } from 'node:path';
-import { check, type HostCheck, holds, weak } from './check.js';
+import { check, type HostCheck, holds, type Verdict, weak } from './check.js';
 import type { HostTree } from './tree.js';
 
-/** What a machine with shares and a busy vsock needs: 1,024 descriptors of files, 2,048 of connections, and its own. */
+/** Descriptors that a machine with shares and a busy vsock needs: 1,024 of files, 2,048 of connections, and its own. */
 const MIN_OPEN_FILES = 4096;
 /** fs.nr_open of the kernel's own default: a process that may have more can take all that the host has. */
 const MAX_OPEN_FILES = 1_048_576;
 const CGROUPS = 'sys/fs/cgroup';
-/** What bounds a machine: its vCPUs' time, its memory, and the threads of its monitor. */
+/** Bounds of a machine: its vCPUs' time, its memory, and the threads of its monitor. */
 const BOUNDS = [
   { controller: 'cpu', file: 'cpu.max' },
   { controller: 'memory', file: 'memory.max' },
@@ -25,7 +25,7 @@ function readLimit(host: HostTree, name: string): { soft: number; hard: number }
   return soft === undefined || hard === undefined ? undefined : { soft: amount(soft), hard: amount(hard) };
 }
 
-const bounded = (limit: { hard: number }): ReturnType<typeof holds> =>
+const bounded = (limit: { hard: number }): Verdict =>
   Number.isFinite(limit.hard) ? holds(`at most ${limit.hard}`) : weak('without a limit');
 
 /** Path of this process's cgroup of version 2, below the tree; undefined without version 2. */
@@ -36,7 +36,7 @@ function ownCgroup(host: HostTree): string | undefined {
   return path.startsWith('/..') ? '/' : path;
 }
 
-/** Whether a file of this cgroup, or of one above it, sets a bound. */
+/** Tells whether a file of this cgroup, or of one above it, sets a bound. */
 function isBounded(host: HostTree, cgroup: string, file: string): boolean {
   for (let path = cgroup; ; path = dirname(path)) {
     const text = host.text(join(CGROUPS, path, file));

@@ -27,7 +27,7 @@ struct check {
       __attribute__((section("checks"), used, aligned(8))) = {#group "." #what, group##_##what};    \
   static void group##_##what(void)
 
-/* How many names, links or descriptors the checks of many take. */
+/* Number of names, links or descriptors that the checks of many take. */
 extern int many;
 enum { MOST = 2000 };
 
@@ -68,9 +68,21 @@ void text_of(const char *name);
 /* Sets both times of a file to the second 1,000,000,000. */
 void age(const char *name);
 
-/* Whether a time has gone on since age(). */
+/* Says whether a time has gone on since age(). */
 #define AGED 1000000000
 void aged(const char *word, struct timespec time);
+
+/* Says what happened to the times of change since BEFORE, of a file that was made old by age(). */
+void changed(const char *name, struct stat before);
+
+/* Maps a file from its start, or ends the check. */
+char *mapped(int fd, size_t length, int protection, int how);
+
+/* Name of a descriptor in /proc. It stands until the next call. */
+const char *descriptor_name(int fd);
+
+/* Tells whether a name in a listing is `.` or `..`. */
+int is_dots(const char *name);
 
 /* Runs a block in a process of that user, with GROUP and, if it is not 0, one supplementary group. */
 #define AS(uid, gid, more) for (int in_ = become(uid, gid, more); in_; leave())

@@ -215,7 +215,7 @@ CHECK(data, copy_file_range_within) {
 CHECK(data, copy_file_range_after_mapped_write) {
   int in = opened("source", O_CREAT | O_RDWR), out = fresh();
   need(write(in, "hello", 5));
-  char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, in, 0);
+  char *page = mapped(in, 4096, PROT_READ | PROT_WRITE, MAP_SHARED);
   page[0] = 'J';
   off_t from = 0;
   value("copied", copy_file_range(in, &from, out, NULL, 5, 0));
@@ -288,12 +288,6 @@ CHECK(data, flushed) {
   tell("directory", fsync(opened(".", O_RDONLY)));
   tell("advice", posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED) == 0 ? 0 : -1);
   tell("readahead", readahead(fd, 0, 5));
-}
-
-static char *mapped(int fd, size_t length, int protection, int how) {
-  char *pages = mmap(NULL, length, protection, how, fd, 0);
-  if (pages == MAP_FAILED) need(-1);
-  return pages;
 }
 
 CHECK(mapping, shared) {

@@ -12,11 +12,7 @@ static void fill(const char *prefix, int count) {
   }
 }
 
-static int hidden(const struct dirent *entry) {
-  return strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
-}
-
-/* How often each name "n0" to "nCOUNT-1" came. */
+/* Counts of how often each name "n0" to "nCOUNT-1" came. */
 struct census {
   int count, others;
   int seen[MOST];
@@ -43,7 +39,7 @@ CHECK(listing, dots) {
   for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
     dot += strcmp(entry->d_name, ".") == 0;
     dots += strcmp(entry->d_name, "..") == 0;
-    right += hidden(entry) && entry->d_type == DT_DIR;
+    right += is_dots(entry->d_name) && entry->d_type == DT_DIR;
   }
   say("dot=%d dots=%d type=%d", dot, dots, right);
 }
@@ -62,7 +58,7 @@ CHECK(listing, inodes_and_types) {
   int inodes = 0, types = 0, names = 0;
   DIR *directory = opendir(".");
   for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
-    if (hidden(entry)) continue;
+    if (is_dots(entry->d_name)) continue;
     struct stat found = status(entry->d_name);
     names++;
     inodes += found.st_ino == entry->d_ino;
@@ -89,7 +85,7 @@ CHECK(listing, special_types) {
   need(mkfifo("p", 0644));
   DIR *directory = opendir(".");
   for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
-    if (!hidden(entry)) value("type", entry->d_type);
+    if (!is_dots(entry->d_name)) value("type", entry->d_type);
 }
 
 CHECK(listing, of_many) {
@@ -97,7 +93,7 @@ CHECK(listing, of_many) {
   fill("n", many);
   DIR *directory = opendir(".");
   for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
-    if (!hidden(entry)) count(&census, entry->d_name);
+    if (!is_dots(entry->d_name)) count(&census, entry->d_name);
   report(&census);
 }
 
@@ -112,7 +108,7 @@ CHECK(listing, rewound) {
   need(unlink("n3"));
   rewinddir(directory);
   for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
-    if (!hidden(entry)) count(&census, entry->d_name);
+    if (!is_dots(entry->d_name)) count(&census, entry->d_name);
   report(&census);
 }
 
@@ -190,7 +186,7 @@ static void add(int round) {
   if (round < 15) close(opened(name, O_CREAT | O_RDWR));
 }
 
-/* New names may be in it or not. */
+/* Reports without the new names, which may be in it or not. */
 static void without_new(struct census *census) {
   census->others = 0;
   report(census);
@@ -211,11 +207,7 @@ static void take(int round) {
 
 CHECK(listing, while_names_go) {
   struct census census = {.count = many};
-  for (int i = 0; i < many; i += 10) {
-    char name[32];
-    snprintf(name, sizeof name, "x%d", i / 10);
-    close(opened(name, O_CREAT | O_RDWR));
-  }
+  fill("x", (many + 9) / 10);
   fill("n", many);
   list_by_pieces(&census, take);
   without_new(&census);
@@ -223,8 +215,7 @@ CHECK(listing, while_names_go) {
 
 static void replace(int round) {
   char name[32];
-  snprintf(name, sizeof name, "m%d", round);
-  if (round < 15) close(opened(name, O_CREAT | O_RDWR));
+  add(round);
   snprintf(name, sizeof name, "m%d", round - 1);
   if (round % 3 == 0) unlink(name);
 }
@@ -241,7 +232,7 @@ CHECK(listing, while_all_are_removed) {
   int removed = 0;
   DIR *directory = opendir(".");
   for (struct dirent *entry; (entry = readdir(directory)) != NULL;)
-    if (!hidden(entry)) removed += unlink(entry->d_name) == 0;
+    if (!is_dots(entry->d_name)) removed += unlink(entry->d_name) == 0;
   value("left", many - removed);
 }
 
@@ -264,7 +255,7 @@ CHECK(listing, by_two) {
       struct dirent *entry = readdir(directories[i]);
       if (entry == NULL) continue;
       more = 1;
-      if (!hidden(entry)) count(&census[i], entry->d_name);
+      if (!is_dots(entry->d_name)) count(&census[i], entry->d_name);
     }
   }
   report(&census[0]);

@@ -10,7 +10,7 @@
 
 int many = 100;
 
-/* Longer than any check takes on a slow machine. */
+/* Limit of time, longer than any check takes on a slow machine. */
 static const unsigned CHECK_SECONDS = 100;
 
 static struct {
@@ -90,6 +90,26 @@ void aged(const char *word, struct timespec time) {
   say("%s=%s", word, time.tv_sec > AGED ? "new" : time.tv_sec == AGED && time.tv_nsec == 0 ? "same" : "old");
 }
 
+void changed(const char *name, struct stat before) {
+  struct stat after = status(name);
+  aged("mtime", after.st_mtim);
+  say("ctime=%s", memcmp(&before.st_ctim, &after.st_ctim, sizeof after.st_ctim) == 0 ? "same" : "new");
+}
+
+char *mapped(int fd, size_t length, int protection, int how) {
+  char *pages = mmap(NULL, length, protection, how, fd, 0);
+  if (pages == MAP_FAILED) need(-1);
+  return pages;
+}
+
+const char *descriptor_name(int fd) {
+  static char name[40];
+  snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
+  return name;
+}
+
+int is_dots(const char *name) { return strcmp(name, ".") == 0 || strcmp(name, "..") == 0; }
+
 int become(int uid, int gid, int more) {
   pid_t child = fork();
   need(child);
@@ -115,7 +135,7 @@ static void empty(int parent, const char *name) {
     left = 0;
     rewinddir(directory);
     for (struct dirent *entry; (entry = readdir(directory)) != NULL;) {
-      if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+      if (is_dots(entry->d_name)) continue;
       if (unlinkat(fd, entry->d_name, 0) == 0) continue;
       empty(fd, entry->d_name);
       if (unlinkat(fd, entry->d_name, AT_REMOVEDIR) == 0) left = 1;

@@ -9,7 +9,7 @@ static void listed(const char *name) {
   DIR *directory = opendir(".");
   int found = 0, others = 0;
   for (struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
-    if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
+    if (is_dots(entry->d_name)) continue;
     if (strcmp(entry->d_name, name) == 0) found++;
     else others++;
   }

@@ -101,10 +101,8 @@ CHECK(open, path_descriptor_again) {
   file("f", 0644);
   int fd = (int)need(open("f", O_PATH));
   need(rename("f", "g"));
-  char name[40];
   char byte;
-  snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-  int again = open(name, O_RDWR);
+  int again = open(descriptor_name(fd), O_RDWR);
   if (tell("open", again)) value("read", read(again, &byte, 1));
 }
 
@@ -190,8 +188,7 @@ CHECK(open, append_cleared_after_open) {
 CHECK(open, append_mapped) {
   file("f", 0644);
   int fd = opened("f", O_RDWR | O_APPEND);
-  char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (page == MAP_FAILED) need(-1);
+  char *page = mapped(fd, 4096, PROT_READ | PROT_WRITE, MAP_SHARED);
   page[0] = 'J';
   tell("msync", msync(page, 4096, MS_SYNC));
   munmap(page, 4096);
@@ -203,8 +200,7 @@ CHECK(open, append_mapped) {
 CHECK(open, append_mapped_and_written) {
   file("f", 0644);
   int fd = opened("f", O_RDWR | O_APPEND);
-  char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-  if (page == MAP_FAILED) need(-1);
+  char *page = mapped(fd, 4096, PROT_READ | PROT_WRITE, MAP_SHARED);
   page[0] = 'J';
   need(write(fd, "!", 1));
   tell("msync", msync(page, 4096, MS_SYNC));
@@ -261,9 +257,7 @@ CHECK(open, tmpfile) {
 CHECK(open, tmpfile_linked) {
   int fd = (int)need(open(".", O_TMPFILE | O_RDWR, 0640));
   need(write(fd, "hello", 5));
-  char name[40];
-  snprintf(name, sizeof name, "/proc/self/fd/%d", fd);
-  tell("linkat", linkat(AT_FDCWD, name, AT_FDCWD, "f", AT_SYMLINK_FOLLOW));
+  tell("linkat", linkat(AT_FDCWD, descriptor_name(fd), AT_FDCWD, "f", AT_SYMLINK_FOLLOW));
   value("links", status_of(fd).st_nlink);
   mode_of("f");
   text_of("f");

@@ -76,7 +76,7 @@ CHECK(setid, falls_at_punch) {
 
 CHECK(setid, falls_at_mapped_write) {
   ON_SETID {
-    char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, opened("f", O_RDWR), 0);
+    char *page = mapped(opened("f", O_RDWR), 4096, PROT_READ | PROT_WRITE, MAP_SHARED);
     page[0] = 'J';
     msync(page, 4096, MS_SYNC);
   }

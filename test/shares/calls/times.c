@@ -86,17 +86,15 @@ CHECK(times, by_others) {
   AS(OWNER, OWNER, 0) tell("owner", utimensat(AT_FDCWD, "f", times, 0));
 }
 
-/* What a call changes of a file that was last changed long ago. */
-#define CHANGED(what, call)                                                                                    \
-  CHECK(times, changed_by_##what) {                                                                            \
-    file("f", 0644);                                                                                           \
-    age("f");                                                                                                  \
-    struct stat before = status("f");                                                                          \
-    usleep(20000);                                                                                             \
-    need(call);                                                                                                \
-    struct stat after = status("f");                                                                           \
-    aged("mtime", after.st_mtim);                                                                              \
-    say("ctime=%s", memcmp(&before.st_ctim, &after.st_ctim, sizeof after.st_ctim) == 0 ? "same" : "new");      \
+/* Adds a check of what a call changes of a file that was last changed long ago. */
+#define CHANGED(what, call)            \
+  CHECK(times, changed_by_##what) {    \
+    file("f", 0644);                   \
+    age("f");                          \
+    struct stat before = status("f");  \
+    usleep(20000);                     \
+    need(call);                        \
+    changed("f", before);              \
   }
 
 CHANGED(write, write(opened("f", O_WRONLY), "J", 1))

@@ -22,7 +22,11 @@ beforeEach(() => {
   for (const path of [image, other]) writeFileSync(path, Buffer.alloc(16_384, 1));
 });
 
-afterEach(() => addon.remove());
+afterEach(() => {
+  const open = addon.openFiles();
+  addon.remove();
+  expect(open).toEqual([]);
+});
 
 function host(options?: HostOptions): MachineHost {
   return createHost(addon as unknown as NativeAddon, CONSOLE, options);
@@ -68,12 +72,30 @@ describe('MachineHost.fork()', () => {
   test('is a bug of the caller’s when the fork opens anything else', async () => {
     const parent = host();
     const disk = await parent.openDisk(image, RW);
-    await expect(parent.fork(CONSOLE).openDisk(image, RO)).rejects.toThrow('a fork opens');
-    await expect(parent.fork(CONSOLE).openDisk(other, RW)).rejects.toThrow('a fork opens');
+    for (const [path, how] of [
+      [image, RO],
+      [other, RW],
+    ] as const) {
+      const fork = parent.fork(CONSOLE);
+      await expect(fork.openDisk(path, how)).rejects.toThrow('a fork opens');
+      await fork.close();
+    }
+    expect(addon.openFiles()).toEqual([image]);
     const child = parent.fork(CONSOLE);
     await (await child.openDisk(image, RW)).close();
     await expect(child.openDisk(image, RW)).rejects.toThrow('a fork opens');
     await disk.close();
+  });
+
+  test('is one when the fork maps anything else, and the file is closed with it', async () => {
+    const parent = host();
+    const file = await parent.openPmemFile(image);
+    const child = parent.fork(CONSOLE);
+    await expect(child.openPmemFile(other)).rejects.toThrow('a fork maps');
+    await file.close();
+    expect(addon.openFiles()).toEqual([image]);
+    await child.close();
+    expect(addon.openFiles()).toEqual([]);
   });
 
   test('close() closes what was not handed out', async () => {
@@ -140,7 +162,9 @@ describe('MachineHost.disks()', () => {
     const relative = host({ directory: addon.directory });
     const disk = await relative.openDisk('b.img', RO);
     expect(await relative.disks()).toMatchObject([{ path: other, readOnly: true, sizeBytes: 16_384 }]);
-    expect(relative.fork(CONSOLE).directory).toBe(addon.directory);
+    const fork = relative.fork(CONSOLE);
+    expect(fork.directory).toBe(addon.directory);
+    await fork.close();
     await disk.close();
   });
 

@@ -42,7 +42,7 @@ const cgroup = (files: Files = {}): Files => ({
 const BOUNDED = { 'cpu.max': '200000 100000', 'memory.max': '1073741824', 'pids.max': '256' };
 const bounds = (files: Files): Files =>
   cgroup(Object.fromEntries(Object.entries(files).map(([name, text]) => [`${CGROUP}/${name}`, `${text}\n`])));
-const sysctls = (...values: readonly (readonly [string, number])[]): Files =>
+const sysctls = (...values: readonly (readonly [name: string, value: number | string])[]): Files =>
   Object.fromEntries(values.map(([name, value]) => [`proc/sys/${name.replaceAll('.', '/')}`, `${value}\n`]));
 
 /** Hosts for each check, with what it has to find. A check without its row fails. */
@@ -202,23 +202,40 @@ const HOSTS: Readonly<Record<string, readonly (readonly [Status, Files])[]>> = {
     ['weak', limits(['Max locked memory', 'unlimited', 'unlimited'])],
   ],
   'core-dumps': [
-    ['holds', { ...sysctl('|/bin/false'), ...limits(['Max core file size', 'unlimited', 'unlimited']) }],
-    ['holds', { ...sysctl('core'), ...limits(['Max core file size', '0', 'unlimited']) }],
-    ['weak', { ...sysctl('core'), ...limits(['Max core file size', 'unlimited', 'unlimited']) }],
-    ['weak', { ...sysctl('|/lib/systemd/systemd-coredump %P'), ...limits(['Max core file size', '0', '0']) }],
+    [
+      'holds',
+      {
+        ...sysctls(['kernel.core_pattern', '|/bin/false']),
+        ...limits(['Max core file size', 'unlimited', 'unlimited']),
+      },
+    ],
+    [
+      'holds',
+      { ...sysctls(['kernel.core_pattern', 'core']), ...limits(['Max core file size', '0', 'unlimited']) },
+    ],
+    [
+      'weak',
+      {
+        ...sysctls(['kernel.core_pattern', 'core']),
+        ...limits(['Max core file size', 'unlimited', 'unlimited']),
+      },
+    ],
+    [
+      'weak',
+      {
+        ...sysctls(['kernel.core_pattern', '|/lib/systemd/systemd-coredump %P']),
+        ...limits(['Max core file size', '0', '0']),
+      },
+    ],
   ],
 };
-
-function sysctl(pattern: string): Files {
-  return { 'proc/sys/kernel/core_pattern': `${pattern}\n` };
-}
 
 const roots: string[] = [];
 afterEach(() => {
   for (const root of roots.splice(0)) rmSync(root, { recursive: true });
 });
 
-/** A host of these files. That of /dev/kvm holds its mode. */
+/** A host of these files. The one at dev/kvm holds its mode. */
 function host(files: Files): HostTree {
   const root = mkdtempSync(join(tmpdir(), 'tsvm-host-'));
   roots.push(root);

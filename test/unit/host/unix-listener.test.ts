@@ -4,7 +4,6 @@ import {
   linkSync,
   mkdtempSync,
   readdirSync,
-  readlinkSync,
   rmSync,
   statSync,
   unlinkSync,
@@ -16,6 +15,7 @@ import { join } from 'node:path';
 import { afterAll, describe, expect, test } from 'vitest';
 import { connectTo, listenAt, type UnixListener } from '../../../src/host/unix-listener.js';
 import { temporaryDirectory } from '../../support/guest.js';
+import { openFiles } from '../../support/scratch-addon.js';
 import { notRoot } from '../../support/skip-reasons.js';
 
 const root = mkdtempSync(join(tmpdir(), 'tsvm-listen-'));
@@ -120,14 +120,7 @@ describe('connectTo()', () => {
     const path = join(folder, 's');
     const server = createServer((socket) => socket.destroy());
     const listener = await listenAt(server, { path, what: 'test', code: 'TSVM_VSOCK' });
-    const names = () =>
-      readdirSync('/proc/self/fd').filter((fd) => {
-        try {
-          return readlinkSync(`/proc/self/fd/${fd}`).startsWith(folder);
-        } catch {
-          return false;
-        }
-      });
+    const names = () => openFiles().filter((path) => path.startsWith(folder));
     const file = join(folder, 'file');
     writeFileSync(file, '');
     expect([await outcome(path), await outcome(file)]).toEqual([
