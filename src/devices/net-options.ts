@@ -29,6 +29,8 @@ export const NET_ARGUMENT =
 
 /** passt binds each by itself. */
 const MAX_FORWARDS = 64;
+/** Bound of a card's `id`, in characters. */
+export const MAX_CARD_ID_CHARACTERS = 64;
 /** IFNAMSIZ of Linux, without the terminating zero. */
 const MAX_NAME_BYTES = 15;
 
@@ -108,8 +110,10 @@ export function checkNetConfig(config: unknown): NetConfig {
   const tap = backend === 'tap';
   return checkRequestConfig<NetConfig>('net', config, {
     id: [
-      'a name of up to 64 letters, digits and underscores',
-      (value) => value === undefined || (typeof value === 'string' && /^\w{1,64}$/.test(value)),
+      `a name of up to ${MAX_CARD_ID_CHARACTERS} letters, digits and underscores`,
+      (value) =>
+        value === undefined ||
+        (typeof value === 'string' && /^\w+$/.test(value) && value.length <= MAX_CARD_ID_CHARACTERS),
     ],
     backend: ['user or tap', (value) => value === 'user' || value === 'tap'],
     name: tap

@@ -4,10 +4,12 @@
  * Unknown fields are refused, as there. What is known and cannot be done here is refused by name, in setup.ts.
  */
 import { z } from 'zod';
+import { MAX_CARD_ID_CHARACTERS } from '../../devices/net-options.js';
 
 const text = z.string().min(1);
 const whole = z.int().min(0);
 const id = z.string().regex(/^\w+$/, 'only letters, digits and underscores are allowed');
+const cardId = id.max(MAX_CARD_ID_CHARACTERS, `at most ${MAX_CARD_ID_CHARACTERS} characters are allowed`);
 
 const tokenBucket = z
   .strictObject({
@@ -66,7 +68,7 @@ export const pmemDevice = z.strictObject({
 });
 
 export const networkInterface = z.strictObject({
-  iface_id: id,
+  iface_id: cardId,
   host_dev_name: text,
   guest_mac: text.nullable().optional(),
   mtu: z.int().min(68).max(65535).nullable().optional(),
@@ -75,7 +77,7 @@ export const networkInterface = z.strictObject({
 });
 
 export const partialNetworkInterface = z.strictObject({
-  iface_id: id,
+  iface_id: cardId,
   rx_rate_limiter: rateLimiter.optional(),
   tx_rate_limiter: rateLimiter.optional(),
 });

@@ -99,6 +99,12 @@ describe('before the start', () => {
     ],
     ['PUT', '/drives/..', '{"drive_id":"..","is_root_device":false}', 'Invalid request method'],
     ['PUT', '/network-interfaces/a', '{"iface_id":"a"}', 'missing field `host_dev_name`'],
+    [
+      'PUT',
+      `/network-interfaces/${'a'.repeat(65)}`,
+      `{"iface_id":"${'a'.repeat(65)}","host_dev_name":"tap0"}`,
+      'at most 64 characters',
+    ],
     ['PUT', '/boot-source', '{"kernel_image_path":"/nope"}', 'The kernel file cannot be opened'],
     ['PUT', '/actions', '{"action_type":"Explode"}', '`action_type`'],
     ['PUT', '/actions', '{"action_type":"FlushMetrics"}', 'Logger was not initialized'],
