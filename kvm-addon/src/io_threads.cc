@@ -134,6 +134,13 @@ void IoThreads::Submit(const Napi::Value& id, Call call) {
   owner_.Ref();
 }
 
+Napi::Value IoThreads::TryRead(int fd, const Napi::Value& buffers, const Napi::Value& offset) const {
+  if (!threads_) throw ErrnoError(env_, EBADF, "preadv2");
+  const std::vector<iovec> into = Buffers(buffers);
+  const ssize_t bytes = ::preadv2(fd, into.data(), static_cast<int>(into.size()), Integer<off_t>(offset), RWF_NOWAIT);
+  return Napi::Number::New(env_, static_cast<double>(bytes < 0 ? -errno : bytes));
+}
+
 void IoThreads::Rest() {
   in_flight_ = 0;
   hub_->CountRunning(-1);

@@ -39,9 +39,10 @@ class IoThreads : Postable, EnvironmentBound {
 
   // Throws EBADF after Close().
   void Submit(const Napi::Value& id, Call call);
+  // Reads at once what is in the page cache, on the calling thread. Returns the bytes, or an errno negated; throws EBADF after Close().
+  Napi::Value TryRead(int fd, const Napi::Value& buffers, const Napi::Value& offset) const;
   // No thread does anything for the object any more. What has not begun is dropped; what has is waited for.
   void Close() { OnEnvironmentExit(); }
-  bool closed() const { return threads_ == nullptr; }
 
  private:
   struct Threads;
