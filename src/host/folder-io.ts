@@ -6,6 +6,7 @@
 import { type FileAttributes, type FileOwner, fileError } from '../devices/fuse/file-system.js';
 import type { NativeAddon, NativeFolderIo } from '../native/binding.js';
 import { S_IFMT } from '../util/file-mode.js';
+import { nanosecondsOf, timespecOf } from '../util/timespec.js';
 import { IoCalls } from './io-calls.js';
 
 /** As many as libuv's pool has: a folder that hangs keeps so many, and no other's. They end when it rests. */
@@ -16,7 +17,6 @@ const STATFS_WORDS = 6;
 /** <bits/stat.h>, of utimensat(2). */
 const UTIME_NOW = 0x3fff_ffffn;
 const UTIME_OMIT = 0x3fff_fffen;
-const NS = 1_000_000_000n;
 
 /** Facts about a file, and by which it is known again. */
 export class FolderFacts {
@@ -50,7 +50,7 @@ export class FolderFacts {
   }
 
   #time(at: number): bigint {
-    return (this.words[at] as bigint) * NS + (this.words[at + 1] as bigint);
+    return nanosecondsOf(this.words[at] as bigint, this.words[at + 1] as bigint);
   }
 
   get nlink(): number {
@@ -227,8 +227,7 @@ function changesOf({ mode, uid, gid, sizeBytes, atimeNs, mtimeNs }: Changes): Bi
 function timeOf(time: bigint | 'now' | undefined): [bigint, bigint] {
   if (time === undefined) return [0n, UTIME_OMIT];
   if (time === 'now') return [0n, UTIME_NOW];
-  const nanoseconds = ((time % NS) + NS) % NS;
-  return [(time - nanoseconds) / NS, nanoseconds];
+  return timespecOf(time);
 }
 
 /** A system call's arguments after those that say for whom. */

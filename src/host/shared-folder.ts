@@ -80,6 +80,8 @@ export async function openSharedFolder(
   return new SharedFolder(io, new FolderNodes(io, root, facts), options);
 }
 
+type OpenEntry = FileEntry<FolderNode> & { readonly file: Descriptor };
+
 export class SharedFolder
   implements
     Required<FileSystem<FolderNode, Descriptor>>,
@@ -289,45 +291,39 @@ export class SharedFolder
     // What a pipe or a device of the host's does when it is opened is not the guest's business.
     if (!node.isFile) throw fileError(node.isFolder ? 'EISDIR' : 'ENXIO');
     const fd = await this.#nodes.use(node, user, (held) =>
-      this.#io.call('openFile', user, held, flagsOf(flags)),
+      this.#io.call('openFile', user, held, positioned(flags) & ~O_EXCL),
     );
     return this.#nodes.opened(node, fd);
   }
 
-  async create(
+  create(
     parent: FolderNode,
     name: string,
     flags: number,
     mode: number,
     owner: FileOwner,
-  ): Promise<FileEntry<FolderNode> & { readonly file: Descriptor }> {
-    return await this.#nodes.use(parent, owner, async (dir) => {
+  ): Promise<OpenEntry> {
+    return this.#nodes.use(parent, owner, async (dir) => {
       this.#nodes.checkRoom();
       const facts = new FolderFacts();
-      const how = flagsOf(flags) | (flags & O_EXCL);
-      const permissions = permissionsOf(S_IFREG, mode);
-      const fd = await this.#io.call('create', owner, dir, encodeName(name), how, permissions, facts.words);
-      const entry = this.#nodes.enter(facts, facts.descriptor, parent, name);
-      return { ...entry, file: this.#nodes.opened(entry.node, fd) };
+      const how = howToMake(flags, mode);
+      const fd = await this.#io.call('create', owner, dir, encodeName(name), ...how, facts.words);
+      return this.#opened(this.#nodes.enter(facts, facts.descriptor, parent, name), fd);
     });
   }
 
-  async tmpfile(
-    parent: FolderNode,
-    flags: number,
-    mode: number,
-    owner: FileOwner,
-  ): Promise<FileEntry<FolderNode> & { readonly file: Descriptor }> {
-    return await this.#nodes.use(parent, owner, async (dir) => {
+  tmpfile(parent: FolderNode, flags: number, mode: number, owner: FileOwner): Promise<OpenEntry> {
+    return this.#nodes.use(parent, owner, async (dir) => {
       this.#nodes.checkRoom();
       this.#nodes.checkPinned();
       const facts = new FolderFacts();
-      const how = flagsOf(flags) | (flags & O_EXCL);
-      const permissions = permissionsOf(S_IFREG, mode);
-      const fd = await this.#io.call('createUnnamed', owner, dir, how, permissions, facts.words);
-      const entry = this.#nodes.enter(facts, facts.descriptor);
-      return { ...entry, file: this.#nodes.opened(entry.node, fd) };
+      const fd = await this.#io.call('createUnnamed', owner, dir, ...howToMake(flags, mode), facts.words);
+      return this.#opened(this.#nodes.enter(facts, facts.descriptor), fd);
     });
+  }
+
+  #opened(entry: FileEntry<FolderNode>, fd: number): OpenEntry {
+    return { ...entry, file: this.#nodes.opened(entry.node, fd) };
   }
 
   read(file: Descriptor, buffers: readonly Uint8Array[], offset: number): Promise<number> {
@@ -441,5 +437,11 @@ const permissionsOf = (type: number, mode: number): number =>
 const asMemberOf = ({ gid }: AttributeChanges, user: FileOwner): FileOwner =>
   gid === undefined ? user : { ...user, gid };
 
-/** Without O_APPEND: a page that was mapped is written back where it belongs. Each write says whether it appends. */
-const flagsOf = (flags: number): number => flags & ~(O_APPEND | O_EXCL);
+/** Flags without O_APPEND: a page that was mapped is written back where it belongs. Each write says whether it appends. */
+const positioned = (flags: number): number => flags & ~O_APPEND;
+
+/** Flags and permissions of a file that is made and opened. */
+const howToMake = (flags: number, mode: number): [flags: number, permissions: number] => [
+  positioned(flags),
+  permissionsOf(S_IFREG, mode),
+];

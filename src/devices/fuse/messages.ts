@@ -1,4 +1,6 @@
 /** FUSE messages: what requests are read with and answers are written with. What does not fit throws an error that the guest sees. */
+
+import { nanosecondsOf, timespecOf } from '../../util/timespec.js';
 import type { ChainReader, ChainWriter } from '../../virtio/chain.js';
 import { type AttributeChanges, type FileAttributes, fileError } from './file-system.js';
 import * as P from './protocol.js';
@@ -82,7 +84,7 @@ export function setattrIn(reader: ChainReader): { handle: number | undefined; ch
   const uid = reader.readU32();
   const gid = reader.readU32();
   const time = (index: 0 | 1): bigint =>
-    BigInt.asIntN(64, seconds[index]) * 1_000_000_000n + BigInt(nanoseconds[index]);
+    nanosecondsOf(BigInt.asIntN(64, seconds[index]), BigInt(nanoseconds[index]));
   return {
     handle: valid & P.FATTR_FH ? handle : undefined,
     changes: {
@@ -120,16 +122,12 @@ export function attributesOut(writer: ChainWriter, attributes: FileAttributes): 
 }
 
 function attr(writer: ChainWriter, attributes: FileAttributes): void {
-  const times = [attributes.atimeNs, attributes.mtimeNs, attributes.ctimeNs];
-  const seconds = times.map(
-    (ns) => (ns - (((ns % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n)) / 1_000_000_000n,
-  );
+  const times = [attributes.atimeNs, attributes.mtimeNs, attributes.ctimeNs].map(timespecOf);
   writeU64(writer, attributes.ino);
   writer.writeU64(attributes.sizeBytes);
   writer.writeU64(attributes.blocks);
-  for (const value of seconds) writeU64(writer, value);
-  for (const [i, ns] of times.entries())
-    writer.writeU32(Number(ns - (seconds[i] as bigint) * 1_000_000_000n));
+  for (const [seconds] of times) writeU64(writer, seconds);
+  for (const [, nanoseconds] of times) writer.writeU32(Number(nanoseconds));
   writer.writeU32(attributes.mode);
   writer.writeU32(attributes.nlink);
   writer.writeU32(attributes.uid);
