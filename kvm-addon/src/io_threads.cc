@@ -31,7 +31,7 @@ std::vector<iovec> Buffers(const Napi::Value& value) {
   return buffers;
 }
 
-// What the threads share with the object, and outlives whichever goes first.
+// State that the threads share with the object, and that outlives whichever goes first.
 struct IoThreads::Threads : std::enable_shared_from_this<IoThreads::Threads> {
   struct Request {
     int32_t id;

@@ -30,7 +30,7 @@ std::vector<iovec> Buffers(const Napi::Value& value);
 
 class IoThreads : Postable, EnvironmentBound {
  public:
-  // What a thread does; returns what Result() does.
+  // Work of a thread; returns what Result() does.
   using Call = std::function<int64_t()>;
 
   // `on_done(results)`: an id and a result for each call that has ended, in a Float64Array.
@@ -47,7 +47,7 @@ class IoThreads : Postable, EnvironmentBound {
  private:
   struct Threads;
 
-  // Nothing is in flight any more.
+  // Notes that nothing is in flight any more.
   void Rest();
   void OnPosted() override;
   void OnEnvironmentExit() override;

@@ -2,7 +2,7 @@
 import type { NativeAddon, NativeDiskIo } from '../native/binding.js';
 import { IoCalls } from './io-calls.js';
 
-/** As many as libuv's pool has: a disk that hangs keeps so many, and no other's. They end when it rests. */
+/** Threads of a disk, as many as libuv's pool has: one that hangs keeps so many, and no other's. They end when it rests. */
 const THREADS = 4;
 
 const NONE: readonly Uint8Array[] = [];
@@ -38,7 +38,7 @@ export class DiskIo {
     );
   }
 
-  /** Nothing may be in flight. */
+  /** Ends the threads. Nothing may be in flight. */
   close(): void {
     this.#native.close();
   }

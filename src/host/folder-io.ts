@@ -9,9 +9,9 @@ import { S_IFMT } from '../util/file-mode.js';
 import { nanosecondsOf, timespecOf } from '../util/timespec.js';
 import { IoCalls } from './io-calls.js';
 
-/** As many as libuv's pool has: a folder that hangs keeps so many, and no other's. They end when it rests. */
+/** Threads of a share, as many as libuv's pool has: a folder that hangs keeps so many, and no other's. They end when it rests. */
 const THREADS = 4;
-/** Words of 64 bits for what one call found, as kvm-addon/src/folder_io.cc has them. */
+/** Words of 64 bits for what one call found, as kvm-addon/src/folder_descriptors.h has them. */
 const WORDS = 19;
 const STATFS_WORDS = 6;
 /** <bits/stat.h>, of utimensat(2). */
@@ -30,7 +30,7 @@ export class FolderFacts {
     return Number(this.words[at]);
   }
 
-  /** False if the call found nothing. */
+  /** Says whether the call found anything. */
   get isThere(): boolean {
     return this.words[2] !== 0n;
   }
@@ -44,7 +44,7 @@ export class FolderFacts {
     return this.#number(2) & S_IFMT;
   }
 
-  /** When it was made; 0 if its file system does not know. An inode number that is used again has another. */
+  /** Time of birth; 0 if its file system does not know. An inode number that is used again has another. */
   get bornNs(): bigint {
     return this.#time(16);
   }
@@ -57,7 +57,7 @@ export class FolderFacts {
     return this.#number(3);
   }
 
-  /** What the call holds besides what it returned; -1 for nothing. */
+  /** Descriptor that the call holds besides what it returned; -1 for none. */
   get descriptor(): number {
     return this.#number(18);
   }
@@ -89,7 +89,7 @@ export function manyFacts(count: number): { words: BigInt64Array; at(index: numb
   };
 }
 
-/** What setAttributes() changes, with times as the kernel takes them. */
+/** Changes that setAttributes() makes, with times as the kernel takes them. */
 export interface Changes {
   readonly mode?: number | undefined;
   readonly uid?: number | undefined;

@@ -18,10 +18,10 @@ interface Pending {
 }
 
 export class IoCalls {
-  /** By the id that the addon has; ids are used again. */
+  /** Calls that have not ended, by the id that the addon has; ids are used again. */
   readonly #pending: (Pending | undefined)[] = [];
   readonly #free: number[] = [];
-  /** Until the file system says that it cannot tell. */
+  /** Tells whether to try: until the file system says that it cannot tell what is in the page cache. */
   #triesCache = true;
 
   /** Makes a call: `submit` hands it to the addon under the id it is given. */

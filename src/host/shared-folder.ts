@@ -35,18 +35,18 @@ const { O_APPEND, O_EXCL } = constants;
 const FOLDER_HINT = 'give the path of a folder, and the name the guest mounts it by';
 const PERMISSIONS = 0o777;
 const STICKY = 0o1000;
-/** What readdir() reads at a time. */
+/** Bytes that readdir() reads at a time. */
 const LISTED_BYTES = 32_768;
 /** PATH_MAX. */
 const MAX_TARGET_BYTES = 4096;
 /** <fcntl.h>, of unlinkat(2). */
 const AT_REMOVEDIR = 0x200;
-/** What one request copies: the guest asks again for the rest, and a pause waits for no more. */
+/** Most bytes that one request copies: the guest asks again for the rest, and a pause waits for no more. */
 const MAX_COPY_BYTES = 16 << 20;
 /** Flags of renameat2(2). */
 const RENAME_FLAGS: Readonly<Record<RenameHow, number>> = { replace: 0, keep: 1, exchange: 2 };
 const RENAME_WHITEOUT = 4;
-/** Who asks where nobody of the guest does. */
+/** User of a call that nobody of the guest asks for. */
 const ROOT: FileOwner = { uid: 0, gid: 0 };
 
 /** @throws TsvmError `TSVM_SHARE`, naming the path. */
@@ -389,7 +389,7 @@ export class SharedFolder
     directory.descriptor.close();
   }
 
-  /** All of it, without `.` and `..`, for who cannot go on where it was. */
+  /** Lists all of a folder, without `.` and `..`, for who cannot go on where it was. */
   async readdir(node: FolderNode): Promise<readonly StreamedEntry<FolderNode>[]> {
     const directory = await this.opendir(node);
     const all: StreamedEntry<FolderNode>[] = [];
@@ -426,7 +426,7 @@ export class SharedFolder
   }
 }
 
-/** Never setuid, or setgid: what the guest makes must give nobody on the host more than they have. */
+/** Mode without setuid and setgid: what the guest makes must give nobody on the host more than they have. */
 const permissionsOf = (type: number, mode: number): number =>
   mode & (type === S_IFDIR ? PERMISSIONS | STICKY : PERMISSIONS);
 

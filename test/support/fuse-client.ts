@@ -32,7 +32,7 @@ export class FuseClient {
   readonly rig: Rig;
   readonly hiprio: MockQueue;
   readonly requests: MockQueue;
-  /** Who asks. */
+  /** User of the guest who asks. */
   user = { uid: 1000, gid: 1001 };
   #unique = 1n;
 

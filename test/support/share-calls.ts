@@ -30,7 +30,7 @@ function build(folder: string): void {
   must(join(FOLDER, 'build'), join(folder, NAME));
 }
 
-/** What the checks said, by their names, from what the program printed. */
+/** Answers of the checks, by their names, from what the program printed. */
 export function answers(output: string): Map<string, string> {
   if (!/^end of the checks\r?$/m.test(output)) throw new Error(`the checks did not end:\n${output}`);
   const lines = output.matchAll(/^([a-z]+\.[a-z0-9_]+)(?: (.*?))?\r?$/gm);

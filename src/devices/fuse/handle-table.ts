@@ -1,4 +1,4 @@
-/** What the guest has open: files, and the listings of folders that it reads. */
+/** Table of what the guest has open: files, and the listings of folders that it reads. */
 import { checkState } from '../../util/state.js';
 import {
   type DirectoryEntry,
@@ -10,7 +10,7 @@ import {
 import type { NodeTable } from './node-table.js';
 import { O_ACCMODE, O_APPEND, O_DSYNC, O_EXCL, O_SYNC, O_TRUNC } from './protocol.js';
 
-/** Each is a descriptor of this process, which other machines need, too. */
+/** Most handles. Each is a descriptor of this process, which other machines need, too. */
 const MAX_HANDLES = 1 << 12;
 /** Names in all listings together. Beyond them the oldest is read again if the guest goes on with it. */
 const MAX_LISTED = 1 << 20;
@@ -23,11 +23,11 @@ export const OPEN_FLAGS: number = LASTING_FLAGS | ONCE;
 interface Handle {
   readonly nodeId: number;
   readonly flags: number;
-  /** Undefined: of a folder, or not used since it was restored. */
+  /** File that is open. Undefined: of a folder, or not used since it was restored. */
   file: object | undefined;
-  /** Of a folder that is read as a stream. Undefined: of a file, or not used since it was restored. */
+  /** Stream of a folder. Undefined: of a file, of a folder whose listing is kept, or not used since it was restored. */
   directory: object | undefined;
-  /** Of a folder, from the last time it was read from its beginning. */
+  /** Listing of a folder, from the last time it was read from its beginning. */
   entries: readonly DirectoryEntry[] | undefined;
 }
 

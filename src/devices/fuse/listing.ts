@@ -17,7 +17,7 @@ import type { NodeTable } from './node-table.js';
 import * as P from './protocol.js';
 
 /**
- * Of the room of an answer, what is listed by getdents64(2): its shortest entries of 24 bytes become 32, and 160 with READDIRPLUS. No
+ * Share of an answer's room that is listed by getdents64(2): its shortest entries of 24 bytes become 32, and 160 with READDIRPLUS. No
  * entry is read that does not fit, so a listing goes on from where the descriptor stands: where a file system has no lasting positions
  * (tmpfs before Linux 6.6), going back finds others when names come and go.
  */

@@ -8,7 +8,7 @@ import * as P from './protocol.js';
 /** The largest read and write: 256 pages of 4 KiB. */
 export const MAX_TRANSFER_BYTES: number = 1 << 20;
 
-/** How long the guest may believe what it was told. Changes on the host are seen after that. */
+/** Seconds for which the guest may believe what it was told. Changes on the host are seen after that. */
 const VALID_SECONDS = 1;
 export const MAX_NAME_BYTES = 255;
 /** struct fuse_in_header. */
@@ -55,7 +55,7 @@ export function fileOffset(value: number): number {
   return value;
 }
 
-/** What getxattr(2) and listxattr(2) return: the value, or how long it is if no room was offered. */
+/** Answer of getxattr(2) and listxattr(2): the value, or how long it is if no room was offered. */
 export function sized(writer: ChainWriter, size: number, value: Uint8Array): number {
   if (size === 0) {
     room(writer, 8);
@@ -156,7 +156,7 @@ export function putHeader(
   }
 }
 
-/** What the guest is told of a failure. */
+/** Errno that the guest is told of a failure. */
 export function errnoOf(error: unknown): number {
   const code = (error as { code?: unknown } | undefined)?.code;
   return (typeof code === 'string' && P.ERRNO[code]) || P.EIO;
