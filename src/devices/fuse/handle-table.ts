@@ -62,10 +62,15 @@ export class HandleTable {
     return id;
   }
 
-  /** Rejects with EBADF for one that the guest has not open. */
-  async file(id: number): Promise<object> {
+  #get(id: number): Handle {
     const handle = this.#handles.get(id);
     if (handle === undefined) throw fileError('EBADF');
+    return handle;
+  }
+
+  /** Opens a file again if it was restored. Rejects with EBADF for one that the guest has not open. */
+  async file(id: number): Promise<object> {
+    const handle = this.#get(id);
     if (handle.file !== undefined) return handle.file;
     const file = await this.#fileSystem.open(this.#nodes.get(handle.nodeId), handle.flags);
     if (handle.file === undefined && this.#handles.get(id) === handle) handle.file = file;
@@ -76,8 +81,7 @@ export class HandleTable {
 
   /** A folder that is read as a stream, and its node. Rejects with EBADF for one that the guest has not open. */
   async directory(id: number, user: FileOwner): Promise<{ directory: object; node: object }> {
-    const handle = this.#handles.get(id);
-    if (handle === undefined) throw fileError('EBADF');
+    const handle = this.#get(id);
     const node = this.#nodes.get(handle.nodeId);
     if (handle.directory !== undefined) return { directory: handle.directory, node };
     const directory = await this.#fileSystem.opendir?.(node, user);
@@ -89,8 +93,7 @@ export class HandleTable {
 
   /** The listing that the guest reads; `anew` when it begins. */
   async entries(id: number, anew: boolean): Promise<readonly DirectoryEntry[]> {
-    const handle = this.#handles.get(id);
-    if (handle === undefined) throw fileError('EBADF');
+    const handle = this.#get(id);
     if (!anew && handle.entries !== undefined) return handle.entries;
     const entries = await this.#fileSystem.readdir(this.#nodes.get(handle.nodeId));
     this.#drop(handle);
