@@ -18,7 +18,7 @@ constexpr uint64_t kAnybody = Bit(CAP_DAC_OVERRIDE) | Bit(CAP_DAC_READ_SEARCH);
 constexpr uint64_t kRoot = kAnybody | Bit(CAP_CHOWN) | Bit(CAP_FOWNER);
 constexpr uint64_t kSwitching = Bit(CAP_SETUID) | Bit(CAP_SETGID);
 
-// Who the calling thread is at present.
+// Identity of the calling thread at present.
 class Thread {
  public:
   Thread() {

@@ -6,7 +6,7 @@
 
 namespace caller {
 
-// What becomes of a call for a user that the process cannot be, as in a user namespace without that id.
+// Fate of a call for a user that the process cannot be, as in a user namespace without that id.
 enum class Otherwise {
   // It fails: what it makes would be another user's.
   kFail,

@@ -4,14 +4,10 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-#include <cerrno>
 #include <string>
-#include <utility>
-#include <vector>
 
 #include "addon_data.h"
 #include "arguments.h"
-#include "errors.h"
 
 Napi::Function DiskIo::Define(Napi::Env env) {
   return DefineClass(env, "NativeDiskIo",
@@ -32,11 +28,7 @@ DiskIo::DiskIo(const Napi::CallbackInfo& info)
 
 // tryRead(buffers, offset)
 Napi::Value DiskIo::TryRead(const Napi::CallbackInfo& info) {
-  if (threads_.closed()) throw ErrnoError(info.Env(), EBADF, "preadv2");
-  const std::vector<iovec> buffers = Buffers(info[0]);
-  const int count = static_cast<int>(buffers.size());
-  const ssize_t bytes = ::preadv2(fd_, buffers.data(), count, Integer<off_t>(info[1]), RWF_NOWAIT);
-  return Napi::Number::New(info.Env(), static_cast<double>(bytes < 0 ? -errno : bytes));
+  return threads_.TryRead(fd_, info[0], info[1]);
 }
 
 // submit(id, 'read' | 'write', buffers, offset); submit(id, 'sync'); submit(id, 'allocate', mode, offset, length)

@@ -58,7 +58,7 @@ inline int64_t StatTo(int fd, const char* name, Words words) {
   return 0;
 }
 
-// What a descriptor holds, as a path: the kernel takes it to exactly that, and no further.
+// Path of what a descriptor holds: the kernel takes it to exactly that, and no further.
 class Path {
  public:
   explicit Path(int64_t fd) { std::snprintf(text_.data(), text_.size(), "/proc/self/fd/%d", static_cast<int>(fd)); }
@@ -88,14 +88,14 @@ class FolderDescriptors {
     return Keep(fd);
   }
 
-  // As Take(), for what cannot be unmade: Room() was asked before.
+  // Keeps as Take(), for what cannot be unmade: Room() was asked before.
   template <typename Open>
   int64_t TakeMade(Open open) {
     const int64_t fd = Result(open);
     return fd < 0 ? fd : Keep(fd);
   }
 
-  // 0 if there is one more.
+  // Returns 0 if there is one more.
   int64_t Room(int any) {
     const int64_t fd = Result([&] { return ::fcntl(any, F_DUPFD_CLOEXEC, 0); });
     if (fd < 0) return fd;

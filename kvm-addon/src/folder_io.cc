@@ -15,12 +15,10 @@
 #include <cstring>
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "addon_data.h"
 #include "arguments.h"
 #include "caller.h"
-#include "errors.h"
 #include "folder_descriptors.h"
 
 namespace {
@@ -340,11 +338,7 @@ void FolderIo::RemoveXattr(const Napi::CallbackInfo& info) {
 
 // tryRead(fd, buffers, offset)
 Napi::Value FolderIo::TryRead(const Napi::CallbackInfo& info) {
-  if (threads_.closed()) throw ErrnoError(info.Env(), EBADF, "preadv2");
-  const std::vector<iovec> buffers = Buffers(info[1]);
-  const int count = static_cast<int>(buffers.size());
-  const ssize_t bytes = ::preadv2(Integer<int>(info[0]), buffers.data(), count, Integer<off_t>(info[2]), RWF_NOWAIT);
-  return Napi::Number::New(info.Env(), static_cast<double>(bytes < 0 ? -errno : bytes));
+  return threads_.TryRead(Integer<int>(info[0]), info[1], info[2]);
 }
 
 // read(id, fd, buffers, offset)

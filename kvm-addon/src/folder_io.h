@@ -27,15 +27,15 @@ class FolderIo : public Napi::ObjectWrap<FolderIo> {
     Napi::Function on_done;
   };
 
-  // For the user of info[1] and info[2].
+  // Submits a call for the user of info[1] and info[2].
   template <typename Call>
   void AsCaller(const Napi::CallbackInfo& info, Call call, caller::Otherwise otherwise = caller::Otherwise::kStay);
-  // The same, for what will be that user's.
+  // Submits one whose result will be that user's.
   template <typename Call>
   void AsOwner(const Napi::CallbackInfo& info, Call call) {
     AsCaller(info, std::move(call), caller::Otherwise::kFail);
   }
-  // On what is open.
+  // Submits a call on what is open.
   template <typename Call>
   void WithoutRights(const Napi::CallbackInfo& info, Call call);
 

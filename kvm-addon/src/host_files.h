@@ -1,4 +1,4 @@
-// What files need and Node lacks: locks, hole punching, files in memory, the size of block devices.
+// System calls on files that Node lacks: locks, hole punching, files in memory, the size of block devices.
 #pragma once
 
 #include <napi.h>

@@ -31,7 +31,7 @@ std::vector<iovec> Buffers(const Napi::Value& value) {
   return buffers;
 }
 
-// What the threads share with the object, and outlives whichever goes first.
+// State that the threads share with the object, and that outlives whichever goes first.
 struct IoThreads::Threads : std::enable_shared_from_this<IoThreads::Threads> {
   struct Request {
     int32_t id;
@@ -132,6 +132,13 @@ void IoThreads::Submit(const Napi::Value& id, Call call) {
   if (in_flight_++ > 0) return;
   hub_->CountRunning(1);
   owner_.Ref();
+}
+
+Napi::Value IoThreads::TryRead(int fd, const Napi::Value& buffers, const Napi::Value& offset) const {
+  if (!threads_) throw ErrnoError(env_, EBADF, "preadv2");
+  const std::vector<iovec> into = Buffers(buffers);
+  const ssize_t bytes = ::preadv2(fd, into.data(), static_cast<int>(into.size()), Integer<off_t>(offset), RWF_NOWAIT);
+  return Napi::Number::New(env_, static_cast<double>(bytes < 0 ? -errno : bytes));
 }
 
 void IoThreads::Rest() {

@@ -30,7 +30,7 @@ std::vector<iovec> Buffers(const Napi::Value& value);
 
 class IoThreads : Postable, EnvironmentBound {
  public:
-  // What a thread does; returns what Result() does.
+  // Work of a thread; returns what Result() does.
   using Call = std::function<int64_t()>;
 
   // `on_done(results)`: an id and a result for each call that has ended, in a Float64Array.
@@ -39,14 +39,15 @@ class IoThreads : Postable, EnvironmentBound {
 
   // Throws EBADF after Close().
   void Submit(const Napi::Value& id, Call call);
+  // Reads at once what is in the page cache, on the calling thread. Returns the bytes, or an errno negated; throws EBADF after Close().
+  Napi::Value TryRead(int fd, const Napi::Value& buffers, const Napi::Value& offset) const;
   // No thread does anything for the object any more. What has not begun is dropped; what has is waited for.
   void Close() { OnEnvironmentExit(); }
-  bool closed() const { return threads_ == nullptr; }
 
  private:
   struct Threads;
 
-  // Nothing is in flight any more.
+  // Notes that nothing is in flight any more.
   void Rest();
   void OnPosted() override;
   void OnEnvironmentExit() override;

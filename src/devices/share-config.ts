@@ -1,4 +1,4 @@
-/** What is asked of a shared folder, in the words of the command line and of the library. */
+/** Configuration of a shared folder, in the words of the command line and of the library. */
 import { TsvmError } from '../errors.js';
 import { type HostUse, withoutCommas } from './host-slot.js';
 import { CHOICE, checkRequestConfig, isPath } from './request-config.js';

@@ -1,24 +1,15 @@
 /** I/O on an open file by threads of its own: what waits for a slow disk does not wait in libuv's pool. */
-import { constants as osConstants } from 'node:os';
 import type { NativeAddon, NativeDiskIo } from '../native/binding.js';
-import { KIB } from '../util/units.js';
 import { IoCalls } from './io-calls.js';
-import { totalBytes } from './transfer.js';
 
-/** As many as libuv's pool has: a disk that hangs keeps so many, and no other's. They end when it rests. */
+/** Threads of a disk, as many as libuv's pool has: one that hangs keeps so many, and no other's. They end when it rests. */
 const THREADS = 4;
 
-/** What is copied out of the page cache on the calling thread: some 10 microseconds of it. */
-export const MAX_CACHED_BYTES: number = 128 * KIB;
-
-const { EOPNOTSUPP } = osConstants.errno;
 const NONE: readonly Uint8Array[] = [];
 
 export class DiskIo {
   readonly #native: NativeDiskIo;
   readonly #calls = new IoCalls();
-  /** Until the file system says that it cannot tell. */
-  #triesCache = true;
 
   /** Does not close `fd`. */
   constructor(addon: Pick<NativeAddon, 'openDiskIo'>, fd: number) {
@@ -26,13 +17,11 @@ export class DiskIo {
   }
 
   readv(buffers: readonly Uint8Array[], offset: number): Promise<number> {
-    const length = totalBytes(buffers);
-    if (this.#triesCache && length <= MAX_CACHED_BYTES) {
-      const result = this.#native.tryRead(buffers, offset);
-      if (result === length) return Promise.resolve(result);
-      if (result === -EOPNOTSUPP) this.#triesCache = false;
-    }
-    return this.#calls.wait('preadv', buffers, (id) => this.#native.submit(id, 'read', buffers, offset));
+    return this.#calls.read(
+      buffers,
+      () => this.#native.tryRead(buffers, offset),
+      () => this.#calls.wait('preadv', buffers, (id) => this.#native.submit(id, 'read', buffers, offset)),
+    );
   }
 
   writev(buffers: readonly Uint8Array[], offset: number): Promise<number> {
@@ -49,7 +38,7 @@ export class DiskIo {
     );
   }
 
-  /** Nothing may be in flight. */
+  /** Ends the threads. Nothing may be in flight. */
   close(): void {
     this.#native.close();
   }

@@ -3,24 +3,20 @@
  *
  * A descriptor is closed when its last call has ended: its number is never another file's while somebody has it.
  */
-import { constants as osConstants } from 'node:os';
 import { type FileAttributes, type FileOwner, fileError } from '../devices/fuse/file-system.js';
 import type { NativeAddon, NativeFolderIo } from '../native/binding.js';
 import { S_IFMT } from '../util/file-mode.js';
-import { MAX_CACHED_BYTES } from './disk-io.js';
+import { nanosecondsOf, timespecOf } from '../util/timespec.js';
 import { IoCalls } from './io-calls.js';
-import { totalBytes } from './transfer.js';
 
-/** As many as libuv's pool has: a folder that hangs keeps so many, and no other's. They end when it rests. */
+/** Threads of a share, as many as libuv's pool has: a folder that hangs keeps so many, and no other's. They end when it rests. */
 const THREADS = 4;
-/** Words of 64 bits for what one call found, as kvm-addon/src/folder_io.cc has them. */
+/** Words of 64 bits for what one call found, as kvm-addon/src/folder_descriptors.h has them. */
 const WORDS = 19;
 const STATFS_WORDS = 6;
-const { EOPNOTSUPP } = osConstants.errno;
 /** <bits/stat.h>, of utimensat(2). */
 const UTIME_NOW = 0x3fff_ffffn;
 const UTIME_OMIT = 0x3fff_fffen;
-const NS = 1_000_000_000n;
 
 /** Facts about a file, and by which it is known again. */
 export class FolderFacts {
@@ -34,7 +30,7 @@ export class FolderFacts {
     return Number(this.words[at]);
   }
 
-  /** False if the call found nothing. */
+  /** Says whether the call found anything. */
   get isThere(): boolean {
     return this.words[2] !== 0n;
   }
@@ -48,20 +44,20 @@ export class FolderFacts {
     return this.#number(2) & S_IFMT;
   }
 
-  /** When it was made; 0 if its file system does not know. An inode number that is used again has another. */
+  /** Time of birth; 0 if its file system does not know. An inode number that is used again has another. */
   get bornNs(): bigint {
     return this.#time(16);
   }
 
   #time(at: number): bigint {
-    return (this.words[at] as bigint) * NS + (this.words[at + 1] as bigint);
+    return nanosecondsOf(this.words[at] as bigint, this.words[at + 1] as bigint);
   }
 
   get nlink(): number {
     return this.#number(3);
   }
 
-  /** What the call holds besides what it returned; -1 for nothing. */
+  /** Descriptor that the call holds besides what it returned; -1 for none. */
   get descriptor(): number {
     return this.#number(18);
   }
@@ -93,7 +89,7 @@ export function manyFacts(count: number): { words: BigInt64Array; at(index: numb
   };
 }
 
-/** What setAttributes() changes, with times as the kernel takes them. */
+/** Changes that setAttributes() makes, with times as the kernel takes them. */
 export interface Changes {
   readonly mode?: number | undefined;
   readonly uid?: number | undefined;
@@ -138,7 +134,6 @@ export type FolderCalls = Pick<NativeAddon, 'openFolderIo'>;
 export class FolderIo {
   readonly #native: NativeFolderIo;
   readonly #calls = new IoCalls();
-  #triesCache = true;
   readonly #closing = new Set<Promise<unknown>>();
   #letGoSome: () => boolean = () => false;
 
@@ -155,25 +150,25 @@ export class FolderIo {
     user: FileOwner,
     ...args: CallsForUser[Name]
   ): Promise<number> {
+    const forUser = [user.uid, user.gid, ...args];
     try {
-      return await this.#callFor(name, user, args);
+      return await this.#submit(name, forUser);
     } catch (error) {
       const { code } = error as NodeJS.ErrnoException;
       if ((code !== 'EMFILE' && code !== 'ENFILE') || !this.#letGoSome()) throw error;
       await Promise.all(this.#closing);
-      return await this.#callFor(name, user, args);
+      return await this.#submit(name, forUser);
     }
-  }
-
-  #callFor(name: string, { uid, gid }: FileOwner, args: readonly unknown[]): Promise<number> {
-    const native = this.#native as unknown as Record<string, (...all: unknown[]) => void>;
-    return this.#calls.wait(name, args, (id) => native[name]?.(id, uid, gid, ...args));
   }
 
   /** Makes a call on what is open, for which nobody's rights count. */
   callOpen<Name extends keyof CallsOnOpen>(name: Name, ...args: CallsOnOpen[Name]): Promise<number> {
-    const native = this.#native as unknown as Record<string, (...all: unknown[]) => void>;
-    return this.#calls.wait(name, args, (id) => native[name]?.(id, ...args));
+    return this.#submit(name, args);
+  }
+
+  #submit(name: UserCall | OpenCall, args: readonly unknown[]): Promise<number> {
+    const native = this.#native as Record<typeof name, (id: number, ...all: never[]) => void>;
+    return this.#calls.wait(name, args, (id) => native[name](id, ...(args as never[])));
   }
 
   /** @param letGoSome closes descriptors that can be opened again; false if there are none. */
@@ -182,13 +177,11 @@ export class FolderIo {
   }
 
   read(fd: number, buffers: readonly Uint8Array[], offset: number): Promise<number> {
-    const length = totalBytes(buffers);
-    if (this.#triesCache && length <= MAX_CACHED_BYTES) {
-      const result = this.#native.tryRead(fd, buffers, offset);
-      if (result === length) return Promise.resolve(result);
-      if (result === -EOPNOTSUPP) this.#triesCache = false;
-    }
-    return this.callOpen('read', fd, buffers, offset);
+    return this.#calls.read(
+      buffers,
+      () => this.#native.tryRead(fd, buffers, offset),
+      () => this.callOpen('read', fd, buffers, offset),
+    );
   }
 
   async setAttributes(
@@ -234,8 +227,7 @@ function changesOf({ mode, uid, gid, sizeBytes, atimeNs, mtimeNs }: Changes): Bi
 function timeOf(time: bigint | 'now' | undefined): [bigint, bigint] {
   if (time === undefined) return [0n, UTIME_OMIT];
   if (time === 'now') return [0n, UTIME_NOW];
-  const nanoseconds = ((time % NS) + NS) % NS;
-  return [(time - nanoseconds) / NS, nanoseconds];
+  return timespecOf(time);
 }
 
 /** A system call's arguments after those that say for whom. */

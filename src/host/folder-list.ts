@@ -22,11 +22,11 @@ export interface ListRequest {
 
 /** struct linux_dirent64: ino, position of the next, length, type, name. */
 const DIRENT = { NEXT: 8, LENGTH: 16, TYPE: 18, NAME: 19 } as const;
-/** One entry with the longest name. */
+/** Bytes of one entry with the longest name. */
 const MIN_LIST_BYTES = 280;
-/** The shortest entry. */
+/** Bytes of the shortest entry. */
 const MIN_ENTRY_BYTES = 24;
-/** What is listed at a time, whatever was asked for. */
+/** Most bytes that are listed at a time, whatever was asked for. */
 const MAX_LIST_BYTES = 32_768;
 
 export function listFolder(

@@ -16,12 +16,12 @@ export class FolderNode {
   readonly type: number;
   readonly bornNs: bigint;
   readonly ino: bigint;
-  /** Where it was seen, last first. None for the shared folder itself, and for what has no name that is known. */
+  /** Places where it was seen, last first. None for the shared folder itself, and for what has no name that is known. */
   readonly places: Place[] = [];
   descriptor: Descriptor | undefined;
-  /** What the guest has open of it, if it ever had: it is found by these when no name of it is known any more. */
+  /** Files that the guest has open of it, if it ever had any: it is found by these when no name of it is known any more. */
   opened: Set<Descriptor> | undefined;
-  /** True if it has no name on the host any more: its descriptor is all there is of it. */
+  /** Says that it has no name on the host any more: its descriptor is all there is of it. */
   isPinned = false;
   /** Entries of it that were handed out and not given back. */
   entries = 0;
@@ -49,7 +49,7 @@ export class FolderNode {
     return this.type === S_IFLNK;
   }
 
-  /** Whether the facts are this file's, and not those of one that got its inode number after it. */
+  /** Says whether the facts are this file's, and not those of one that got its inode number after it. */
   is(facts: FolderFacts): boolean {
     return facts.key === this.key && facts.type === this.type && facts.bornNs === this.bornNs;
   }

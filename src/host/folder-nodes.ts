@@ -46,7 +46,7 @@ export class FolderNodes {
   readonly root: FolderNode;
   readonly #io: FolderIo;
   readonly #known = new Map<string, FolderNode>();
-  /** Those with a descriptor and a name; the one used last comes last. */
+  /** Nodes with a descriptor and a name; the one used last comes last. */
   readonly #held = new Set<FolderNode>();
   readonly #nodeOf = new WeakMap<Descriptor, FolderNode>();
   #pinned = 0;
@@ -135,12 +135,12 @@ export class FolderNodes {
     return { node, attributes };
   }
 
-  /** As {@link enter}, of what was listed; undefined if no more nodes may be known. */
+  /** Hands out an entry of what was listed, as {@link enter}; undefined if no more nodes may be known. */
   enterIfRoom(facts: FolderFacts, parent: FolderNode, name: string): FileEntry<FolderNode> | undefined {
     return this.#known.size < MAX_NODES ? this.enter(facts, -1, parent, name) : undefined;
   }
 
-  /** The name was removed; `fd` holds what had it, `facts` are from afterwards. */
+  /** Notes that a name was removed; `fd` holds what had it, `facts` are from afterwards. */
   removed(parent: FolderNode, name: string, facts: FolderFacts, fd: number): void {
     const descriptor = new Descriptor(this.#io, fd);
     const node = this.#knownBy(facts);
@@ -154,7 +154,7 @@ export class FolderNodes {
     this.#settle([node]);
   }
 
-  /** What the facts are of has this name now, and not the one before. */
+  /** Notes that what the facts are of has this name now, and not the one before. */
   moved(facts: FolderFacts, parent: FolderNode, name: string, oldParent: FolderNode, oldName: string): void {
     const node = facts.isThere ? this.#knownBy(facts) : undefined;
     if (node === undefined) return;
@@ -165,7 +165,7 @@ export class FolderNodes {
     this.#settle([node]);
   }
 
-  /** The guest gives entries back: all that it has, or so many. */
+  /** Takes entries back from the guest: all that it has, or so many. */
   forget(node: FolderNode, entries = node.entries): void {
     node.entries = Math.max(0, node.entries - entries);
     this.#settle([node]);

@@ -60,7 +60,7 @@ export class FolderXattrs {
     await this.#nodes.use(node, user, (fd) => this.#io.call('removeXattr', user, fd, encodeName(name)));
   }
 
-  /** The other namespaces give rights on the host, or say what those of the host are. Links and devices have none. */
+  /** Refuses the other namespaces, which give rights on the host or say what those of the host are. Links and devices have none. */
   #check(node: FolderNode, name: string): void {
     if (!this.#has) throw fileError('ENOSYS');
     if (!name.startsWith(USER_XATTR)) throw fileError('EOPNOTSUPP');

@@ -1,5 +1,13 @@
 /** Calls that the addon's threads make: a promise for each, and what must stay alive until it is done. */
+import { constants as osConstants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
+import { KIB } from '../util/units.js';
+import { totalBytes } from './transfer.js';
+
+/** Largest read that is copied out of the page cache on the calling thread: some 10 microseconds of it. */
+const MAX_CACHED_BYTES = 128 * KIB;
+
+const { EOPNOTSUPP } = osConstants.errno;
 
 interface Pending {
   readonly syscall: string;
@@ -10,9 +18,11 @@ interface Pending {
 }
 
 export class IoCalls {
-  /** By the id that the addon has; ids are used again. */
+  /** Calls that have not ended, by the id that the addon has; ids are used again. */
   readonly #pending: (Pending | undefined)[] = [];
   readonly #free: number[] = [];
+  /** Tells whether to try: until the file system says that it cannot tell what is in the page cache. */
+  #triesCache = true;
 
   /** Makes a call: `submit` hands it to the addon under the id it is given. */
   wait(syscall: string, buffers: unknown, submit: (id: number) => void): Promise<number> {
@@ -26,6 +36,21 @@ export class IoCalls {
         reject(error);
       }
     });
+  }
+
+  /**
+   * Reads at once what is in the page cache, and else by `call`.
+   *
+   * @param tryRead returns the bytes that it read at once, or an errno negated
+   */
+  read(buffers: readonly Uint8Array[], tryRead: () => number, call: () => Promise<number>): Promise<number> {
+    const length = totalBytes(buffers);
+    if (this.#triesCache && length <= MAX_CACHED_BYTES) {
+      const result = tryRead();
+      if (result === length) return Promise.resolve(result);
+      if (result === -EOPNOTSUPP) this.#triesCache = false;
+    }
+    return call();
   }
 
   /** Settles what has ended. @param results an id and what its system call returned, or its errno negated, for each */

@@ -54,7 +54,7 @@ async function baseFacts(path: string, file: DiskFile): Promise<BaseFacts> {
 }
 
 /**
- * What the disk's files are, after a flush.
+ * Identities of the disk's files, after a flush.
  *
  * @throws TsvmError `TSVM_DISK` if they cannot stand for the disk, because what was written is in memory.
  */

@@ -35,18 +35,18 @@ const { O_APPEND, O_EXCL } = constants;
 const FOLDER_HINT = 'give the path of a folder, and the name the guest mounts it by';
 const PERMISSIONS = 0o777;
 const STICKY = 0o1000;
-/** What readdir() reads at a time. */
+/** Bytes that readdir() reads at a time. */
 const LISTED_BYTES = 32_768;
 /** PATH_MAX. */
 const MAX_TARGET_BYTES = 4096;
 /** <fcntl.h>, of unlinkat(2). */
 const AT_REMOVEDIR = 0x200;
-/** What one request copies: the guest asks again for the rest, and a pause waits for no more. */
+/** Most bytes that one request copies: the guest asks again for the rest, and a pause waits for no more. */
 const MAX_COPY_BYTES = 16 << 20;
 /** Flags of renameat2(2). */
 const RENAME_FLAGS: Readonly<Record<RenameHow, number>> = { replace: 0, keep: 1, exchange: 2 };
 const RENAME_WHITEOUT = 4;
-/** Who asks where nobody of the guest does. */
+/** User of a call that nobody of the guest asks for. */
 const ROOT: FileOwner = { uid: 0, gid: 0 };
 
 /** @throws TsvmError `TSVM_SHARE`, naming the path. */
@@ -79,6 +79,8 @@ export async function openSharedFolder(
   }
   return new SharedFolder(io, new FolderNodes(io, root, facts), options);
 }
+
+type OpenEntry = FileEntry<FolderNode> & { readonly file: Descriptor };
 
 export class SharedFolder
   implements
@@ -289,45 +291,39 @@ export class SharedFolder
     // What a pipe or a device of the host's does when it is opened is not the guest's business.
     if (!node.isFile) throw fileError(node.isFolder ? 'EISDIR' : 'ENXIO');
     const fd = await this.#nodes.use(node, user, (held) =>
-      this.#io.call('openFile', user, held, flagsOf(flags)),
+      this.#io.call('openFile', user, held, positioned(flags) & ~O_EXCL),
     );
     return this.#nodes.opened(node, fd);
   }
 
-  async create(
+  create(
     parent: FolderNode,
     name: string,
     flags: number,
     mode: number,
     owner: FileOwner,
-  ): Promise<FileEntry<FolderNode> & { readonly file: Descriptor }> {
-    return await this.#nodes.use(parent, owner, async (dir) => {
+  ): Promise<OpenEntry> {
+    return this.#nodes.use(parent, owner, async (dir) => {
       this.#nodes.checkRoom();
       const facts = new FolderFacts();
-      const how = flagsOf(flags) | (flags & O_EXCL);
-      const permissions = permissionsOf(S_IFREG, mode);
-      const fd = await this.#io.call('create', owner, dir, encodeName(name), how, permissions, facts.words);
-      const entry = this.#nodes.enter(facts, facts.descriptor, parent, name);
-      return { ...entry, file: this.#nodes.opened(entry.node, fd) };
+      const how = howToMake(flags, mode);
+      const fd = await this.#io.call('create', owner, dir, encodeName(name), ...how, facts.words);
+      return this.#opened(this.#nodes.enter(facts, facts.descriptor, parent, name), fd);
     });
   }
 
-  async tmpfile(
-    parent: FolderNode,
-    flags: number,
-    mode: number,
-    owner: FileOwner,
-  ): Promise<FileEntry<FolderNode> & { readonly file: Descriptor }> {
-    return await this.#nodes.use(parent, owner, async (dir) => {
+  tmpfile(parent: FolderNode, flags: number, mode: number, owner: FileOwner): Promise<OpenEntry> {
+    return this.#nodes.use(parent, owner, async (dir) => {
       this.#nodes.checkRoom();
       this.#nodes.checkPinned();
       const facts = new FolderFacts();
-      const how = flagsOf(flags) | (flags & O_EXCL);
-      const permissions = permissionsOf(S_IFREG, mode);
-      const fd = await this.#io.call('createUnnamed', owner, dir, how, permissions, facts.words);
-      const entry = this.#nodes.enter(facts, facts.descriptor);
-      return { ...entry, file: this.#nodes.opened(entry.node, fd) };
+      const fd = await this.#io.call('createUnnamed', owner, dir, ...howToMake(flags, mode), facts.words);
+      return this.#opened(this.#nodes.enter(facts, facts.descriptor), fd);
     });
+  }
+
+  #opened(entry: FileEntry<FolderNode>, fd: number): OpenEntry {
+    return { ...entry, file: this.#nodes.opened(entry.node, fd) };
   }
 
   read(file: Descriptor, buffers: readonly Uint8Array[], offset: number): Promise<number> {
@@ -393,7 +389,7 @@ export class SharedFolder
     directory.descriptor.close();
   }
 
-  /** All of it, without `.` and `..`, for who cannot go on where it was. */
+  /** Lists all of a folder, without `.` and `..`, for who cannot go on where it was. */
   async readdir(node: FolderNode): Promise<readonly StreamedEntry<FolderNode>[]> {
     const directory = await this.opendir(node);
     const all: StreamedEntry<FolderNode>[] = [];
@@ -430,7 +426,7 @@ export class SharedFolder
   }
 }
 
-/** Never setuid, or setgid: what the guest makes must give nobody on the host more than they have. */
+/** Mode without setuid and setgid: what the guest makes must give nobody on the host more than they have. */
 const permissionsOf = (type: number, mode: number): number =>
   mode & (type === S_IFDIR ? PERMISSIONS | STICKY : PERMISSIONS);
 
@@ -441,5 +437,11 @@ const permissionsOf = (type: number, mode: number): number =>
 const asMemberOf = ({ gid }: AttributeChanges, user: FileOwner): FileOwner =>
   gid === undefined ? user : { ...user, gid };
 
-/** Without O_APPEND: a page that was mapped is written back where it belongs. Each write says whether it appends. */
-const flagsOf = (flags: number): number => flags & ~(O_APPEND | O_EXCL);
+/** Flags without O_APPEND: a page that was mapped is written back where it belongs. Each write says whether it appends. */
+const positioned = (flags: number): number => flags & ~O_APPEND;
+
+/** Flags and permissions of a file that is made and opened. */
+const howToMake = (flags: number, mode: number): [flags: number, permissions: number] => [
+  positioned(flags),
+  permissionsOf(S_IFREG, mode),
+];

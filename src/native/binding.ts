@@ -372,7 +372,7 @@ export interface NativeFolderIo {
   ): void;
   listXattr(id: number, uid: number, gid: number, fd: number, names: Uint8Array): void;
   removeXattr(id: number, uid: number, gid: number, fd: number, name: Uint8Array): void;
-  /** As {@link NativeDiskIo.tryRead}. */
+  /** Reads as {@link NativeDiskIo.tryRead}. */
   tryRead(fd: number, buffers: readonly Uint8Array[], offset: number): number;
   /** preadv(2). */
   read(id: number, fd: number, buffers: readonly Uint8Array[], offset: number): void;
@@ -405,7 +405,7 @@ export interface NativeAddon {
    * @param onDone takes pairs: an id, and what its call returned or its errno negated.
    */
   openDiskIo(fd: number, threads: number, onDone: (results: Float64Array) => void): NativeDiskIo;
-  /** As {@link openDiskIo}, for calls in a folder. */
+  /** Makes threads as {@link openDiskIo}, for calls in a folder. */
   openFolderIo(threads: number, onDone: (results: Float64Array) => void): NativeFolderIo;
   /** flock(2) with LOCK_NB on an open file: 'shared' or 'exclusive'. False if somebody else holds it. */
   flock(fd: number, mode: 'shared' | 'exclusive'): boolean;

@@ -15,13 +15,15 @@ import {
 } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
 import { ERRNO, FUSE } from '../../src/devices/fuse/protocol.js';
-import { bytes, entryOf } from '../support/fuse-client.js';
+import { bytes, direntsOf, entryOf } from '../support/fuse-client.js';
 import { O_RDWR, ROOT, ShareGuest } from '../support/share-guest.js';
 import { missing } from '../support/skip-reasons.js';
 
 const O_APPEND = 0o2000;
 const O_EXCL = 0o200;
 const WRITE_CACHE = 1;
+/** struct fuse_entry_out. */
+const ENTRY_BYTES = 128;
 const NOREPLACE = 1;
 const WHITEOUT = 4;
 const SEEK_DATA = 3;
@@ -191,13 +193,11 @@ test('READDIRPLUS tells of each entry but the two of the folder, as often as it 
     const fields = bytes(handle, offset, 1500, 0, 0n, 0, 0);
     const listed = (await guest.call(FUSE.READDIRPLUS, id, fields, 1500)).data;
     if (listed.length === 0) break;
-    for (let at = 0; at < listed.length; ) {
-      const length = listed.readUInt32LE(at + 128 + 16);
-      offset = listed.readBigUInt64LE(at + 128 + 8);
-      const name = listed.toString('utf8', at + 152, at + 152 + length);
-      told.set(name, Number(listed.readBigUInt64LE(at)));
-      if (name.startsWith('f')) expect(ShareGuest.stat(listed, at + 40).size).toBe(Number(name.slice(1)));
-      at += Math.ceil((152 + length) / 8) * 8;
+    for (const entry of direntsOf(listed, ENTRY_BYTES)) {
+      const name = entry.name.toString();
+      offset = entry.next;
+      told.set(name, Number(entry.head.readBigUInt64LE(0)));
+      if (name.startsWith('f')) expect(ShareGuest.stat(entry.head, 40).size).toBe(Number(name.slice(1)));
     }
   }
   expect(told.size).toBe(42);
@@ -210,7 +210,7 @@ test('READDIRPLUS tells of each entry but the two of the folder, as often as it 
 
 test.each([
   ['READDIR', FUSE.READDIR, 0],
-  ['READDIRPLUS', FUSE.READDIRPLUS, 128],
+  ['READDIRPLUS', FUSE.READDIRPLUS, ENTRY_BYTES],
 ])(
   '%s reads no entry that does not fit, so the descriptor stands where the listing goes on',
   async (_, opcode, head) => {
@@ -229,10 +229,7 @@ test.each([
     for (let offset = 0n, size = 4096; ; ) {
       const { data } = await guest.call(opcode, ROOT, bytes(handle, offset, size, 0, 0n, 0, 0), size);
       if (data.length === 0) break;
-      for (let at = 0; at < data.length; ) {
-        offset = data.readBigUInt64LE(at + head + 8);
-        at += Math.ceil((head + 24 + data.readUInt32LE(at + head + 16)) / 8) * 8;
-      }
+      for (const { next } of direntsOf(data, head)) offset = next;
       expect(place()).toBe(String(offset));
     }
   },

@@ -32,7 +32,7 @@ export class FuseClient {
   readonly rig: Rig;
   readonly hiprio: MockQueue;
   readonly requests: MockQueue;
-  /** Who asks. */
+  /** User of the guest who asks. */
   user = { uid: 1000, gid: 1001 };
   #unique = 1n;
 
@@ -108,7 +108,7 @@ export class FuseClient {
     return (await this.listRaw(node, roomBytes)).map(({ name }) => name.toString());
   }
 
-  /** Entries of a folder, by READDIR; `between` is called after each. */
+  /** Entries of a folder, by READDIR; `between` is called after each answer. */
   async listRaw(
     node: number,
     roomBytes = 4096,
@@ -126,16 +126,29 @@ export class FuseClient {
       );
       if (listed.errno !== 0) throw new Error(`READDIR: ${listed.errno}`);
       if (listed.data.length === 0) return entries;
-      for (let at = 0; at < listed.data.length; ) {
-        offset = listed.data.readBigUInt64LE(at + 8);
-        const length = listed.data.readUInt32LE(at + 16);
-        entries.push({
-          name: Buffer.from(listed.data.subarray(at + 24, at + 24 + length)),
-          ino: listed.data.readBigUInt64LE(at),
-        });
-        at += Math.ceil((24 + length) / 8) * 8;
+      for (const { name, ino, next } of direntsOf(listed.data)) {
+        entries.push({ name: Buffer.from(name), ino });
+        offset = next;
       }
     }
+  }
+}
+
+/** Entries in an answer of READDIR, or of READDIRPLUS, where `headBytes` of struct fuse_entry_out stand before each. */
+export function* direntsOf(
+  data: Buffer,
+  headBytes = 0,
+): Generator<{ head: Buffer; name: Buffer; ino: bigint; next: bigint }> {
+  for (let at = 0; at < data.length; ) {
+    const dirent = data.subarray(at + headBytes);
+    const end = 24 + dirent.readUInt32LE(16);
+    yield {
+      head: data.subarray(at, at + headBytes),
+      name: dirent.subarray(24, end),
+      ino: dirent.readBigUInt64LE(0),
+      next: dirent.readBigUInt64LE(8),
+    };
+    at += Math.ceil((headBytes + end) / 8) * 8;
   }
 }
 

@@ -25,12 +25,12 @@ export class ShareGuest extends FuseClient {
     return new ShareGuest(shared, await openSharedFolder(loadAddon(), shared));
   }
 
-  /** On the host. */
+  /** Path on the host. */
   at(name: string): string {
     return join(this.shared, name);
   }
 
-  /** What stat(2) says of an entry or of attributes, which come after `skip` bytes. */
+  /** Reads what stat(2) says of an entry or of attributes, which come after `skip` bytes. */
   static stat(data: Buffer, skip: number) {
     return {
       ino: data.readBigUInt64LE(skip),

@@ -1,10 +1,10 @@
 /** A file system as a guest's share is served from it: the host's folder, or one that a library's user writes. */
 
-/** As stat(2) has them. */
+/** Attributes of a file, as stat(2) has them. */
 export interface FileAttributes {
   readonly ino: bigint;
   readonly sizeBytes: number;
-  /** Of 512 bytes. */
+  /** Blocks of 512 bytes. */
   readonly blocks: number;
   /** Type and permissions. */
   readonly mode: number;
@@ -19,7 +19,7 @@ export interface FileAttributes {
   readonly ctimeNs: bigint;
 }
 
-/** What chmod(2), chown(2), truncate(2) and utimensat(2) change. */
+/** Changes of chmod(2), chown(2), truncate(2) and utimensat(2). */
 export interface AttributeChanges {
   readonly mode?: number;
   readonly uid?: number;
@@ -35,10 +35,10 @@ export interface FileOwner {
   readonly gid: number;
 }
 
-/** What rename(2) does when there is something of the new name already: its flags in words. */
+/** Way of rename(2) when there is something of the new name already: its flags in words. */
 export type RenameHow = 'replace' | 'keep' | 'exchange';
 
-/** What setxattr(2) does when there is an attribute of this name already, or none. */
+/** Way of setxattr(2) when there is an attribute of this name already, or none. */
 export type SetXattrHow = 'set' | 'create' | 'replace';
 
 export interface FileEntry<Node> {
@@ -53,7 +53,7 @@ export interface DirectoryEntry {
   readonly type: number;
 }
 
-/** As statfs(2) has them. */
+/** Facts about a whole file system, as statfs(2) has them. */
 export interface FileSystemFacts {
   readonly blockBytes: number;
   readonly blocks: number;
@@ -75,14 +75,14 @@ export interface FileSystem<Node extends object = object, File extends object = 
   readonly root: Node;
   lookup(parent: Node, name: string, user?: FileOwner): Promise<FileEntry<Node>>;
   /**
-   * The guest has no use for it any more. It may be looked up again.
+   * Lets go of a node that the guest has no use for any more. It may be looked up again.
    *
    * @param entries how many entries of it were handed out since it was first, or since this was called last, as far as the guest was
    * told of them: another request may be handed one meanwhile
    */
   forget?(node: Node, entries?: number): void;
   getattr(node: Node, file: File | undefined, user?: FileOwner): Promise<FileAttributes>;
-  /** All of the changes, in the order of {@link AttributeChanges}. */
+  /** Makes all of the changes, in the order of {@link AttributeChanges}. */
   setattr?(
     node: Node,
     changes: AttributeChanges,
@@ -129,10 +129,10 @@ export interface FileSystem<Node extends object = object, File extends object = 
   /** fallocate(2). */
   allocate?(file: File, mode: number, offset: number, length: number): Promise<void>;
   release(file: File): Promise<void>;
-  /** Without `.` and `..`. */
+  /** Lists a folder, without `.` and `..`. */
   readdir(node: Node): Promise<readonly DirectoryEntry[]>;
   statfs?(): Promise<FileSystemFacts>;
-  /** What {@link recall} needs to find it again, JSON-serialisable; undefined if it cannot be found. */
+  /** Description that {@link recall} finds the node again by, JSON-serialisable; undefined if it cannot be found. */
   describe?(node: Node): unknown;
   /** The node of a description, which may be damaged, or somebody's trap. Rejects with ESTALE if it is not there any more. */
   recall?(description: unknown): Promise<Node>;
@@ -142,19 +142,19 @@ export interface FileSystem<Node extends object = object, File extends object = 
 /** An entry of a folder that is read as a stream, and where to go on after it. */
 export interface StreamedEntry<Node> extends DirectoryEntry {
   readonly next: bigint;
-  /** With READDIRPLUS, if it is not `.` or `..` and was still there. */
+  /** File behind the name: with READDIRPLUS, if it is not `.` or `..` and was still there. */
   readonly entry: FileEntry<Node> | undefined;
 }
 
-/** What a file system does besides that has the host's kernel behind it. Where there is none of it, the guest does without. */
+/** A file system with the host's kernel behind it. What only such a one does, the guest of another does without. */
 export interface KernelFileSystem<
   Node extends object = object,
   File extends object = object,
   Directory extends object = object,
 > extends FileSystem<Node, File> {
-  /** True if setuid and setgid fall at every write, and security.capability with them: the guest need not see to that. */
+  /** Says that setuid and setgid fall at every write, and security.capability with them: the guest need not see to that. */
   readonly killsPrivileges: boolean;
-  /** True if names may have bytes that are not UTF-8, as names.ts has them in texts. */
+  /** Says that names may have bytes that are not UTF-8, as names.ts has them in texts. */
   readonly takesAnyName: boolean;
   /** A pipe, a socket, or the whiteout of an overlay. @param mode with its type */
   mkspecial(

@@ -1,4 +1,4 @@
-/** What the guest has open: files, and the listings of folders that it reads. */
+/** Table of what the guest has open: files, and the listings of folders that it reads. */
 import { checkState } from '../../util/state.js';
 import {
   type DirectoryEntry,
@@ -10,7 +10,7 @@ import {
 import type { NodeTable } from './node-table.js';
 import { O_ACCMODE, O_APPEND, O_DSYNC, O_EXCL, O_SYNC, O_TRUNC } from './protocol.js';
 
-/** Each is a descriptor of this process, which other machines need, too. */
+/** Most handles. Each is a descriptor of this process, which other machines need, too. */
 const MAX_HANDLES = 1 << 12;
 /** Names in all listings together. Beyond them the oldest is read again if the guest goes on with it. */
 const MAX_LISTED = 1 << 20;
@@ -23,11 +23,11 @@ export const OPEN_FLAGS: number = LASTING_FLAGS | ONCE;
 interface Handle {
   readonly nodeId: number;
   readonly flags: number;
-  /** Undefined: of a folder, or not used since it was restored. */
+  /** File that is open. Undefined: of a folder, or not used since it was restored. */
   file: object | undefined;
-  /** Of a folder that is read as a stream. Undefined: of a file, or not used since it was restored. */
+  /** Stream of a folder. Undefined: of a file, of a folder whose listing is kept, or not used since it was restored. */
   directory: object | undefined;
-  /** Of a folder, from the last time it was read from its beginning. */
+  /** Listing of a folder, from the last time it was read from its beginning. */
   entries: readonly DirectoryEntry[] | undefined;
 }
 
@@ -62,10 +62,15 @@ export class HandleTable {
     return id;
   }
 
-  /** Rejects with EBADF for one that the guest has not open. */
-  async file(id: number): Promise<object> {
+  #get(id: number): Handle {
     const handle = this.#handles.get(id);
     if (handle === undefined) throw fileError('EBADF');
+    return handle;
+  }
+
+  /** Opens a file again if it was restored. Rejects with EBADF for one that the guest has not open. */
+  async file(id: number): Promise<object> {
+    const handle = this.#get(id);
     if (handle.file !== undefined) return handle.file;
     const file = await this.#fileSystem.open(this.#nodes.get(handle.nodeId), handle.flags);
     if (handle.file === undefined && this.#handles.get(id) === handle) handle.file = file;
@@ -76,8 +81,7 @@ export class HandleTable {
 
   /** A folder that is read as a stream, and its node. Rejects with EBADF for one that the guest has not open. */
   async directory(id: number, user: FileOwner): Promise<{ directory: object; node: object }> {
-    const handle = this.#handles.get(id);
-    if (handle === undefined) throw fileError('EBADF');
+    const handle = this.#get(id);
     const node = this.#nodes.get(handle.nodeId);
     if (handle.directory !== undefined) return { directory: handle.directory, node };
     const directory = await this.#fileSystem.opendir?.(node, user);
@@ -89,8 +93,7 @@ export class HandleTable {
 
   /** The listing that the guest reads; `anew` when it begins. */
   async entries(id: number, anew: boolean): Promise<readonly DirectoryEntry[]> {
-    const handle = this.#handles.get(id);
-    if (handle === undefined) throw fileError('EBADF');
+    const handle = this.#get(id);
     if (!anew && handle.entries !== undefined) return handle.entries;
     const entries = await this.#fileSystem.readdir(this.#nodes.get(handle.nodeId));
     this.#drop(handle);

@@ -1,7 +1,7 @@
 /** READDIR and READDIRPLUS: as a stream where the file system has one, else out of a listing that was made when it began. */
 import type { ChainReader, ChainWriter } from '../../virtio/chain.js';
 import type { Served } from './file-requests.js';
-import { type DirectoryEntry, type FileEntry, fileError } from './file-system.js';
+import { type FileEntry, fileError } from './file-system.js';
 import {
   align8,
   entryOut,
@@ -17,13 +17,16 @@ import type { NodeTable } from './node-table.js';
 import * as P from './protocol.js';
 
 /**
- * Of the room of an answer, what is listed by getdents64(2): its shortest entries of 24 bytes become 32, and 160 with READDIRPLUS. No
+ * Share of an answer's room that is listed by getdents64(2): its shortest entries of 24 bytes become 32, and 160 with READDIRPLUS. No
  * entry is read that does not fit, so a listing goes on from where the descriptor stands: where a file system has no lasting positions
  * (tmpfs before Linux 6.6), going back finds others when names come and go.
  */
 const LISTED_SHARE = { plain: 24 / 32, plus: 24 / 160 } as const;
 
-interface Listed extends DirectoryEntry {
+interface Listed {
+  readonly name: Uint8Array;
+  readonly ino: bigint;
+  readonly type: number;
   readonly next: bigint;
 }
 
@@ -62,8 +65,9 @@ async function listStreamed(
   let done = 0;
   let isFull = false;
   for (const entry of listed) {
-    isFull ||= entryBytes(entry.name, plus) > size - done;
-    if (!isFull) done += putEntry(writer, nodes, entry, plus, entry.entry);
+    const name = encodeName(entry.name);
+    isFull ||= entryBytes(name, plus) > size - done;
+    if (!isFull) done += putEntry(writer, nodes, { ...entry, name }, plus, entry.entry);
     else if (entry.entry !== undefined) nodes.drop(entry.entry.node);
   }
   // Nothing would mean that there is nothing more.
@@ -82,18 +86,20 @@ async function listKept(
   let done = 0;
   for (let at = Number(offset); at < entries.length; at++) {
     const entry = entries[at];
-    if (entry === undefined || entryBytes(entry.name, plus) > size - done) break;
+    if (entry === undefined) break;
+    const name = encodeName(entry.name);
+    if (entryBytes(name, plus) > size - done) break;
     // What has gone meanwhile, or is one too many to know, the guest looks up by itself.
     const found = plus
       ? await fileSystem.lookup(folder, entry.name, header).catch(() => undefined)
       : undefined;
-    done += putEntry(writer, nodes, { ...entry, next: BigInt(at + 1) }, plus, found);
+    done += putEntry(writer, nodes, { ...entry, name, next: BigInt(at + 1) }, plus, found);
   }
   return done;
 }
 
-const entryBytes = (name: string, plus: boolean): number =>
-  align8((plus ? P.ENTRY_OUT_BYTES : 0) + P.DIRENT_BYTES + encodeName(name).length);
+const entryBytes = (name: Uint8Array, plus: boolean): number =>
+  align8((plus ? P.ENTRY_OUT_BYTES : 0) + P.DIRENT_BYTES + name.length);
 
 /** Writes struct fuse_dirent or fuse_direntplus, for which there is room. Returns its bytes. */
 function putEntry(
@@ -103,14 +109,13 @@ function putEntry(
   plus: boolean,
   found: FileEntry<object> | undefined,
 ): number {
-  const encoded = encodeName(name);
   if (plus) putFound(writer, nodes, found);
   writeU64(writer, ino);
   writeU64(writer, BigInt.asUintN(64, next));
-  writer.writeU32(encoded.length);
+  writer.writeU32(name.length);
   writer.writeU32(type >>> 12);
-  writer.write(encoded);
-  writer.fill(align8(encoded.length) - encoded.length, 0);
+  writer.write(name);
+  writer.fill(align8(name.length) - name.length, 0);
   return entryBytes(name, plus);
 }
 

@@ -1,4 +1,6 @@
 /** FUSE messages: what requests are read with and answers are written with. What does not fit throws an error that the guest sees. */
+
+import { nanosecondsOf, timespecOf } from '../../util/timespec.js';
 import type { ChainReader, ChainWriter } from '../../virtio/chain.js';
 import { type AttributeChanges, type FileAttributes, fileError } from './file-system.js';
 import * as P from './protocol.js';
@@ -6,7 +8,7 @@ import * as P from './protocol.js';
 /** The largest read and write: 256 pages of 4 KiB. */
 export const MAX_TRANSFER_BYTES: number = 1 << 20;
 
-/** How long the guest may believe what it was told. Changes on the host are seen after that. */
+/** Seconds for which the guest may believe what it was told. Changes on the host are seen after that. */
 const VALID_SECONDS = 1;
 export const MAX_NAME_BYTES = 255;
 /** struct fuse_in_header. */
@@ -53,7 +55,7 @@ export function fileOffset(value: number): number {
   return value;
 }
 
-/** What getxattr(2) and listxattr(2) return: the value, or how long it is if no room was offered. */
+/** Answer of getxattr(2) and listxattr(2): the value, or how long it is if no room was offered. */
 export function sized(writer: ChainWriter, size: number, value: Uint8Array): number {
   if (size === 0) {
     room(writer, 8);
@@ -82,7 +84,7 @@ export function setattrIn(reader: ChainReader): { handle: number | undefined; ch
   const uid = reader.readU32();
   const gid = reader.readU32();
   const time = (index: 0 | 1): bigint =>
-    BigInt.asIntN(64, seconds[index]) * 1_000_000_000n + BigInt(nanoseconds[index]);
+    nanosecondsOf(BigInt.asIntN(64, seconds[index]), BigInt(nanoseconds[index]));
   return {
     handle: valid & P.FATTR_FH ? handle : undefined,
     changes: {
@@ -120,16 +122,12 @@ export function attributesOut(writer: ChainWriter, attributes: FileAttributes): 
 }
 
 function attr(writer: ChainWriter, attributes: FileAttributes): void {
-  const times = [attributes.atimeNs, attributes.mtimeNs, attributes.ctimeNs];
-  const seconds = times.map(
-    (ns) => (ns - (((ns % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n)) / 1_000_000_000n,
-  );
+  const times = [attributes.atimeNs, attributes.mtimeNs, attributes.ctimeNs].map(timespecOf);
   writeU64(writer, attributes.ino);
   writer.writeU64(attributes.sizeBytes);
   writer.writeU64(attributes.blocks);
-  for (const value of seconds) writeU64(writer, value);
-  for (const [i, ns] of times.entries())
-    writer.writeU32(Number(ns - (seconds[i] as bigint) * 1_000_000_000n));
+  for (const [seconds] of times) writeU64(writer, seconds);
+  for (const [, nanoseconds] of times) writer.writeU32(Number(nanoseconds));
   writer.writeU32(attributes.mode);
   writer.writeU32(attributes.nlink);
   writer.writeU32(attributes.uid);
@@ -158,7 +156,7 @@ export function putHeader(
   }
 }
 
-/** What the guest is told of a failure. */
+/** Errno that the guest is told of a failure. */
 export function errnoOf(error: unknown): number {
   const code = (error as { code?: unknown } | undefined)?.code;
   return (typeof code === 'string' && P.ERRNO[code]) || P.EIO;

@@ -1,4 +1,4 @@
-/** What the guest knows: its node IDs, each with how often it was handed out and not yet forgotten. */
+/** Table of what the guest knows: its node IDs, each with how often it was handed out and not yet forgotten. */
 import { checkState } from '../../util/state.js';
 import { type FileSystem, fileError } from './file-system.js';
 import { FUSE_ROOT_ID } from './protocol.js';
@@ -6,8 +6,8 @@ import { FUSE_ROOT_ID } from './protocol.js';
 /** Linux forgets only when it needs the memory, so there must be room for a large tree. */
 const MAX_NODES = 1 << 18;
 /**
- * More are not saved, nor as many descriptions as take more than this: it is work at once, and other machines wait. Who uses one of the
- * rest gets ESTALE, upon which Linux looks it up by its name again.
+ * Most nodes, and the most characters of their descriptions, that are saved: it is work at once, and other machines wait. Who uses one of
+ * the rest gets ESTALE, upon which Linux looks it up by its name again.
  */
 const MAX_SAVED_NODES = 20_000;
 /** Characters of JSON: an eighth of what a snapshot may have for the whole machine. */
@@ -17,7 +17,7 @@ interface Known {
   /** Undefined: restored, and not found again. */
   node: object | undefined;
   description: unknown;
-  /** What the guest has to forget. */
+  /** Lookups that the guest has to forget. */
   lookups: number;
   /** Entries of it that the file system handed out: some may have been forgotten by now. */
   entries: number;
@@ -67,8 +67,8 @@ export class NodeTable {
   }
 
   /**
-   * The guest is told of `node`, an entry of which was handed out: its ID, and one more to forget. Throws ENFILE, with the entry given
-   * back, if the guest knows too many.
+   * Returns the ID by which the guest is told of `node`, an entry of which was handed out: it has one more to forget. Throws ENFILE, with
+   * the entry given back, if the guest knows too many.
    */
   add(node: object): number {
     if (node === this.#fileSystem.root) return FUSE_ROOT_ID;

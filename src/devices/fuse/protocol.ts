@@ -86,7 +86,6 @@ export const SEEK_DATA = 3;
 export const SEEK_HOLE = 4;
 
 // renameat2(2).
-export const RENAME_NOREPLACE = 1 << 0;
 export const RENAME_WHITEOUT = 1 << 2;
 
 // open(2), as x86-64 has them.

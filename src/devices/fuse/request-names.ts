@@ -10,8 +10,9 @@ import { IN_HEADER_BYTES } from './protocol.js';
 const MAX_TARGET_BYTES = 4096;
 /** XATTR_SIZE_MAX of linux/limits.h. */
 const MAX_XATTR_BYTES = 65_536;
-/** Everything before the data of a write: no request has more. */
+/** Most bytes of a request before the data of a write: none has more. */
 const MAX_ARGUMENT_BYTES = IN_HEADER_BYTES + 2 * (MAX_TARGET_BYTES + MAX_NAME_BYTES + 64);
+
 export class RequestNames {
   readonly #anyBytes: boolean;
 
@@ -52,7 +53,7 @@ export class RequestNames {
     return [notEmpty(this.#decode(bytes.subarray(0, end))), bytes.subarray(end + 1)];
   }
 
-  /** What is left of a request, as texts. */
+  /** Reads what is left of a request, as texts. */
   #texts(reader: ChainReader, maxBytes: readonly number[]): [string, string] {
     if (reader.length > MAX_ARGUMENT_BYTES) throw fileError('EINVAL');
     const bytes = new Uint8Array(reader.remaining);

@@ -56,7 +56,7 @@ const WANTED =
   P.FUSE_ASYNC_DIO |
   P.FUSE_PARALLEL_DIROPS |
   P.FUSE_MAX_PAGES;
-/** Besides, with a file system that sees to it itself: by the first, old kernels leave it to us; by the second, new ones. */
+/** Flags for a file system that sees to it itself: by the first, old kernels leave it to us; by the second, new ones. */
 const KILLS_PRIVILEGES = P.FUSE_HANDLE_KILLPRIV | P.FUSE_HANDLE_KILLPRIV_V2;
 
 const CHANGING: ReadonlySet<number> = new Set([
@@ -78,7 +78,7 @@ const CHANGING: ReadonlySet<number> = new Set([
   FUSE.TMPFILE,
 ]);
 
-/** By the flags of renameat2(2), and of setxattr(2). */
+/** Words for the flags of renameat2(2), and of setxattr(2). */
 const RENAME_HOW: readonly (RenameHow | undefined)[] = ['replace', 'keep', 'exchange'];
 const SET_XATTR_HOW: readonly (SetXattrHow | undefined)[] = ['set', 'create', 'replace'];
 
@@ -341,13 +341,13 @@ export class FuseSession {
     return 0;
   }
 
-  /** What is opened must have a place, and its number must fit in the answer: else nobody could close it. */
+  /** Checks that what is opened has a place, and that its number fits in the answer: else nobody could close it. */
   #checkOpens(writer: ChainWriter, entryBytes = 0): void {
     room(writer, entryBytes + P.OPEN_OUT_BYTES);
     this.#handles.checkRoom();
   }
 
-  /** Those that a file system hears of. A guest may not write where it may only read. */
+  /** Flags that a file system hears of. A guest may not write where it may only read. */
   #openFlags(flags: number): number {
     const changes = (flags & (P.O_ACCMODE | P.O_TRUNC)) !== 0;
     if (this.#readOnly && changes) throw fileError('EROFS');
@@ -402,7 +402,7 @@ export class FuseSession {
     if (this.#recalled !== undefined) this.#nodes.clear();
   }
 
-  /** The guest knows nothing any more, and has nothing open. */
+  /** Forgets what the guest knows, and closes what it has open. */
   async clear(): Promise<void> {
     await this.#recalled;
     await this.#handles.clear();

@@ -153,7 +153,7 @@ export class Fs implements VirtioDevice {
   }
 }
 
-/** What {@link share} takes: a folder of the host's, or a file system in TypeScript. */
+/** Options of {@link share}: a folder of the host's, or a file system in TypeScript. */
 export type Share = ShareConfig | (Omit<ShareConfig, 'path' | 'xattr'> & { readonly fileSystem: FileSystem });
 
 /**
