@@ -112,7 +112,7 @@ export async function findGuest(name: string = DEFAULT_GUEST): Promise<Guest> {
 /** A folder of guests. */
 interface Shelf {
   readonly path: string;
-  /** Whether it is looked at: what is in the package (scripts/pack makes it) is as good as the program itself. */
+  /** Need of a look: what is in the package (scripts/pack makes it) is as good as the program itself. */
   readonly checked: boolean;
 }
 

@@ -36,7 +36,7 @@ export interface Limits {
 }
 
 export interface FilterOptions {
-  /** Whether attributes that give a program rights are kept: those of the superuser. */
+  /** Right of the superuser: attributes that give a program rights are kept. */
   readonly superuser: boolean;
   /** Bounds of what is left to come, counted down. */
   readonly limits: Limits;

@@ -1,4 +1,4 @@
-/** What a guest can make a share keep: tables that end, and are empty when the guest has forgotten all. */
+/** Tables that a guest can make a share keep: they end, and are empty when the guest has forgotten all. */
 import { execFileSync } from 'node:child_process';
 import {
   closeSync,

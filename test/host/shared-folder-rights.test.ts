@@ -1,4 +1,4 @@
-/** What a guest's requests may do on the host, and what they may not: as its users, never with the rights of this process. */
+/** Rights of a guest's requests on the host: those of its users, never those of this process. */
 import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {

@@ -5,7 +5,7 @@
 
 export interface Difference {
   readonly why: string;
-  /** Set where it is so on some file systems of the host's only. */
+  /** Mark of a difference that there is on some file systems of the host's only. */
   readonly mayAgree?: true;
   readonly checks: Readonly<Record<string, string | RegExp>>;
 }
