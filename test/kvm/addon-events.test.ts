@@ -1,4 +1,4 @@
-import { expect, test } from 'vitest';
+import { afterEach, expect, test } from 'vitest';
 import { loadAddon, type NativeEventFd } from '../../src/native/binding.js';
 import { asm, code, TinyGuest } from '../support/guest-code.js';
 
@@ -6,7 +6,18 @@ const GSI = 5;
 const LAPIC_ADDR = 0xfee0_0000;
 const MMIO_ADDR = 0xd000_0000;
 
-const eventFd = (): NativeEventFd => loadAddon().createEventFd();
+/** Held here: a listener keeps nothing alive, and a test that waits for one is itself held by nothing else. */
+const events: NativeEventFd[] = [];
+function eventFd(): NativeEventFd {
+  const event = loadAddon().createEventFd();
+  events.push(event);
+  return event;
+}
+
+afterEach(() => {
+  for (const event of events.splice(0)) event.close();
+});
+
 const out = (port: number, value: number): number[] => [...asm.movAl(value), ...asm.outAl(port)];
 
 /** 8259A data sheet: four initialisation words, vectors from 8, then only line 5 open. */
