@@ -80,6 +80,7 @@ async function unpackedInitrd(initrd: Uint8Array, config: MachineConfig): Promis
     initrd,
     runXz,
     Math.min(config.memoryBytes ?? DEFAULT_MEMORY_BYTES, MAX_UNPACKED_BYTES),
+    (text) => process.emitWarning(text, 'TsvmWarning'),
   );
 }
 
