@@ -100,6 +100,9 @@ const PE_MACHINES: Readonly<Record<number, string>> = {
   43620: 'arm64',
 };
 
+/** Where a bzImage, which begins like an EFI program, has its magic. */
+const SETUP_HEADER_END = 0x206;
+
 /** Distances in a PE file: of its header's offset, and within that header. */
 const PE_OFFSET = 0x3c;
 const PE_MACHINE = 4;
@@ -112,7 +115,8 @@ const PE_SECTION_BYTES = 40;
 function peKind(bytes: Uint8Array): FileKind {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const header = bytes.length >= PE_OFFSET + 4 ? view.getUint32(PE_OFFSET, true) : bytes.length;
-  if (header + PE_HEADER_BYTES > bytes.length || at(bytes, header, 4) !== 'PE\0\0') {
+  const isCut = bytes.length < SETUP_HEADER_END || header + PE_HEADER_BYTES > bytes.length;
+  if (isCut || at(bytes, header, 4) !== 'PE\0\0') {
     return { name: 'the beginning of a bzImage or an EFI program, damaged', remedy: 'fetch it again' };
   }
   const machine = view.getUint16(header + PE_MACHINE, true);

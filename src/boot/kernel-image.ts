@@ -42,7 +42,7 @@ function kernelImageKind(bytes: Uint8Array): 'elf' | 'bzImage' {
   if (bytes.length === 0) throw kernelImageError('the kernel file is empty');
   const kind = fileKind(bytes);
   throw kernelImageError(
-    `the file is not a kernel: neither an ELF vmlinux nor a bzImage${kind === undefined ? '' : `, but ${kind.name}`}`,
+    `the file is not a kernel that boots here: neither an ELF vmlinux nor a bzImage${kind === undefined ? '' : `, but ${kind.name}`}`,
     kind?.remedy ?? 'give an x86-64 vmlinux or bzImage (arch/x86/boot/bzImage, /boot/vmlinuz-*)',
   );
 }
