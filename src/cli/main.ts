@@ -1,4 +1,5 @@
 /** The `tsvm` command: its process. */
+import { complain } from './complain.js';
 import { runProgram } from './program.js';
 
 // A reader that goes away (`| head`) has what it wanted; what else there is to say goes nowhere.
@@ -8,6 +9,10 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 
 // So has one of what it complains of: a machine is not ended for it.
 process.stderr.on('error', () => {});
+
+// A line each, as for errors. Node's own listener adds how to find the place in the program.
+process.removeAllListeners('warning');
+process.on('warning', ({ message }) => complain(`tsvm: ${message}`));
 
 runProgram(process.argv).then((status) => {
   if (status !== undefined) process.exitCode = status;

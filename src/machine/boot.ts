@@ -2,6 +2,7 @@
 import { joinCmdline } from '../boot/cmdline.js';
 import { commandSegment } from '../boot/cpio.js';
 import { builtinFirmware, type FirmwareImage, loadFirmware } from '../boot/firmware.js';
+import { checkKernelFile } from '../boot/kernel-image.js';
 import { type DeviceRow, loadLinux, writeResetHandover } from '../boot/load.js';
 import { MAX_UNPACKED_BYTES, unpackInitrd } from '../boot/unpack-initrd.js';
 import { TsvmError } from '../errors.js';
@@ -44,6 +45,7 @@ export async function readBootFiles(config: MachineConfig): Promise<BootFiles> {
           hint: 'give a bzImage or vmlinux: --kernel FILE',
         });
   try {
+    if (kernel !== undefined) await checkKernelFile(kernel);
     return { kernel, ...(await readOtherFiles(config)) };
   } catch (error) {
     await kernel?.close();
@@ -78,6 +80,7 @@ async function unpackedInitrd(initrd: Uint8Array, config: MachineConfig): Promis
     initrd,
     runXz,
     Math.min(config.memoryBytes ?? DEFAULT_MEMORY_BYTES, MAX_UNPACKED_BYTES),
+    (text) => process.emitWarning(text, 'TsvmWarning'),
   );
 }
 

@@ -1,11 +1,17 @@
 /** What `tsvm boot` says to what it refuses before it looks for a KVM: flags, values, and files that it reads first. */
+import { execFileSync } from 'node:child_process';
 import { truncateSync, writeFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, test } from 'vitest';
+import { writeCpio } from '../../src/boot/cpio.js';
+import { S_IFREG } from '../../src/util/file-mode.js';
 import { tsvm } from '../support/cli.js';
 import { refusals, USAGE } from '../support/refusals.js';
+import { makeBzImage, makeElf, makePe } from '../unit/boot/images.js';
 
 const { directory, path, file, powerOff: good, initrd, expectRefusal, refuses } = refusals();
+const fifo = path('fifo');
+execFileSync('mkfifo', [fifo]);
 
 describe('a flag or value that', () => {
   const withKernel = ['--kernel', good];
@@ -47,6 +53,13 @@ describe('a kernel that', () => {
     ['does not exist', ['--kernel', path('none')], /cannot read kernel .*none: no such file/, /--kernel/],
     ['is a directory', ['--kernel', directory], /it is a directory/],
     ['is a device', ['--kernel', '/dev/zero'], /not a regular file/],
+    ['is a FIFO', ['--kernel', fifo], /not a regular file/],
+    ['is empty', ['--kernel', file('k-empty', '')], /the kernel file is empty/],
+    ['is a text', ['--kernel', file('k-text', 'hello')], /nor a bzImage, but a text/, /vmlinuz/],
+    ['is an initramfs', ['--kernel', file('k-cpio', '070701')], /but an initramfs/, /--initrd/],
+    ['is an EFI program', ['--kernel', file('k-uki', makePe(0x8664, ['.linux']))], /unified/, /objcopy/],
+    ['is a module', ['--kernel', file('k-ko', makeElf({ type: 1 }))], /a module/, /vmlinux/],
+    ['is for arm64', ['--kernel', file('k-arm', makeElf({ machine: 183 }))], /for arm64/, /x86_64/],
   ]);
 });
 
@@ -57,11 +70,30 @@ describe('an initramfs that', () => {
       ['--kernel', good, '--initrd', path('none')],
       /cannot read initramfs .*: no such file/,
     ],
+    ['is a directory', ['--kernel', good, '--initrd', directory], /it is a directory/],
+    ['is a device', ['--kernel', good, '--initrd', '/dev/zero'], /not a regular file/],
+    ['is a FIFO', ['--kernel', good, '--initrd', fifo], /not a regular file/],
+    ['is a kernel', initrd('i-kernel', makeBzImage()), /but a bzImage/, /--kernel/],
+    [
+      'unpacks to more than the memory',
+      initrd('i-bomb', gzipSync(new Uint8Array(8 << 20))),
+      /unpacks to more than 4194304 bytes/,
+      /--memory/,
+    ],
     ['is empty', initrd('i-empty', ''), /initramfs is empty/],
     ['is a text', initrd('i-text', 'hello'), /not an initramfs/, /cpio -o -H newc/],
     ['is a truncated archive', initrd('i-cut', `070701${'0'.repeat(100)}`), /truncated|damaged/],
     ['is damaged gzip', initrd('i-gz', gzipSync('x').subarray(0, 15)), /cannot unpack/, /--no-unpack-initrd/],
   ]);
+});
+
+test('an initramfs of which a part is left out is worth a line', async () => {
+  const archive = writeCpio([{ path: 'a', mode: S_IFREG | 0o644, data: Buffer.from('a') }]);
+  const args = initrd('i-rubbish', Buffer.concat([archive, Buffer.from('rubbish')]));
+  const { stderr } = await tsvm(['boot', ...args]);
+  const said = `tsvm: the initramfs has unknown data at byte ${archive.length}: Linux stops there, and they are left out`;
+  expect(stderr.split('\n')).toContain(said);
+  expect(stderr).not.toMatch(/\(node:/);
 });
 
 describe('ports that', () => {
