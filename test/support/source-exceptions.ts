@@ -278,6 +278,24 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
+    file: 'host/host-tree.ts',
+    reason: KERNEL,
+    places: {
+      'HostTree.text': 'readFileSync',
+      'HostTree.names': 'readdirSync',
+      'HostTree.mode': 'statSync',
+      'HostTree.stats': 'statSync lstatSync',
+      'HostTree.link': 'readlinkSync',
+    },
+  },
+  {
+    rule: 'fs path',
+    file: 'host/host-tree.ts',
+    reason: 'room in a folder of the operator’s, of which nothing is opened',
+    places: { 'HostTree.room': 'statfsSync', 'HostTree.#isWritable': 'accessSync' },
+  },
+  {
+    rule: 'fs path',
     file: 'host/host.ts',
     reason: 'compares what the path leads to with what is open, and opens nothing',
     places: { 'machineHost.sizeOfSame': 'stat' },
@@ -324,12 +342,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason:
       'part by part at the descriptors of folders, without following a link: it is what others are to use',
     places: { readFileIn: 'openSync', openPathIn: 'openSync', linkAt: 'readlinkSync' },
-  },
-  {
-    rule: 'fs path',
-    file: 'host/production/tree.ts',
-    reason: KERNEL,
-    places: { 'HostTree.text': 'readFileSync', 'HostTree.names': 'readdirSync', 'HostTree.mode': 'statSync' },
   },
   {
     rule: 'process.env',

@@ -2,6 +2,7 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { KVM_CAUSE_IDS } from '../../src/host/kvm/causes.js';
 import { HOST_CHECKS } from '../../src/host/production/host-checks.js';
 import { testTitles } from '../support/test-titles.js';
 
@@ -66,6 +67,11 @@ describe('pages', () => {
 test('docs/production.md explains each check of `tsvm doctor --production`, and no other', () => {
   const sections = [...textOf('docs/production.md').matchAll(/^### (.+)$/gm)].map(([, title]) => title);
   expect(sections).toEqual(HOST_CHECKS.map(({ id }) => id));
+});
+
+test('docs/host.md explains each cause without KVM, in the order in which they are tried', () => {
+  const [, table = ''] = textOf('docs/host.md').split('## Causes without KVM');
+  expect([...table.matchAll(/^\| `([a-z0-9-]+)` \|/gm)].map(([, id]) => id)).toEqual([...KVM_CAUSE_IDS]);
 });
 
 /** Rows of a page's tables that end with the tests which hold them. */

@@ -3,13 +3,15 @@ import { accessSync, constants, existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { Command } from 'commander';
 import { EXIT_CODES } from '../../control/exit-codes.js';
-import { TsvmError } from '../../errors.js';
+import { isErrnoError, TsvmError } from '../../errors.js';
 import { findGuest } from '../../host/guest-store.js';
 import { hostMemory, readHostFacts } from '../../host/host-facts.js';
+import type { KvmFailure } from '../../host/kvm/facts.js';
+import { whyNoKvm } from '../../host/kvm/open.js';
 import { packageFile } from '../../host/package-file.js';
 import { programPath } from '../../host/program-path.js';
 import { KVM_CAP, type KvmCapability } from '../../kvm/constants.js';
-import { KVM_PATH, openKvm, REQUIRED_CAPABILITIES } from '../../kvm/kvm.js';
+import { KVM_PATH, kvmCall, openKvm, REQUIRED_CAPABILITIES } from '../../kvm/kvm.js';
 import type { HostProfile } from '../../kvm/profiles/profile.js';
 import { detectProfile } from '../../kvm/profiles/registry.js';
 import { loadAddon } from '../../native/binding.js';
@@ -20,14 +22,17 @@ interface Check {
   /** `no` keeps machines from being made; `note` is good to know. */
   readonly status: 'yes' | 'no' | 'note';
   readonly detail: string;
+  /** Cause for which there is no KVM: a row of docs/host.md. */
+  readonly cause?: string;
   /** The command or step that makes it right. */
   readonly fix?: string;
 }
 
 interface Diagnosis {
   readonly usable: boolean;
-  readonly profile: string;
-  readonly limitations: readonly string[];
+  /** Absent without a KVM. */
+  readonly profile?: string;
+  readonly limitations?: readonly string[];
   readonly capabilities: Readonly<Record<string, number>>;
   readonly checks: readonly Check[];
 }
@@ -38,8 +43,9 @@ Examples:
   tsvm doctor --json         the same for programs
   tsvm doctor --production   what weakens the wall around a machine here
 
-Exit status: 0 if machines can be made here, 1 if not; with --production
-0 if every check passed, 1 if one found a weakness or could not be made.`;
+Exit status: 0 if machines can be made here, 1 if not; notes do not count. With
+--production 0 if every check passed, 1 if one found a weakness or could not be
+made.`;
 
 export function doctorCommand(): Command {
   return new Command('doctor')
@@ -71,7 +77,7 @@ const diagnosed = (diagnosis: Diagnosis): Report => ({
 async function examine(): Promise<Report> {
   const [{ examineHost }, { HostTree }, { hostReport, isSolid }] = await Promise.all([
     import('../../host/production/host-checks.js'),
-    import('../../host/production/tree.js'),
+    import('../../host/host-tree.js'),
     import('../host-report.js'),
   ]);
   const checks = examineHost(new HostTree(), new Date());
@@ -80,12 +86,14 @@ async function examine(): Promise<Report> {
 }
 
 async function diagnose(): Promise<Diagnosis> {
-  const profile = detectProfile(readHostFacts());
   const kvm = checkKvm();
+  // A profile is how a KVM is used: without one there is none.
+  const hasKvm = kvm.checks.every(({ status }) => status !== 'no');
+  const profile = hasKvm ? detectProfile(readHostFacts()) : undefined;
   const checks = [
     checkNode(),
     ...kvm.checks,
-    checkProfile(profile),
+    ...(profile === undefined ? [] : [checkProfile(profile)]),
     checkMemory(),
     ...checkTools(),
     checkPasst(),
@@ -93,8 +101,7 @@ async function diagnose(): Promise<Diagnosis> {
   ];
   return {
     usable: checks.every((check) => check.status !== 'no'),
-    profile: profile.name,
-    limitations: profile.limitations,
+    ...(profile === undefined ? {} : { profile: profile.name, limitations: profile.limitations }),
     capabilities: kvm.capabilities,
     checks,
   };
@@ -130,7 +137,7 @@ function checkKvm(): { checks: Check[]; capabilities: Record<string, number> } {
     const kvm = openKvm(addon);
     try {
       for (const [name, number] of Object.entries(KVM_CAP)) capabilities[name] = kvm.checkExtension(number);
-      const vm = kvm.createVm();
+      const vm = kvmCall('create a virtual machine', () => kvm.createVm());
       vm.close();
     } finally {
       kvm.close();
@@ -156,9 +163,14 @@ function checkKvm(): { checks: Check[]; capabilities: Record<string, number> } {
       detail: `up to ${cpus} a machine in KVM, tsvm uses up to 64`,
     });
   } catch (error) {
-    checks.push(failed('kvm', error));
+    checks.push(isErrnoError(error) ? withoutKvm(error) : failed('kvm', error));
   }
   return { checks, capabilities };
+}
+
+function withoutKvm(failure: KvmFailure): Check {
+  const { id, detail, remedy } = whyNoKvm(failure);
+  return { name: 'kvm', status: 'no', detail: `cannot open ${KVM_PATH}: ${detail}`, cause: id, fix: remedy };
 }
 
 function failed(name: string, error: unknown): Check {

@@ -1,0 +1,40 @@
+/** Hosts that are made of a few files, for what reads /proc, /sys and /etc by a `HostReader`. */
+import type { Stats } from 'node:fs';
+import type { HostReader, Room } from '../../src/host/host-tree.js';
+
+/** Content by path below the root. */
+export type HostFiles = Readonly<Record<string, string>>;
+
+const isIn = (folder: string) => (path: string) => path.startsWith(`${folder}/`);
+const plain = (path: string): string => path.replace(/^\//, '');
+
+/** A host of these files, all of them regular and root's, in memory. A link's content is its target. */
+export function fakeHost(files: HostFiles, room: Room = { freeBytes: 2 ** 40, writable: true }): HostReader {
+  const paths = Object.keys(files);
+  const text = (path: string): string | undefined => files[plain(path)]?.trim();
+  return {
+    text,
+    number: (path) => (/^-?\d+$/.test(text(path) ?? '') ? Number(text(path)) : undefined),
+    names(path) {
+      const inside = paths.filter(isIn(plain(path))).map((name) => name.slice(plain(path).length + 1));
+      return inside.length === 0 ? undefined : [...new Set(inside.map((name) => name.split('/')[0] ?? ''))];
+    },
+    stats(path) {
+      const isFile = plain(path) in files;
+      const isFolder = paths.some(isIn(plain(path)));
+      if (!isFile && !isFolder) return undefined;
+      return {
+        rdev: 0,
+        mode: 0o644,
+        uid: 0,
+        gid: 0,
+        isFile: () => isFile,
+        isDirectory: () => isFolder,
+        isCharacterDevice: () => false,
+        isSymbolicLink: () => false,
+      } as Stats;
+    },
+    link: text,
+    room: () => room,
+  };
+}
