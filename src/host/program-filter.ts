@@ -5,10 +5,12 @@ import { TsvmError } from '../errors.js';
 /** Of what the program writes to stderr, for the error message. */
 const MAX_ERROR_BYTES = 1024;
 
+export const XZ = { name: 'xz', debianPackage: 'xz-utils' } as const;
+
 /** Unpacks a .xz or .lzma file with XZ Utils. */
 export function runXz(bytes: Uint8Array, format: 'xz' | 'lzma', maxBytes: number): Promise<Uint8Array> {
   return filterThrough(
-    { command: ['xz', `--format=${format}`, '-dc'], debianPackage: 'xz-utils' },
+    { command: [XZ.name, `--format=${format}`, '-dc'], debianPackage: XZ.debianPackage },
     bytes,
     maxBytes,
   );

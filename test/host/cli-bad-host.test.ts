@@ -108,7 +108,7 @@ describe('a host that', () => {
       expectRefusal(
         root,
         HOST_FAILURE,
-        /permission denied: it is root:root, mode 0660/,
+        /permission denied: it is for root alone \(root:root, mode 0660\)/,
         /chown root:kvm .* usermod/,
       );
       const group = await onHost(`${node} && chgrp 104 /dev/kvm && ${asNobody}`);

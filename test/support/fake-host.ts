@@ -8,8 +8,17 @@ export type HostFiles = Readonly<Record<string, string>>;
 const isIn = (folder: string) => (path: string) => path.startsWith(`${folder}/`);
 const plain = (path: string): string => path.replace(/^\//, '');
 
-/** A host of these files, all of them regular and root's, in memory. A link's content is its target. */
-export function fakeHost(files: HostFiles, room: Room = { freeBytes: 2 ** 40, writable: true }): HostReader {
+interface Whole {
+  readonly owner?: number;
+  readonly mode?: number;
+  readonly room?: Room;
+}
+
+/** A host of these files, all of them regular and one user's, in memory. A link's content is its target. */
+export function fakeHost(
+  files: HostFiles,
+  { owner = 0, mode = 0o644, room = { freeBytes: 2 ** 40, writable: true } }: Whole = {},
+): HostReader {
   const paths = Object.keys(files);
   const text = (path: string): string | undefined => files[plain(path)]?.trim();
   return {
@@ -25,8 +34,8 @@ export function fakeHost(files: HostFiles, room: Room = { freeBytes: 2 ** 40, wr
       if (!isFile && !isFolder) return undefined;
       return {
         rdev: 0,
-        mode: 0o644,
-        uid: 0,
+        mode,
+        uid: owner,
         gid: 0,
         isFile: () => isFile,
         isDirectory: () => isFolder,

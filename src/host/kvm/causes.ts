@@ -184,7 +184,7 @@ const ROWS: readonly Row[] = [
   {
     id: 'for-root-only',
     applies: (facts) => refused(facts) && !modeAllows(facts),
-    detail: (facts) => `permission denied: it is ${ownerOf(facts)}, so being in group ${GROUP} does not help`,
+    detail: (facts) => `permission denied: it is for root alone (${ownerOf(facts)})`,
     remedy: (facts) => {
       const exists = facts.groups.some(({ name }) => name === GROUP);
       const give = asRoot(
