@@ -1,7 +1,7 @@
 /** A container in the foreground: its streams and signals are this process's, its end this process's status. */
 import type { ContainerConfig, Engine } from '../container/config.js';
 import type { ContainerEnd } from '../container/container.js';
-import { SIGKILL, SIGNAL_BASE, SIGWINCH } from '../container/linux.js';
+import { SIGKILL, SIGNAL_BASE, SIGSYS, SIGWINCH } from '../container/linux.js';
 import { EXIT_CODES } from '../control/exit-codes.js';
 import { rawTerminal } from '../host/terminal.js';
 import { formatBytes } from '../util/units.js';
@@ -74,6 +74,12 @@ function explainEnd(
     process.stderr.write(`tsvm: the container was ended after ${options.timeout}, as --timeout asks\n`);
   }
   const code = status.kind === 'exited' ? status.code : SIGNAL_BASE + status.signal;
+  // A shell passes it on as its own.
+  if (code === SIGNAL_BASE + SIGSYS && config.privileged !== true && options.engine === undefined) {
+    process.stderr.write(
+      'tsvm: ended by SIGSYS: 32-bit programs do not run in a container (docs/container.md); in a machine they do\n',
+    );
+  }
   // A command that could not know of it may say that all is well.
   return stopper.exitCode ?? (code === 0 && lostOutput !== undefined ? EXIT_CODES.hostFailure : code);
 }

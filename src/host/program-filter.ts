@@ -9,6 +9,8 @@ import { describeFileError } from './files.js';
 /** Of what the program writes to stderr, for the error message. */
 const MAX_ERROR_BYTES = 1024;
 
+export const XZ = { name: 'xz', debianPackage: 'xz-utils' } as const;
+
 /**
  * Unpacks the .xz or .lzma stream at the start of `bytes` with XZ Utils. Its input is a file, since of one stream it reads no more than
  * belongs to it, and leaves the file's position there.
@@ -20,8 +22,8 @@ export async function runXz(
 ): Promise<{ data: Uint8Array; consumedBytes: number }> {
   const input = await unnamedFile(bytes);
   try {
-    const command = ['xz', `--format=${format}`, '--single-stream', '-dc'] as const;
-    const data = await programOutput({ command, debianPackage: 'xz-utils', input }, maxBytes);
+    const command = [XZ.name, `--format=${format}`, '--single-stream', '-dc'] as const;
+    const data = await programOutput({ command, debianPackage: XZ.debianPackage, input }, maxBytes);
     return { data, consumedBytes: await position(input) };
   } finally {
     await input.close();

@@ -234,6 +234,6 @@ async function makeExt4(root: string, path: string): Promise<void> {
   await outputOf(DEBUGFS, ['-w', '-R', 'rmdir lost+found', path], complain);
 }
 
-const FIND = { name: 'find', debianPackage: 'findutils' } as const;
-const MKE2FS = { name: 'mke2fs', debianPackage: 'e2fsprogs' } as const;
-const DEBUGFS = { name: 'debugfs', debianPackage: 'e2fsprogs' } as const;
+export const FIND = { name: 'find', debianPackage: 'findutils' } as const;
+export const MKE2FS = { name: 'mke2fs', debianPackage: 'e2fsprogs' } as const;
+export const DEBUGFS = { name: 'debugfs', debianPackage: 'e2fsprogs' } as const;

@@ -12,8 +12,8 @@ import { filterTar, type Limits, MARK } from './tar-filter.js';
 
 /** Nothing of the layers below is in this directory. */
 const OPAQUE = '.wh..wh..opq';
-const BSDTAR = { name: 'bsdtar', debianPackage: 'libarchive-tools' } as const;
-const BSDCAT = { name: 'bsdcat', debianPackage: 'libarchive-tools' } as const;
+export const BSDTAR = { name: 'bsdtar', debianPackage: 'libarchive-tools' } as const;
+export const BSDCAT = { name: 'bsdcat', debianPackage: 'libarchive-tools' } as const;
 /** Default bounds of an image: more files than any distribution has, fewer bytes than fill most disks. */
 const LIMITS: Readonly<Limits> = { entries: 8_000_000, bytes: 256 * 2 ** 30 };
 

@@ -2,7 +2,7 @@
 
 import { createHost } from '../host/host.js';
 import { hostMemory } from '../host/host-facts.js';
-import { openKvm } from '../kvm/kvm.js';
+import { openHostKvm } from '../host/kvm/open.js';
 import { createVm, setBootState } from '../kvm/vm.js';
 import { ramRanges } from '../memory/layout.js';
 import { loadAddon } from '../native/binding.js';
@@ -39,7 +39,7 @@ async function create(config: MachineConfig, namesConsole: boolean): Promise<Mac
   const cleanup = new Cleanup();
   try {
     const addon = loadAddon();
-    const kvm = openKvm(addon);
+    const kvm = openHostKvm(addon);
     cleanup.defer(() => kvm.close());
     const machine = new KvmMachine({ profile, timeline, cleanup, reproduction });
     const vm = createVm(addon, kvm, {

@@ -1,6 +1,10 @@
-import { expect, test } from 'vitest';
+import { describe, expect, test } from 'vitest';
+import { NEEDS } from '../../src/cli/doctor/needs.js';
+import { KVM_CAUSE_IDS } from '../../src/host/kvm/causes.js';
 import { HOST_CHECKS } from '../../src/host/production/host-checks.js';
+import { run, TSVM } from '../support/cli.js';
 import { tsvmHere } from '../support/cli-here.js';
+import { notRoot } from '../support/skip-reasons.js';
 
 test('tsvm doctor --production names every check, and its exit status says whether all passed', async () => {
   const { status, stdout, stderr } = await tsvmHere(['doctor', '--production', '--json']);
@@ -15,4 +19,49 @@ test('tsvm doctor --production names every check, and its exit status says wheth
 
   const text = (await tsvmHere(['doctor', '--production'])).stdout.toString();
   for (const { id } of checks) expect(text).toMatch(new RegExp(`^(ok  |WEAK|\\?   )  ${id} `, 'm'));
+});
+
+describe('tsvm doctor', () => {
+  interface Said {
+    readonly usable: boolean;
+    readonly profile?: string;
+    readonly checks: readonly {
+      name: string;
+      status: string;
+      detail: string;
+      cause?: string;
+      fix?: string;
+    }[];
+  }
+
+  test('says the same to people and to programs; its exit status is whether machines can be made', async () => {
+    const { status, stdout } = await tsvmHere(['doctor', '--json']);
+    const { usable, checks } = JSON.parse(stdout.toString()) as Said;
+    expect(status).toBe(usable ? 0 : 1);
+    expect(usable).toBe(checks.every((check) => check.status !== 'no'));
+    const text = (await tsvmHere(['doctor'])).stdout.toString();
+    for (const { name } of checks) expect(text).toMatch(new RegExp(`^  (ok  |FAIL|note)  ${name} `, 'm'));
+  });
+
+  test('without a KVM names one cause and its remedy, speaks of no profile, and looks at the rest', async ({
+    skip,
+  }) => {
+    skip(notRoot() !== undefined, notRoot());
+    const bare =
+      'mount -t tmpfs dev /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9 && exec "$@"';
+    const doctor = (...args: string[]) =>
+      run('unshare', ['-m', 'bash', '-c', bare, 'bash', process.execPath, TSVM, 'doctor', ...args]);
+    const json = await doctor('--json');
+    const { usable, checks } = JSON.parse(json.stdout.toString()) as Said;
+    expect([json.status, usable]).toEqual([1, false]);
+    expect(checks.filter((check) => check.status === 'no').map(({ name }) => name)).toEqual(['kvm']);
+    const kvm = checks.find(({ name }) => name === 'kvm');
+    expect(KVM_CAUSE_IDS).toContain(kvm?.cause);
+    expect(kvm?.fix).not.toBe('');
+    expect(checks.map(({ name }) => name)).toEqual(expect.arrayContaining(NEEDS.map(({ name }) => name)));
+    expect(json.stdout.toString()).not.toMatch(/profile|kvm_pvm/);
+    const text = (await doctor()).stdout.toString();
+    expect(text).toContain(`cannot open /dev/kvm: `);
+    expect(text).not.toMatch(/profile|kvm_pvm/);
+  });
 });

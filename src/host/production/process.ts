@@ -1,7 +1,8 @@
 /** Checks of the surroundings in which this process, and so a monitor that is started likewise, runs: its rights and its bounds. */
 import { dirname, join } from 'node:path';
+import type { HostTree } from '../host-tree.js';
+import { readLimit } from '../process-limits.js';
 import { check, type HostCheck, holds, type Verdict, weak } from './check.js';
-import type { HostTree } from './tree.js';
 
 /** Descriptors that a machine with shares and a busy vsock needs: 1,024 of files, 2,048 of connections, and its own. */
 const MIN_OPEN_FILES = 4096;
@@ -14,16 +15,6 @@ const BOUNDS = [
   { controller: 'memory', file: 'memory.max' },
   { controller: 'pids', file: 'pids.max' },
 ] as const;
-
-/** One of this process's limits, proc_pid_limits(5); infinite where there is none. */
-function readLimit(host: HostTree, name: string): { soft: number; hard: number } | undefined {
-  const [, soft, hard] =
-    new RegExp(`^${name} +(\\d+|unlimited) +(\\d+|unlimited)\\b`, 'm').exec(
-      host.text('proc/self/limits') ?? '',
-    ) ?? [];
-  const amount = (text: string): number => (text === 'unlimited' ? Number.POSITIVE_INFINITY : Number(text));
-  return soft === undefined || hard === undefined ? undefined : { soft: amount(soft), hard: amount(hard) };
-}
 
 const bounded = (limit: { hard: number }): Verdict =>
   Number.isFinite(limit.hard) ? holds(`at most ${limit.hard}`) : weak('without a limit');
