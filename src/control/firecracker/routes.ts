@@ -210,7 +210,8 @@ async function act(
       const file = instance.logFiles.at('metrics', path);
       await file.open();
       const { lostBytes } = file;
-      file.write(`${JSON.stringify({ utc_timestamp_ms: Date.now(), ...instance.machine.metrics() })}\n`);
+      const head = { utc_timestamp_ms: Date.now(), lost_log_bytes: instance.logFiles.lostBytes };
+      file.write(`${JSON.stringify({ ...head, ...instance.machine.metrics() })}\n`);
       await file.settled();
       if (file.lostBytes > lostBytes) throw new ApiError(`${path} took no more, or not all of it.`);
       return undefined;
