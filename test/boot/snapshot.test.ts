@@ -276,11 +276,12 @@ test('a guest keeps what it writes in an overlay, sees a disk grow, and finds bo
     }
   }
   const [second, third] = [folder(), folder()];
-  for (const [from, to, sector] of [
-    [path, second, 99],
-    [second, third, 199],
+  const itself = [blk({ path: base, overlay, queues: 2, direct: true }), blk({ path: other })];
+  for (const [from, to, sector, how] of [
+    [path, second, 99, { devices, disks: 'direct' }],
+    [second, third, 199, { devices: itself }],
   ] as const) {
-    await using shell = await Shell.restored(from, { devices, disks: 'direct' });
+    await using shell = await Shell.restored(from, how);
     await shell.run(`echo at ${sector} | dd of=/dev/vda bs=512 seek=${sector} conv=notrunc,fsync 2>&-`);
     await shell.run(`echo ${sector} >> /tmp/sectors`);
     await shell.machine.snapshot(to, { differential: to === second });
