@@ -1,8 +1,10 @@
 /** Servers at Unix sockets' paths, and connections to them. */
+import { createHash, randomUUID } from 'node:crypto';
 import { constants, lstatSync, unlinkSync } from 'node:fs';
 import { chmod, type FileHandle, link, lstat, mkdtemp, open, rm, stat, unlink } from 'node:fs/promises';
-import { connect, type Server, type Socket } from 'node:net';
-import { dirname, join } from 'node:path';
+import { connect, createServer, type Server, type Socket } from 'node:net';
+import { basename, dirname, join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
 import { O_PATH } from './files.js';
 
@@ -10,6 +12,10 @@ import { O_PATH } from './files.js';
 const MAX_PATH_BYTES = 107;
 /** Mode of every socket: only its owner connects, whatever the folder and the process's umask allow. */
 const SOCKET_MODE = 0o600;
+
+/** Time that others may take to judge a name: some system calls, on a host that is busy. */
+const MAX_TURN_MS = 5000;
+const TURN_POLL_MS = 5;
 
 /** Write permission of group and others. */
 const OTHERS_WRITE = 0o022;
@@ -88,11 +94,13 @@ export async function listenAt(
 async function listenPrivately(server: Server, path: string): Promise<UnixListener> {
   const folder = await mkdtemp(join(dirname(path), '.tsvm-'));
   try {
-    const socketPath = join(folder, 's');
+    // libuv unlinks the name again when the server closes, whatever has the descriptor's number by then: so it is nobody else's name.
+    const name = randomUUID();
+    const socketPath = join(folder, name);
     const handle = await open(folder);
     try {
       // By the descriptor: the folder's own path may be too long for a socket, where `path` is not.
-      await listen(server, `/proc/self/fd/${handle.fd}/s`);
+      await listen(server, `/proc/self/fd/${handle.fd}/${name}`);
     } finally {
       await handle.close();
     }
@@ -147,12 +155,45 @@ async function openName(path: string): Promise<FileHandle> {
   }
 }
 
+/** Removes a socket at `path` that nobody serves. One at a time does, or the second would remove what the first has put there since. */
 async function removeStale(path: string): Promise<void> {
+  if (!(await isStale(path))) return;
+  const turn = await takeTurn(path);
+  try {
+    if (await isStale(path)) await unlink(path);
+  } finally {
+    turn.close();
+  }
+}
+
+async function isStale(path: string): Promise<boolean> {
   const stat = await lstat(path).catch((error: unknown) => {
     if (isErrnoError(error) && error.code === 'ENOENT') return undefined;
     throw error;
   });
-  if (stat?.isSocket() === true && !(await answers(path))) await unlink(path);
+  return stat?.isSocket() === true && !(await answers(path));
+}
+
+/**
+ * Waits for this process's turn to judge the name `path`: a socket in the abstract namespace, which one at a time can have, and which
+ * goes with its process.
+ */
+async function takeTurn(path: string): Promise<Server> {
+  const { dev, ino } = await stat(dirname(path), { bigint: true });
+  const hash = createHash('sha256')
+    .update(`${dev} ${ino} ${basename(path)}`)
+    .digest('hex');
+  // All that an address has room for, since versions of Node differ in what follows a shorter name.
+  const name = `\0tsvm-turn-${hash}`.padEnd(MAX_PATH_BYTES + 1, '-');
+  for (const deadline = performance.now() + MAX_TURN_MS; ; await sleep(TURN_POLL_MS)) {
+    const turn = createServer((client) => client.destroy());
+    try {
+      await listen(turn, name);
+      return turn;
+    } catch (error) {
+      if (!isErrnoError(error) || error.code !== 'EADDRINUSE' || performance.now() > deadline) throw error;
+    }
+  }
 }
 
 function answers(path: string): Promise<boolean> {

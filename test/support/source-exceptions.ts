@@ -371,7 +371,9 @@ export const EXCEPTIONS: readonly Exception[] = [
       'UnixListener.close': 'lstatSync unlinkSync',
       listenPrivately: 'chmod link lstat mkdtemp open rm',
       openName: 'open stat',
-      removeStale: 'lstat stat unlink',
+      isStale: 'lstat stat',
+      removeStale: 'unlink',
+      takeTurn: 'stat',
     },
   },
   {

@@ -1,5 +1,4 @@
 /** `tsvm run`: a command in a machine of its own, from a template. */
-import { randomBytes } from 'node:crypto';
 import { Command } from 'commander';
 import { logCommand } from '../../control/command-log.js';
 import { EXIT_CODES, exitCodeOf } from '../../control/exit-codes.js';
@@ -14,6 +13,7 @@ import { findGuest } from '../../host/guest-store.js';
 import { type MachineRoot, machineRoot } from '../../image/machine-root.js';
 import type { GuestCommand, MachineConfig } from '../../machine/config.js';
 import { MAX_CPUS } from '../../machine/config.js';
+import { freshFacts } from '../../machine/guest-facts.js';
 import type { Machine } from '../../machine/machine.js';
 import { bootToReady, machineFromTemplate } from '../../template/template.js';
 import { formatBytes } from '../../util/units.js';
@@ -47,8 +47,6 @@ ${EXIT_CODES.guestPanic} guest kernel panic; ${EXIT_CODES.tripleFault} triple fa
 
 SIGINT and SIGTERM go to the command; a second one ends the machine. What the guest writes is gone when it ends.
 Disks of a machine from a template are only read: --disk root.img,ro.`;
-
-const ENTROPY_BYTES = 32;
 
 const ISOLATIONS = ['vm', 'container'] as const;
 
@@ -318,8 +316,7 @@ async function serve(
   try {
     if (tty) process.stdout.on('resize', () => channel.resize(process.stdout.rows, process.stdout.columns));
     channel.send(command, {
-      timeMs: Date.now(),
-      entropy: randomBytes(ENTROPY_BYTES),
+      ...freshFacts(),
       ...(hostname === undefined ? {} : { hostname }),
     });
     if (machine.state === 'ready') await machine.start();
