@@ -122,8 +122,8 @@ export async function live(
   try {
     await published.finish(end);
   } catch (error) {
-    const { name, message } = error as Error;
-    process.emitWarning(`${published.instance.id}: its end cannot be kept: ${message}`, name);
+    const { message } = error as Error;
+    process.emitWarning(`${published.instance.id}: its end cannot be kept: ${message}`, 'TsvmWarning');
   }
 }
 

@@ -414,7 +414,10 @@ export class KvmMachine implements Machine {
   #fault(where: string, error: unknown): void {
     const end = bugEnd(where, error);
     if (this.#end === undefined) this.#finish(end);
-    else process.emitWarning(`${end.message}, after the machine's end`, { detail: end.report });
+    else {
+      const detail = { type: 'TsvmWarning', detail: end.report };
+      process.emitWarning(`${end.message}, after the machine's end`, detail);
+    }
   }
 
   /** The first end counts. Called from within an exit, so the release happens in its own turn. */

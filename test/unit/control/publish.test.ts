@@ -82,6 +82,6 @@ test('live() says on stderr alone that what a machine leaves cannot be written',
   await machine.stop();
   await ended;
   expect(store.find('two').record.end).toMatchObject({ kind: 'stopped' });
-  expect(warned).toHaveBeenCalledWith(expect.stringMatching(/^two: .*EIO/), 'Error');
+  expect(warned).toHaveBeenCalledWith(expect.stringMatching(/^two: .*EIO/), 'TsvmWarning');
   expect(rejections).toEqual([]);
 });
