@@ -8,9 +8,12 @@ import { unpackInitrd } from '../../../src/boot/unpack-initrd.js';
 import { TsvmError } from '../../../src/errors.js';
 import { runXz } from '../../../src/host/program-filter.js';
 import { S_IFREG } from '../../../src/util/file-mode.js';
+import { skipAll } from '../../support/skip.js';
+import { missingProgram } from '../../support/skip-reasons.js';
 import { makeBzImage, ram } from './images.js';
 
 const MIB = 2 ** 20;
+const noCpio = missingProgram('cpio');
 
 describe('writeInitrd()', () => {
   it('places it page-aligned at the end of RAM', () => {
@@ -88,6 +91,8 @@ describe('unpackInitrd()', () => {
   ] as const;
 
   describe.each(packers)('with %s', (_, [program, ...args]) => {
+    skipAll(missingProgram(program, program === 'xz' ? 'xz-utils' : program));
+
     const packed = (bytes: Uint8Array): Uint8Array => {
       const { status, stdout, stderr } = spawnSync(program, args, { input: bytes });
       expect(status, String(stderr)).toBe(0);
@@ -140,7 +145,8 @@ describe('unpackInitrd()', () => {
     });
   });
 
-  it('takes archives of cpio, and an archive without a trailer', async () => {
+  it('takes archives of cpio, and an archive without a trailer', async ({ skip }) => {
+    skip(noCpio !== undefined, noCpio);
     const { stdout } = spawnSync('cpio', ['-o', '-H', 'newc', '--quiet'], { input: 'package.json\n' });
     expect((await unpack(stdout, first)).archives).toEqual([
       expect.stringMatching(/^070701.*package/),
