@@ -6,13 +6,13 @@ import { EXIT_CODES } from '../../control/exit-codes.js';
 import { TsvmError } from '../../errors.js';
 import { findGuest } from '../../host/guest-store.js';
 import { hostMemory, readHostFacts } from '../../host/host-facts.js';
-import { packageFile } from '../../host/package-file.js';
 import { programPath } from '../../host/program-path.js';
 import { KVM_CAP, type KvmCapability } from '../../kvm/constants.js';
 import { KVM_PATH, openKvm, REQUIRED_CAPABILITIES } from '../../kvm/kvm.js';
 import type { HostProfile } from '../../kvm/profiles/profile.js';
 import { detectProfile } from '../../kvm/profiles/registry.js';
 import { loadAddon } from '../../native/binding.js';
+import { packageFile } from '../../util/package-file.js';
 import { formatBytes } from '../../util/units.js';
 
 interface Check {
