@@ -1,5 +1,6 @@
 /** The options by which a machine is described on the command line, and the machine that they describe. */
 import type { Command } from 'commander';
+import { TsvmError } from '../errors.js';
 import { cmdlineForRoot, findGuest, type Guest } from '../host/guest-store.js';
 import { MAX_CPUS, type MachineConfig } from '../machine/config.js';
 import { backgroundName } from './background.js';
@@ -58,6 +59,11 @@ export async function machineConfig(
   const guest = options.kernel === undefined && !foreignFirmware ? await findGuest() : undefined;
   const usesOurInit = guest !== undefined && options.initrd === undefined;
   const initrd = options.initrd === 'none' ? undefined : (options.initrd ?? guest?.initrd);
+  if (options.entry === 'bzimage' && guest !== undefined && guest.build.bzImage === undefined) {
+    throw new TsvmError('TSVM_USAGE', `the guest '${guest.build.name}' has no bzImage`, {
+      hint: 'build it: tsvm guest build; or name a bzImage: --kernel FILE',
+    });
+  }
   const kernel = options.kernel ?? (options.entry === 'bzimage' ? guest?.build.bzImage : guest?.kernel);
   const cmdline = [options.cmdline ?? guestCmdline(guest, options.append) ?? DEFAULT_CMDLINE, options.append]
     .filter((part) => part !== undefined && part !== '')

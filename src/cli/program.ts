@@ -2,7 +2,7 @@
 import { Command, CommanderError } from 'commander';
 import { EXIT_CODES } from '../control/exit-codes.js';
 import { TsvmError } from '../errors.js';
-import { packageVersion } from '../host/package-file.js';
+import { VERSION } from '../util/version.js';
 import { apiCommand } from './commands/api.js';
 import { attachCommand } from './commands/attach.js';
 import { bootCommand } from './commands/boot.js';
@@ -59,7 +59,7 @@ Examples:
 function createProgram(): Command {
   const program = new Command('tsvm')
     .description('A lightweight virtual machine monitor over KVM, with its devices in TypeScript')
-    .version(packageVersion(), '-V, --version', 'print the version')
+    .version(VERSION, '-V, --version', 'print the version')
     .option('--debug', 'print the stack of an error')
     .showSuggestionAfterError()
     .addHelpText('after', EXAMPLES)

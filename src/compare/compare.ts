@@ -9,12 +9,12 @@ import { controllersOf, hostHierarchies } from '../container/cgroup-host.js';
 import { TsvmError } from '../errors.js';
 import { findGuest } from '../host/guest-store.js';
 import { readHostFacts } from '../host/host-facts.js';
-import { packageFile } from '../host/package-file.js';
 import { ImageStore } from '../image/image.js';
 import { machineRoot } from '../image/machine-root.js';
 import { detectProfile } from '../kvm/profiles/registry.js';
 import type { MachineConfig } from '../machine/config.js';
 import { Cleanup } from '../util/cleanup.js';
+import { nativeFile, nativeRemedy, packageFile } from '../util/package-file.js';
 import { containerSubject, engineSubjects } from './container-subject.js';
 import { type Facts, type Finding, parseFacts, QUESTIONS } from './isolation.js';
 import { machineSubjects } from './machine-subject.js';
@@ -59,7 +59,6 @@ export interface Comparison {
 }
 
 const MACHINE_BYTES = 128 << 20;
-const BUILT = 'kvm-addon/build/Release/probe-root';
 
 /** @throws TsvmError if machines or containers cannot be made here; whatever a measurement throws. */
 export async function compare(options: CompareOptions): Promise<Comparison> {
@@ -67,10 +66,10 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
   const notes: string[] = [];
   const cleanup = new Cleanup();
   try {
-    const root = packageFile(BUILT);
+    const root = nativeFile('probe-root');
     if (!existsSync(join(root, 'probe'))) {
       throw new TsvmError('TSVM_CONTAINER', `the probe ${root}/probe is missing`, {
-        hint: 'build it: npm run build',
+        hint: nativeRemedy(),
       });
     }
     const archive = probeArchive(root);

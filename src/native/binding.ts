@@ -8,6 +8,7 @@
  */
 import { createRequire } from 'node:module';
 import { TsvmError } from '../errors.js';
+import { nativeFile, nativeRemedy } from '../util/package-file.js';
 
 /** The structures that KVM gets and sets whole, by the name of the kernel's struct. Codecs are in kvm/. */
 export type VcpuStruct =
@@ -417,15 +418,15 @@ export interface NativeAddon {
   blockDeviceBytes(fd: number): number;
 }
 
-/** Loads the addon; throws TSVM_ADDON with the command that builds it. */
+/** Loads the addon; throws TSVM_ADDON with what to do about one that is not there. */
 export function loadAddon(): NativeAddon {
   const require = createRequire(import.meta.url);
-  const path = '../../kvm-addon/build/Release/kvm_addon.node';
+  const path = nativeFile('kvm_addon.node');
   try {
     return require(path) as NativeAddon;
   } catch (cause) {
     throw new TsvmError('TSVM_ADDON', 'the native addon kvm_addon.node cannot be loaded', {
-      hint: 'build it, with cmake and a C++20 compiler, in the folder of the package: npx cmake-js@8 compile -d kvm-addon',
+      hint: nativeRemedy(),
       cause,
     });
   }

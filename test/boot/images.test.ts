@@ -111,7 +111,7 @@ describe('the default guest boots', () => {
 
   test('from its bzImage, unpacked on the host', async () => {
     const { bzImage } = (await findGuest()).build;
-    expect(await boot(await guestConfig({ kernel: bzImage, command }))).toMatchObject(up);
+    expect(await boot(await guestConfig({ kernel: bzImage!, command }))).toMatchObject(up);
   });
 
   test('at its PVH entry', async () => {
@@ -131,7 +131,7 @@ describe('the default guest boots', () => {
   test('from its bzImage, unpacking itself (--entry bzimage)', async ({ skip }) => {
     skip(interpreted, notHere('an interpreted decompressor takes minutes'));
     const { bzImage } = (await findGuest()).build;
-    expect(await boot(await guestConfig({ kernel: bzImage, entry: 'bzimage', command }))).toMatchObject(up);
+    expect(await boot(await guestConfig({ kernel: bzImage!, entry: 'bzimage', command }))).toMatchObject(up);
   });
 });
 

@@ -17,7 +17,7 @@ const odd = join(root, 'odd.img');
 const ODD_BYTES = 2 * MIB + 5 * KIB;
 
 beforeAll(async () => {
-  copyFileSync((await findGuest()).build.rootfs, image);
+  copyFileSync((await findGuest()).build.rootfs!, image);
   writeFileSync(odd, Buffer.alloc(ODD_BYTES, 'tsvm'));
 });
 

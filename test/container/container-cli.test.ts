@@ -3,7 +3,7 @@ import type { ChildProcess } from 'node:child_process';
 import { chmodSync, cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { packageFile } from '../../src/host/package-file.js';
+import { packageFile } from '../../src/util/package-file.js';
 import { cliProblem, run, TSVM, tsvm } from '../support/cli.js';
 import { makeBusyboxRoot } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';

@@ -4,7 +4,7 @@ import { existsSync } from 'node:fs';
 import { Command } from 'commander';
 import { TsvmError } from '../../errors.js';
 import { DEFAULT_GUEST, guestDirectory, listGuests } from '../../host/guest-store.js';
-import { packageFile } from '../../host/package-file.js';
+import { packageFile } from '../../util/package-file.js';
 
 const EXAMPLES = `
 Examples:

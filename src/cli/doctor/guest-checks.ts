@@ -1,6 +1,6 @@
 /** Checks of the default guest, and of what builds it. */
 import { findGuest } from '../../host/guest-store.js';
-import { packageFile } from '../../host/package-file.js';
+import { packageFile } from '../../util/package-file.js';
 import { type Check, has, lacks, type Need, type Verdict } from './check.js';
 import { failed } from './machine-checks.js';
 

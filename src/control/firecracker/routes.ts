@@ -1,6 +1,6 @@
 /** Firecracker's paths, with its status codes, over machines of tsvm's. */
 import type { z } from 'zod';
-import { packageVersion } from '../../host/package-file.js';
+import { VERSION } from '../../util/version.js';
 import { ApiError } from '../api-error.js';
 import type { Instance } from '../instance.js';
 import { type Route, route } from '../route.js';
@@ -25,7 +25,7 @@ export const firecrackerRoutes: readonly Route[] = [
       app_name: 'tsvm',
       id: instance.id,
       state: FIRECRACKER_STATES[instance.state],
-      vmm_version: packageVersion(),
+      vmm_version: VERSION,
     }),
   }),
   route({

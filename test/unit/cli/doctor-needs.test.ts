@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import type { Check, NeedsHost } from '../../../src/cli/doctor/check.js';
 import { CONTAINERS_NEED, type Diagnosis, render } from '../../../src/cli/doctor/diagnosis.js';
 import { examineNeeds, NEEDS } from '../../../src/cli/doctor/needs.js';
-import { packageFile } from '../../../src/host/package-file.js';
+import { packageFile } from '../../../src/util/package-file.js';
 import { fakeHost, type HostFiles } from '../../support/fake-host.js';
 
 const RELEASE = '6.12.1';
