@@ -50,7 +50,9 @@ test('boots, runs from a template, and forks, on each version of Node', { timeou
       [command, 'run', '--memory', '64M', '--', 'uname', '-r'],
     ]) {
       const { status, stderr, stdout } = await run(node, args, options);
-      expect([status, stderr, stdout.toString()]).toEqual(kernel);
+      // The first run says that it makes the template.
+      const complaints = stderr.replace(/^tsvm: .*template.*\n|^tsvm: saved in .*\n/gm, '');
+      expect([status, complaints, stdout.toString()]).toEqual(kernel);
     }
   }
 });
