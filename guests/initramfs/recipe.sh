@@ -4,6 +4,7 @@
 # shellcheck shell=bash
 
 initramfs_inputs() {
+  if is_packaged "$1"; then echo "modules $(part_key kernel "$1")"; fi
   echo "busybox $(dpkg-query -W -f '${Version}' busybox-static 2> /dev/null) $(sha256 /bin/busybox)"
   echo "init $(part_key init "$1")"
   echo "recipe $(sha256 "$here/initramfs/recipe.sh")"
@@ -59,6 +60,14 @@ cpio_archive() {
 }
 
 initramfs_build() {
+  local INIT BUSYBOX=/bin/busybox
   build_part init "$1"
-  INIT=$(part_dir init "$1")/init BUSYBOX=/bin/busybox cpio_archive < "$here/initramfs/files" > "$3/initramfs.cpio"
+  INIT=$(part_dir init "$1")/init
+  {
+    cat "$here/initramfs/files"
+    if is_packaged "$1"; then
+      build_part kernel "$1"
+      packaged_initramfs_files "$(part_dir kernel "$1")/modules"
+    fi
+  } | cpio_archive > "$3/initramfs.cpio"
 }

@@ -1,13 +1,15 @@
 /** The options by which a machine is described on the command line, and the machine that they describe. */
 import type { Command } from 'commander';
 import { TsvmError } from '../errors.js';
-import { cmdlineForRoot, findGuest, type Guest } from '../host/guest-store.js';
+import { cmdlineForRoot, type Guest } from '../host/guest-store.js';
 import { MAX_CPUS, type MachineConfig } from '../machine/config.js';
 import { backgroundName } from './background.js';
 import { addDeviceOptions, type DeviceOptions, deviceRequests } from './device-options.js';
+import { cliGuest, guestOption } from './guest-option.js';
 import { parseChoice, parseCount, parseSize } from './values.js';
 
 export interface MachineOptions extends DeviceOptions {
+  guest?: string;
   kernel?: string;
   initrd?: string;
   unpackInitrd: boolean;
@@ -25,6 +27,7 @@ export interface MachineOptions extends DeviceOptions {
 /** Adds them. */
 export function addMachineOptions(command: Command): Command {
   command
+    .addOption(guestOption())
     .option('--kernel <file>', 'a bzImage or an ELF vmlinux')
     .option('--initrd <file>', 'initramfs; "none" for none')
     .option('--no-unpack-initrd', 'leave a compressed initramfs to the guest to unpack')
@@ -56,7 +59,11 @@ export async function machineConfig(
   options: MachineOptions & { name?: string },
 ): Promise<{ config: MachineConfig; usesOurInit: boolean }> {
   const foreignFirmware = options.firmware !== undefined && options.firmware !== 'builtin';
-  const guest = options.kernel === undefined && !foreignFirmware ? await findGuest() : undefined;
+  if (options.guest !== undefined && foreignFirmware)
+    throw new TsvmError('TSVM_USAGE', '--guest: a firmware of one’s own starts no guest of ours', {
+      hint: '--firmware builtin, or leave out --guest',
+    });
+  const guest = options.kernel === undefined && !foreignFirmware ? await cliGuest(options.guest) : undefined;
   const usesOurInit = guest !== undefined && options.initrd === undefined;
   const initrd = options.initrd === 'none' ? undefined : (options.initrd ?? guest?.initrd);
   if (options.entry === 'bzimage' && guest !== undefined && guest.build.bzImage === undefined) {

@@ -30,6 +30,8 @@ import { shellSubject } from './shell-subject.js';
 import type { Subject } from './subject.js';
 
 export interface CompareOptions {
+  /** Name of the machines' guest. Default: as `findGuest()` chooses. */
+  readonly guest?: string;
   /** How often each is started. */
   readonly runs: number;
   /** How many idle ones memory is measured at, ascending. */
@@ -79,8 +81,8 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
       subjects.push(...more);
       for (const subject of more) cleanup.defer(() => subject[Symbol.asyncDispose]());
     };
-    add(...shellSubjects(archive));
-    add(...(await machineSubjects(await machineConfig(archive), signal)));
+    add(...shellSubjects(archive, options.guest));
+    add(...(await machineSubjects(await machineConfig(archive, options.guest), signal)));
     add(containerSubject('container', { layers: [root] }));
     add(
       ...(await engineSubjects({ layers: [root] }, (engine, why) =>
@@ -112,19 +114,28 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
   }
 }
 
-function shellSubjects(archive: string): Subject[] {
+function shellSubjects(archive: string, guest: string | undefined): Subject[] {
+  const machine = guest === undefined ? [] : ['--guest', guest];
   const cli = packageFile('dist/bin/tsvm.cjs');
   const commands = [
     {
       name: 'tsvm run --no-template',
       wall: 'machine' as const,
       alone: true,
-      arguments: (timeline: string) => ['run', '--no-template', '--image', archive, '--timeline', timeline],
+      arguments: (timeline: string) => [
+        'run',
+        ...machine,
+        '--no-template',
+        '--image',
+        archive,
+        '--timeline',
+        timeline,
+      ],
     },
     {
       name: 'tsvm run',
       wall: 'machine' as const,
-      arguments: (timeline: string) => ['run', '--image', archive, '--timeline', timeline],
+      arguments: (timeline: string) => ['run', ...machine, '--image', archive, '--timeline', timeline],
     },
     {
       name: 'tsvm run --isolation container',
@@ -146,9 +157,9 @@ function probeArchive(root: string): string {
   });
 }
 
-async function machineConfig(archive: string): Promise<MachineConfig> {
+async function machineConfig(archive: string, name: string | undefined): Promise<MachineConfig> {
   const store = new ImageStore();
-  const guest = await findGuest();
+  const guest = await findGuest(name);
   const { device, parameters } = await machineRoot(await store.open(archive), store);
   return {
     ...guest,

@@ -6,8 +6,11 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { isErrnoError, TsvmError } from '../errors.js';
+import type { HostFacts } from '../kvm/profiles/profile.js';
+import { detectProfile } from '../kvm/profiles/registry.js';
 import { guestRemedy, installedGuests } from '../util/package-file.js';
 import { cacheDirectory } from './cache-directory.js';
+import { readHostFacts } from './host-facts.js';
 import { type FolderRules, isName, OwnFolder } from './own-folder.js';
 
 /** Rules of the folder of guests: a kernel that somebody else put there would have a guest's secrets. The superuser's guests are for all. */
@@ -80,6 +83,16 @@ export function cmdlineForRoot({ cmdline }: Pick<Guest, 'cmdline'>): string {
 
 export const DEFAULT_GUEST = 'default';
 
+/** The guest on Debian's own kernel: made in seconds, and taken until the default one is there. */
+export const DEBIAN_GUEST = 'debian';
+
+/** Reason not to take the Debian guest on this host by itself; undefined where it boots. */
+export function debianGuestProblem(facts: HostFacts = readHostFacts()): string | undefined {
+  return detectProfile(facts).name === 'pvm'
+    ? 'on kvm_pvm Debian’s kernel does not come to init within minutes'
+    : undefined;
+}
+
 /** Where built guests are kept: `$TSVM_GUEST_DIR`, else `tsvm/guests` in the user's cache. */
 export function guestDirectory(): string {
   return cacheDirectory('TSVM_GUEST_DIR', 'guests');
@@ -95,18 +108,39 @@ export async function listGuests(): Promise<Guest[]> {
 }
 
 /**
- * The guest of that name that its recipe makes now; else the one that came with the package.
+ * Finds the guest of that name that its recipe makes now; else the one that came with the package. Without a name: the default one, and
+ * until that is built the Debian one, if it is built and the host boots it.
  *
  * @throws TsvmError `TSVM_GUEST_BUILD` if it was not built, or lies where others may write.
  */
-export async function findGuest(name: string = DEFAULT_GUEST): Promise<Guest> {
+export async function findGuest(name?: string): Promise<Guest> {
+  return findGuestFor(readHostFacts(), name);
+}
+
+/** The same for a host with `facts`. */
+export function findGuestFor(facts: HostFacts, name?: string): Guest {
+  const named = currentGuest(name ?? DEFAULT_GUEST);
+  if (named !== undefined) return named;
+  const debian = name === undefined ? currentGuest(DEBIAN_GUEST) : undefined;
+  const problem = debian === undefined ? undefined : debianGuestProblem(facts);
+  if (debian !== undefined && problem === undefined) return debian;
+  throw notBuilt(name ?? DEFAULT_GUEST, problem);
+}
+
+function currentGuest(name: string): Guest | undefined {
   for (const shelf of isName(name) ? shelves() : []) {
     const guest = guestsOn(shelf).find(({ build }) => build.current && build.name === name);
     if (guest !== undefined) return guest;
   }
-  throw new TsvmError('TSVM_GUEST_BUILD', `the guest '${name}' has not been built`, {
-    hint: `${guestRemedy()}; or name a kernel: --kernel FILE`,
-  });
+  return undefined;
+}
+
+function notBuilt(name: string, problem: string | undefined): TsvmError {
+  return new TsvmError(
+    'TSVM_GUEST_BUILD',
+    `the guest '${name}' has not been built${problem === undefined ? '' : `, and ${problem}`}`,
+    { hint: `${guestRemedy(name === DEFAULT_GUEST ? undefined : name)}; or name a kernel: --kernel FILE` },
+  );
 }
 
 /** A folder of guests. */

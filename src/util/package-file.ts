@@ -50,10 +50,12 @@ export function installedGuests(): string | undefined {
   return found?.version === VERSION ? found.folder : undefined;
 }
 
-/** Remedy for a guest that is missing. */
-export function guestRemedy(): string {
-  const build = 'build it (a few minutes, once): tsvm guest build';
-  return isClone() ? build : `install ${GUEST_PACKAGE} ${VERSION} beside tsvm; or ${build}`;
+/** Remedy for a guest that is missing: the default one, or one with a `name`, which no package has. */
+export function guestRemedy(name?: string): string {
+  const build = `build it (a few minutes, once): tsvm guest build${name === undefined ? '' : ` ${name}`}`;
+  return isClone() || name !== undefined
+    ? build
+    : `install ${GUEST_PACKAGE} ${VERSION} beside tsvm; or ${build}`;
 }
 
 const isClone = (): boolean => existsSync(packageFile('kvm-addon'));

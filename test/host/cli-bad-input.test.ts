@@ -34,6 +34,17 @@ describe('a flag or value that', () => {
     ['is no console', value('--console', 'vga'), /one of serial, virtio, none/],
     ['is no entry', value('--entry', '16bit'), /one of auto, pvh, bzimage/],
     ['is no discovery', value('--discovery', 'pci'), /one of acpi, cmdline/],
+    [
+      'is a guest beside a kernel',
+      value('--guest', 'debian'),
+      /--guest.* cannot be used with option '--kernel/,
+    ],
+    [
+      'is a guest that nobody built',
+      ['--guest', 'none'],
+      /guest 'none' has not been built/,
+      /guest build none/,
+    ],
     ['is no profile', value('--profile', 'xen'), /no host profile 'xen'/, /auto, pvm, none/],
     ['is no duration', value('--timeout', 'soon'), /not a duration/, /60s/],
     ['is no time at all', value('--timeout', '0'), /not a duration/],

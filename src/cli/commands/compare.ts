@@ -9,6 +9,7 @@ import { describeFileError } from '../../host/files.js';
 import { GIB } from '../../util/units.js';
 import { collect } from '../device-options.js';
 import { EndSignals } from '../end-signals.js';
+import { guestOption } from '../guest-option.js';
 import { parseChoice, parseCount, parseSize } from '../values.js';
 
 const EXAMPLES = `
@@ -26,6 +27,7 @@ const MAX_RUNS = 100_000;
 const MAX_COUNT = 1000;
 
 interface CompareOptions {
+  guest?: string;
   runs: string;
   counts: string;
   budget?: string;
@@ -41,6 +43,7 @@ export function compareCommand(): Command {
     .description(
       'Measure what a machine and a container cost and hold back on this host: start, memory, isolation.',
     )
+    .addOption(guestOption())
     .option('--runs <n>', 'how often each is started', '30')
     .option('--counts <list>', 'at how many idle ones memory is measured', '1,2,5,10,20,50')
     .option('--budget <size>', 'how many fit in it is told (default 1G)')
@@ -69,6 +72,7 @@ async function run(options: CompareOptions): Promise<number> {
   const { compare } = await import('../../compare/compare.js');
   try {
     const comparison = await compare({
+      ...(options.guest === undefined ? {} : { guest: options.guest }),
       runs,
       counts: [...new Set(counts)].sort((a, b) => a - b),
       budgetBytes,

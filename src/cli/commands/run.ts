@@ -9,7 +9,7 @@ import { virtioConsole } from '../../devices/virtio/console.js';
 import { vsock } from '../../devices/virtio/vsock.js';
 import { parseVsock, type VsockConfig } from '../../devices/vsock-config.js';
 import { TsvmError } from '../../errors.js';
-import { findGuest } from '../../host/guest-store.js';
+import { DEFAULT_GUEST, findGuest } from '../../host/guest-store.js';
 import { type MachineRoot, machineRoot } from '../../image/machine-root.js';
 import type { GuestCommand, MachineConfig } from '../../machine/config.js';
 import { MAX_CPUS } from '../../machine/config.js';
@@ -23,6 +23,7 @@ import { attachConsole } from '../console.js';
 import { containerConfig } from '../container-options.js';
 import { addDeviceOptions, collect, type DeviceOptions, deviceRequests } from '../device-options.js';
 import { environment, parseVariables } from '../environment.js';
+import { cliGuest, guestOption } from '../guest-option.js';
 import { type ImageCommand, imageCommand } from '../image-command.js';
 import { explainEnd, writeTimeline } from '../machine-end.js';
 import { addNameOptions, detached, type NameOptions, publishNamed } from '../named-machine.js';
@@ -56,6 +57,7 @@ interface RunOptions extends DeviceOptions, NameOptions {
   isolation?: string;
   user?: string;
   pids?: string;
+  guest?: string;
   kernel?: string;
   initrd?: string;
   memory?: string;
@@ -86,6 +88,7 @@ export function runCommand(): Command {
     .option('--isolation <kind>', 'vm (default) or container: the same command, on the host’s own kernel')
     .option('--user <user>', 'with --image: UID, UID:GID, or names of the image (default: the image’s)')
     .option('--pids <n>', 'with --isolation container: processes and threads')
+    .addOption(guestOption())
     .option(
       '--kernel <file>',
       'a bzImage or an ELF vmlinux (default: the guest that `tsvm guest build` made)',
@@ -135,6 +138,7 @@ function checkCombination(options: RunOptions, isolation: (typeof ISOLATIONS)[nu
     if (options.image === undefined)
       refuse('isolation container', 'it needs an image', '--image DIR, ARCHIVE or LAYOUT');
     const machines = given([
+      'guest',
       'kernel',
       'initrd',
       'timeline',
@@ -231,7 +235,12 @@ async function machineConfig(
   ports: readonly SocketPort[] | undefined,
   root: MachineRoot | undefined,
 ): Promise<MachineConfig> {
-  const guest = options.kernel === undefined || options.initrd === undefined ? await findGuest() : undefined;
+  const guest =
+    options.kernel === undefined
+      ? await cliGuest(options.guest)
+      : options.initrd === undefined
+        ? await findGuest(DEFAULT_GUEST) // its initramfs has no modules of another kernel
+        : undefined;
   for (const disk of options.disk ?? []) {
     if (!disk.split(',').includes('ro') && options.template) {
       throw new TsvmError('TSVM_USAGE', `--disk ${disk}: a machine from a template only reads its disks`, {

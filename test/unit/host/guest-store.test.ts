@@ -1,7 +1,16 @@
-import { chmodSync, chownSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { findGuest, listGuests } from '../../../src/host/guest-store.js';
+import { findGuest, findGuestFor, listGuests } from '../../../src/host/guest-store.js';
 import { checkConfig, type MachineConfig } from '../../../src/machine/config.js';
 import { GIB } from '../../../src/util/units.js';
 import { temporaryDirectory } from '../../support/guest.js';
@@ -76,6 +85,32 @@ test('listGuests() has the current ones first', async () => {
     ['default', '1', false],
   ]);
   expect(guests[2]?.build.directory).toBe(old);
+});
+
+describe('while the default guest is not built, findGuestFor()', () => {
+  let guests: string;
+
+  beforeEach(() => {
+    guests = mkdtempSync(join(root, '.none-'));
+    const [name, manifest] = ['debian-6', readFileSync(join(old, 'manifest.json'), 'utf8')];
+    mkdirSync(join(guests, name));
+    writeFileSync(join(guests, name, 'manifest.json'), manifest.replace('"default"', '"debian"'));
+    symlinkSync(name, join(guests, 'debian'));
+    vi.stubEnv('TSVM_GUEST_DIR', guests);
+  });
+  afterEach(() => rmSync(guests, { recursive: true }));
+
+  test('takes the Debian one, unless the default one is named', () => {
+    const facts = { kvmModules: ['kvm', 'kvm_amd'] };
+    expect(findGuestFor(facts).build.name).toBe('debian');
+    expect(() => findGuestFor(facts, 'default')).toThrow("the guest 'default' has not been built");
+  });
+
+  test('does not where the kernel is interpreted, and says why; it does if it is named', () => {
+    const facts = { kvmModules: ['kvm', 'kvm_pvm'] };
+    expect(() => findGuestFor(facts)).toThrow(/^the guest 'default' has not been built, and on kvm_pvm /);
+    expect(findGuestFor(facts, 'debian').build.name).toBe('debian');
+  });
 });
 
 describe('a folder that others could change', () => {
