@@ -37,7 +37,8 @@ export interface LoadedKernel {
 }
 
 /** The kind of a kernel image, or an error that says it is none. */
-export function kernelImageKind(bytes: Uint8Array): 'elf' | 'bzImage' {
+export async function kernelImageKind(source: ByteSource): Promise<'elf' | 'bzImage'> {
+  const bytes = await source.slice(0, KIND_BYTES);
   if (isElf(bytes)) return 'elf';
   if (isBzImage(bytes)) return 'bzImage';
   if (bytes.length === 0) throw kernelImageError('the kernel file is empty');
@@ -54,7 +55,7 @@ export async function loadKernel(
   xz: XzProgram,
   entry: KernelEntry = 'auto',
 ): Promise<LoadedKernel> {
-  if (kernelImageKind(await source.slice(0, KIND_BYTES)) === 'elf') {
+  if ((await kernelImageKind(source)) === 'elf') {
     if (entry === 'bzimage') {
       throw kernelImageError('an ELF kernel has no bzImage entry', 'leave out --entry, or give the bzImage');
     }

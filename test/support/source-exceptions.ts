@@ -278,6 +278,12 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
+    file: 'host/host-look.ts',
+    reason: 'a folder that the operator named, which is only looked at',
+    places: { lookAtSharedFolder: 'access stat' },
+  },
+  {
+    rule: 'fs path',
     file: 'host/host.ts',
     reason: 'compares what the path leads to with what is open, and opens nothing',
     places: { 'machineHost.sizeOfSame': 'stat' },
@@ -286,7 +292,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'host/overlay-file.ts',
     reason: 'a file that the operator named; made without a name, and linked',
-    places: { create: 'link open rm' },
+    places: { create: 'link open rm', lookAtOverlayFile: 'access open stat' },
   },
   {
     rule: 'fs path',
@@ -356,9 +362,11 @@ export const EXCEPTIONS: readonly Exception[] = [
       'a socket’s path that the operator named; made in a fresh folder of mkdtemp(), and held when it is connected to',
     places: {
       'UnixListener.close': 'lstatSync unlinkSync',
+      lookAtSocketPath: 'access',
       listenPrivately: 'chmod link lstat mkdtemp open rm',
       openName: 'open stat',
-      removeStale: 'lstat stat unlink',
+      removeStale: 'stat unlink',
+      statOf: 'lstat',
     },
   },
   {
@@ -415,6 +423,12 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'snapshot/writer.ts',
     reason: 'made if it is not there, then opened by OwnFolder',
     places: { 'SnapshotWriter.open': 'mkdir' },
+  },
+  {
+    rule: 'fs path',
+    file: 'snapshot/writer.ts',
+    reason: 'folders above the one that the operator named, which are only looked at',
+    places: { lookAtSnapshotTarget: 'access stat' },
   },
   {
     rule: 'fs path',
