@@ -32,6 +32,14 @@ describe('a host that', () => {
     );
   });
 
+  test('has no /dev/kvm and no guest: a guest would be of no use', async () => {
+    const run = (command: readonly string[]) =>
+      onHost(bare, command, { TSVM_GUEST_DIR: join(directory, 'no-guests') });
+    expectRefusal(await run([]), HOST_FAILURE, /cannot open \/dev\/kvm/, /kvm_intel or kvm_amd/);
+    const image = await run(['--disk', '/nowhere']);
+    expectRefusal(image, USAGE, /cannot open disk \/nowhere: no such file/);
+  });
+
   test('has a /dev/kvm with nothing behind it', async () => {
     const result = await onHost(`${bare} && mknod /dev/kvm c 10 199`);
     expectRefusal(result, HOST_FAILURE, /cannot open \/dev\/kvm: no KVM behind it/, /kvm_intel or kvm_amd/);

@@ -32,9 +32,18 @@ describe('a flag or value that', () => {
     ['is no duration', value('--timeout', 'soon'), /not a duration/, /60s/],
     ['is no time at all', value('--timeout', '0'), /not a duration/],
     ['is longer than a timer can wait', value('--timeout', '999h'), /not a duration/],
+    ['is memory without a unit', value('--memory', '256'), /--memory: '256' has no unit/, /--memory 256M/],
     ['is two numbers', value('--cpus', '2 3'), /--cpus: '2 3' is not a whole number/],
+    [
+      'is another value for the same flag',
+      ['--name', 'a', '--name', 'b'],
+      /--name: it is given twice/,
+      /once/,
+    ],
     ['is a line break', value('--append', 'a\nb'), /command line contains a line break/, /spaces/],
     ['is no network', value('--net', 'bridge'), /--net: there is no network 'bridge'/, /--net user/],
+    ['is an empty command', [...withKernel, '--', ''], /there is no command: its first word is empty/, /--/],
+    ['is a folder to save in that is a file', value('--save', good), /folder of a snapshot.*no directory/],
   ]);
 
   test('is an unknown command, or none', async () => {
@@ -209,7 +218,8 @@ describe('a firmware that', () => {
 
 describe('a guest that', () => {
   test('was not built is named, with how to build it', async () => {
-    const result = await tsvm(['boot', '--', 'true'], { env: { TSVM_GUEST_DIR: path('no-guests') } });
+    const env = { TSVM_GUEST_DIR: path('no-guests') };
+    const result = await tsvm(['run', '--isolation', 'container', '--', 'true'], { env });
     expectRefusal(result, USAGE, /guest 'default' has not been built/, /tsvm guest build/);
   });
 });
