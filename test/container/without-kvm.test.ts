@@ -1,8 +1,9 @@
-/** What works where there is no KVM: containers over the default guest's root. */
+/** What works where there is no KVM: containers over the default guest's root, and the comparison of the walls that are there. */
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { writeCpio } from '../../src/boot/cpio.js';
+import type { Comparison } from '../../src/compare/compare.js';
 import { S_IFDIR, S_IFLNK, S_IFREG } from '../../src/util/file-mode.js';
 import { cliProblem, run, TSVM } from '../support/cli.js';
 import { temporaryDirectory } from '../support/guest.js';
@@ -82,3 +83,25 @@ test('a machine is refused with the way that is left', async () => {
     expect.stringMatching(/\/dev\/kvm.*\nhint: .*--isolation container\n$/),
   ]);
 });
+
+test('tsvm compare leaves machines out, and says so in each form', async () => {
+  const [json, html] = [join(folder, 'out.json'), join(folder, 'out.html')];
+  const parts = ['--part', 'start', '--part', 'isolation', '--runs', '1'];
+  const { status, stdout, stderr } = await withoutKvm(['compare', ...parts, '--json', json, '--html', html]);
+  expect([status, stderr]).toEqual([
+    0,
+    expect.stringMatching(/^tsvm: .*\/dev\/kvm.*only containers are compared.*\n$/),
+  ]);
+  const comparison = JSON.parse(readFileSync(json, 'utf8')) as Comparison;
+  const note = comparison.notes.find((text) => text.startsWith('machines are left out: ')) ?? '';
+  expect(note).toContain('/dev/kvm');
+  expect(stdout.toString()).toContain(`note: ${note}\n`);
+  expect(readFileSync(html, 'utf8')).toContain('machines are left out: ');
+  const walls = comparison.starts.map(({ subject }) => subject);
+  expect(walls).toContain('container');
+  expect(walls).toContain('tsvm run --isolation container');
+  expect(
+    [...walls, ...(comparison.isolation?.columns ?? [])].filter((name) => /machine|tsvm run$/.test(name)),
+  ).toEqual([]);
+  expect(comparison.environment).toMatchObject({ KVM: 'none' });
+}, 200_000);

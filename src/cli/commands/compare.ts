@@ -8,6 +8,7 @@ import { collect } from '../device-options.js';
 import { EndSignals } from '../end-signals.js';
 import { lookAtOutputFile, writeOutputFile } from '../output-file.js';
 import { parseChoice, parseCount, parseMemory } from '../values.js';
+import { sayWithoutKvm } from '../without-kvm.js';
 
 const EXAMPLES = `
 Examples:
@@ -65,6 +66,7 @@ async function run(options: CompareOptions): Promise<number> {
   const abort = new AbortController();
   using signals = new EndSignals();
   signals.onSignal = () => abort.abort();
+  sayWithoutKvm('only containers are compared; with a KVM, machines beside them', { always: true });
   const { compare } = await import('../../compare/compare.js');
   try {
     const comparison = await compare({
