@@ -1,4 +1,4 @@
-#!/usr/bin/env node
+#!/usr/bin/env -S node --
 const { lstatSync, mkdirSync } = require('node:fs') as typeof import('node:fs');
 // Node 22.1 has it, and the types of Node 20 do not.
 const { enableCompileCache } = require('node:module') as { enableCompileCache?(folder: string): void };

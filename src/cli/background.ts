@@ -40,7 +40,8 @@ export async function startInBackground(name: string): Promise<number> {
   };
   const timer = setInterval(show, SHOW_MS);
   try {
-    const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
+    // Without the two dashes Node takes an --env-file for its own, wherever it stands.
+    const child = spawn(process.execPath, [...process.execArgv, '--', ...process.argv.slice(1)], {
       detached: true,
       stdio: ['ignore', 'ignore', errors, 'ipc'],
       env: { ...process.env, [VARIABLE]: name },

@@ -65,7 +65,7 @@ export async function runMachine(
     if (forced === EXIT_CODES.timeout)
       process.stderr.write(`tsvm: the machine was ended after ${options.timeout}, as --timeout asks\n`);
     else explainEnd(end);
-    if (options.timeline !== undefined) await writeTimeline(options.timeline, machine);
+    if (options.timeline !== undefined) writeTimeline(options.timeline, machine);
     if (forced !== undefined) exitWithoutReader(forced);
     return { end, exitCode: forced ?? exitCodeOf(end), forced: forced !== undefined };
   } finally {

@@ -12,6 +12,7 @@ import { readHostFacts } from '../host/host-facts.js';
 import { ImageStore } from '../image/image.js';
 import { machineRoot } from '../image/machine-root.js';
 import { detectProfile } from '../kvm/profiles/registry.js';
+import { kvmProblem } from '../machine/check.js';
 import type { MachineConfig } from '../machine/config.js';
 import { Cleanup } from '../util/cleanup.js';
 import { nativeFile, nativeRemedy, packageFile } from '../util/package-file.js';
@@ -62,7 +63,7 @@ export interface Comparison {
 
 const MACHINE_BYTES = 128 << 20;
 
-/** @throws TsvmError if machines or containers cannot be made here; whatever a measurement throws. */
+/** @throws TsvmError if containers cannot be made here, or there is no guest for machines where those can; whatever a measurement throws. */
 export async function compare(options: CompareOptions): Promise<Comparison> {
   const { progress, signal } = options;
   const notes: string[] = [];
@@ -75,14 +76,19 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
       });
     }
     const archive = probeArchive(root);
-    progress('booting the machine that others are copies of');
+    const noMachines = kvmProblem();
+    if (noMachines !== undefined) notes.push(`machines are left out: ${noMachines.message}`);
     const subjects: Subject[] = [];
     const add = (...more: readonly Subject[]): void => {
       subjects.push(...more);
       for (const subject of more) cleanup.defer(() => subject[Symbol.asyncDispose]());
     };
-    add(...shellSubjects(archive, options.guest));
-    add(...(await machineSubjects(await machineConfig(archive, options.guest), signal)));
+    const walls = noMachines === undefined ? (['machine', 'container'] as const) : (['container'] as const);
+    add(...shellSubjects(archive, walls, options.guest));
+    if (noMachines === undefined) {
+      progress('booting the machine that others are copies of');
+      add(...(await machineSubjects(await machineConfig(archive, options.guest), signal)));
+    }
     add(containerSubject('container', { layers: [root] }));
     add(
       ...(await engineSubjects({ layers: [root] }, (engine, why) =>
@@ -102,8 +108,8 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
       : undefined;
     return {
       version: 1,
-      environment: environment(),
-      notes: [...hostNotes(), ...notes],
+      environment: environment(noMachines === undefined),
+      notes: [...(noMachines === undefined ? hostNotes() : []), ...notes],
       budgetBytes: options.budgetBytes,
       starts,
       memory,
@@ -114,7 +120,11 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
   }
 }
 
-function shellSubjects(archive: string, guest: string | undefined): Subject[] {
+function shellSubjects(
+  archive: string,
+  walls: readonly Subject['wall'][],
+  guest: string | undefined,
+): Subject[] {
   const machine = guest === undefined ? [] : ['--guest', guest];
   const cli = packageFile('dist/bin/tsvm.cjs');
   const commands = [
@@ -143,7 +153,7 @@ function shellSubjects(archive: string, guest: string | undefined): Subject[] {
       arguments: () => ['run', '--isolation', 'container', '--image', archive],
     },
   ];
-  return commands.map((command) => shellSubject(cli, command));
+  return commands.filter(({ wall }) => walls.includes(wall)).map((command) => shellSubject(cli, command));
 }
 
 /** An image that never changes, since that is what images are. */
@@ -205,17 +215,17 @@ async function measureIsolation(
   };
 }
 
-function environment(): Record<string, string> {
+function environment(machines: boolean): Record<string, string> {
   const facts = readHostFacts();
   return {
     date: new Date().toISOString().slice(0, 10),
     machine: `${cpus().length} CPUs (${cpus()[0]?.model.trim() ?? 'unknown'}), ${Math.round(totalmem() / 2 ** 30)} GiB`,
     'ran on CPUs': allowedCpus(),
     'host kernel': release(),
-    KVM: facts.kvmModules.find((name) => name !== 'kvm') ?? 'kvm',
+    KVM: machines ? (facts.kvmModules.find((name) => name !== 'kvm') ?? 'kvm') : 'none',
     node: process.version,
     cgroups: cgroupVersions(),
-    'machine’s memory': `${MACHINE_BYTES >> 20} MiB`,
+    ...(machines ? { 'machine’s memory': `${MACHINE_BYTES >> 20} MiB` } : {}),
   };
 }
 

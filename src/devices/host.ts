@@ -206,6 +206,20 @@ export interface PmemBackend {
   close(): Promise<void>;
 }
 
+/** A look at what a device names of the host, before anything is opened. What would be refused then is refused now, in the same words. */
+export interface HostLook {
+  /** @throws TsvmError `TSVM_DISK` */
+  disk(path: string, options: DiskOptions): Promise<void>;
+  /** @throws TsvmError `TSVM_PMEM` */
+  pmem(path: string): Promise<void>;
+  /** @throws TsvmError `TSVM_SHARE` */
+  share(path: string): Promise<void>;
+  /** @throws TsvmError `TSVM_PORT` */
+  portSocket(path: string): Promise<void>;
+  /** @throws TsvmError `TSVM_VSOCK` */
+  vsock(path: string): Promise<void>;
+}
+
 export interface Host {
   /** Fills `target` with bytes from the host's random number generator. */
   fillRandom(target: Uint8Array): void;

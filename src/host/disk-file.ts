@@ -3,6 +3,7 @@ import type { BigIntStats, Stats } from 'node:fs';
 import { constants, type FileHandle } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
+import { refuseForeignFormat } from './disk-format.js';
 import { DiskIo } from './disk-io.js';
 import type { Layer } from './disk-layer.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from './fallocate.js';
@@ -26,21 +27,7 @@ export async function openDiskFile(
   options: { readOnly: boolean },
 ): Promise<DiskFile> {
   const { readOnly } = options;
-  let file: FileHandle;
-  try {
-    file = await openChecked(path, readOnly ? constants.O_RDONLY : constants.O_RDWR, (stats) =>
-      checkKind(stats, path),
-    );
-  } catch (cause) {
-    if (cause instanceof TsvmError) throw cause;
-    const hint = readOnly
-      ? 'check the path'
-      : 'check the path and its permissions, or add ,ro to open it read-only';
-    throw new TsvmError('TSVM_DISK', `cannot open disk ${path}: ${describeFileError(cause)}`, {
-      hint,
-      cause,
-    });
-  }
+  const file = await openImage(path, readOnly);
   try {
     const sizeBytes = await diskBytes(addon, file, path);
     if (!addon.flock(file.fd, readOnly ? 'shared' : 'exclusive')) {
@@ -52,6 +39,42 @@ export async function openDiskFile(
   } catch (error) {
     await file.close();
     throw error;
+  }
+}
+
+/**
+ * Looks whether a disk could be opened, as far as that can be told without the addon.
+ *
+ * @throws TsvmError `TSVM_DISK` as {@link openDiskFile}.
+ */
+export async function lookAtDiskFile(path: string, options: { readonly readOnly: boolean }): Promise<void> {
+  const file = await openImage(path, options.readOnly);
+  try {
+    const stat = await file.stat();
+    if (stat.isFile()) refuseTiny(path, stat.size);
+  } finally {
+    await file.close();
+  }
+}
+
+async function openImage(path: string, readOnly: boolean): Promise<FileHandle> {
+  let file: FileHandle | undefined;
+  try {
+    file = await openChecked(path, readOnly ? constants.O_RDONLY : constants.O_RDWR, (stats) =>
+      checkKind(stats, path),
+    );
+    await refuseForeignFormat(file, { code: 'TSVM_DISK', subject: `disk ${path}`, path });
+    return file;
+  } catch (cause) {
+    await file?.close();
+    if (cause instanceof TsvmError) throw cause;
+    const hint = readOnly
+      ? 'check the path'
+      : 'check the path and its permissions, or add ,ro to open it read-only';
+    throw new TsvmError('TSVM_DISK', `cannot open disk ${path}: ${describeFileError(cause)}`, {
+      hint,
+      cause,
+    });
   }
 }
 
@@ -72,12 +95,15 @@ function checkKind(stat: Stats, path: string): void {
 async function diskBytes(addon: NativeAddon, file: FileHandle, path: string): Promise<number> {
   const stat = await file.stat();
   const bytes = stat.isFile() ? stat.size : addon.blockDeviceBytes(file.fd);
-  if (bytes < SECTOR_BYTES) {
-    throw new TsvmError('TSVM_DISK', `disk ${path} is shorter than a sector: ${bytes} bytes`, {
-      hint: `make it larger: truncate -s 64M ${path}`,
-    });
-  }
+  refuseTiny(path, bytes);
   return Math.ceil(bytes / SECTOR_BYTES) * SECTOR_BYTES;
+}
+
+function refuseTiny(path: string, bytes: number): void {
+  if (bytes >= SECTOR_BYTES) return;
+  throw new TsvmError('TSVM_DISK', `disk ${path} is shorter than a sector: ${bytes} bytes`, {
+    hint: `make it larger: truncate -s 64M ${path}`,
+  });
 }
 
 export class DiskFile implements Layer {

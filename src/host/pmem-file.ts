@@ -9,6 +9,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
 import { type DiskFacts, diskFacts } from './disk-facts.js';
+import { refuseForeignFormat } from './disk-format.js';
 import { describeFileError, openChecked } from './files.js';
 
 /**
@@ -18,23 +19,9 @@ import { describeFileError, openChecked } from './files.js';
  * @throws TsvmError `TSVM_PMEM`, naming the path.
  */
 export async function openPmemFile(addon: NativeAddon, path: string): Promise<PmemFile> {
-  let handle: FileHandle;
-  try {
-    handle = await openChecked(path, constants.O_RDONLY, (stats) => checkKind(stats, path));
-  } catch (cause) {
-    if (cause instanceof TsvmError) throw cause;
-    throw new TsvmError('TSVM_PMEM', `cannot open pmem ${path}: ${describeFileError(cause)}`, {
-      hint: 'check the path and its permissions',
-      cause,
-    });
-  }
+  const handle = await openImage(path);
   try {
     const sizeBytes = (await handle.stat()).size;
-    if (sizeBytes === 0) {
-      throw new TsvmError('TSVM_PMEM', `pmem ${path} is empty`, {
-        hint: 'give an image of a file system: ext4 or erofs',
-      });
-    }
     if (!addon.flock(handle.fd, 'shared')) {
       throw new TsvmError('TSVM_PMEM', `pmem ${path} is in use by a machine that writes to it`, {
         hint: 'that machine would have to open it read-only: --disk PATH,ro',
@@ -47,7 +34,33 @@ export async function openPmemFile(addon: NativeAddon, path: string): Promise<Pm
   }
 }
 
+/** Looks whether a file could be opened. @throws TsvmError `TSVM_PMEM` as {@link openPmemFile}. */
+export async function lookAtPmemFile(path: string): Promise<void> {
+  await (await openImage(path)).close();
+}
+
+async function openImage(path: string): Promise<FileHandle> {
+  let handle: FileHandle | undefined;
+  try {
+    handle = await openChecked(path, constants.O_RDONLY, (stats) => checkKind(stats, path));
+    await refuseForeignFormat(handle, { code: 'TSVM_PMEM', subject: `pmem ${path}`, path });
+    return handle;
+  } catch (cause) {
+    await handle?.close();
+    if (cause instanceof TsvmError) throw cause;
+    throw new TsvmError('TSVM_PMEM', `cannot open pmem ${path}: ${describeFileError(cause)}`, {
+      hint: 'check the path and its permissions',
+      cause,
+    });
+  }
+}
+
 function checkKind(stats: Stats, path: string): void {
+  if (stats.isFile() && stats.size === 0) {
+    throw new TsvmError('TSVM_PMEM', `pmem ${path} is empty`, {
+      hint: 'give an image of a file system: ext4 or erofs',
+    });
+  }
   if (stats.isFile()) return;
   throw new TsvmError('TSVM_PMEM', `pmem ${path} is not a regular file`, {
     hint: 'give an image; a block device can be a disk: --disk PATH,ro',

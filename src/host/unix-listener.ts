@@ -1,7 +1,18 @@
 /** Servers at Unix sockets' paths, and connections to them. */
 import { createHash, randomUUID } from 'node:crypto';
-import { constants, lstatSync, unlinkSync } from 'node:fs';
-import { chmod, type FileHandle, link, lstat, mkdtemp, open, rm, stat, unlink } from 'node:fs/promises';
+import { constants, lstatSync, type Stats, unlinkSync } from 'node:fs';
+import {
+  access,
+  chmod,
+  type FileHandle,
+  link,
+  lstat,
+  mkdtemp,
+  open,
+  rm,
+  stat,
+  unlink,
+} from 'node:fs/promises';
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -62,32 +73,48 @@ export class UnixListener {
  *
  * @throws TsvmError of `code`
  */
-export async function listenAt(
-  server: Server,
-  { path, what, code, suffixBytes = 0 }: ListenAt,
-): Promise<UnixListener> {
+export async function listenAt(server: Server, at: ListenAt): Promise<UnixListener> {
+  refuseLong(at);
+  try {
+    await removeStale(at.path);
+    return await listenPrivately(server, at.path);
+  } catch (cause) {
+    throw listenError(at, cause);
+  }
+}
+
+/** Looks whether {@link listenAt} could listen at a path. Whether somebody listens there is told only by asking. */
+export async function lookAtSocketPath(at: ListenAt): Promise<void> {
+  refuseLong(at);
+  try {
+    await access(dirname(at.path), constants.W_OK | constants.X_OK);
+    if ((await statOf(at.path))?.isSocket() === false)
+      throw Object.assign(new Error('it is no socket'), { errno: 0, code: 'EEXIST' });
+  } catch (cause) {
+    throw listenError(at, cause);
+  }
+}
+
+function refuseLong({ path, what, code, suffixBytes = 0 }: ListenAt): void {
   const bytes = Buffer.byteLength(path);
   const most = MAX_PATH_BYTES - suffixBytes;
-  if (bytes > most) {
-    throw new TsvmError(code, `${what} ${path}: ${bytes} bytes are too long for a Unix socket`, {
-      hint: `${suffixBytes > 0 ? 'with a port after it, ' : ''}${most} are the most: use a shorter path, such as /tmp/vm.sock`,
-    });
-  }
-  try {
-    await removeStale(path);
-    return await listenPrivately(server, path);
-  } catch (cause) {
-    const inUse = isErrnoError(cause) && cause.code === 'EEXIST';
-    const why = inUse
-      ? 'another machine or program listens there, or it is no socket'
-      : cause instanceof Error
-        ? cause.message
-        : String(cause);
-    throw new TsvmError(code, `${what} ${path}: ${why}`, {
-      hint: inUse ? 'give this machine a path of its own' : 'give a path in a folder that can be written',
-      cause,
-    });
-  }
+  if (bytes <= most) return;
+  throw new TsvmError(code, `${what} ${path}: ${bytes} bytes are too long for a Unix socket`, {
+    hint: `${suffixBytes > 0 ? 'with a port after it, ' : ''}${most} are the most: use a shorter path, such as /tmp/vm.sock`,
+  });
+}
+
+function listenError({ path, what, code }: ListenAt, cause: unknown): TsvmError {
+  const inUse = isErrnoError(cause) && cause.code === 'EEXIST';
+  const why = inUse
+    ? 'another machine or program listens there, or it is no socket'
+    : cause instanceof Error
+      ? cause.message
+      : String(cause);
+  return new TsvmError(code, `${what} ${path}: ${why}`, {
+    hint: inUse ? 'give this machine a path of its own' : 'give a path in a folder that can be written',
+    cause,
+  });
 }
 
 /** @throws Error EEXIST if there is something at `path` */
@@ -155,6 +182,13 @@ async function openName(path: string): Promise<FileHandle> {
   }
 }
 
+function statOf(path: string): Promise<Stats | undefined> {
+  return lstat(path).catch((error: unknown) => {
+    if (isErrnoError(error) && error.code === 'ENOENT') return undefined;
+    throw error;
+  });
+}
+
 /** Removes a socket at `path` that nobody serves. One at a time does, or the second would remove what the first has put there since. */
 async function removeStale(path: string): Promise<void> {
   if (!(await isStale(path))) return;
@@ -167,10 +201,7 @@ async function removeStale(path: string): Promise<void> {
 }
 
 async function isStale(path: string): Promise<boolean> {
-  const stat = await lstat(path).catch((error: unknown) => {
-    if (isErrnoError(error) && error.code === 'ENOENT') return undefined;
-    throw error;
-  });
+  const stat = await statOf(path);
   return stat?.isSocket() === true && !(await answers(path));
 }
 

@@ -45,8 +45,9 @@ export async function readBootFiles(config: MachineConfig): Promise<BootFiles> {
           hint: 'give a bzImage or vmlinux: --kernel FILE',
         });
   try {
-    if (kernel !== undefined) await checkKernelFile(kernel);
-    return { kernel, ...(await readOtherFiles(config)) };
+    const others = await readOtherFiles(config);
+    if (kernel !== undefined) await named(`kernel ${config.kernel}`, () => checkKernelFile(kernel));
+    return { kernel, ...others };
   } catch (error) {
     await kernel?.close();
     throw error;
@@ -74,14 +75,21 @@ async function readOtherFiles(config: MachineConfig): Promise<Omit<BootFiles, 'k
   return { initrd: segments, firmware };
 }
 
+/** Runs a check of what a file holds; its error names the file. */
+async function named<T>(what: string, check: () => Promise<T>): Promise<T> {
+  try {
+    return await check();
+  } catch (error) {
+    if (!(error instanceof TsvmError)) throw error;
+    throw new TsvmError(error.code, `${what}: ${error.message}`, { hint: error.hint, cause: error });
+  }
+}
+
 /** Unpacks an initramfs, no more of it than the machine has memory for: that takes time of all machines of the process. */
 async function unpackedInitrd(initrd: Uint8Array, config: MachineConfig): Promise<Uint8Array[]> {
-  return await unpackInitrd(
-    initrd,
-    runXz,
-    Math.min(config.memoryBytes ?? DEFAULT_MEMORY_BYTES, MAX_UNPACKED_BYTES),
-    (text) => process.emitWarning(text, 'TsvmWarning'),
-  );
+  const mostBytes = Math.min(config.memoryBytes ?? DEFAULT_MEMORY_BYTES, MAX_UNPACKED_BYTES);
+  const warn = (text: string): void => process.emitWarning(text, 'TsvmWarning');
+  return await named(`initramfs ${config.initrd}`, () => unpackInitrd(initrd, runXz, mostBytes, warn));
 }
 
 /**

@@ -9,6 +9,7 @@ import { loadAddon } from '../native/binding.js';
 import { Cleanup } from '../util/cleanup.js';
 import { assemble, chooseProfile } from './assemble.js';
 import { loadGuest, readBootFiles } from './boot.js';
+import { lookAtDevices } from './check.js';
 import { checkConfig, DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import { KvmMachine } from './kvm-machine.js';
 import type { Machine } from './machine.js';
@@ -38,6 +39,7 @@ async function create(config: MachineConfig, namesConsole: boolean): Promise<Mac
   timeline.mark('files-read');
   const cleanup = new Cleanup();
   try {
+    await lookAtDevices(config.devices);
     const addon = loadAddon();
     const kvm = openHostKvm(addon);
     cleanup.defer(() => kvm.close());

@@ -24,6 +24,14 @@ describe('a host that', () => {
       { env },
     );
 
+  test('has no /dev/kvm and no guest: a guest would be of no use', async () => {
+    const run = (command: readonly string[]) =>
+      onHost(bare, command, { TSVM_GUEST_DIR: join(directory, 'no-guests') });
+    expectRefusal(await run([]), HOST_FAILURE, /cannot open \/dev\/kvm/, /./);
+    const image = await run(['--disk', '/nowhere']);
+    expectRefusal(image, USAGE, /cannot open disk \/nowhere: no such file/);
+  });
+
   test('has no addon', async () => {
     const addon = join(TSVM, '../../../kvm-addon/build/Release/kvm_addon.node');
     const result = await onHost(`mount --bind /dev/null ${addon}`);

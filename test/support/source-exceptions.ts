@@ -57,12 +57,6 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'cli/commands/compare.ts',
-    reason: OPERATOR,
-    places: { checkFolder: 'accessSync', write: 'writeFileSync' },
-  },
-  {
-    rule: 'fs path',
     file: 'cli/commands/guest.ts',
     reason: 'the package’s own recipes',
     places: { runRecipes: 'existsSync' },
@@ -91,7 +85,12 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'nobody reads what is left to write, and the machine has ended',
     places: { exitWithoutReader: 'exit' },
   },
-  { rule: 'fs path', file: 'cli/machine-end.ts', reason: OPERATOR, places: { writeTimeline: 'writeFile' } },
+  {
+    rule: 'fs path',
+    file: 'cli/output-file.ts',
+    reason: OPERATOR,
+    places: { lookAtOutputFile: 'accessSync statSync', writeOutputFile: 'writeFileSync' },
+  },
   {
     rule: 'fs path',
     file: 'compare/compare.ts',
@@ -285,6 +284,12 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
+    file: 'host/host-look.ts',
+    reason: 'a folder that the operator named, which is only looked at',
+    places: { lookAtSharedFolder: 'access stat' },
+  },
+  {
+    rule: 'fs path',
     file: 'host/host-tree.ts',
     reason: KERNEL,
     places: {
@@ -311,7 +316,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'host/overlay-file.ts',
     reason: 'a file that the operator named; made without a name, and linked',
-    places: { create: 'link open rm' },
+    places: { create: 'link open rm', lookAtOverlayFile: 'access open stat' },
   },
   {
     rule: 'fs path',
@@ -382,11 +387,22 @@ export const EXCEPTIONS: readonly Exception[] = [
       'a socket’s path that the operator named; made in a fresh folder of mkdtemp(), and held when it is connected to',
     places: {
       'UnixListener.close': 'lstatSync unlinkSync',
+      lookAtSocketPath: 'access',
       listenPrivately: 'chmod link lstat mkdtemp open rm',
       openName: 'open stat',
-      isStale: 'lstat stat',
+      isStale: 'stat',
       removeStale: 'unlink',
+      statOf: 'lstat',
       takeTurn: 'stat',
+    },
+  },
+  {
+    rule: 'fs path',
+    file: 'image/guest-root.ts',
+    reason: 'in a fresh folder of the store, which OwnFolder checked, from the guest’s own archive',
+    places: {
+      unpackGuest: 'mkdirSync symlinkSync',
+      put: 'chmodSync mkdirSync symlinkSync writeFileSync',
     },
   },
   {
@@ -400,7 +416,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'image/image.ts',
     reason: 'an image that the operator named',
-    places: { isOciLayout: 'existsSync', find: 'statSync' },
+    places: { isOciLayout: 'existsSync', find: 'statSync', refuseUnfit: 'accessSync readdirSync' },
   },
   {
     rule: 'fs path',
@@ -443,6 +459,12 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'snapshot/writer.ts',
     reason: 'made if it is not there, then opened by OwnFolder',
     places: { 'SnapshotWriter.open': 'mkdir' },
+  },
+  {
+    rule: 'fs path',
+    file: 'snapshot/writer.ts',
+    reason: 'folders above the one that the operator named, which are only looked at',
+    places: { lookAtSnapshotTarget: 'access stat' },
   },
   {
     rule: 'fs path',

@@ -23,7 +23,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   control: ['machine', 'snapshot', 'devices', 'host'],
   dashboard: ['control', 'container', 'machine'],
   container: ['devices', 'host'],
-  image: ['devices', 'host'],
+  image: ['boot', 'devices', 'host'],
   compare: ['container', 'image', 'template', 'machine', 'devices', 'host', 'kvm'],
   cli: [
     'control',

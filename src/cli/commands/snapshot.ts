@@ -3,10 +3,11 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { EXIT_CODES } from '../../control/exit-codes.js';
 import { TsvmError } from '../../errors.js';
+import { lookAtSaveFolder } from '../../machine/check.js';
 import { createMachine } from '../../machine/create.js';
 import { formatBytes } from '../../util/units.js';
 import { showBootProgress } from '../boot-progress.js';
-import { addMachineOptions, type MachineOptions, machineConfig } from '../machine-options.js';
+import { addMachineOptions, askedMachine, completeMachine, type MachineOptions } from '../machine-options.js';
 import { runningMachine } from '../running.js';
 import { saveWithProgress } from '../save-progress.js';
 import { parseDuration } from '../values.js';
@@ -66,7 +67,9 @@ async function snapshot(
   }
   const pattern = options.when === undefined ? undefined : parsePattern(options.when);
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
-  const { config } = await machineConfig(argv, options);
+  const asked = askedMachine(argv, options);
+  await lookAtSaveFolder(directory);
+  const config = await completeMachine(asked);
   await using machine = await createMachine(config);
   const stopProgress = showBootProgress(machine);
   let tail = '';

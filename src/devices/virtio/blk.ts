@@ -352,6 +352,7 @@ export function blk(config: BlkConfig): DeviceRequest {
   return {
     kind: 'blk',
     config: { ...checked, readOnly },
+    look: (host) => host.disk(path, { readOnly, overlay }),
     async open(host) {
       const backend = await host.openDisk(path, { readOnly, overlay, direct });
       await refuseTiny(path, backend);
