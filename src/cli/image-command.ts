@@ -8,6 +8,7 @@ import type { Image, ImageStore } from '../image/image.js';
 import type { ImageConfig } from '../image/oci-layout.js';
 import type { ImageUser } from '../image/user.js';
 import type { GuestCommand } from '../machine/config.js';
+import { guestRemedy } from '../util/package-file.js';
 import { environment, parseVariables } from './environment.js';
 
 export interface ImageCommandOptions {
@@ -52,7 +53,7 @@ async function guestForRoot(): Promise<Guest> {
   } catch (error) {
     if (!(error instanceof TsvmError)) throw error;
     throw new TsvmError(error.code, error.message, {
-      hint: 'build it (once): tsvm guest build; or give another root: --image DIR, ARCHIVE or LAYOUT',
+      hint: `${guestRemedy()}; or give another root: --image DIR, ARCHIVE or LAYOUT`,
       cause: error,
     });
   }

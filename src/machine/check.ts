@@ -3,7 +3,7 @@ import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
 import { hostMemory } from '../host/host-facts.js';
 import { hostLook } from '../host/host-look.js';
-import { openKvm } from '../kvm/kvm.js';
+import { openHostKvm } from '../host/kvm/open.js';
 import { loadAddon } from '../native/binding.js';
 import { lookAtSnapshotTarget } from '../snapshot/writer.js';
 import { chooseProfile } from './assemble.js';
@@ -46,7 +46,7 @@ export function kvmProblem(): TsvmError | undefined {
 
 /** Opens KVM, and closes it. @throws TsvmError `TSVM_ADDON` or `TSVM_KVM_UNAVAILABLE` where no machine can be made. */
 function requireKvm(): void {
-  openKvm(loadAddon()).close();
+  openHostKvm(loadAddon()).close();
 }
 
 /** Looks whether a machine could be saved in a folder. @throws TsvmError `TSVM_SNAPSHOT` */

@@ -214,7 +214,7 @@ test('finds its parts where pnpm puts them, and says what to do where they are n
   const alone = join(temporaryDirectory(), 'node_modules/tsvm');
   cpSync(join(store, 'tsvm'), alone, { recursive: true });
   const refusal = (...args: string[]) => there(process.execPath, join(alone, 'dist/bin/tsvm.cjs'), ...args);
-  expect((await refusal('boot', '--', 'true')).stderr).toMatch(
+  expect((await refusal('run', '--isolation', 'container', '--', 'true')).stderr).toMatch(
     /^tsvm: the guest 'default' has not been built\nhint: install @tsvm\/guest-x64 \d\S* beside tsvm; or build it/,
   );
   const run = ['container', 'run', '--rootfs', folder, '--', 'true'];
