@@ -7,7 +7,8 @@
  * it). After it, calls throw EBADF.
  */
 import { createRequire } from 'node:module';
-import { TsvmError } from '../errors.js';
+import { fileURLToPath } from 'node:url';
+import { addonError } from './addon-error.js';
 
 /** The structures that KVM gets and sets whole, by the name of the kernel's struct. Codecs are in kvm/. */
 export type VcpuStruct =
@@ -417,16 +418,15 @@ export interface NativeAddon {
   blockDeviceBytes(fd: number): number;
 }
 
-/** Loads the addon; throws TSVM_ADDON with the command that builds it. */
+/** Loads the addon; throws TSVM_ADDON with the loader's words and the one remedy. */
 export function loadAddon(): NativeAddon {
-  const require = createRequire(import.meta.url);
-  const path = '../../kvm-addon/build/Release/kvm_addon.node';
+  const path = fileURLToPath(new URL('../../kvm-addon/build/Release/kvm_addon.node', import.meta.url));
   try {
-    return require(path) as NativeAddon;
+    return createRequire(import.meta.url)(path) as NativeAddon;
   } catch (cause) {
-    throw new TsvmError('TSVM_ADDON', 'the native addon kvm_addon.node cannot be loaded', {
-      hint: 'build it, with cmake and a C++20 compiler, in the folder of the package: npx cmake-js@8 compile -d kvm-addon',
-      cause,
-    });
+    throw addonError(cause, path, BUILD);
   }
 }
+
+const BUILD =
+  'build it, with cmake and a C++20 compiler, in the folder of the package: npx cmake-js@8 compile -d kvm-addon';

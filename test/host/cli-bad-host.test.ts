@@ -30,7 +30,7 @@ describe('a host that', () => {
     expectRefusal(
       result,
       HOST_FAILURE,
-      /kvm_addon\.node cannot be loaded/,
+      /the native addon cannot be loaded: .*kvm_addon\.node/,
       /cmake-js@8 compile -d kvm-addon/,
     );
   });

@@ -412,6 +412,12 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
+    file: 'native/addon-error.ts',
+    reason: 'the package’s own addon, of which the head is read',
+    places: { stateOf: 'openSync' },
+  },
+  {
+    rule: 'fs path',
     file: 'snapshot/reader.ts',
     reason: 'the folder may be named by a link; OwnFolder opens what it leads to',
     places: { resolveBase: 'realpath', openIn: 'realpath' },

@@ -9,7 +9,7 @@ export interface Verdict {
   /** `no` keeps machines from being made; `note` is what works less, or not, without it. */
   readonly status: 'yes' | 'no' | 'note';
   readonly detail: string;
-  /** Cause for which there is no KVM or addon: a row of docs/host.md. */
+  /** Cause for which there is no KVM: a row of docs/host.md. */
   readonly cause?: string;
   /** Command or step that makes it right. */
   readonly fix?: string;
