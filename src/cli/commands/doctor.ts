@@ -38,7 +38,7 @@ interface Report {
 async function diagnosed(): Promise<Report> {
   const { diagnose, render } = await import('../doctor/diagnosis.js');
   const data = await diagnose();
-  return { good: data.usable, data, text: render(data) };
+  return { good: data.usable, data, text: render(data, process.stdout.columns) };
 }
 
 async function examine(): Promise<Report> {

@@ -51,14 +51,19 @@ export const CONTAINERS_NEED = 'user namespaces';
 
 const MARKS = { yes: 'ok  ', no: 'FAIL', note: 'note' } as const;
 
-export function render({ checks, usable, containers }: Diagnosis): string {
-  const width = Math.max(...checks.map(({ name }) => name.length));
+/** The report for people. Details are wrapped at `columns`; fixes are not, since they are copied. */
+export function render(
+  { checks, usable, containers }: Diagnosis,
+  columns = Number.POSITIVE_INFINITY,
+): string {
+  const indent = Math.max(...checks.map(({ name }) => name.length)) + 10;
+  const next = `\n${' '.repeat(indent)}`;
   const areas = AREAS.filter((area) => checks.some((check) => check.area === area)).map((area) => {
     const lines = checks
       .filter((check) => check.area === area)
       .flatMap(({ name, status, detail, fix }) => [
-        `  ${MARKS[status]}  ${name.padEnd(width)}  ${detail}`,
-        ...(fix === undefined ? [] : [`${''.padEnd(width + 10)}fix: ${fix}`]),
+        `  ${MARKS[status]}  ${name}`.padEnd(indent) + wrapped(detail, columns - indent).join(next),
+        ...(fix === undefined ? [] : [`${' '.repeat(indent)}fix: ${fix}`]),
       ]);
     return `${area}\n${lines.join('\n')}\n`;
   });
@@ -68,7 +73,18 @@ export function render({ checks, usable, containers }: Diagnosis): string {
   const others = containers
     ? usable
       ? 'Containers as well.'
-      : 'Containers can, and need no KVM: tsvm run --isolation container, tsvm container run.'
+      : 'Containers can, and need no KVM: tsvm run --isolation container -- COMMAND.'
     : 'Containers cannot: see above.';
   return `${areas.join('\n')}\n${machines}\n${others}\n`;
+}
+
+/** Lines of whole words, as long as the words allow. */
+function wrapped(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const line = lines.at(-1);
+    if (line === undefined || line.length + 1 + word.length > columns) lines.push(word);
+    else lines[lines.length - 1] = `${line} ${word}`;
+  }
+  return lines;
 }

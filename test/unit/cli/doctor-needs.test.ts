@@ -240,3 +240,14 @@ test('render() groups checks by area, and says what works without a KVM', () => 
   expect(render(diagnosis)).toMatch(/Machines cannot be made.*\nContainers can, and need no KVM/);
   expect(render({ ...diagnosis, containers: false })).toContain('Containers cannot: see above.');
 });
+
+test('render() wraps details for a terminal, and leaves fixes whole', () => {
+  const detail = 'a detail of many words '.repeat(8).trim();
+  const checks: readonly Check[] = [
+    { area: 'machines', name: 'kvm', status: 'no', detail, fix: 'do '.repeat(40).trim() },
+  ];
+  const lines = render({ usable: false, containers: true, capabilities: {}, checks }, 80).split('\n');
+  expect(lines.filter((line) => line.length > 80)).toEqual([expect.stringContaining('fix: do do')]);
+  expect(lines[2]).toMatch(/^ {13}\S/);
+  expect(render({ usable: false, containers: true, capabilities: {}, checks })).toContain(detail);
+});
