@@ -5,7 +5,7 @@ import { guestDirectory } from '../../host/guest-store.js';
 import { HostTree } from '../../host/host-tree.js';
 import { programPath } from '../../host/program-path.js';
 import { templateDirectory } from '../../template/store.js';
-import { AREAS, type Check } from './check.js';
+import { AREAS, type Area, type Check } from './check.js';
 import { checkDefaultGuest } from './guest-checks.js';
 import { checkKvm, checkMemory, checkNode } from './machine-checks.js';
 import { examineNeeds } from './needs.js';
@@ -38,16 +38,16 @@ export async function diagnose(): Promise<Diagnosis> {
   });
   const checks = [checkNode(), ...kvm, checkMemory(), ...needs, await checkDefaultGuest()];
   return {
-    usable: checks.every(({ status }) => status !== 'no'),
-    containers: checks.some(({ name, status }) => name === CONTAINERS_NEED && status === 'yes'),
+    usable: isUsable(checks, 'machines'),
+    containers: isUsable(checks, 'containers'),
     ...(profile === undefined ? {} : { profile: profile.name, limitations: profile.limitations }),
     capabilities,
     checks,
   };
 }
 
-/** Check without which no container can be made. */
-export const CONTAINERS_NEED = 'user namespaces';
+const isUsable = (checks: readonly Check[], area: Area): boolean =>
+  checks.every((check) => check.area !== area || check.status !== 'no');
 
 const MARKS = { yes: 'ok  ', no: 'FAIL', note: 'note' } as const;
 
@@ -74,7 +74,7 @@ export function render(
     ? usable
       ? 'Containers as well.'
       : 'Containers can, and need no KVM: tsvm run --isolation container -- COMMAND.'
-    : 'Containers cannot: see above.';
+    : 'Containers cannot: see FAIL above.';
   return `${areas.join('\n')}\n${machines}\n${others}\n`;
 }
 
