@@ -1,6 +1,7 @@
 import { describe, expect, test } from 'vitest';
 import { NEEDS } from '../../src/cli/doctor/needs.js';
 import { KVM_CAUSE_IDS } from '../../src/host/kvm/causes.js';
+import { packageFile } from '../../src/host/package-file.js';
 import { HOST_CHECKS } from '../../src/host/production/host-checks.js';
 import { run, TSVM } from '../support/cli.js';
 import { tsvmHere } from '../support/cli-here.js';
@@ -53,6 +54,7 @@ describe('tsvm doctor', () => {
     skip(notRoot() !== undefined, notRoot());
     const bare =
       'mount -t tmpfs dev /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9 && exec "$@"';
+    const addon = packageFile('kvm-addon/build/Release/kvm_addon.node');
     const doctor = (...args: string[]) =>
       run('unshare', ['-m', 'bash', '-c', bare, 'bash', process.execPath, TSVM, 'doctor', ...args]);
     const json = await doctor('--json');
@@ -68,5 +70,12 @@ describe('tsvm doctor', () => {
     const text = (await doctor()).stdout.toString();
     expect(text).toContain(`cannot open /dev/kvm: `);
     expect(text).not.toMatch(/profile|kvm_pvm/);
+
+    // Two things to mend are told at once.
+    const both = await run('unshare', [
+      ...['-m', 'bash', '-c', `mount --bind /dev/null ${addon} && ${bare}`, 'bash'],
+      ...[process.execPath, TSVM, 'doctor'],
+    ]);
+    expect(both.stdout.toString()).toMatch(/FAIL {2}addon .*\n.*\n {2}FAIL {2}kvm .*cannot open/);
   });
 });

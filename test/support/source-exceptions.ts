@@ -270,6 +270,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: KERNEL,
     places: { readHostFacts: 'readdirSync', hostMemory: 'readFileSync', readCpu: 'openSync' },
   },
+  { rule: 'fs path', file: 'host/kvm/open.ts', reason: KERNEL, places: { probeKvm: 'openSync' } },
   {
     rule: 'fs path',
     file: 'host/host-tree.ts',
