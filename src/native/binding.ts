@@ -7,8 +7,8 @@
  * it). After it, calls throw EBADF.
  */
 import { createRequire } from 'node:module';
-import { TsvmError } from '../errors.js';
 import { nativeFile, nativeRemedy } from '../util/package-file.js';
+import { addonError } from './addon-error.js';
 
 /** The structures that KVM gets and sets whole, by the name of the kernel's struct. Codecs are in kvm/. */
 export type VcpuStruct =
@@ -418,16 +418,12 @@ export interface NativeAddon {
   blockDeviceBytes(fd: number): number;
 }
 
-/** Loads the addon; throws TSVM_ADDON with what to do about one that is not there. */
+/** Loads the addon; throws TSVM_ADDON with the loader's words and the one remedy. */
 export function loadAddon(): NativeAddon {
-  const require = createRequire(import.meta.url);
   const path = nativeFile('kvm_addon.node');
   try {
-    return require(path) as NativeAddon;
+    return createRequire(import.meta.url)(path) as NativeAddon;
   } catch (cause) {
-    throw new TsvmError('TSVM_ADDON', 'the native addon kvm_addon.node cannot be loaded', {
-      hint: nativeRemedy(),
-      cause,
-    });
+    throw addonError(cause, path, nativeRemedy());
   }
 }

@@ -282,6 +282,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: KERNEL,
     places: { readHostFacts: 'readdirSync', hostMemory: 'readFileSync', readCpu: 'openSync' },
   },
+  { rule: 'fs path', file: 'host/kvm/open.ts', reason: KERNEL, places: { probeKvm: 'openSync' } },
   {
     rule: 'fs path',
     file: 'host/host-look.ts',
@@ -447,6 +448,12 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'machine/save.ts',
     reason: 'compares folders, and opens nothing',
     places: { snapshotMachine: 'realpath', folders: 'realpath' },
+  },
+  {
+    rule: 'fs path',
+    file: 'native/addon-error.ts',
+    reason: 'the package’s own addon, of which the head is read',
+    places: { stateOf: 'openSync' },
   },
   {
     rule: 'fs path',

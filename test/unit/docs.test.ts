@@ -5,6 +5,7 @@ import { describe, expect, test } from 'vitest';
 import { NEEDS } from '../../src/cli/doctor/needs.js';
 import { KVM_CAUSE_IDS } from '../../src/host/kvm/causes.js';
 import { HOST_CHECKS } from '../../src/host/production/host-checks.js';
+import { ADDON_CAUSE_IDS } from '../../src/native/addon-error.js';
 import { testTitles } from '../support/test-titles.js';
 
 const ROOT = new URL('../../', import.meta.url).pathname;
@@ -72,6 +73,10 @@ test('docs/production.md explains each check of `tsvm doctor --production`, and 
 
 test('docs/host.md explains each cause without KVM, in the order in which they are tried', () => {
   expect(rowsBelow('## Causes without KVM')).toEqual([...KVM_CAUSE_IDS]);
+});
+
+test('docs/host.md explains each cause for which the addon does not load', () => {
+  expect(rowsBelow('## An addon that does not load')).toEqual([...ADDON_CAUSE_IDS]);
 });
 
 test('docs/host.md explains each need that `tsvm doctor` looks at', () => {

@@ -8,7 +8,7 @@ Examples:
   tsvm doctor --json         the same for programs
   tsvm doctor --production   what weakens the wall around a machine here
 
-Exit status: 0 if machines can be made here, 1 if not; notes do not count. With
+Exit status: 0 if machines can be made here, 1 if not; nothing else counts. With
 --production 0 if every check passed, 1 if one found a weakness or could not be
 made.`;
 
@@ -38,7 +38,7 @@ interface Report {
 async function diagnosed(): Promise<Report> {
   const { diagnose, render } = await import('../doctor/diagnosis.js');
   const data = await diagnose();
-  return { good: data.usable, data, text: render(data) };
+  return { good: data.usable, data, text: render(data, process.stdout.columns) };
 }
 
 async function examine(): Promise<Report> {

@@ -6,10 +6,10 @@ export const AREAS = ['machines', 'images', 'containers', 'networks', 'limits', 
 export type Area = (typeof AREAS)[number];
 
 export interface Verdict {
-  /** `no` keeps machines from being made; `note` is what works less, or not, without it. */
+  /** `no`: without it nothing of its area can be made. `note`: without it some of that does not work, or less. */
   readonly status: 'yes' | 'no' | 'note';
   readonly detail: string;
-  /** Cause for which there is no KVM or addon: a row of docs/host.md. */
+  /** Cause for which there is no KVM: a row of docs/host.md. */
   readonly cause?: string;
   /** Command or step that makes it right. */
   readonly fix?: string;
@@ -44,6 +44,7 @@ export const lacks = (detail: string, fix?: string): Verdict => ({
   detail,
   ...(fix === undefined ? {} : { fix }),
 });
+export const fails = (detail: string, fix: string): Verdict => ({ status: 'no', detail, fix });
 
 export const asRoot = ({ uid }: Pick<NeedsHost, 'uid'>, command: string): string =>
   uid === 0 ? command : `sudo ${command}`;

@@ -9,11 +9,14 @@ import { ENGINES } from '../../container/config.js';
 import { mountsOverlayForUsers } from '../../container/copied-root.js';
 import { ENGINE_PACKAGES } from '../../container/engine.js';
 import type { HostReader } from '../../host/host-tree.js';
-import { asRoot, has, lacks, type Need, type NeedsHost, type Verdict } from './check.js';
+import { type ContainerKind, containerKind } from '../../host/kvm/facts.js';
+import { asRoot, fails, has, lacks, type Need, type NeedsHost, type Verdict } from './check.js';
 
 /** <linux/capability.h> */
 const CAP_SYS_ADMIN = 1n << 21n;
 const LIMITS = { cpu: '--cpus', memory: '--memory', pids: '--pids' } as const;
+/** Containers whose default filter refuses unshare(2) and clone(2) with CLONE_NEWUSER; that of podman and LXC does not. */
+const FILTERED: readonly ContainerKind[] = ['docker', 'kubernetes', 'container'];
 const NOTHING_RUNS = 'no container can be made';
 
 const sysctl = (files: HostReader, name: string): number | undefined =>
@@ -24,33 +27,36 @@ function mayAdminister({ files }: NeedsHost): boolean {
   return (BigInt(`0x${capabilities}`) & CAP_SYS_ADMIN) !== 0n;
 }
 
+const isFiltered = ({ files }: NeedsHost): boolean =>
+  /^Seccomp:\s*2$/m.test(files.text('proc/self/status') ?? '');
+
 /** Settings that keep users from namespaces; the first that does is told. */
 function userNamespaces(host: NeedsHost): Verdict {
   const { files, uid } = host;
   const set = (setting: string): string => asRoot(host, `sysctl -w ${setting}`);
   if (files.names('proc/self/ns')?.includes('user') === false)
-    return lacks(`this kernel has none: ${NOTHING_RUNS}`, 'boot a kernel with CONFIG_USER_NS');
+    return fails(`this kernel has none: ${NOTHING_RUNS}`, 'boot a kernel with CONFIG_USER_NS');
   if (sysctl(files, 'user.max_user_namespaces') === 0)
-    return lacks(`user.max_user_namespaces is 0: ${NOTHING_RUNS}`, set('user.max_user_namespaces=15000'));
+    return fails(`user.max_user_namespaces is 0: ${NOTHING_RUNS}`, set('user.max_user_namespaces=15000'));
   if (mayAdminister(host)) return has(uid === 0 ? 'as the superuser' : 'with CAP_SYS_ADMIN');
   if (sysctl(files, 'kernel.unprivileged_userns_clone') === 0)
-    return lacks(
+    return fails(
       `kernel.unprivileged_userns_clone is 0: ${NOTHING_RUNS} by a user`,
       set('kernel.unprivileged_userns_clone=1'),
     );
   if (sysctl(files, 'kernel.apparmor_restrict_unprivileged_userns') === 1)
-    return lacks(
+    return fails(
       `AppArmor restricts those of users: ${NOTHING_RUNS} by one`,
       set('kernel.apparmor_restrict_unprivileged_userns=0'),
     );
-  // A container's own filter refuses unshare(2) and clone(2) with CLONE_NEWUSER.
-  if (/^Seccomp:\s*2$/m.test(files.text('proc/self/status') ?? ''))
-    return lacks(
-      `a filter of system calls holds this process, as a container’s does: ${NOTHING_RUNS} below one that refuses namespaces`,
-      'in Docker: docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined',
+  const outer = containerKind(files);
+  if (outer !== undefined && FILTERED.includes(outer) && isFiltered(host))
+    return fails(
+      `the system calls of this container are filtered: ${NOTHING_RUNS} in it`,
+      'docker run --security-opt seccomp=unconfined --security-opt systempaths=unconfined',
     );
   return uid === 0
-    ? lacks(`the superuser without CAP_SYS_ADMIN: ${NOTHING_RUNS}`, 'docker run --privileged')
+    ? fails(`the superuser without CAP_SYS_ADMIN: ${NOTHING_RUNS}`, 'docker run --privileged')
     : has('for this user');
 }
 
@@ -62,10 +68,10 @@ function overlay(host: NeedsHost): Verdict {
     files.text(`lib/modules/${release}/${name}`),
   );
   if (!loaded && !lists.some((text) => /\/overlay\.ko/.test(text ?? '')))
-    return lacks(`this kernel has none: ${NOTHING_RUNS}`, 'boot a kernel with CONFIG_OVERLAY_FS');
+    return fails(`this kernel has none: ${NOTHING_RUNS}`, 'boot a kernel with CONFIG_OVERLAY_FS');
   // A user's process loads no module.
   if (!loaded && uid !== 0)
-    return lacks(`the module is not loaded: ${NOTHING_RUNS}`, 'sudo modprobe overlay');
+    return fails(`the module is not loaded: ${NOTHING_RUNS}`, 'sudo modprobe overlay');
   return uid === 0 || mountsOverlayForUsers(release)
     ? has('layers are mounted over one another')
     : lacks('Linux before 5.11 has none for users: layers are copied, and there is no --upper');

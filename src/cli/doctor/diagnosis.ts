@@ -5,7 +5,7 @@ import { guestDirectory } from '../../host/guest-store.js';
 import { HostTree } from '../../host/host-tree.js';
 import { programPath } from '../../host/program-path.js';
 import { templateDirectory } from '../../template/store.js';
-import { AREAS, type Check } from './check.js';
+import { AREAS, type Area, type Check } from './check.js';
 import { checkDefaultGuest } from './guest-checks.js';
 import { checkKvm, checkMemory, checkNode } from './machine-checks.js';
 import { examineNeeds } from './needs.js';
@@ -38,27 +38,32 @@ export async function diagnose(): Promise<Diagnosis> {
   });
   const checks = [checkNode(), ...kvm, checkMemory(), ...needs, await checkDefaultGuest()];
   return {
-    usable: checks.every(({ status }) => status !== 'no'),
-    containers: checks.some(({ name, status }) => name === CONTAINERS_NEED && status === 'yes'),
+    usable: isUsable(checks, 'machines'),
+    containers: isUsable(checks, 'containers'),
     ...(profile === undefined ? {} : { profile: profile.name, limitations: profile.limitations }),
     capabilities,
     checks,
   };
 }
 
-/** Check without which no container can be made. */
-export const CONTAINERS_NEED = 'user namespaces';
+const isUsable = (checks: readonly Check[], area: Area): boolean =>
+  checks.every((check) => check.area !== area || check.status !== 'no');
 
 const MARKS = { yes: 'ok  ', no: 'FAIL', note: 'note' } as const;
 
-export function render({ checks, usable, containers }: Diagnosis): string {
-  const width = Math.max(...checks.map(({ name }) => name.length));
+/** The report for people. Details are wrapped at `columns`; fixes are not, since they are copied. */
+export function render(
+  { checks, usable, containers }: Diagnosis,
+  columns = Number.POSITIVE_INFINITY,
+): string {
+  const indent = Math.max(...checks.map(({ name }) => name.length)) + 10;
+  const next = `\n${' '.repeat(indent)}`;
   const areas = AREAS.filter((area) => checks.some((check) => check.area === area)).map((area) => {
     const lines = checks
       .filter((check) => check.area === area)
       .flatMap(({ name, status, detail, fix }) => [
-        `  ${MARKS[status]}  ${name.padEnd(width)}  ${detail}`,
-        ...(fix === undefined ? [] : [`${''.padEnd(width + 10)}fix: ${fix}`]),
+        `  ${MARKS[status]}  ${name}`.padEnd(indent) + wrapped(detail, columns - indent).join(next),
+        ...(fix === undefined ? [] : [`${' '.repeat(indent)}fix: ${fix}`]),
       ]);
     return `${area}\n${lines.join('\n')}\n`;
   });
@@ -68,7 +73,18 @@ export function render({ checks, usable, containers }: Diagnosis): string {
   const others = containers
     ? usable
       ? 'Containers as well.'
-      : 'Containers can, and need no KVM: tsvm run --isolation container, tsvm container run.'
-    : 'Containers cannot: see above.';
+      : 'Containers can, and need no KVM: tsvm run --isolation container -- COMMAND.'
+    : 'Containers cannot: see FAIL above.';
   return `${areas.join('\n')}\n${machines}\n${others}\n`;
+}
+
+/** Lines of whole words, as long as the words allow. */
+function wrapped(text: string, columns: number): string[] {
+  const lines: string[] = [];
+  for (const word of text.split(' ')) {
+    const line = lines.at(-1);
+    if (line === undefined || line.length + 1 + word.length > columns) lines.push(word);
+    else lines[lines.length - 1] = `${line} ${word}`;
+  }
+  return lines;
 }

@@ -2,7 +2,7 @@
 import { isErrnoError, TsvmError } from '../../errors.js';
 import { hostMemory, readHostFacts } from '../../host/host-facts.js';
 import type { KvmFailure } from '../../host/kvm/facts.js';
-import { whyNoKvm } from '../../host/kvm/open.js';
+import { probeKvm, whyNoKvm } from '../../host/kvm/open.js';
 import { KVM_CAP, type KvmCapability } from '../../kvm/constants.js';
 import { KVM_PATH, kvmCall, openKvm, REQUIRED_CAPABILITIES } from '../../kvm/kvm.js';
 import type { HostProfile } from '../../kvm/profiles/profile.js';
@@ -50,7 +50,9 @@ export function checkKvm(): KvmReport {
   try {
     addon = loadAddon();
   } catch (error) {
-    return { checks: [failed('addon', error)], capabilities: {} };
+    const refusal = probeKvm();
+    const kvm = refusal === undefined ? [] : [withoutKvm(refusal)];
+    return { checks: [failed('addon', error), ...kvm], capabilities: {} };
   }
   const loaded = named('addon', has('the native addon loads'));
   try {

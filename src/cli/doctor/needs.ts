@@ -66,19 +66,28 @@ function route({ files }: NeedsHost): Verdict {
     : lacks('no default route: no --net user, which copies the host’s', 'ip route add default via GATEWAY');
 }
 
-/** A limit of this process, of which less than `least` is too little. */
-function limit(name: string, title: string, least: number, lost: string, letter: string): Need {
+interface LimitRow {
+  /** proc_pid_limits(5) */
+  readonly title: string;
+  /** Node raises the soft limit of open files to the hard one; others hold as they are. */
+  readonly kind: 'soft' | 'hard';
+  readonly least: number;
+  readonly lost: string;
+  /** Option of the shell's ulimit. */
+  readonly option: string;
+}
+
+/** A need of a limit of this process that is not less than it may be. */
+function limit(name: string, { title, kind, least, lost, option }: LimitRow): Need {
   return {
     area: 'limits',
     name,
     examine({ files }) {
-      const found = readLimit(files, title);
-      // Node raises the soft limit of open files; the others hold as they are.
-      const amount = name === 'open files' ? found?.hard : found?.soft;
+      const amount = readLimit(files, title)?.[kind];
       if (amount === undefined) return has('this host does not say');
       const said = Number.isFinite(amount) ? String(amount) : 'no limit';
       if (amount >= least) return has(said);
-      return lacks(`${said}: ${lost}`, `ulimit -${letter} ${Number.isFinite(least) ? least : 'unlimited'}`);
+      return lacks(`${said}: ${lost}`, `ulimit ${option} ${Number.isFinite(least) ? least : 'unlimited'}`);
     },
   };
 }
@@ -116,22 +125,34 @@ export const NEEDS: readonly Need[] = [
   },
   { area: 'networks', name: 'tun', examine: tun },
   { area: 'networks', name: 'route', examine: route },
-  limit(
-    'open files',
-    'Max open files',
-    LEAST_OPEN_FILES,
-    'busy shares and vsock connections run out of them',
-    'Hn',
-  ),
-  limit('processes', 'Max processes', LEAST_PROCESSES, 'few for the threads of machines', 'u'),
-  limit('address space', 'Max address space', Number.POSITIVE_INFINITY, 'no guest memory beyond it', 'v'),
-  limit(
-    'file size',
-    'Max file size',
-    Number.POSITIVE_INFINITY,
-    'no guest memory, disk or template beyond it',
-    'f',
-  ),
+  limit('open files', {
+    title: 'Max open files',
+    kind: 'hard',
+    least: LEAST_OPEN_FILES,
+    lost: 'busy shares and vsock connections run out of them',
+    option: '-Hn',
+  }),
+  limit('processes', {
+    title: 'Max processes',
+    kind: 'soft',
+    least: LEAST_PROCESSES,
+    lost: 'few for the threads of machines',
+    option: '-u',
+  }),
+  limit('address space', {
+    title: 'Max address space',
+    kind: 'soft',
+    least: Number.POSITIVE_INFINITY,
+    lost: 'no guest memory beyond it',
+    option: '-v',
+  }),
+  limit('file size', {
+    title: 'Max file size',
+    kind: 'soft',
+    least: Number.POSITIVE_INFINITY,
+    lost: 'no guest memory, disk or template beyond it',
+    option: '-f',
+  }),
   GUEST_TOOLS,
 ];
 

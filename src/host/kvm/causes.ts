@@ -140,6 +140,12 @@ const ROWS: readonly Row[] = [
     remedy: () => 'run tsvm outside of it, as a user who may open the device',
   },
   {
+    id: 'not-for-a-ci-job',
+    applies: (facts) => refused(facts) && facts.ci && facts.container === undefined && !modeAllows(facts),
+    detail: (facts) => `permission denied: it is ${ownerOf(facts)}, and a CI job logs in once`,
+    remedy: (facts) => asRoot(facts, `chmod 666 ${KVM_PATH}`),
+  },
+  {
     id: 'session-too-old',
     applies: (facts) => {
       const group = openingGroup(facts);
@@ -149,12 +155,6 @@ const ROWS: readonly Row[] = [
     detail: (facts) =>
       `permission denied: ${facts.userName ?? 'this user'} is in group ${openingGroup(facts)}, but this session is older than that`,
     remedy: (facts) => `log in again; in this shell alone: newgrp ${openingGroup(facts)}`,
-  },
-  {
-    id: 'not-for-a-ci-job',
-    applies: (facts) => refused(facts) && facts.ci && facts.container === undefined && !modeAllows(facts),
-    detail: (facts) => `permission denied: it is ${ownerOf(facts)}, and a CI job logs in once`,
-    remedy: (facts) => asRoot(facts, `chmod 666 ${KVM_PATH}`),
   },
   {
     id: 'not-in-group',
@@ -209,7 +209,7 @@ const ROWS: readonly Row[] = [
     detail: ({ container }) =>
       `not permitted: the device cgroup of this ${container === undefined ? 'service' : 'container'} does not have it`,
     remedy: ({ container }) =>
-      container === undefined ? 'DeviceAllow=/dev/kvm rw in its systemd unit' : WITH_DEVICE[container],
+      container === undefined ? 'put DeviceAllow=/dev/kvm rw into its systemd unit' : WITH_DEVICE[container],
   },
   {
     id: 'container-without-device',

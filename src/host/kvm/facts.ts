@@ -83,7 +83,6 @@ export function readKvmFacts(
   identity: Identity = ownIdentity(),
 ): KvmFacts {
   const release = tree.text('proc/sys/kernel/osrelease') ?? '';
-  const environment = tree.text('proc/self/environ')?.split('\0') ?? [];
   const initialUsers = isInitial(tree, 'user');
   const [, capabilities = '0'] = /^CapEff:\s*([0-9a-f]+)$/m.exec(tree.text('proc/self/status') ?? '') ?? [];
   const [userName, , , primaryGid] =
@@ -97,7 +96,7 @@ export function readKvmFacts(
     installed: installedModules(tree, release),
     cpu: firstCpu(tree.text('proc/cpuinfo') ?? ''),
     release,
-    container: containerKind(tree, environment),
+    container: containerKind(tree),
     firmware: Object.fromEntries(
       FIRMWARE_STRINGS.map((name) => [name, tree.text(`sys/class/dmi/id/${name}`) ?? '']),
     ),
@@ -111,7 +110,7 @@ export function readKvmFacts(
       gid: Number(gid),
       members: members.split(','),
     })),
-    ci: environment.some((variable) => /^(CI|GITHUB_ACTIONS)=(true|1)$/.test(variable)),
+    ci: environmentOf(tree).some((variable) => /^(CI|GITHUB_ACTIONS)=(true|1)$/.test(variable)),
   };
 }
 
@@ -178,7 +177,8 @@ function isInitial(tree: HostReader, kind: keyof typeof INITIAL_NAMESPACES): boo
  * Marks that runtimes leave in their containers, and their names in the paths of cgroups. Files count only in namespaces that a runtime
  * made: a virtual machine whose disk was once an image has them too.
  */
-function containerKind(tree: HostReader, environment: readonly string[]): ContainerKind | undefined {
+export function containerKind(tree: HostReader): ContainerKind | undefined {
+  const environment = environmentOf(tree);
   const cgroup = tree.text('proc/self/cgroup') ?? '';
   const variable = (name: string): string | undefined =>
     environment.find((entry) => entry.startsWith(`${name}=`))?.slice(name.length + 1);
@@ -197,6 +197,9 @@ function containerKind(tree: HostReader, environment: readonly string[]): Contai
   if (named === 'systemd-nspawn') return 'systemd-nspawn';
   return named === '' || named === 'wsl' ? undefined : 'container';
 }
+
+/** Variables of this process as it was started. */
+const environmentOf = (tree: HostReader): string[] => tree.text('proc/self/environ')?.split('\0') ?? [];
 
 /** Lines of a table of users or groups. */
 const rows = (tree: HostReader, path: string): string[][] =>

@@ -1,4 +1,5 @@
 /** The host's KVM, or the one cause for which there is none. */
+import { closeSync, openSync } from 'node:fs';
 import { isErrnoError, TsvmError } from '../../errors.js';
 import { KVM_PATH, openKvm } from '../../kvm/kvm.js';
 import type { NativeAddon, NativeKvm } from '../../native/binding.js';
@@ -8,6 +9,17 @@ import { type KvmFailure, readKvmFacts } from './facts.js';
 
 /** Looks at this host for the cause of a failure to open `/dev/kvm`. */
 export const whyNoKvm = (failure: KvmFailure): KvmCause => kvmCause(readKvmFacts(new HostTree(), failure));
+
+/** Opens and closes `/dev/kvm` without the addon: what refused it, or undefined if nothing did. */
+export function probeKvm(): KvmFailure | undefined {
+  try {
+    closeSync(openSync(KVM_PATH, 'r+'));
+    return undefined;
+  } catch (error) {
+    if (isErrnoError(error)) return error;
+    throw error;
+  }
+}
 
 /**
  * Opens `/dev/kvm`.

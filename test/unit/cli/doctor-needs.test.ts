@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
 import type { Check, NeedsHost } from '../../../src/cli/doctor/check.js';
-import { CONTAINERS_NEED, type Diagnosis, render } from '../../../src/cli/doctor/diagnosis.js';
+import { type Diagnosis, render } from '../../../src/cli/doctor/diagnosis.js';
 import { examineNeeds, NEEDS } from '../../../src/cli/doctor/needs.js';
 import { packageFile } from '../../../src/util/package-file.js';
 import { fakeHost, type HostFiles } from '../../support/fake-host.js';
@@ -98,7 +98,11 @@ const LACKING: Readonly<Record<string, readonly (readonly [Host, lost: RegExp, f
     ],
     [{ files: sysctl('kernel.unprivileged_userns_clone', 0) }, /unprivileged_userns_clone/, /clone=1$/],
     [{ files: sysctl('kernel.apparmor_restrict_unprivileged_userns', 1) }, /AppArmor/, /userns=0$/],
-    [{ files: status('0', 2) }, /filter of system calls/, /seccomp=unconfined/],
+    [
+      { files: { ...status('0', 2), 'proc/self/cgroup': '0::/docker/0123' } },
+      /calls of this container are filtered/,
+      /seccomp=unconfined/,
+    ],
     [{ uid: 0 }, /without CAP_SYS_ADMIN/, /--privileged/],
   ],
   overlay: [
@@ -177,7 +181,12 @@ test.each(NEEDS)('need of $name is met on a good host, and what is lost without 
   expect(cases.length).toBeGreaterThan(0);
   for (const [on, lost, fix] of cases) {
     const found = verdict(name, on);
-    expect(found).toMatchObject({ status: 'note', detail: expect.stringMatching(lost) });
+    // What keeps every container from being made, and nothing else, is a failure.
+    const failure = /no container can be made/.test(found?.detail ?? '');
+    expect(found).toMatchObject({
+      status: failure ? 'no' : 'note',
+      detail: expect.stringMatching(lost),
+    });
     expect(found?.fix ?? '').toMatch(fix);
     expect(`${found?.detail}${found?.fix}`).not.toContain('\n');
   }
@@ -232,11 +241,22 @@ test('render() groups checks by area, and says what works without a KVM', () => 
       detail: 'cannot open /dev/kvm',
       fix: 'modprobe kvm_intel',
     },
-    { area: 'containers', name: CONTAINERS_NEED, status: 'yes', detail: 'for this user' },
+    { area: 'containers', name: 'user namespaces', status: 'yes', detail: 'for this user' },
   ];
   const diagnosis: Diagnosis = { usable: false, containers: true, capabilities: {}, checks };
   expect(render(diagnosis)).toMatch(/^machines\n {2}FAIL {2}kvm .*\n +fix: modprobe kvm_intel\n/);
   expect(render(diagnosis)).toMatch(/\ncontainers\n {2}ok /);
   expect(render(diagnosis)).toMatch(/Machines cannot be made.*\nContainers can, and need no KVM/);
-  expect(render({ ...diagnosis, containers: false })).toContain('Containers cannot: see above.');
+  expect(render({ ...diagnosis, containers: false })).toContain('Containers cannot: see FAIL above.');
+});
+
+test('render() wraps details for a terminal, and leaves fixes whole', () => {
+  const detail = 'a detail of many words '.repeat(8).trim();
+  const checks: readonly Check[] = [
+    { area: 'machines', name: 'kvm', status: 'no', detail, fix: 'do '.repeat(40).trim() },
+  ];
+  const lines = render({ usable: false, containers: true, capabilities: {}, checks }, 80).split('\n');
+  expect(lines.filter((line) => line.length > 80)).toEqual([expect.stringContaining('fix: do do')]);
+  expect(lines[2]).toMatch(/^ {13}\S/);
+  expect(render({ usable: false, containers: true, capabilities: {}, checks })).toContain(detail);
 });

@@ -107,6 +107,7 @@ const HOSTS: Readonly<Record<string, readonly (readonly [Case, remedy: RegExp])[
       refused({ files: { 'proc/self/environ': 'HOME=/\0GITHUB_ACTIONS=true\0' } }),
       /^sudo chmod 666 \/dev\/kvm$/,
     ],
+    [refused({ files: { ...groups('kvm:x:104:me'), 'proc/self/environ': 'CI=true\0' } }), /^sudo chmod 666/],
   ],
   'not-in-group': [
     [refused(), /^sudo usermod -aG kvm me, then log in again$/],
