@@ -54,8 +54,6 @@ const OPTIONS: Readonly<Record<string, string>> = {
   '--restart': 'tsvm wait NAME says when a machine has ended; a service of the host’s can start it again',
   '--init': 'process 1 is tsvm’s own init in any case',
   '--pull': 'images are files here: skopeo copy docker://debian:12 oci:debian:12',
-  '--label': '--name NAME',
-  '-l': '--name NAME',
   '--pids-limit': '--pids N, with --isolation container',
 };
 

@@ -5,6 +5,7 @@ import type { PublishedMachine } from '../control/publish.js';
 import { TsvmError } from '../errors.js';
 import type { Machine } from '../machine/machine.js';
 import { backgroundName, startInBackground } from './background.js';
+import { once } from './device-options.js';
 
 export interface NameOptions {
   name?: string;
@@ -14,7 +15,7 @@ export interface NameOptions {
 
 export function addNameOptions(command: Command): Command {
   return command
-    .option('--name <name>', 'by which ps, attach, stop and the others find it')
+    .option('--name <name>', 'by which ps, attach, stop and the others find it', once('--name'))
     .option('-d, --detach', 'run it in the background, and print its name')
     .option('--rm', 'forget it when it has ended (else: tsvm rm)');
 }

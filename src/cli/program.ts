@@ -71,7 +71,6 @@ function createProgram(): Command {
   }
   for (const command of withSubcommands(program)) {
     if (command !== program) command.addOption(new Option('--debug').hideHelp());
-    refuseSecondValues(command);
     command
       .exitOverride((error) => {
         throw usageError(error, command);
@@ -83,22 +82,6 @@ function createProgram(): Command {
 
 function withSubcommands(command: Command): Command[] {
   return [command, ...command.commands.flatMap(withSubcommands)];
-}
-
-/** Refuses another value for an option that takes one: the first would be lost without a word. */
-function refuseSecondValues(command: Command): void {
-  for (const option of command.options) {
-    if (!option.required || option.parseArg !== undefined) continue;
-    let first: string | undefined;
-    command.on(`option:${option.name()}`, (value: string) => {
-      if (first !== undefined && first !== value) {
-        throw new TsvmError('TSVM_USAGE', `${option.long}: it is given twice, '${first}' and '${value}'`, {
-          hint: 'give it once',
-        });
-      }
-      first = value;
-    });
-  }
 }
 
 /** Error of a command line that commander refuses, with what to do about it. Help and version, which end the command too, stay. */
@@ -115,11 +98,16 @@ function usageError(error: CommanderError, command: Command): Error {
       return refused(message, `${path} --help lists the commands`);
     }
     case 'commander.unknownOption': {
-      const runs = command.registeredArguments.some(({ variadic }) => variadic);
+      const runs = command.registeredArguments.some((argument) => argument.name() === 'command');
+      // The operands that were read stand before it.
+      if (runs && command.args.indexOf(word) >= command.registeredArguments.length)
+        return refused(message, 'an option of the command that is to be run comes after --');
       const instead = runs ? insteadOfOption(word) : undefined;
       if (instead !== undefined) return refused(`unknown option '${word}'`, instead);
-      const commands = command.parent === null ? 'the commands' : 'its options';
-      return refused(message, `${path} --help lists ${commands}`);
+      return refused(
+        message,
+        `${path} --help lists ${command.parent === null ? 'the commands' : 'its options'}`,
+      );
     }
     default:
       return refused(message, `${path} ${command.usage()} (${path} --help says more)`);

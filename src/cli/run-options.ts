@@ -55,7 +55,10 @@ export function addRunOptions(command: Command): Command {
       'the root: a directory, an archive, or an OCI layout (LAYOUT:TAG for one of several)',
     )
     .option('--isolation <kind>', 'vm (default) or container: the same command, on the host’s own kernel')
-    .option('--user <user>', 'with --image: UID, UID:GID, or names of the image (default: the image’s)')
+    .option(
+      '--user <user>',
+      'with --image, or in a container: UID, UID:GID, or names of the image (default: the image’s)',
+    )
     .option('--pids <n>', 'with --isolation container: processes and threads')
     .addOption(guestOption())
     .option(

@@ -10,7 +10,7 @@ import { complain } from './complain.js';
 export function sayWithoutKvm(what: string, { always = false } = {}): void {
   if (!always && !process.stderr.isTTY) return;
   const problem = kvmProblem();
-  if (problem !== undefined) complain(`tsvm: ${problem.message}: ${what} (tsvm doctor)`);
+  if (problem !== undefined) complain(`tsvm: ${problem.message}; ${what}`);
 }
 
 /** Throws an error again, with the way to run a command without a machine where this host makes none. */

@@ -76,6 +76,7 @@ test.each([
   [['run', '--vsock', '/nowhere/v.sock', '--', 'true'], 'vsock /nowhere/v.sock'],
   [['run', '--timeline', '/nowhere/t.json', '--', 'true'], 'cannot write the timeline to /nowhere/t.json'],
   [['run', '--name', 'a', '--name', 'b', '--', 'true'], "--name: it is given twice, 'a' and 'b'"],
+  [['run', '--vsock', 'a', '--vsock', 'b', '--', 'true'], '--vsock: it is given twice'],
   [['run', '--', ''], 'there is no command: its first word is empty'],
   [['run', '--isolation', 'container', '--cpus', 'two', '--', 'true'], "--cpus: 'two' is not a number"],
   [['run', '--isolation', 'container', '--net', 'tap,name=x', '--', 'true'], 'a container has only user'],
@@ -94,6 +95,10 @@ test.each([
   [['run', '-v', 'a:b', '--', 'true'], "unknown option '-v'\nhint: --share DIR:TAG"],
   [['boot', '--volume', 'a:b'], "unknown option '--volume'\nhint: --share DIR:TAG"],
   [['run', '--entrypoint', 'sh', 'true'], "unknown option '--entrypoint'\nhint: the command comes after"],
+  [
+    ['snapshot', join(folder, 'here'), 'ls', '-l'],
+    "'-l'\nhint: an option of the command that is to be run comes after --",
+  ],
   [['run', '--nonsense', 'true'], "unknown option '--nonsense'\nhint: tsvm run --help"],
   [['run', '--memmory', '1G', 'true'], '(Did you mean --memory?)'],
   [['run', 'debian:12'], 'hint: skopeo copy docker://debian:12 oci:image && tsvm run --image image'],
@@ -138,7 +143,7 @@ test.each([
   [['run', '-it', 'sh', '-c', 'exit 3']],
   [['run', '-i', '-t', '--rm', 'sh']],
   [['run', '--env-file', variables, '-e', 'A=1', 'env']],
-  [['run', '--memory', '1G', '--memory', '1G', 'true']],
+  [['run', '--memory', '1G', '--memory', '2G', '--name', 'a', '--name', 'a', 'true']],
   [['run', './debian:12']],
   [['boot', '--debug']],
 ])('%j is understood', async (args) => {
