@@ -63,7 +63,7 @@ describe('a kernel of a few instructions boots', () => {
   ];
   test.for(formats)('as a bzImage packed with %s', async ([name, command], { skip }) => {
     const payload = packed(command, hello);
-    if (payload === undefined) return skip(missing(`${command[0]} (scripts/packages.txt)`));
+    if (payload === undefined) return skip(missing(`${command[0]} (scripts/packages/test.txt)`));
     const length = Buffer.alloc(4);
     length.writeUInt32LE(hello.length);
     const withLength = name === 'gzip' ? payload : Buffer.concat([payload, length]);
@@ -171,7 +171,7 @@ describe('ACPI', () => {
 
 describe('a foreign firmware', () => {
   test.each(['bios.bin', 'bios-256k.bin'])('SeaBIOS (%s) starts, and finds nothing to boot', async (name) => {
-    const firmware = `/usr/share/seabios/${name}`; // Debian: seabios, in scripts/packages.txt
+    const firmware = `/usr/share/seabios/${name}`; // Debian: seabios, in scripts/packages/test.txt
     await using machine = await createMachine({ firmware, memoryBytes: 32 * MIB });
     const log = new ConsoleLog(machine);
     await machine.start();

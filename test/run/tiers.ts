@@ -6,7 +6,7 @@ export interface Tier {
   readonly name: string;
   /** Longer than this fails the run: what a change adds it pays for. For two cores, and thrice what a quiet machine takes. */
   readonly ceilingSeconds: number;
-  /** Set where not every run has it, so that it is not counted to the whole: a host's own KVM, and fetching with an empty cache. */
+  /** Set where not every run has it, so that it is not counted to the whole: a host's own KVM, and what fetches from the network. */
   readonly extra?: true;
   readonly what:
     | { readonly kind: 'command'; readonly command: readonly [program: string, ...args: string[]] }
@@ -32,6 +32,12 @@ export const TIERS: readonly Tier[] = [
     name: 'nodes',
     ceilingSeconds: 240,
     what: { kind: 'command', command: ['test/run/node-versions', 'unit'] },
+  },
+  {
+    name: 'new user',
+    ceilingSeconds: 900,
+    extra: true,
+    what: { kind: 'command', command: ['test/run/new-user'] },
   },
   { name: 'host', ceilingSeconds: 240, what: { kind: 'projects', projects: ['host'] } },
   { name: 'containers', ceilingSeconds: 200, what: { kind: 'projects', projects: ['container'] } },

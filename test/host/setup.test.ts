@@ -1,0 +1,78 @@
+/** What scripts/setup and scripts/quickstart say when they cannot go on, and what an interrupt leaves. */
+import { spawn } from 'node:child_process';
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { run } from '../support/cli.js';
+import { eventually } from '../support/eventually.js';
+import { temporaryDirectory } from '../support/guest.js';
+
+const project = join(import.meta.dirname, '../..');
+const root = temporaryDirectory();
+
+/** A shell that has scripts/lib.sh, and runs `script`. */
+const shell = (script: string): string[] => [
+  '-c',
+  `cd "${project}" && source scripts/lib.sh && ${script}`,
+  'setup',
+];
+/** A step that says `text` and fails. */
+const failing = (text: string): string[] => shell(`step 'the work' sh -c 'echo "${text}" >&2; exit 3'`);
+
+test.for([
+  [
+    'a full disk',
+    'cp: error writing x: No space left on device',
+    /^setup: the work: the disk is full: .* has .* left, /,
+  ],
+  ['no network, for npm', 'npm error code EAI_AGAIN', /^setup: the work: no network: EAI_AGAIN$/],
+  [
+    'no network, for apt',
+    'W: Temporary failure resolving deb',
+    /^setup: the work: no network: .* resolving deb$/,
+  ],
+  [
+    'no lists of apt’s',
+    'E: Unable to locate package cmake',
+    /^setup: the work: apt knows no package cmake: .*apt-get update$/,
+  ],
+] as const)('a step that fails of %s says it in one line', async ([, text, line]) => {
+  const { status, stderr } = await run('bash', failing(text));
+  expect(stderr.split('\n')).toEqual([expect.stringContaining('the work'), expect.stringMatching(line), '']);
+  expect(status).toBe(1);
+});
+
+test('another failure has its status and what was said last', async () => {
+  const { stderr } = await run('bash', failing('what now'));
+  expect(stderr).toMatch(/\nsetup: the work: it ended with 3, and said last:\n {2}what now\n$/);
+});
+
+test('where there is no apt, set-up says so before it does anything', async () => {
+  const bin = join(root, 'bin');
+  mkdirSync(bin);
+  for (const name of ['bash', 'dirname', 'uname']) symlinkSync(`/usr/bin/${name}`, join(bin, name));
+  for (const script of ['quickstart', 'setup']) {
+    const { status, stderr } = await run(join(project, 'scripts', script), [], { env: { PATH: bin } });
+    expect(stderr).toMatch(new RegExp(`^${script}: this is not Debian: .*\n$`));
+    expect(status).toBe(1);
+  }
+});
+
+/** Interrupts `script` once the file `begun` is there; its exit status. */
+async function interrupted(script: string): Promise<number | null> {
+  const begun = join(root, 'begun');
+  rmSync(begun, { force: true });
+  const child = spawn('bash', shell(script), { env: { ...process.env, AT: root }, stdio: 'ignore' });
+  const exited = new Promise<number | null>((resolve) => child.once('exit', resolve));
+  await eventually(() => existsSync(begun)).toBe(true);
+  child.kill('SIGINT');
+  return await exited;
+}
+
+test('an interrupt ends the step’s command, but one that must not be cut short comes to its end', async () => {
+  expect(await interrupted(`step x sh -c 'echo $$ >$AT/pid; >$AT/begun; exec sleep 1000'`)).toBe(130);
+  const pid = Number(readFileSync(join(root, 'pid'), 'utf8'));
+  await eventually(() => existsSync(`/proc/${pid}`)).toBe(false);
+  expect(await interrupted(`whole=1 step x sh -c '>$AT/begun; sleep 1; >$AT/whole'`)).toBe(130);
+  expect(existsSync(join(root, 'whole'))).toBe(true);
+});
