@@ -15,6 +15,9 @@ const problem = interpreted
     ? missing('the guest "debian" (guests/build all debian)')
     : undefined;
 
+/** Its boot takes several times the default guest's, and a busy rig takes several times that. */
+const BOOT_MS = 240_000;
+
 const root = temporaryDirectory();
 const templates = join(root, 'templates');
 const shared = join(root, 'shared');
@@ -41,11 +44,14 @@ describe('tsvm run --guest debian', () => {
   const images = (): string[] => ['--disk', `${built?.build.rootfs},ro`, '--pmem', `${built?.build.rootfs}`];
   const devices = (): string[] => [...images(), '--share', `${shared}:data`, '--rng', '--balloon'];
   const tsvmRun = (script: string): Promise<CliResult> =>
-    tsvm(['run', '--guest', 'debian', ...devices(), '--vsock', join(root, 'v'), ...sh(script)], { env });
+    tsvm(['run', '--guest', 'debian', ...devices(), '--vsock', join(root, 'v'), ...sh(script)], {
+      env,
+      timeoutMs: BOOT_MS,
+    });
 
-  test('makes a template, and its command’s output, status and devices are right; the next one starts from it; it forks', async ({
-    skip,
-  }) => {
+  test('makes a template, and its command’s output, status and devices are right; the next one starts from it; it forks', {
+    timeout: 2 * BOOT_MS,
+  }, async ({ skip }) => {
     skip(problem !== undefined, problem);
     mkdirSync(shared);
     writeFileSync(join(shared, 'note'), 'from the host\n');
@@ -86,10 +92,12 @@ describe('tsvm run --guest debian', () => {
 });
 
 describe('tsvm boot --guest debian', () => {
-  test('runs a command at a virtio console, and exits with its status', async ({ skip }) => {
+  test('runs a command at a virtio console, and exits with its status', { timeout: BOOT_MS }, async ({
+    skip,
+  }) => {
     skip(problem !== undefined, problem);
     const args = ['boot', '--guest', 'debian', '--console', 'virtio'];
-    const result = await tsvm([...args, ...sh('uname -r; exit 7')]);
+    const result = await tsvm([...args, ...sh('uname -r; exit 7')], { timeoutMs: BOOT_MS });
     expect(result.stdout.toString()).toBe(`${built?.build.version}\n`);
     expect(result.status).toBe(7);
   });
