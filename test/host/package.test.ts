@@ -167,6 +167,13 @@ test('keeps bytecode in a folder of this user alone, where Node does so itself',
   expect([await kept('own'), await kept('shared')]).toEqual([1, 0]);
 });
 
+test('has its dashboard, and what that reads where no terminal is described', async () => {
+  const top = `printf q | TSVM_RUN_DIR=run script -qec "'${process.execPath}' '${command}' top" /dev/null`;
+  const { status, stdout } = await there('sh', '-c', top);
+  expect([status, stdout.toString()]).toEqual([0, expect.stringContaining('tsvm top')]);
+  expect(readdirSync(join(modules, 'tsvm/dist/usr'))).toContain('xterm');
+});
+
 test('loads quickly', async () => {
   const spentMs = async (script: string): Promise<number> => {
     const times = `const { userCPUTime, systemCPUTime } = process.resourceUsage(); console.log((userCPUTime + systemCPUTime) / 1000);`;
