@@ -1,7 +1,7 @@
 /**
  * Bundles what tsc made, with the npm packages that it needs.
  *
- *   node scripts/bundle.mjs                    the command, to dist/bin/, with its bytecode for Node 20
+ *   node scripts/bundle.mjs                    to dist/, the command with its bytecode for Node 20
  *   node scripts/bundle.mjs --package FOLDER   command and library as they are published, to FOLDER/dist/, and THIRD-PARTY-NOTICES
  */
 import { chmodSync, copyFileSync, cpSync, mkdirSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -14,6 +14,8 @@ import { thirdPartyNotices } from './third-party-notices.mjs';
 const repository = join(import.meta.dirname, '..');
 const dist = join(repository, 'dist');
 const { save, toAscii } = createRequire(import.meta.url)(join(dist, 'bin/code-cache.cjs'));
+const main = join(dist, 'cli/main.js');
+const index = join(dist, 'index.js');
 /** Programs that tsc made, which load the bundle. */
 const LOADERS = ['tsvm.cjs', 'code-cache.cjs'];
 
@@ -62,7 +64,9 @@ async function bundleForClone() {
   for (const name of readdirSync(bin)) {
     if (/\.c(js|js\.cache)$/.test(name) && !LOADERS.includes(name)) rmSync(join(bin, name));
   }
-  await bundle({ main: join(dist, 'cli/main.js') }, { dir: bin, format: 'cjs', small: false });
+  await bundle({ main }, { dir: bin, format: 'cjs', small: false });
+  rmSync(join(dist, 'lib'), { recursive: true, force: true });
+  await bundle({ index }, { dir: join(dist, 'lib'), format: 'esm', small: false });
   copyTerminfo(join(dist, 'usr'));
   for (const name of readdirSync(bin)) {
     if (name.endsWith('.cjs') && !LOADERS.includes(name)) save(join(bin, name));
@@ -72,11 +76,9 @@ async function bundleForClone() {
 
 async function bundleForPackage(folder) {
   const bin = join(folder, 'dist/bin');
-  const command = { main: join(dist, 'cli/main.js'), index: join(dist, 'index.js') };
-  const library = { index: join(dist, 'index.js') };
   const modules = [
-    ...(await bundle(command, { dir: bin, format: 'cjs', small: true })),
-    ...(await bundle(library, { dir: join(folder, 'dist/lib'), format: 'esm', small: true })),
+    ...(await bundle({ main, index }, { dir: bin, format: 'cjs', small: true })),
+    ...(await bundle({ index }, { dir: join(folder, 'dist/lib'), format: 'esm', small: true })),
   ];
   for (const name of LOADERS) cpSync(join(dist, 'bin', name), join(bin, name));
   copyTerminfo(join(folder, 'dist/usr'));

@@ -11,6 +11,7 @@ const { join } = require('node:path') as typeof import('node:path');
  */
 function bytecodeFolder(): string | undefined {
   try {
+    if (lstatSync(homedir()).uid !== process.geteuid?.()) return undefined; // sudo, which left its user's home
     const folder = join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'tsvm/bytecode');
     mkdirSync(folder, { recursive: true, mode: 0o700 });
     const { uid, mode } = lstatSync(folder);

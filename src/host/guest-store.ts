@@ -224,8 +224,8 @@ function parseManifest(text: string): Manifest | undefined {
   }
   if (typeof value !== 'object' || value === null) return undefined;
   if (TEXT_FIELDS.some((field) => typeof value[field] !== 'string')) return undefined;
-  if (NAME_FIELDS.some((field) => !isName(value[field] ?? ''))) return undefined;
-  if (OPTIONAL_NAME_FIELDS.some((field) => field in value && !isName(String(value[field])))) return undefined;
+  const names = [...NAME_FIELDS, ...OPTIONAL_NAME_FIELDS.filter((field) => field in value)];
+  if (names.some((field) => typeof value[field] !== 'string' || !isName(value[field]))) return undefined;
   // A kernel without ACPI is what the recipes make unless they say otherwise.
   return { ...(value as Manifest), discovery: value.discovery === 'acpi' ? 'acpi' : 'cmdline' };
 }

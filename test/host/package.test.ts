@@ -15,7 +15,7 @@ import { checkPackage, createPackageFromTarballData } from '@arethetypeswrong/co
 import { publint } from 'publint';
 import { formatMessage } from 'publint/utils';
 import { rolldown } from 'rolldown';
-import { beforeAll, expect, test } from 'vitest';
+import { beforeAll, expect, test, vi } from 'vitest';
 import { type CliResult, run } from '../support/cli.js';
 import { temporaryDirectory } from '../support/guest.js';
 import { installedPackage, nodeVersions } from '../support/installed-package.js';
@@ -29,6 +29,8 @@ const MAX_BYTES = 15e6;
 /** Bound of the processor time that the library takes to load, above that of Node itself. */
 const MAX_IMPORT_MS = 150;
 const IMPORT_TRIES = 15;
+
+vi.setConfig({ testTimeout: CHECKING_MS });
 
 const folder = temporaryDirectory();
 const modules = join(folder, 'node_modules');
@@ -96,7 +98,7 @@ test.each(['tsvm', '@tsvm/linux-x64-gnu', '@tsvm/guest-x64'])('%s is a sound pac
   expect(messages.map((message) => formatMessage(message, manifest))).toEqual([]);
 });
 
-test('has types for import and for require', { timeout: CHECKING_MS }, async () => {
+test('has types for import and for require', async () => {
   const archive = must('npm', 'pack', '--silent', '--pack-destination', folder, join(modules, 'tsvm')).trim();
   const { types, ...checked } = {
     problems: [],
@@ -109,7 +111,7 @@ test('has types for import and for require', { timeout: CHECKING_MS }, async () 
   expect([types, problems]).toEqual([{ kind: 'included' }, []]);
 });
 
-test('has types that a strict project takes', { timeout: CHECKING_MS }, async () => {
+test('has types that a strict project takes', async () => {
   mkdirSync(join(modules, '@types'), { recursive: true });
   for (const name of ['@types/node', 'undici-types']) {
     symlinkSync(join(REPOSITORY, 'node_modules', name), join(modules, name));
@@ -165,6 +167,13 @@ test('keeps bytecode in a folder of this user alone, where Node does so itself',
   expect([await kept('own'), await kept('shared')]).toEqual([1, 0]);
 });
 
+test('has its dashboard, and what that reads where no terminal is described', async () => {
+  const top = `printf q | TSVM_RUN_DIR=run script -qec "'${process.execPath}' '${command}' top" /dev/null`;
+  const { status, stdout } = await there('sh', '-c', top);
+  expect([status, stdout.toString()]).toEqual([0, expect.stringContaining('tsvm top')]);
+  expect(readdirSync(join(modules, 'tsvm/dist/usr'))).toContain('xterm');
+});
+
 test('loads quickly', async () => {
   const spentMs = async (script: string): Promise<number> => {
     const times = `const { userCPUTime, systemCPUTime } = process.resourceUsage(); console.log((userCPUTime + systemCPUTime) / 1000);`;
@@ -180,7 +189,7 @@ test('loads quickly', async () => {
   expect(loaded - bare).toBeLessThan(MAX_IMPORT_MS);
 });
 
-test('works in a worker, and bundled into a program', { timeout: CHECKING_MS }, async () => {
+test('works in a worker, and bundled into a program', async () => {
   const program = `import { createMachine, findGuest } from 'tsvm';
     const { build } = await findGuest();
     const error = await createMachine({ kernel: '/nowhere' }).catch(({ code }) => code);

@@ -77,6 +77,13 @@ test('findGuest() gives what is a configuration as it is', async () => {
   expect(check({ build: 'default' })).toThrow(/^build: it must be what findGuest\(\) says of a guest$/);
 });
 
+test('listGuests() has a guest without bzImage and root image, as npm installs it', async () => {
+  const lean = build('lean', '6', { bzImage: undefined, rootfs: undefined });
+  const found = (await listGuests()).find(({ build }) => build.name === 'lean');
+  expect(Object.keys(found!.build)).toEqual(['name', 'key', 'version', 'directory', 'current']);
+  rmSync(lean, { recursive: true });
+});
+
 test('listGuests() has the current ones first', async () => {
   const guests = await listGuests();
   expect(guests.map(({ build: { name, key, current } }) => [name, key, current])).toEqual([
@@ -164,6 +171,7 @@ test('a guest is named by plain names: links and manifests that lead elsewhere n
   for (const more of [
     { kernel: '../vmlinux' },
     { rootfs: '/etc/shadow' },
+    { bzImage: 5 },
     { initramfs: '..' },
     { name: '../default' },
   ]) {
