@@ -10,9 +10,12 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 // So has one of what it complains of: a machine is not ended for it.
 process.stderr.on('error', () => {});
 
-// A line each, as for errors. Node's own listener adds how to find the place in the program.
+// A line each, as for errors. Node's own listener adds how to find the place in the program. What is deprecated (Buffer() in seek-bzip) is no
+// concern of a user's.
 process.removeAllListeners('warning');
-process.on('warning', ({ message }) => complain(`tsvm: ${message}`));
+process.on('warning', ({ name, message }) => {
+  if (name !== 'DeprecationWarning') complain(`tsvm: ${message}`);
+});
 
 runProgram(process.argv).then((status) => {
   if (status !== undefined) process.exitCode = status;
