@@ -91,14 +91,14 @@ const ELF_MACHINES: Readonly<Record<number, string>> = {
 };
 
 /** Processors by their numbers in PE files (PE Format, "Machine Types"). */
-const PE_MACHINES: Readonly<Record<number, string>> = {
-  332: 'i386',
-  448: '32-bit ARM',
-  20580: 'RISC-V',
-  25188: 'LoongArch',
-  34404: 'x86-64',
-  43620: 'arm64',
-};
+const PE_MACHINES: ReadonlyMap<number, string> = new Map([
+  [0x14c, 'i386'],
+  [0x1c0, '32-bit ARM'],
+  [0x5064, 'RISC-V'],
+  [0x6264, 'LoongArch'],
+  [0x8664, 'x86-64'],
+  [0xaa64, 'arm64'],
+]);
 
 /** Where a bzImage, which begins like an EFI program, has its magic. */
 const SETUP_HEADER_END = 0x206;
@@ -120,7 +120,7 @@ function peKind(bytes: Uint8Array): FileKind {
     return { name: 'the beginning of a bzImage or an EFI program, damaged', remedy: 'fetch it again' };
   }
   const machine = view.getUint16(header + PE_MACHINE, true);
-  const processor = PE_MACHINES[machine] ?? `another processor (0x${machine.toString(16)})`;
+  const processor = PE_MACHINES.get(machine) ?? `another processor (0x${machine.toString(16)})`;
   if (at(bytes, 4, 4) === 'zimg') {
     return { name: `an EFI zboot kernel for ${processor}`, remedy: 'give an x86-64 bzImage or vmlinux' };
   }

@@ -59,7 +59,7 @@ export async function unpackInitrd(
     if (inner !== undefined) return asItIs(forRamDisk(inner));
     const end = pushArchives(data, archives);
     if (end < data.length) {
-      if (end === 0) throw notAnInitramfs('what the file unpacks to', data);
+      if (archives.length === 0) throw notAnInitramfs('what the file unpacks to', data);
       warn(
         `the initramfs has unknown data in its archive at byte ${at}: Linux stops there, and they are left out`,
       );

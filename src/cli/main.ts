@@ -10,12 +10,13 @@ process.stdout.on('error', (error: NodeJS.ErrnoException) => {
 // So has one of what it complains of: a machine is not ended for it.
 process.stderr.on('error', () => {});
 
-// A line for each of tsvm's own warnings, as for errors: Node's listener, which has all others, adds how to find the place in the program.
+// A line for each of tsvm's own warnings, as for errors: Node's listener, which has the others, adds how to find the place in the program.
+// What is deprecated (Buffer() in seek-bzip) is no concern of a user's.
 const listeners = process.listeners('warning');
 process.removeAllListeners('warning');
 process.on('warning', (warning) => {
   if (warning.name === 'TsvmWarning') complain(`tsvm: ${warning.message}`);
-  else for (const listener of listeners) listener(warning);
+  else if (warning.name !== 'DeprecationWarning') for (const listener of listeners) listener(warning);
 });
 
 runProgram(process.argv).then((status) => {

@@ -142,6 +142,7 @@ describe('unpackInitrd()', () => {
       );
       expect(archives).toEqual(plain([first]));
       expect(warnings).toEqual([expect.stringMatching(/unknown data in its archive at byte 0/)]);
+      expect((await unpack(first, packed(Buffer.from('rubbish')))).archives).toEqual(plain([first]));
     });
   });
 
