@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { CAPABILITIES, DEFAULT_CAPABILITIES, parseCapabilities } from '../container/capabilities.js';
 import {
   type ContainerConfig,
+  checkValues,
   DEFAULT_HOSTNAME,
   defaultEnvironment,
   type IdRange,
@@ -87,7 +88,7 @@ export function addContainerOptions(command: Command): Command {
     .option('--device-write-iops <device:n>', 'writes in a second', collect);
 }
 
-/** @throws TsvmError `TSVM_USAGE` that names the option. */
+/** @throws TsvmError `TSVM_USAGE` that names the option, or `TSVM_CONTAINER` that names what cannot be. */
 export function containerConfig(
   argv: readonly string[],
   options: ContainerOptions,
@@ -98,7 +99,7 @@ export function containerConfig(
   const hostname = options.hostname ?? DEFAULT_HOSTNAME;
   const share = sharedNamespaces(options, network);
   const user = options.user === undefined ? undefined : parseUser(options.user);
-  return {
+  const config: ContainerConfig = {
     layers: layers.map((path) => resolve(path)),
     argv,
     env: {
@@ -124,6 +125,8 @@ export function containerConfig(
       : { gidMap: options.gidMap.map((text) => parseRange('--gid-map', text)) }),
     ...(terminal === undefined ? {} : { terminal }),
   };
+  checkValues(config);
+  return config;
 }
 
 function sharedNamespaces(options: ContainerOptions, network: (typeof NETWORKS)[number]): Namespace[] {

@@ -158,7 +158,7 @@ function checkCombination(options: RunOptions, isolation: (typeof ISOLATIONS)[nu
     refuse('user', 'it needs an image', '--image DIR, ARCHIVE or LAYOUT');
 }
 
-function askedContainer({ net, cpus, memory, pids, tty }: RunOptions): ContainerConfig {
+function askedContainer({ net, cpus, memory, pids, workdir, hostname, tty }: RunOptions): ContainerConfig {
   return containerConfig(
     [],
     {
@@ -166,6 +166,8 @@ function askedContainer({ net, cpus, memory, pids, tty }: RunOptions): Container
       ...(cpus === undefined ? {} : { cpus }),
       ...(memory === undefined ? {} : { memory }),
       ...(pids === undefined ? {} : { pids }),
+      ...(workdir === undefined ? {} : { workdir }),
+      ...(hostname === undefined ? {} : { hostname }),
     },
     terminalFor(tty),
   );

@@ -87,6 +87,9 @@ test.each([
   [['restore', '/nope', '--timeout', 'soon'], "--timeout: 'soon' is not a duration"],
   [['container', 'run', '--rootfs', '/nope', '--timeout', 'soon', '--', 'true'], "'soon' is not a duration"],
   [['container', 'run', '--rootfs', '/nope', '--memory', '256', '--', 'true'], "'256' has no unit"],
+  [['container', 'run', '--rootfs', '/nope', '--cpus', '0', '--', 'true'], 'a limit of 0 CPUs'],
+  [['run', '--isolation', 'container', '--memory', '4k', '--', 'true'], 'nothing starts in it'],
+  [['run', '--isolation', 'container', '--workdir', 'tmp', '--', 'true'], 'not an absolute path'],
   [['container', 'run', '--rootfs', '/nope', '--', 'true'], '/nope: there is no such file'],
 
   [['run', '-p', '8080:80', '--', 'true'], "unknown option '-p'\nhint: --net user,hostfwd="],
