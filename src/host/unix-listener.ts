@@ -17,7 +17,7 @@ import { connect, createServer, type Server, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
-import { O_PATH } from './files.js';
+import { describeFileError, O_PATH } from './files.js';
 
 /** sun_path of Linux has 108 bytes, one for the NUL. */
 const MAX_PATH_BYTES = 107;
@@ -106,11 +106,12 @@ function refuseLong({ path, what, code, suffixBytes = 0 }: ListenAt): void {
 
 function listenError({ path, what, code }: ListenAt, cause: unknown): TsvmError {
   const inUse = isErrnoError(cause) && cause.code === 'EEXIST';
+  const isMissing = isErrnoError(cause) && cause.code === 'ENOENT';
   const why = inUse
     ? 'another machine or program listens there, or it is no socket'
-    : cause instanceof Error
-      ? cause.message
-      : String(cause);
+    : isMissing
+      ? 'no such folder'
+      : describeFileError(cause);
   return new TsvmError(code, `${what} ${path}: ${why}`, {
     hint: inUse ? 'give this machine a path of its own' : 'give a path in a folder that can be written',
     cause,

@@ -157,7 +157,7 @@ describe('a vsock that', () => {
     ],
     ['has an unknown option', vsock(`${path('sock')},port=5`), /unknown option 'port=5'/, /PATH\[,cid=N\]/],
     ['is a file', vsock(file('no-socket', 'x')), /it is no socket/, /path of its own/],
-    ['is in no folder', vsock(path('none/sock')), /vsock .*none\/sock: /, /folder/],
+    ['is in no folder', vsock(path('none/sock')), /vsock .*none\/sock: no such folder/, /folder/],
     ['has too long a path', vsock(`/tmp/${'x'.repeat(100)}`), /too long for a Unix socket/, /shorter/],
   ]);
 });
