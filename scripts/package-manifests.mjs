@@ -16,6 +16,7 @@ const {
   private: _,
   scripts,
   devDependencies,
+  overrides,
   binary,
   ...own
 } = readJson(join(import.meta.dirname, '../package.json'));
