@@ -35,7 +35,7 @@ export const TIERS: readonly Tier[] = [
   },
   {
     name: 'new user',
-    ceilingSeconds: 900,
+    ceilingSeconds: 1800,
     extra: true,
     what: { kind: 'command', command: ['test/run/new-user'] },
   },
