@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
-import { cmdlineForRoot, type Guest } from '../host/guest-store.js';
+import { cmdlineForRoot, DEFAULT_GUEST, findGuest, type Guest } from '../host/guest-store.js';
 import { checkMachine, lookAtDevices } from '../machine/check.js';
 import { MAX_CPUS, type MachineConfig } from '../machine/config.js';
 import { backgroundName } from './background.js';
@@ -76,6 +76,8 @@ export interface AskedMachine {
 export async function completeMachine(asked: AskedMachine): Promise<MachineConfig> {
   const { config, named, guest, withGuest } = asked;
   if (withGuest !== undefined) {
+    // What the command line names is there before the host is looked at.
+    if (guest !== undefined && guest !== DEFAULT_GUEST) await findGuest(guest);
     await checkMachine(config, named);
     return withGuest(await cliGuest(guest));
   }
