@@ -65,7 +65,7 @@ say_progress() {
 # The cause in one line where it is a usual one; else the end of what the command said.
 why_failed() {
   if grep -qiE 'no space left|ENOSPC|not enough free space|disk full' "$log"; then
-    echo "the disk is full: $(df -h --output=target,avail . / "${TMPDIR:-/tmp}" | tail -n +2 | sort -u | xargs -n2 printf '%s has %s left, ')make room and start again"
+    echo "the disk is full: $(df -h --output=avail,target . / "${TMPDIR:-/tmp}" | tail -n +2 | sort -u | while read -r left at; do printf '%s has %s left, ' "$at" "$left"; done)make room and start again"
   elif grep -q 'Unable to locate package' "$log"; then
     echo "apt $(grep -m 1 -o 'Unable to locate package.*' "$log" | sed 's/^Unable to locate/knows no/'): is there a network, and are these Debian 12's lists? apt-get update"
   elif grep -qE 'Temporary failure resolving|Could not resolve|Could not connect|Unable to connect|Network is unreachable|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT' "$log"; then

@@ -47,6 +47,7 @@ cpio_archive() {
       file)
         b=${b//'{INIT}'/$INIT}
         b=${b//'{BUSYBOX}'/$BUSYBOX}
+        b=${b//'{MODULES}'/$MODULES}
         bytes=$(stat -c %s "$b")
         cpio_entry "$name" $((0100000 | a)) "$bytes" 0 0
         cat "$b"
@@ -60,14 +61,15 @@ cpio_archive() {
 }
 
 initramfs_build() {
-  local INIT BUSYBOX=/bin/busybox
+  local INIT BUSYBOX=/bin/busybox MODULES=''
   build_part init "$1"
   INIT=$(part_dir init "$1")/init
+  if is_packaged "$1"; then
+    build_part kernel "$1"
+    MODULES=$(part_dir kernel "$1")/modules
+  fi
   {
     cat "$here/initramfs/files"
-    if is_packaged "$1"; then
-      build_part kernel "$1"
-      packaged_initramfs_files "$(part_dir kernel "$1")/modules"
-    fi
+    [ -z "$MODULES" ] || packaged_initramfs_files "$MODULES"
   } | cpio_archive > "$3/initramfs.cpio"
 }

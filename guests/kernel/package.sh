@@ -11,7 +11,7 @@ packaged_list() { sed -E 's/[[:space:]]*#.*//; /^$/d' "$here/kernel/$1/$2"; }
 packaged=''
 find_packaged() {
   local last=$parts_dir/last-kernel-$1/inputs
-  packaged=$(apt-cache show --no-all-versions "$(packaged_list "$1" package)" 2> /dev/null |
+  packaged=$({ apt-cache show --no-all-versions "$(packaged_list "$1" package)" 2> /dev/null || true; } |
     sed -n 's/^Depends: \(linux-image-[^ ,]*\) (= \([^)]*\)).*/\1 \2/p' | head -n 1)
   if [ -z "$packaged" ] && [ -f "$last" ]; then packaged=$(sed -n 's/^package //p' "$last"); fi
   [ -n "$packaged" ] || die "apt knows no package $(packaged_list "$1" package): apt-get update (the guest \"$1\" needs Debian 12's lists)"
@@ -69,9 +69,9 @@ packaged_build() {
   done < "$work/modules"
 }
 
-# Lines of initramfs/files for the modules in directory $1.
+# Lines of initramfs/files for the modules in directory $1, whose path may have blanks: {MODULES} stands for it.
 packaged_initramfs_files() {
   local file
   echo 'dir /modules 0755'
-  for file in order $(cat "$1/order"); do echo "file /modules/$file 0644 $1/$file"; done
+  for file in order $(cat "$1/order"); do echo "file /modules/$file 0644 {MODULES}/$file"; done
 }

@@ -35,7 +35,7 @@ beforeAll(() => {
   writeFileSync(join(folder, 'fork.mjs'), FORK);
 });
 
-test('forks, and runs from a template, on each version of Node', { timeout: 600_000 }, async ({ skip }) => {
+test('forks, and runs from a template, on each version of Node', { timeout: 540_000 }, async ({ skip }) => {
   skip(problem !== undefined, problem);
   const command = join(folder, 'node_modules/.bin/tsvm');
   for (const node of nodeVersions()) {

@@ -1,6 +1,6 @@
 /** What scripts/setup and scripts/quickstart say when they cannot go on, and what an interrupt leaves. */
 import { spawn } from 'node:child_process';
-import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { run } from '../support/cli.js';
@@ -56,6 +56,26 @@ test('where there is no apt, set-up says so before it does anything', async () =
     expect(stderr).toMatch(new RegExp(`^${script}: this is not Debian: .*\n$`));
     expect(status).toBe(1);
   }
+});
+
+test('where apt has no lists, the guest on Debian’s kernel says so, or takes the version that it took last', async () => {
+  const guests = join(root, 'guests');
+  const last = join(guests, 'parts/last-kernel-debian');
+  mkdirSync(join(root, 'lists/partial'), { recursive: true });
+  mkdirSync(last, { recursive: true });
+  const config = join(root, 'apt.conf');
+  writeFileSync(config, `Dir::State::lists "${root}/lists"; Dir::Cache "${root}";`);
+  const needs = () =>
+    run(join(project, 'guests/build'), ['needs', 'debian'], {
+      env: { APT_CONFIG: config, TSVM_GUEST_DIR: guests },
+    });
+  const without = await needs();
+  expect(without.stderr).toMatch(
+    /^guests\/build: apt knows no package linux-image-amd64: apt-get update .*\n$/,
+  );
+  expect(without.status).toBe(1);
+  writeFileSync(join(last, 'inputs'), 'package linux-image-6.1.0-1-amd64 6.1.1-1\n');
+  expect(await needs()).toMatchObject({ status: 0, stderr: '' });
 });
 
 /** Interrupts `script` once the file `begun` is there; its exit status. */

@@ -8,6 +8,8 @@ export interface Tier {
   readonly ceilingSeconds: number;
   /** Set where not every run has it, so that it is not counted to the whole: a host's own KVM, and what fetches from the network. */
   readonly extra?: true;
+  /** Set where it starts an emulated machine: `--no-rig` leaves it out. */
+  readonly inRig?: true;
   readonly what:
     | { readonly kind: 'command'; readonly command: readonly [program: string, ...args: string[]] }
     /** Projects of vitest.config.ts. */
@@ -37,6 +39,7 @@ export const TIERS: readonly Tier[] = [
     name: 'new user',
     ceilingSeconds: 1800,
     extra: true,
+    inRig: true,
     what: { kind: 'command', command: ['test/run/new-user'] },
   },
   { name: 'host', ceilingSeconds: 240, what: { kind: 'projects', projects: ['host'] } },
@@ -47,13 +50,14 @@ export const TIERS: readonly Tier[] = [
     extra: true,
     what: { kind: 'projects', projects: ['kvm', 'boot'], needsKvm: true },
   },
-  { name: 'rig itself', ceilingSeconds: 120, what: { kind: 'projects', projects: ['rig'] } },
+  { name: 'rig itself', ceilingSeconds: 120, inRig: true, what: { kind: 'projects', projects: ['rig'] } },
   {
     name: 'nodes, rig',
     ceilingSeconds: 180,
+    inRig: true,
     what: { kind: 'command', command: ['test/run/node-versions', 'boot'] },
   },
-  { name: 'rig', ceilingSeconds: 1800, what: { kind: 'rigs' } },
+  { name: 'rig', ceilingSeconds: 1800, inRig: true, what: { kind: 'rigs' } },
 ];
 
 /** Of everything but what is extra. */

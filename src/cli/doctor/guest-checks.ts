@@ -32,7 +32,7 @@ export const GUEST_TOOLS: Need = {
     return missing.length === 0
       ? has('everything to build a guest is installed')
       : lacks(
-          `not installed: ${missing.join(', ')}: no tsvm guest build`,
+          `not installed: ${missing.join(', ')}: no tsvm guest build of the default guest`,
           `apt-get install ${missing.join(' ')}`,
         );
   },

@@ -162,7 +162,7 @@ const LACKING: Readonly<Record<string, readonly (readonly [Host, lost: RegExp, f
   'guest tools': [
     [
       { without: ['var/lib/dpkg/info/bc.list'] },
-      /^not installed: bc: no tsvm guest build/,
+      /^not installed: bc: no tsvm guest build of the default guest/,
       /^apt-get install bc$/,
     ],
     [
