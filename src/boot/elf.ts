@@ -87,6 +87,7 @@ export async function parseElf(source: ByteSource, what = 'the ELF kernel'): Pro
   const segments: ElfSegment[] = [];
   let entryAddr: Gpa | undefined;
   let pvhEntry: Gpa | undefined;
+  let wantsInterpreter = false;
   for (let i = 0; i < headerCount; i++) {
     const at = i * PHDR_BYTES;
     const kind = headers.u32(at);
@@ -95,9 +96,7 @@ export async function parseElf(source: ByteSource, what = 'the ELF kernel'): Pro
     const addr = headers.size(at + 24, `p_paddr of header ${i}`);
     const fileBytes = headers.size(at + 32, `p_filesz of header ${i}`);
     const memoryBytes = headers.size(at + 40, `p_memsz of header ${i}`);
-    if (kind === PT_INTERP) {
-      throw kernelImageError(`${what} is a program, which a kernel runs`, 'give the vmlinux or the bzImage');
-    }
+    if (kind === PT_INTERP) wantsInterpreter = true;
     if (kind === PT_NOTE) {
       if (fileBytes > MAX_NOTE_BYTES)
         throw kernelImageError(`${what} is damaged: ${fileBytes} bytes of notes`);
@@ -121,6 +120,9 @@ export async function parseElf(source: ByteSource, what = 'the ELF kernel'): Pro
     if (fromVirtual >= 0n && fromVirtual < BigInt(memoryBytes)) entryAddr ??= addr + Number(fromVirtual);
   }
 
+  // FreeBSD's kernel names an interpreter, which nobody looks for.
+  if (wantsInterpreter && pvhEntry === undefined)
+    throw kernelImageError(`${what} is a program, which a kernel runs`, 'give the vmlinux or the bzImage');
   segments.sort((a, b) => a.addr - b.addr);
   const first = segments[0];
   const last = segments[segments.length - 1];

@@ -3,7 +3,7 @@
 import { resolve } from 'node:path';
 import { defaultEnvironment } from '../container/config.js';
 import { TsvmError } from '../errors.js';
-import { findGuest, type Guest } from '../host/guest-store.js';
+import { DEBIAN_GUEST, findGuest, type Guest } from '../host/guest-store.js';
 import type { Image, ImageStore } from '../image/image.js';
 import type { ImageConfig } from '../image/oci-layout.js';
 import type { ImageUser } from '../image/user.js';
@@ -52,6 +52,9 @@ async function guestForRoot(): Promise<Guest> {
     return await findGuest();
   } catch (error) {
     if (!(error instanceof TsvmError)) throw error;
+    // Its kernel may be none for this host; its root is the same.
+    const debian = await findGuest(DEBIAN_GUEST).catch(() => undefined);
+    if (debian !== undefined) return debian;
     throw new TsvmError(error.code, error.message, {
       hint: `${guestRemedy()}; or give another root: --image DIR, ARCHIVE or LAYOUT`,
       cause: error,

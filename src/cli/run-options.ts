@@ -10,6 +10,7 @@ import { parseVsock, type VsockConfig } from '../devices/vsock-config.js';
 import { TsvmError } from '../errors.js';
 import { DEFAULT_GUEST, type Guest } from '../host/guest-store.js';
 import { MAX_CPUS, type MachineConfig } from '../machine/config.js';
+import { factOptions } from '../machine/guest-facts.js';
 import { addEnvOptions, addStreamOptions } from './command-options.js';
 import { containerConfig } from './container-options.js';
 import { addDeviceOptions, type DeviceOptions, deviceRequests } from './device-options.js';
@@ -106,6 +107,7 @@ export function askedRun(words: readonly string[], options: RunOptions): AskedMa
   checkWords(words, options);
   checkCombination(options, isolation);
   parseVariables(options.env ?? []);
+  if (options.hostname !== undefined) factOptions({ hostname: options.hostname });
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
   const common = { words, timeoutMs };
   if (isolation === 'container') return { ...common, isolation, container: askedContainer(options) };
@@ -121,7 +123,7 @@ function checkWords(words: readonly string[], { image }: RunOptions): void {
   refuseEmptyCommand(words);
   if (image !== undefined || first === undefined || !looksLikeImage(first)) return;
   throw new TsvmError('TSVM_USAGE', `'${first}' is the name of an image, and no command`, {
-    hint: `skopeo copy docker://${first} oci:image && tsvm run --image image${words.length > 1 ? ' -- COMMAND' : ''}`,
+    hint: `skopeo copy docker://${first} oci:image && tsvm run --image image${words.length > 1 ? ' -- COMMAND' : ''}; for a program of that name: ./${first}`,
   });
 }
 
@@ -148,7 +150,7 @@ function checkCombination(options: RunOptions, isolation: (typeof ISOLATIONS)[nu
     ]);
     if (machines !== undefined)
       refuse(machines, 'a container has no such thing', 'leave it out, or use --isolation vm');
-    if (options.net !== undefined && options.net.join() !== 'user')
+    if (options.net?.some((net) => net !== 'user'))
       refuse('net', 'a container has only user', '--net user, or tsvm container run');
     return;
   }

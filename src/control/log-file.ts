@@ -1,6 +1,6 @@
 /** A file or pipe of the operator's to which the API appends: its log, metrics, what the serial console says. */
 import { constants } from 'node:fs';
-import { type FileHandle, open } from 'node:fs/promises';
+import { type FileHandle, open, stat } from 'node:fs/promises';
 import { describeFileError } from '../host/files.js';
 import { Backlog } from '../util/backlog.js';
 import { ApiError } from './api-error.js';
@@ -8,11 +8,9 @@ import { ApiError } from './api-error.js';
 /** Limit of bytes that wait for a slow disk. More are lost, since neither the guest nor the API waits. */
 const MAX_PENDING_BYTES = 4 << 20;
 /**
- * Both are for pipes: O_NONBLOCK, since a thread that waits for somebody to read is lost to every machine of the process; O_RDWR, which
- * opens one that has no reader yet, or never will, as Firecracker does. What is written waits in the pipe, until that is full.
+ * O_NONBLOCK is for pipes: a thread that waits for somebody to read is lost to every machine of the process.
  */
-const FLAGS =
-  constants.O_RDWR | constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY;
+const FLAGS = constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY;
 const NEWLINE = Buffer.from('\n');
 
 export class LogFile {
@@ -34,7 +32,7 @@ export class LogFile {
 
   /** Opens it now instead of at the first write, and keeps it open. @throws ApiError */
   async open(): Promise<void> {
-    this.#opening ??= open(this.path, FLAGS);
+    this.#opening ??= openLog(this.path);
     try {
       await this.#opening;
     } catch (cause) {
@@ -92,6 +90,15 @@ export class LogFile {
 
 /** The files of one machine's API, by what they are for. */
 export type LogRole = 'log' | 'metrics' | 'serial';
+
+/**
+ * Opens it. A pipe both ways, as Firecracker does, which works where it has no reader yet, or never will: what is written waits in it, until it
+ * is full. A file only to write, since no more of it may be this user's.
+ */
+async function openLog(path: string): Promise<FileHandle> {
+  const isPipe = (await stat(path).catch(() => undefined))?.isFIFO() === true;
+  return await open(path, FLAGS | (isPipe ? constants.O_RDWR : constants.O_WRONLY));
+}
 
 export class LogFiles {
   readonly #files = new Map<LogRole, LogFile>();

@@ -3,7 +3,7 @@ import type { BigIntStats, Stats } from 'node:fs';
 import { constants, type FileHandle } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
-import { refuseForeignFormat } from './disk-format.js';
+import { refuseForeignFormat, warnOfFormat } from './disk-format.js';
 import { DiskIo } from './disk-io.js';
 import type { Layer } from './disk-layer.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from './fallocate.js';
@@ -27,7 +27,7 @@ export async function openDiskFile(
   options: { readOnly: boolean },
 ): Promise<DiskFile> {
   const { readOnly } = options;
-  const file = await openImage(path, readOnly);
+  const file = await openImage(path, readOnly, warnOfFormat);
   try {
     const sizeBytes = await diskBytes(addon, file, path);
     if (!addon.flock(file.fd, readOnly ? 'shared' : 'exclusive')) {
@@ -57,13 +57,17 @@ export async function lookAtDiskFile(path: string, options: { readonly readOnly:
   }
 }
 
-async function openImage(path: string, readOnly: boolean): Promise<FileHandle> {
+async function openImage(
+  path: string,
+  readOnly: boolean,
+  warn?: (text: string) => void,
+): Promise<FileHandle> {
   let file: FileHandle | undefined;
   try {
     file = await openChecked(path, readOnly ? constants.O_RDONLY : constants.O_RDWR, (stats) =>
       checkKind(stats, path),
     );
-    await refuseForeignFormat(file, { code: 'TSVM_DISK', subject: `disk ${path}`, path });
+    await refuseForeignFormat(file, { code: 'TSVM_DISK', subject: `disk ${path}`, path }, warn);
     return file;
   } catch (cause) {
     await file?.close();

@@ -139,8 +139,13 @@ function notBuilt(name: string, problem: string | undefined): TsvmError {
   return new TsvmError(
     'TSVM_GUEST_BUILD',
     `the guest '${name}' has not been built${problem === undefined ? '' : `, and ${problem}`}`,
-    { hint: `${guestRemedy(name === DEFAULT_GUEST ? undefined : name)}; or name a kernel: --kernel FILE` },
+    { hint: remedyFor(name) },
   );
+}
+
+function remedyFor(name: string): string {
+  if (name !== DEFAULT_GUEST && name !== DEBIAN_GUEST) return 'tsvm guest list says which are built';
+  return `${guestRemedy(name === DEFAULT_GUEST ? undefined : name)}; or name a kernel: --kernel FILE`;
 }
 
 /** A folder of guests. */

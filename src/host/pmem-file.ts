@@ -9,7 +9,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
 import { type DiskFacts, diskFacts } from './disk-facts.js';
-import { refuseForeignFormat } from './disk-format.js';
+import { refuseForeignFormat, warnOfFormat } from './disk-format.js';
 import { describeFileError, openChecked } from './files.js';
 
 /**
@@ -19,7 +19,7 @@ import { describeFileError, openChecked } from './files.js';
  * @throws TsvmError `TSVM_PMEM`, naming the path.
  */
 export async function openPmemFile(addon: NativeAddon, path: string): Promise<PmemFile> {
-  const handle = await openImage(path);
+  const handle = await openImage(path, warnOfFormat);
   try {
     const sizeBytes = (await handle.stat()).size;
     if (!addon.flock(handle.fd, 'shared')) {
@@ -39,11 +39,11 @@ export async function lookAtPmemFile(path: string): Promise<void> {
   await (await openImage(path)).close();
 }
 
-async function openImage(path: string): Promise<FileHandle> {
+async function openImage(path: string, warn?: (text: string) => void): Promise<FileHandle> {
   let handle: FileHandle | undefined;
   try {
     handle = await openChecked(path, constants.O_RDONLY, (stats) => checkKind(stats, path));
-    await refuseForeignFormat(handle, { code: 'TSVM_PMEM', subject: `pmem ${path}`, path });
+    await refuseForeignFormat(handle, { code: 'TSVM_PMEM', subject: `pmem ${path}`, path }, warn);
     return handle;
   } catch (cause) {
     await handle?.close();

@@ -197,7 +197,7 @@ async function removeStale(path: string): Promise<void> {
   try {
     if (await isStale(path)) await unlink(path);
   } finally {
-    turn.close();
+    turn?.close();
   }
 }
 
@@ -208,9 +208,9 @@ async function isStale(path: string): Promise<boolean> {
 
 /**
  * Waits for this process's turn to judge the name `path`: a socket in the abstract namespace, which one at a time can have, and which
- * goes with its process.
+ * goes with its process. Others may have that name, too, and keep it: then there is none.
  */
-async function takeTurn(path: string): Promise<Server> {
+async function takeTurn(path: string): Promise<Server | undefined> {
   const { dev, ino } = await stat(dirname(path), { bigint: true });
   const hash = createHash('sha256')
     .update(`${dev} ${ino} ${basename(path)}`)
@@ -221,9 +221,10 @@ async function takeTurn(path: string): Promise<Server> {
     const turn = createServer((client) => client.destroy());
     try {
       await listen(turn, name);
-      return turn;
+      return turn.on('error', () => {}); // whom it cannot accept has nothing to say
     } catch (error) {
-      if (!isErrnoError(error) || error.code !== 'EADDRINUSE' || performance.now() > deadline) throw error;
+      if (!isErrnoError(error) || error.code !== 'EADDRINUSE') throw error;
+      if (performance.now() > deadline) return undefined;
     }
   }
 }

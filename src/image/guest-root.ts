@@ -1,6 +1,6 @@
 /** Root of a guest that tsvm builds, as a directory: what a command sees in such a machine, for one on the host's kernel. */
 import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { type CpioEntry, readCpio } from '../boot/cpio.js';
 import { unpackInitrd } from '../boot/unpack-initrd.js';
 import { runXz } from '../host/program-filter.js';
@@ -15,6 +15,7 @@ const MAX_INITRAMFS_BYTES = 256 * MIB;
 const PERMISSIONS = 0o7777;
 const BUSYBOX = 'bin/busybox';
 const SHELL = 'sh';
+const APPLET = /^[\w.[][\w.[-]*$/;
 
 /**
  * Unpacks a guest's initramfs into a directory, and makes a link for each applet of its busybox: in a machine, init runs those.
@@ -31,10 +32,18 @@ export async function unpackGuest(initramfs: Blob, directory: string): Promise<v
       'build the guest again: tsvm guest build',
     );
   }
-  for (const entry of entries) put(entry, directory);
+  const folders = new Set(['.']);
+  for (const entry of entries) {
+    // Below a folder of the archive's own, and no link.
+    if (!folders.has(dirname(entry.path)))
+      throw imageError(`${entry.path}: it is in no folder of the guest’s`);
+    if ((entry.mode & S_IFMT) === S_IFDIR) folders.add(entry.path);
+    put(entry, directory);
+  }
   const busybox = { name: join(directory, BUSYBOX), debianPackage: 'busybox-static' };
   const applets = await outputOf(busybox, ['--list'], (complaint) => imageError(`${BUSYBOX}: ${complaint}`));
   for (const applet of applets.trim().split('\n')) {
+    if (!APPLET.test(applet)) throw imageError(`${BUSYBOX}: '${applet}' is no name of a program`);
     if (applet !== 'busybox' && applet !== SHELL) symlinkSync('busybox', join(directory, 'bin', applet));
   }
 }

@@ -43,7 +43,7 @@ describe('a flag or value that', () => {
       'is a guest that nobody built',
       ['--guest', 'none'],
       /guest 'none' has not been built/,
-      /guest build none/,
+      /tsvm guest list/,
     ],
     ['is no profile', value('--profile', 'xen'), /no host profile 'xen'/, /auto, pvm, none/],
     ['is no duration', value('--timeout', 'soon'), /not a duration/, /60s/],

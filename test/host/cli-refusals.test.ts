@@ -67,6 +67,11 @@ test.each([
   [['run', '--image', empty, '--', 'true'], 'the directory is empty'],
   [['run', '--image', text, '--', 'true'], 'it is not an archive'],
   [['run', '-e', '=x', '--', 'true'], '--env =x: the name is missing'],
+  [['run', '--hostname', '', '--', 'true'], 'hostname: it must be 1 to 64 bytes'],
+  [
+    ['run', '--isolation', 'container', '--hostname', 'x'.repeat(65), '--', 'true'],
+    'hostname: it must be 1 to',
+  ],
   [['run', '--env-file', '/nowhere', '--', 'true'], 'cannot read the env file /nowhere: no such file'],
   [['run', '--env-file', text, '--', 'true'], `${text}, line 1: 'no name' is not a name`],
   [['run', '--kernel', '/nowhere', '--', 'true'], 'cannot read kernel /nowhere: no such file'],

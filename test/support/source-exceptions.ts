@@ -240,7 +240,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'control/log-file.ts',
     reason: 'a path that a client of the API named, who has the operator’s rights',
-    places: { 'LogFile.open': 'open' },
+    places: { openLog: 'open stat' },
   },
   {
     rule: 'process.env',

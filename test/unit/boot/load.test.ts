@@ -91,6 +91,16 @@ describe('loadLinux()', () => {
     expect(kernel).toMatchObject({ kind, entry: 0x200001 });
   });
 
+  it('takes a kernel with a PVH note that names an interpreter, as FreeBSD’s does', async () => {
+    const segments = [
+      { type: 3, data: Buffer.from('/red/herring\0') },
+      { paddr: 0x200000n, data: code, memsz: 0x1000n },
+      { type: 4, data: xenNote(18, Uint8Array.of(2, 0, 0x20, 0)) },
+    ];
+    const image = bytesSource(makeElf({ entry: 0x200001n, segments }));
+    await expect(loadLinux(ram(), { ...options, image, entry: 'pvh' })).resolves.toBeDefined();
+  });
+
   it('enters at the PVH note with hvm_start_info in EBX', async () => {
     const memory = ram();
     const { entry, initrd } = await loadLinux(memory, {
