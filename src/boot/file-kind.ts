@@ -2,6 +2,7 @@
  * Names files that are often given in place of a kernel or an initramfs, by their magics as file(1) knows them, for
  * refusals that say what the file is and what to do.
  */
+import { DISK_FORMATS } from '../util/disk-formats.js';
 
 /** What a file is. */
 export interface FileKind {
@@ -20,17 +21,22 @@ const DISK = 'give a disk with --disk, and its kernel with --kernel';
 const ARM64 = 'boot it on an arm64 host; here it must be an x86-64 bzImage or vmlinux';
 const UNPACK_PACKAGE = 'unpack it, and give the boot/vmlinuz-* in it';
 const UNPACK_ARCHIVE = 'unpack it, and give the file in it';
+const INITRD = 'give it with --initrd';
+const NEW_CPIO = 'make it with: find . | cpio -o -H newc';
+const X86_KERNEL = 'give an x86-64 bzImage or vmlinux';
+const DUMP_IMAGE = 'take the kernel and initramfs out of it: dumpimage';
+const MAKE_RAW = 'make it raw (qemu-img convert -O raw) and give it with --disk';
 
 /** Magics in Latin-1, in the order in which they are tried. */
 const MAGICS: readonly Magic[] = [
-  [0, '070701', 'an initramfs', 'give it with --initrd'],
-  [0, '070702', 'an initramfs', 'give it with --initrd'],
-  [0, '070707', "an archive of cpio's old format", 'make it with: find . | cpio -o -H newc'],
-  [0, '\xc7\x71', "an archive of cpio's old format", 'make it with: find . | cpio -o -H newc'],
+  [0, '070701', 'an initramfs', INITRD],
+  [0, '070702', 'an initramfs', INITRD],
+  [0, '070707', "an archive of cpio's old format", NEW_CPIO],
+  [0, '\xc7\x71', "an archive of cpio's old format", NEW_CPIO],
   [0, '\x7fELF', 'an ELF file', 'give it with --kernel, if it is a vmlinux'],
   [0x38, 'ARM\x64', 'a kernel for arm64', ARM64],
-  [0x38, 'RSC\x05', 'a kernel for RISC-V', 'give an x86-64 bzImage or vmlinux'],
-  [0x24, '\x18\x28\x6f\x01', 'a kernel for 32-bit ARM', 'give an x86-64 bzImage or vmlinux'],
+  [0x38, 'RSC\x05', 'a kernel for RISC-V', X86_KERNEL],
+  [0x24, '\x18\x28\x6f\x01', 'a kernel for 32-bit ARM', X86_KERNEL],
   [0x202, 'HdrS', 'a bzImage', 'give it with --kernel'],
   [0, '\x04\x22\x4d\x18', 'lz4 data in a frame that Linux does not take', 'pack it with: lz4 -l'],
   [0, '\x50\x2a\x4d\x18', 'zstd data after a frame that Linux does not take', 'pack it with zstd again'],
@@ -39,11 +45,9 @@ const MAGICS: readonly Magic[] = [
   [0, '\xed\xab\xee\xdb', 'an RPM package', UNPACK_PACKAGE],
   [0, 'PK\x03\x04', 'a ZIP archive', UNPACK_ARCHIVE],
   [257, 'ustar', 'a tar archive', UNPACK_ARCHIVE],
-  [0, '\x27\x05\x19\x56', 'an image for U-Boot', 'take the kernel and initramfs out of it: dumpimage'],
-  [0, '\xd0\x0d\xfe\xed', 'a device tree or FIT image', 'take the kernel and initramfs out of it: dumpimage'],
-  [0, 'QFI\xfb', 'a qcow2 disk image', 'make it raw (qemu-img convert -O raw) and give it with --disk'],
-  [0, 'KDMV', 'a VMware disk image', 'make it raw (qemu-img convert -O raw) and give it with --disk'],
-  [0, 'vhdxfile', 'a VHDX disk image', 'make it raw (qemu-img convert -O raw) and give it with --disk'],
+  [0, '\x27\x05\x19\x56', 'an image for U-Boot', DUMP_IMAGE],
+  [0, '\xd0\x0d\xfe\xed', 'a device tree or FIT image', DUMP_IMAGE],
+  ...DISK_FORMATS.map(({ offset, magic, name }): Magic => [offset, magic, `a ${name} disk image`, MAKE_RAW]),
   [0x8001, 'CD001', 'a CD image', 'take the kernel and initramfs out of it'],
   [512, 'EFI PART', 'a disk image', DISK],
 ];
@@ -122,7 +126,7 @@ function peKind(bytes: Uint8Array): FileKind {
   const machine = view.getUint16(header + PE_MACHINE, true);
   const processor = PE_MACHINES.get(machine) ?? `another processor (0x${machine.toString(16)})`;
   if (at(bytes, 4, 4) === 'zimg') {
-    return { name: `an EFI zboot kernel for ${processor}`, remedy: 'give an x86-64 bzImage or vmlinux' };
+    return { name: `an EFI zboot kernel for ${processor}`, remedy: X86_KERNEL };
   }
   const sections = header + PE_HEADER_BYTES + view.getUint16(header + PE_OPTIONAL_BYTES, true);
   for (let i = 0; i < view.getUint16(header + PE_SECTIONS, true); i++) {

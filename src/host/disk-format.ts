@@ -1,47 +1,17 @@
-/** Disk formats that are not raw, known by their first bytes. */
+/** Refusal of image files that are not raw. */
 import type { FileHandle } from 'node:fs/promises';
 import { extname } from 'node:path';
 import { TsvmError, type TsvmErrorCode } from '../errors.js';
+import { DISK_FORMATS, type DiskFormat } from '../util/disk-formats.js';
 import { shellQuote } from '../util/shell-quote.js';
-
-interface DiskFormat {
-  /** Name for people. */
-  readonly name: string;
-  /** Name for `qemu-img convert -f`. */
-  readonly qemuName: string;
-  readonly offset: number;
-  readonly magic: string;
-  /** Extensions of such files. */
-  readonly extensions: readonly string[];
-}
-
-const QCOW = ['.qcow2', '.qcow'];
-const VMDK = ['.vmdk'];
-const PARALLELS = ['.hdd', '.hds'];
-
-/** Formats by QEMU's documentation of each (docs/interop/qcow2.txt, block/*.c), their magics in latin1. */
-const FORMATS: readonly DiskFormat[] = [
-  { name: 'qcow2', qemuName: 'qcow2', offset: 0, magic: 'QFI\xfb\0\0\0\x02', extensions: QCOW },
-  { name: 'qcow2', qemuName: 'qcow2', offset: 0, magic: 'QFI\xfb\0\0\0\x03', extensions: QCOW },
-  { name: 'qcow', qemuName: 'qcow', offset: 0, magic: 'QFI\xfb', extensions: QCOW },
-  { name: 'qed', qemuName: 'qed', offset: 0, magic: 'QED\0', extensions: ['.qed'] },
-  { name: 'VMDK', qemuName: 'vmdk', offset: 0, magic: 'KDMV', extensions: VMDK },
-  { name: 'VMDK', qemuName: 'vmdk', offset: 0, magic: 'COWD', extensions: VMDK },
-  { name: 'VMDK', qemuName: 'vmdk', offset: 0, magic: '# Disk DescriptorFile', extensions: VMDK },
-  { name: 'VHDX', qemuName: 'vhdx', offset: 0, magic: 'vhdxfile', extensions: ['.vhdx'] },
-  { name: 'VHD', qemuName: 'vpc', offset: 0, magic: 'conectix', extensions: ['.vhd'] },
-  { name: 'VDI', qemuName: 'vdi', offset: 0x40, magic: '\x7f\x10\xda\xbe', extensions: ['.vdi'] },
-  { name: 'Parallels', qemuName: 'parallels', offset: 0, magic: 'WithoutFreeSpace', extensions: PARALLELS },
-  { name: 'Parallels', qemuName: 'parallels', offset: 0, magic: 'WithouFreSpacExt', extensions: PARALLELS },
-];
 
 /** Length of the part of a file that has every magic. */
 const MAGIC_BYTES = 0x60;
 
 /** The format of an image that begins so; undefined for a raw one. */
-export function foreignFormat(start: Uint8Array): DiskFormat | undefined {
+function foreignFormat(start: Uint8Array): DiskFormat | undefined {
   const text = Buffer.from(start).toString('latin1');
-  return FORMATS.find(({ offset, magic }) => text.startsWith(magic, offset));
+  return DISK_FORMATS.find(({ offset, magic }) => text.startsWith(magic, offset));
 }
 
 /**
