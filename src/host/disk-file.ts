@@ -3,11 +3,11 @@ import type { BigIntStats, Stats } from 'node:fs';
 import { constants, type FileHandle } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
-import { refuseForeignFormat, warnOfFormat } from './disk-format.js';
+import { warnOfFormat } from './disk-format.js';
 import { DiskIo } from './disk-io.js';
 import type { Layer } from './disk-layer.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from './fallocate.js';
-import { describeFileError, openChecked } from './files.js';
+import { openImage } from './image-file.js';
 import { BufferCursor, totalBytes, wholeTransfer } from './transfer.js';
 
 const SECTOR_BYTES = 512;
@@ -27,7 +27,7 @@ export async function openDiskFile(
   options: { readOnly: boolean },
 ): Promise<DiskFile> {
   const { readOnly } = options;
-  const file = await openImage(path, readOnly, warnOfFormat);
+  const file = await openDisk(path, readOnly, warnOfFormat);
   try {
     const sizeBytes = await diskBytes(addon, file, path);
     if (!addon.flock(file.fd, readOnly ? 'shared' : 'exclusive')) {
@@ -48,7 +48,7 @@ export async function openDiskFile(
  * @throws TsvmError `TSVM_DISK` as {@link openDiskFile}.
  */
 export async function lookAtDiskFile(path: string, options: { readonly readOnly: boolean }): Promise<void> {
-  const file = await openImage(path, options.readOnly);
+  const file = await openDisk(path, options.readOnly);
   try {
     const stat = await file.stat();
     if (stat.isFile()) refuseTiny(path, stat.size);
@@ -57,29 +57,20 @@ export async function lookAtDiskFile(path: string, options: { readonly readOnly:
   }
 }
 
-async function openImage(
-  path: string,
-  readOnly: boolean,
-  warn?: (text: string) => void,
-): Promise<FileHandle> {
-  let file: FileHandle | undefined;
-  try {
-    file = await openChecked(path, readOnly ? constants.O_RDONLY : constants.O_RDWR, (stats) =>
-      checkKind(stats, path),
-    );
-    await refuseForeignFormat(file, { code: 'TSVM_DISK', subject: `disk ${path}`, path }, warn);
-    return file;
-  } catch (cause) {
-    await file?.close();
-    if (cause instanceof TsvmError) throw cause;
-    const hint = readOnly
-      ? 'check the path'
-      : 'check the path and its permissions, or add ,ro to open it read-only';
-    throw new TsvmError('TSVM_DISK', `cannot open disk ${path}: ${describeFileError(cause)}`, {
-      hint,
-      cause,
-    });
-  }
+function openDisk(path: string, readOnly: boolean, warn?: (text: string) => void): Promise<FileHandle> {
+  return openImage(
+    path,
+    {
+      what: 'disk',
+      code: 'TSVM_DISK',
+      flags: readOnly ? constants.O_RDONLY : constants.O_RDWR,
+      hint: readOnly
+        ? 'check the path'
+        : 'check the path and its permissions, or add ,ro to open it read-only',
+      check: (stats) => checkKind(stats, path),
+    },
+    warn,
+  );
 }
 
 function checkKind(stat: Stats, path: string): void {

@@ -9,8 +9,8 @@ import type { FileHandle } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
 import { type DiskFacts, diskFacts } from './disk-facts.js';
-import { refuseForeignFormat, warnOfFormat } from './disk-format.js';
-import { describeFileError, openChecked } from './files.js';
+import { warnOfFormat } from './disk-format.js';
+import { openImage } from './image-file.js';
 
 /**
  * Opens a file and locks it as read-only disks are: others may read it, and no machine writes to it.
@@ -19,7 +19,7 @@ import { describeFileError, openChecked } from './files.js';
  * @throws TsvmError `TSVM_PMEM`, naming the path.
  */
 export async function openPmemFile(addon: NativeAddon, path: string): Promise<PmemFile> {
-  const handle = await openImage(path, warnOfFormat);
+  const handle = await openPmem(path, warnOfFormat);
   try {
     const sizeBytes = (await handle.stat()).size;
     if (!addon.flock(handle.fd, 'shared')) {
@@ -36,23 +36,21 @@ export async function openPmemFile(addon: NativeAddon, path: string): Promise<Pm
 
 /** Looks whether a file could be opened. @throws TsvmError `TSVM_PMEM` as {@link openPmemFile}. */
 export async function lookAtPmemFile(path: string): Promise<void> {
-  await (await openImage(path)).close();
+  await (await openPmem(path)).close();
 }
 
-async function openImage(path: string, warn?: (text: string) => void): Promise<FileHandle> {
-  let handle: FileHandle | undefined;
-  try {
-    handle = await openChecked(path, constants.O_RDONLY, (stats) => checkKind(stats, path));
-    await refuseForeignFormat(handle, { code: 'TSVM_PMEM', subject: `pmem ${path}`, path }, warn);
-    return handle;
-  } catch (cause) {
-    await handle?.close();
-    if (cause instanceof TsvmError) throw cause;
-    throw new TsvmError('TSVM_PMEM', `cannot open pmem ${path}: ${describeFileError(cause)}`, {
+function openPmem(path: string, warn?: (text: string) => void): Promise<FileHandle> {
+  return openImage(
+    path,
+    {
+      what: 'pmem',
+      code: 'TSVM_PMEM',
+      flags: constants.O_RDONLY,
       hint: 'check the path and its permissions',
-      cause,
-    });
-  }
+      check: (stats) => checkKind(stats, path),
+    },
+    warn,
+  );
 }
 
 function checkKind(stats: Stats, path: string): void {
