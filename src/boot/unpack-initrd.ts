@@ -3,6 +3,7 @@
  * buffer-format.rst): archives one after another, compressed or not, with zeros between them, with or without trailers.
  */
 import { TsvmError } from '../errors.js';
+import { alignUp } from '../util/units.js';
 import { compressionFormat, decompressFirst, type XzProgram } from './decompress/decompress.js';
 import { fileKind, fileSystemKind } from './file-kind.js';
 
@@ -114,9 +115,9 @@ function membersBytes(bytes: Uint8Array): number {
     const nameBytes = hexField(bytes, at + CPIO_FIELD_NAMESIZE);
     const fileBytes = hexField(bytes, at + CPIO_FIELD_FILESIZE);
     const nameEnd = at + CPIO_HEADER_BYTES + nameBytes;
-    const end = fileBytes === 0 ? nameEnd : alignUp(nameEnd) + fileBytes;
+    const end = fileBytes === 0 ? nameEnd : alignUp(nameEnd, ALIGN) + fileBytes;
     if (end > bytes.length) throw truncated();
-    at = alignUp(end);
+    at = alignUp(end, ALIGN);
   }
   return Math.min(at, bytes.length);
 }
@@ -137,10 +138,6 @@ const forRamDisk = (fileSystem: string): string =>
 function skipZeros(bytes: Uint8Array, at: number): number {
   while (at < bytes.length && bytes[at] === 0) at += 1;
   return at;
-}
-
-function alignUp(value: number): number {
-  return Math.ceil(value / ALIGN) * ALIGN;
 }
 
 function truncated(): TsvmError {

@@ -1,5 +1,6 @@
 /** Facts of a host where /dev/kvm does not serve: all that tells one cause from another. Read once, judged by causes.ts. */
 import { KVM_PATH } from '../../kvm/kvm.js';
+import { cpuField } from '../host-facts.js';
 import type { HostReader } from '../host-tree.js';
 
 /** System call that failed, and with what. */
@@ -161,10 +162,10 @@ function installedModules(tree: HostReader, release: string): KvmFacts['installe
 }
 
 function firstCpu(cpuinfo: string): KvmFacts['cpu'] {
-  const field = (name: string): string | undefined =>
-    new RegExp(`^${name}\\s*: (.*)$`, 'm').exec(cpuinfo)?.[1];
-  const flags = field('flags');
-  return flags === undefined ? undefined : { vendor: field('vendor_id') ?? '', flags: flags.split(' ') };
+  const flags = cpuField(cpuinfo, 'flags');
+  return flags === undefined
+    ? undefined
+    : { vendor: cpuField(cpuinfo, 'vendor_id') ?? '', flags: flags.split(' ') };
 }
 
 /** Tells whether this process is in the boot's namespace of a kind; also where nobody says. */
