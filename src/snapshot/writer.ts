@@ -137,8 +137,8 @@ export async function lookAtSnapshotTarget(path: string): Promise<void> {
     // The folders above it are made as well.
     let above = dirname(directory);
     while ((await stat(above).catch(() => undefined)) === undefined && above !== '/') above = dirname(above);
-    await access(above, constants.W_OK | constants.X_OK);
     if (!(await stat(above)).isDirectory()) throw Object.assign(new Error(), { errno: 0, code: 'ENOTDIR' });
+    await access(above, constants.W_OK | constants.X_OK);
   });
 }
 
