@@ -255,8 +255,8 @@ const ROWS: readonly Row[] = [
     id: 'container-host-without-kvm',
     applies: (facts) => isDriverless(facts) && facts.container !== undefined,
     detail: (facts) => `the host of this container has not loaded ${moduleOf(facts)}`,
-    remedy: ({ container = 'container', ...facts }) =>
-      `on its host: sudo modprobe ${moduleOf({ container, ...facts })}; then ${WITH_DEVICE[container]}`,
+    remedy: (facts) =>
+      `on its host: sudo modprobe ${moduleOf(facts)}; then ${WITH_DEVICE[facts.container ?? 'container']}`,
   },
   {
     id: 'module-refused',
