@@ -4,11 +4,11 @@
  */
 import { DISK_FORMATS } from '../util/disk-formats.js';
 
-/** What a file is. */
+/** Kind of a file. */
 export interface FileKind {
-  /** With its article: `a text`. */
+  /** Name with its article: `a text`. */
   readonly name: string;
-  /** What to do with it. */
+  /** Advice on what to do with it. */
   readonly remedy?: string;
 }
 
@@ -60,7 +60,7 @@ const FILE_SYSTEMS: readonly Magic[] = [
   [0x438, '\x53\xef', 'an ext file system'],
 ];
 
-/** What the file with these bytes at its beginning is, if it is known. */
+/** Kind of the file with these bytes at its beginning; undefined if it is not known. */
 export function fileKind(bytes: Uint8Array): FileKind | undefined {
   const [, , name, remedy] = MAGICS.find(hasMagic(bytes)) ?? [];
   if (name !== undefined) return { name, ...(remedy === undefined ? {} : { remedy }) };
@@ -104,7 +104,7 @@ const PE_MACHINES: ReadonlyMap<number, string> = new Map([
   [0xaa64, 'arm64'],
 ]);
 
-/** Where a bzImage, which begins like an EFI program, has its magic. */
+/** End of the magic of a bzImage, which begins like an EFI program. */
 const SETUP_HEADER_END = 0x206;
 
 /** Distances in a PE file: of its header's offset, and within that header. */
@@ -115,7 +115,7 @@ const PE_OPTIONAL_BYTES = 20;
 const PE_HEADER_BYTES = 24;
 const PE_SECTION_BYTES = 40;
 
-/** What an EFI program is, when it is no bzImage: a kernel that unpacks itself, a kernel with all that it needs, or another. */
+/** Kind of an EFI program that is no bzImage: a kernel that unpacks itself, a kernel with all that it needs, or another. */
 function peKind(bytes: Uint8Array): FileKind {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
   const header = bytes.length >= PE_OFFSET + 4 ? view.getUint32(PE_OFFSET, true) : bytes.length;
@@ -148,7 +148,7 @@ function at(bytes: Uint8Array, offset: number, length: number): string {
   return Buffer.from(bytes.subarray(offset, offset + length)).toString('latin1');
 }
 
-/** How much of a file must be printable for a text. */
+/** Length of the part of a file that must be printable for a text. */
 const TEXT_BYTES = 256;
 
 function isText(bytes: Uint8Array): boolean {

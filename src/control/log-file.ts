@@ -7,9 +7,7 @@ import { ApiError } from './api-error.js';
 
 /** Limit of bytes that wait for a slow disk. More are lost, since neither the guest nor the API waits. */
 const MAX_PENDING_BYTES = 4 << 20;
-/**
- * O_NONBLOCK is for pipes: a thread that waits for somebody to read is lost to every machine of the process.
- */
+/** Flags of every log. O_NONBLOCK is for pipes: a thread that waits for somebody to read is lost to every machine of the process. */
 const FLAGS = constants.O_APPEND | constants.O_CREAT | constants.O_NONBLOCK | constants.O_NOCTTY;
 const NEWLINE = Buffer.from('\n');
 

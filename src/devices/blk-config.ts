@@ -16,7 +16,7 @@ export interface BlkConfig extends RateLimit {
    */
   readonly overlay?: string;
   /**
-   * Of a restored machine: whether what the guest writes goes to the disk itself (true), or is kept in memory and thrown away (false).
+   * Choice for a restored machine: what the guest writes goes to the disk itself (true), or is kept in memory and thrown away (false).
    * Default: as `RestoreOptions.disks` says.
    */
   readonly direct?: boolean;

@@ -30,7 +30,7 @@ export interface DiskOptions {
   readonly readOnly: boolean;
   /** A file that takes what is written; it is made if it is not there. */
   readonly overlay?: string | undefined;
-  /** Whether what is written goes to the file, or to memory. Default: as the host was made. */
+  /** Tells whether what is written goes to the file, or to memory. Default: as the host was made. */
   readonly direct?: boolean | undefined;
 }
 

@@ -60,7 +60,7 @@ export interface FilterProgram {
   readonly debianPackage: string;
   /** What it is needed for, for the message. Default: to unpack this file. */
   readonly purpose?: string;
-  /** What it reads, from the file's position on. Default: nothing. */
+  /** Standard input, read from the file's position on. Default: nothing. */
   readonly input?: FileHandle;
   /** Variables besides this process's. */
   readonly env?: Readonly<Record<string, string>>;

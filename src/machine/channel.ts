@@ -12,7 +12,7 @@ import { factOptions, freshFacts, type GuestFacts } from './guest-facts.js';
 /** Ports 1 to 4 of the machine's first virtio-console; guests/init/channel.c knows them by these numbers. */
 export const CHANNEL_PORTS = ['tsvm.control', 'tsvm.stdin', 'tsvm.stdout', 'tsvm.stderr'] as const;
 
-/** Of one message: as much as the guest's init has room for. */
+/** Bound of one message: as much as the guest's init has room for. */
 const MAX_MESSAGE_BYTES = 256 * 1024;
 /** Output that is kept for a reader on the host before the guest has to wait. */
 const OUTPUT_BUFFER_BYTES = 64 * 1024;
@@ -56,7 +56,7 @@ export interface GuestChannel {
    * and `stderr`; undefined if the machine ended before. Never rejects.
    */
   readonly exited: Promise<number | undefined>;
-  /** Whether a command was sent: to this machine, or to the one that it is a copy of. */
+  /** Tells whether a command was sent: to this machine, or to the one that it is a copy of. */
   readonly hasCommand: boolean;
   /**
    * Starts the command: at once if the guest is `ready`, else as soon as it is. With `tty: true` it gets the machine's
@@ -275,7 +275,7 @@ class InputPort implements PortHost {
     this.#control = control;
   }
 
-  /** What the device has not taken yet. */
+  /** Bytes that the device has not taken yet. */
   get unsent(): Buffer {
     return Buffer.concat(this.#waiting.map(({ rest }) => rest));
   }

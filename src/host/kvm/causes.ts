@@ -6,7 +6,7 @@ import { hypervisorOf } from './hypervisors.js';
 export interface KvmCause {
   /** Name, and the row of the table in docs/host.md. */
   readonly id: string;
-  /** What is wrong, as the end of a sentence: `cannot open /dev/kvm: ...`. */
+  /** Fault, as the end of a sentence: `cannot open /dev/kvm: ...`. */
   readonly detail: string;
   /** One command or step that makes it right. */
   readonly remedy: string;

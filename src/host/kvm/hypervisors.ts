@@ -14,7 +14,7 @@ const DEFAULT: Hypervisor = {
   remedy: 'ask whoever runs the hypervisor for nested virtualization, or use a host without one',
 };
 
-/** In the order in which they are tried: a cloud before the hypervisor that it is made of. */
+/** Hypervisors in the order in which they are tried: a cloud before the hypervisor that it is made of. */
 const HYPERVISORS: readonly Hypervisor[] = [
   {
     name: 'Amazon EC2',
