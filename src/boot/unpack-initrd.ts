@@ -74,7 +74,7 @@ export async function unpackInitrd(
 }
 
 /** True for the magics of "newc" and of its variant with checksums. */
-export function isCpio(bytes: Uint8Array): boolean {
+function isCpio(bytes: Uint8Array): boolean {
   const magic = String.fromCharCode(...bytes.subarray(0, 6));
   return magic === '070701' || magic === '070702';
 }
