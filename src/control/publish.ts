@@ -3,6 +3,7 @@ import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
 import { bugEnd } from '../machine/guest-ends.js';
 import type { Machine } from '../machine/machine.js';
 import { Cleanup } from '../util/cleanup.js';
+import { warnOperator } from '../util/operator-warning.js';
 import { logCommand } from './command-log.js';
 import { ConsoleLog } from './console-log.js';
 import { Instance } from './instance.js';
@@ -123,7 +124,7 @@ export async function live(
     await published.finish(end);
   } catch (error) {
     const { message } = error as Error;
-    process.emitWarning(`${published.instance.id}: its end cannot be kept: ${message}`, 'TsvmWarning');
+    warnOperator(`${published.instance.id}: its end cannot be kept: ${message}`);
   }
 }
 

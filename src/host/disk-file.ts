@@ -3,7 +3,7 @@ import type { BigIntStats, Stats } from 'node:fs';
 import { constants, type FileHandle } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
-import { warnOfFormat } from './disk-format.js';
+import { warnOperator } from '../util/operator-warning.js';
 import { DiskIo } from './disk-io.js';
 import type { Layer } from './disk-layer.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from './fallocate.js';
@@ -27,7 +27,7 @@ export async function openDiskFile(
   options: { readOnly: boolean },
 ): Promise<DiskFile> {
   const { readOnly } = options;
-  const file = await openDisk(path, readOnly, warnOfFormat);
+  const file = await openDisk(path, readOnly, warnOperator);
   try {
     const sizeBytes = await diskBytes(addon, file, path);
     if (!addon.flock(file.fd, readOnly ? 'shared' : 'exclusive')) {

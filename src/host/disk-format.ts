@@ -43,6 +43,3 @@ export async function refuseForeignFormat(
     hint: `convert it, and give what comes of it: qemu-img convert -f ${format.qemuName} -O raw ${shellQuote(path)} ${shellQuote(raw)}`,
   });
 }
-
-/** Tells the operator. */
-export const warnOfFormat = (text: string): void => process.emitWarning(text, 'TsvmWarning');

@@ -8,8 +8,8 @@ import { constants, fstatSync, type Stats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
+import { warnOperator } from '../util/operator-warning.js';
 import { type DiskFacts, diskFacts } from './disk-facts.js';
-import { warnOfFormat } from './disk-format.js';
 import { openImage } from './image-file.js';
 
 /**
@@ -19,7 +19,7 @@ import { openImage } from './image-file.js';
  * @throws TsvmError `TSVM_PMEM`, naming the path.
  */
 export async function openPmemFile(addon: NativeAddon, path: string): Promise<PmemFile> {
-  const handle = await openPmem(path, warnOfFormat);
+  const handle = await openPmem(path, warnOperator);
   try {
     const sizeBytes = (await handle.stat()).size;
     if (!addon.flock(handle.fd, 'shared')) {

@@ -12,6 +12,7 @@ import type { HostProfile } from '../kvm/profiles/profile.js';
 import type { Vm } from '../kvm/vm.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { ID_RANGE, isId } from '../util/ids.js';
+import { warnOperator } from '../util/operator-warning.js';
 import { GIB, MIB } from '../util/units.js';
 import { isVariableName } from '../util/variable-name.js';
 import { DEFAULT_MEMORY_BYTES, type GuestCommand, type MachineConfig } from './config.js';
@@ -88,8 +89,9 @@ async function named<T>(what: string, check: () => Promise<T>): Promise<T> {
 /** Unpacks an initramfs, no more of it than the machine has memory for: that takes time of all machines of the process. */
 async function unpackedInitrd(initrd: Uint8Array, config: MachineConfig): Promise<Uint8Array[]> {
   const mostBytes = Math.min(config.memoryBytes ?? DEFAULT_MEMORY_BYTES, MAX_UNPACKED_BYTES);
-  const warn = (text: string): void => process.emitWarning(text, 'TsvmWarning');
-  return await named(`initramfs ${config.initrd}`, () => unpackInitrd(initrd, runXz, mostBytes, warn));
+  return await named(`initramfs ${config.initrd}`, () =>
+    unpackInitrd(initrd, runXz, mostBytes, warnOperator),
+  );
 }
 
 /**
