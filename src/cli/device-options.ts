@@ -3,7 +3,7 @@ import type { Command } from 'commander';
 import { type DeviceRequest, deviceKinds } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
 
-/** What commander makes of them: a list, a text or a switch for each flag. */
+/** Values that commander makes of them: a list, a text or a switch for each flag. */
 export type DeviceOptions = Readonly<Record<string, unknown>>;
 
 /** Adds them. */
@@ -18,7 +18,7 @@ export function addDeviceOptions(command: Command): Command {
   return command;
 }
 
-/** For options that may be given several times. */
+/** Reads an option that may be given several times. */
 export function collect(value: string, previous: readonly string[] = []): string[] {
   return [...previous, value];
 }

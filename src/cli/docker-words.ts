@@ -41,10 +41,7 @@ const COMMANDS: Readonly<Record<string, string>> = {
 /** Options of commands that run something. */
 const OPTIONS: Readonly<Record<string, string>> = {
   '-p': '--net user,hostfwd=tcp:127.0.0.1:8080-:80 leads a port of the host into a machine',
-  '-P': '--net user,hostfwd=tcp:127.0.0.1:8080-:80 leads a port of the host into a machine',
   '-v': '--share DIR:TAG, and in the guest: mount -t virtiofs TAG /mnt; a container: tsvm container run --volume DIR:PATH',
-  '--mount':
-    '--share DIR:TAG, and in the guest: mount -t virtiofs TAG /mnt; a container: tsvm container run --volume DIR:PATH',
   '-m': '--memory 256M',
   '-c': 'a command comes after --: -- sh -c SCRIPT',
   '-u': '--user UID:GID, with --image',
@@ -57,23 +54,25 @@ const OPTIONS: Readonly<Record<string, string>> = {
   '--pids-limit': '--pids N, with --isolation container',
 };
 
-/** Long forms of some of them. */
+/** Options that are done in the way of another one. */
 const SAME: Readonly<Record<string, string>> = {
   '--publish': '-p',
-  '--publish-all': '-P',
+  '-P': '-p',
+  '--publish-all': '-p',
   '--volume': '-v',
-  '--tmpfs': '--mount',
+  '--mount': '-v',
+  '--tmpfs': '-v',
 };
 
 const entryOf = (table: Readonly<Record<string, string>>, word: string): string | undefined =>
   Object.hasOwn(table, word) ? table[word] : undefined;
 
-/** Today's way for a command of Docker's; undefined for any other word. */
+/** Way to do a command of Docker's; undefined for any other word. */
 export function insteadOfCommand(word: string): string | undefined {
   return entryOf(COMMANDS, word);
 }
 
-/** Today's way for an option of Docker's, as it was typed (`-p8080:80`, `--publish=8080:80`); undefined for any other. */
+/** Way to do what an option of Docker's does; `typed` may have its value (`-p8080:80`, `--publish=8080:80`); undefined for any other. */
 export function insteadOfOption(typed: string): string | undefined {
   const name = typed.startsWith('--') ? typed.replace(/=.*$/s, '') : typed.slice(0, 2);
   return entryOf(OPTIONS, entryOf(SAME, name) ?? name);

@@ -1,4 +1,4 @@
-/** What `--image` says of a command: where its root is, who it is, and its surroundings; the same for a machine and a container. */
+/** Command that is run in an image: its root, its user and its surroundings; the same for a machine and a container. */
 
 import { resolve } from 'node:path';
 import { defaultEnvironment } from '../container/config.js';
@@ -31,7 +31,7 @@ export interface ImageCommand {
   };
 }
 
-/** Of both kinds, unless they are named. */
+/** Host name of both kinds, unless one is given. */
 const HOSTNAME = 'tsvm';
 
 /** Looks whether there is such an image, and a command for it. @throws TsvmError `TSVM_IMAGE`, or `TSVM_USAGE` if it names no command. */

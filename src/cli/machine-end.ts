@@ -1,4 +1,4 @@
-/** What is said and written after a machine has ended. */
+/** Messages and files after a machine has ended. */
 import type { Machine, MachineEnd } from '../machine/machine.js';
 import { complain } from './complain.js';
 import { lookAtOutputFile, writeOutputFile } from './output-file.js';

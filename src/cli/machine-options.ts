@@ -170,5 +170,5 @@ export function refuseEmptyCommand([first]: readonly string[]): void {
   });
 }
 
-/** For kernels that are not ours. A panic and a reboot end the machine at once. */
+/** Command line of kernels that are not ours. A panic and a reboot end the machine at once. */
 const DEFAULT_CMDLINE = 'reboot=k panic=-1 i8042.noaux i8042.nomux i8042.dumbkbd';

@@ -20,7 +20,7 @@ export function addNameOptions(command: Command): Command {
     .option('--rm', 'forget it when it has ended (else: tsvm rm)');
 }
 
-/** Whether this process shall only start another one, which runs the machine; then with its exit status. */
+/** Starts another process that runs the machine, if it is to be in the background: exit status of this one, else undefined. */
 export async function detached({ name, detach, rm }: NameOptions): Promise<number | undefined> {
   if (name !== undefined) checkName(name);
   if (rm === true && name === undefined && detach !== true) {
@@ -33,7 +33,7 @@ export async function detached({ name, detach, rm }: NameOptions): Promise<numbe
   return await startInBackground(name ?? newName());
 }
 
-/** Makes it known, if it has a name, before its guest does anything: the name may be taken. */
+/** Makes a machine known, if it has a name, before its guest does anything: the name may be taken. */
 export async function publishNamed(
   machine: Machine,
   command: readonly string[],
@@ -48,7 +48,7 @@ export async function publishNamed(
   });
 }
 
-/** Before anything is begun; whoever comes first in the end is decided when the folder is made. */
+/** Refuses a name that is taken, before anything is begun; who comes first is decided when the folder is made. */
 function refuseTaken(name: string): void {
   const found = new MachineStore().list().find(({ record }) => record.name === name);
   if (found !== undefined && found.record.end === undefined) throw nameTaken(name);

@@ -7,14 +7,14 @@ import { rawTerminal } from '../host/terminal.js';
 import { formatBytes } from '../util/units.js';
 import { complain } from './complain.js';
 import { Stopper } from './stopper.js';
-import { parseDuration } from './values.js';
 
 export interface ForegroundOptions {
-  /** As on the command line. */
-  readonly timeout?: string;
+  readonly timeoutMs: number | undefined;
+  /** Time limit as typed, for the message. */
+  readonly timeout?: string | undefined;
   /** Say at the end what it used. */
-  readonly stats?: boolean;
-  readonly engine?: Engine;
+  readonly stats?: boolean | undefined;
+  readonly engine?: Engine | undefined;
 }
 
 /** The size of a terminal for the command, if it is to get one. */
@@ -26,9 +26,8 @@ export function terminalFor(tty: boolean | undefined): ContainerConfig['terminal
 
 /** Runs it, and returns what to exit with. */
 export async function runContainer(config: ContainerConfig, options: ForegroundOptions): Promise<number> {
-  const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
   const tty = config.terminal !== undefined;
-  const stopper = new Stopper(timeoutMs);
+  const stopper = new Stopper(options.timeoutMs);
   // Most commands make no container, and do not wait for its code.
   const { startContainer } = await import('../container/container.js');
   const restore = tty ? rawTerminal(process.stdin) : () => {};

@@ -80,7 +80,7 @@ export function addRunOptions(command: Command): Command {
     .option('--timeline <file>', 'write phases, exits and their cost as JSON');
 }
 
-/** What a command line asks of `tsvm run`, whichever wall it is for. */
+/** Request of a `tsvm run` command line, whichever wall it is for. */
 interface AskedCommand {
   /** Program and arguments; empty for those of the image. */
   readonly words: readonly string[];
@@ -127,7 +127,7 @@ function checkWords(words: readonly string[], { image }: RunOptions): void {
   });
 }
 
-/** What one kind of wall has and the other has not is refused, not left out. */
+/** Refuses an option that only the other kind of wall has, which would else be left out. */
 function checkCombination(options: RunOptions, isolation: (typeof ISOLATIONS)[number]): void {
   const given = (names: readonly string[]): string | undefined =>
     names.find((name) => options[name] !== undefined);

@@ -1,4 +1,4 @@
-/** What is said where there is no KVM: which way is left, and what a KVM would add. */
+/** Messages of a host without KVM: which way is left, and what a KVM would add. */
 import { TsvmError } from '../errors.js';
 import { kvmProblem } from '../machine/check.js';
 import { complain } from './complain.js';

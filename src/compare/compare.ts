@@ -33,12 +33,12 @@ import type { Subject } from './subject.js';
 export interface CompareOptions {
   /** Name of the machines' guest. Default: as `findGuest()` chooses. */
   readonly guest?: string;
-  /** How often each is started. */
+  /** Number of starts of each. */
   readonly runs: number;
-  /** How many idle ones memory is measured at, ascending. */
+  /** Numbers of idle ones that memory is measured at, ascending. */
   readonly counts: readonly number[];
   readonly budgetBytes: number;
-  /** What is measured. */
+  /** Parts that are measured. */
   readonly parts: readonly ComparePart[];
   readonly progress: Progress;
   readonly signal: AbortSignal;
@@ -51,9 +51,9 @@ export interface IsolationResult {
 
 export interface Comparison {
   readonly version: 1;
-  /** What the figures were measured on, without which they mean nothing. */
+  /** Host that the figures were measured on, without which they mean nothing. */
   readonly environment: Readonly<Record<string, string>>;
-  /** What this host does to the figures. */
+  /** Remarks on what this host does to the figures. */
   readonly notes: readonly string[];
   readonly budgetBytes: number;
   readonly starts: readonly StartResult[];
@@ -229,7 +229,7 @@ function environment(machines: boolean): Record<string, string> {
   };
 }
 
-/** As a list: 0-1, of proc_pid_status(5). */
+/** List of the CPUs that this process may use: 0-1 (proc_pid_status(5)). */
 function allowedCpus(): string {
   return /^Cpus_allowed_list:\s*(.+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 'all';
 }

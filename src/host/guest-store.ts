@@ -114,11 +114,11 @@ export async function listGuests(): Promise<Guest[]> {
  * @throws TsvmError `TSVM_GUEST_BUILD` if it was not built, or lies where others may write.
  */
 export async function findGuest(name?: string): Promise<Guest> {
-  return findGuestFor(readHostFacts(), name);
+  return findGuestFor(undefined, name);
 }
 
-/** The same for a host with `facts`. */
-export function findGuestFor(facts: HostFacts, name?: string): Guest {
+/** Finds the same for a host with `facts`. Default: this host's, which are read only if they decide. */
+export function findGuestFor(facts: HostFacts | undefined, name?: string): Guest {
   const named = currentGuest(name ?? DEFAULT_GUEST);
   if (named !== undefined) return named;
   const debian = name === undefined ? currentGuest(DEBIAN_GUEST) : undefined;

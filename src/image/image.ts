@@ -26,7 +26,7 @@ export interface Image {
   /** A directory with its files. */
   readonly root: string;
   readonly config: ImageConfig;
-  /** What names its content for good; undefined for a directory, which may change. */
+  /** Name of its content for good; undefined for a directory, which may change. */
   readonly key?: string;
 }
 
@@ -48,7 +48,7 @@ const RULES: FolderRules = {
 /** ext4 keeps each file in blocks of its own, and an inode for each. */
 const EXT4_BLOCK_BYTES = 4096;
 const EXT4_INODE_BYTES = 256;
-/** Those that it has for itself. */
+/** Inodes that it has for itself. */
 const EXT4_SPARE_INODES = 64;
 /** Its own structures: they grow with it, from some least size. */
 const EXT4_SPARE_BYTES = 8 * MIB;

@@ -11,7 +11,7 @@ import { feed, outputFrom } from './program.js';
 import { filterTar, type Limits, MARK } from './tar-filter.js';
 import { BLOCK_BYTES, parseHeader } from './tar-format.js';
 
-/** Nothing of the layers below is in this directory. */
+/** Mark of a directory in which nothing of the layers below is. */
 const OPAQUE = '.wh..wh..opq';
 export const BSDTAR = { name: 'bsdtar', debianPackage: 'libarchive-tools' } as const;
 export const BSDCAT = { name: 'bsdcat', debianPackage: 'libarchive-tools' } as const;

@@ -31,7 +31,7 @@ const VERSION = /version [`'](GLIBC|GLIBCXX|CXXABI)_([\d.]+)' not found/;
 /** Words of musl's loader, which glibc's does not have. */
 const MUSL = /^Error (loading shared library|relocating) /;
 
-/** In this order: the state of the file says more than the loader, which calls a foreign file missing. */
+/** Causes in the order in which they are tried: the state of the file says more than the loader, which calls a foreign file missing. */
 const ROWS: readonly Row[] = [
   {
     id: 'switched-off',

@@ -216,7 +216,7 @@ export interface NativeVcpu {
   nmi(): void;
   /** KVM_KVMCLOCK_CTRL: tells the guest that it stood still. EINVAL if it has no kvm-clock. */
   kvmclockCtrl(): void;
-  /** As the VM's. The first call throws EBUSY while running, since it opens; later ones do not. */
+  /** Reads statistics as the VM's does. The first call throws EBUSY while running, since it opens; later ones do not. */
   readStats(): Uint8Array;
   /** Kicks and joins the thread, unmaps the run page. */
   close(): void;
@@ -224,7 +224,7 @@ export interface NativeVcpu {
 
 /** System calls on an open file, on threads of its own. Each ends with a call of `onDone`, in which several may share. */
 export interface NativeDiskIo {
-  /** What is in the page cache, on this thread: the bytes read, or -EAGAIN, -EOPNOTSUPP where that cannot be, or another errno negated. */
+  /** Reads what is in the page cache, on this thread: the bytes read, or -EAGAIN, -EOPNOTSUPP where that cannot be, or another errno negated. */
   tryRead(buffers: readonly Uint8Array[], offset: number): number;
   /** @param buffers must stay alive, and where they are, until it is done. */
   submit(id: number, call: 'read' | 'write', buffers: readonly Uint8Array[], offset: number): void;

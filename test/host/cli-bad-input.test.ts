@@ -98,7 +98,6 @@ describe('an initramfs that', () => {
       ['--kernel', good, '--initrd', path('none')],
       /cannot read initramfs .*: no such file/,
     ],
-    ['is a directory', ['--kernel', good, '--initrd', directory], /it is a directory/],
     ['is a device', ['--kernel', good, '--initrd', '/dev/zero'], /not a regular file/],
     ['is a FIFO', ['--kernel', good, '--initrd', fifo], /not a regular file/],
     ['is a kernel', initrd('i-kernel', makeBzImage()), /but a bzImage/, /--kernel/],

@@ -99,7 +99,7 @@ async function run(options: CompareOptions): Promise<number> {
   }
 }
 
-/** Every thread of this process, and so whatever it starts from now on (sched_setaffinity(2), by util-linux). */
+/** Pins every thread of this process, and so whatever it starts from now on (sched_setaffinity(2), by util-linux). */
 function pin(list: string): void {
   const { status, error } = spawnSync('taskset', [
     '--all-tasks',
@@ -117,7 +117,7 @@ function pin(list: string): void {
   });
 }
 
-/** One line that is written over, on a terminal. */
+/** Shows a line that is written over, on a terminal. */
 function showProgress(text: string): void {
   if (process.stderr.isTTY)
     process.stderr.write(`\r\x1b[K${text.slice(0, (process.stderr.columns ?? 80) - 1)}`);

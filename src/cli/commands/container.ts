@@ -71,16 +71,12 @@ async function run(argv: readonly string[], options: RunOptions): Promise<number
     });
   }
   const { timeout, stats } = options;
-  if (timeout !== undefined) parseDuration('--timeout', timeout);
+  const timeoutMs = timeout === undefined ? undefined : parseDuration('--timeout', timeout);
   const config =
     options.envFile === undefined ? asked : containerConfig(argv, await withEnvFiles(options), terminal);
   if (options.privileged === true) process.stderr.write(PRIVILEGED);
   sayWithoutKvm('with a KVM, tsvm run gives a command a kernel of its own');
-  return await runContainer(config, {
-    ...(timeout === undefined ? {} : { timeout }),
-    ...(stats === undefined ? {} : { stats }),
-    ...(engine === undefined ? {} : { engine }),
-  });
+  return await runContainer(config, { timeoutMs, timeout, stats, engine });
 }
 
 const PRIVILEGED =

@@ -80,14 +80,15 @@ async function run(words: readonly string[], options: RunOptions): Promise<numbe
     : await runMachine(asked, withFiles).catch(withoutKvm);
 }
 
-async function runInContainer({ words, container }: AskedContainerRun, options: RunOptions): Promise<number> {
+async function runInContainer(asked: AskedContainerRun, options: RunOptions): Promise<number> {
+  const { words, timeoutMs, container } = asked;
   const { image, command, hostname } = await imageCommand(words, options);
   // What the image says is data, which the grammar of options does not see.
   const { argv, env, cwd } = command;
   const { uid, gid } = command.user;
   const config = { ...container, layers: [image.root], argv, hostname, env, cwd, user: { uid, gid } };
   sayWithoutKvm('with a KVM, the same command without --isolation container has a kernel of its own');
-  return await runContainer({ ...config, makeCwd: options.workdir === undefined }, options);
+  return await runContainer({ ...config, makeCwd: options.workdir === undefined }, { ...options, timeoutMs });
 }
 
 async function runMachine(asked: AskedMachineRun, options: RunOptions): Promise<number> {

@@ -21,7 +21,7 @@ Examples:
 
 Exit status: 0 when the machine was saved, 1 when it ended before.`;
 
-/** Of the console, to look for the pattern in. */
+/** Length of the console's end that the pattern is looked for in. */
 const MAX_TAIL_CHARACTERS = 64 * 1024;
 
 interface SnapshotCliOptions extends MachineOptions {

@@ -10,6 +10,7 @@ import { mountsOverlayForUsers } from '../../container/copied-root.js';
 import { ENGINE_PACKAGES } from '../../container/engine.js';
 import type { HostReader } from '../../host/host-tree.js';
 import { type ContainerKind, containerKind } from '../../host/kvm/facts.js';
+import { effectiveCapabilities } from '../../host/process-rights.js';
 import { asRoot, fails, has, lacks, type Need, type NeedsHost, type Verdict } from './check.js';
 
 /** <linux/capability.h> */
@@ -22,10 +23,8 @@ const NOTHING_RUNS = 'no container can be made';
 const sysctl = (files: HostReader, name: string): number | undefined =>
   files.number(`proc/sys/${name.replaceAll('.', '/')}`);
 
-function mayAdminister({ files }: NeedsHost): boolean {
-  const [, capabilities = '0'] = /^CapEff:\s*([0-9a-f]+)$/m.exec(files.text('proc/self/status') ?? '') ?? [];
-  return (BigInt(`0x${capabilities}`) & CAP_SYS_ADMIN) !== 0n;
-}
+const mayAdminister = ({ files }: NeedsHost): boolean =>
+  ((effectiveCapabilities(files) ?? 0n) & CAP_SYS_ADMIN) !== 0n;
 
 const isFiltered = ({ files }: NeedsHost): boolean =>
   /^Seccomp:\s*2$/m.test(files.text('proc/self/status') ?? '');

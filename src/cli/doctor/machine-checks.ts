@@ -11,7 +11,7 @@ import { loadAddon, type NativeAddon } from '../../native/binding.js';
 import { formatBytes } from '../../util/units.js';
 import { type Check, has, type Verdict } from './check.js';
 
-/** What was found of KVM. */
+/** Findings about KVM. */
 export interface KvmReport {
   readonly checks: readonly Check[];
   readonly capabilities: Readonly<Record<string, number>>;
@@ -65,7 +65,7 @@ export function checkKvm(): KvmReport {
   }
 }
 
-/** Every capability's number, from a KVM that makes a machine. */
+/** Reads every capability's number, from a KVM that makes a machine. */
 function readCapabilities(addon: NativeAddon): Record<string, number> {
   const kvm = openKvm(addon);
   try {

@@ -1,6 +1,6 @@
 /** The table of what images, containers, networks, shares and templates need of a host. */
 import { PASTA_FOLDERS } from '../../container/user-network.js';
-import { readLimit } from '../../host/process-limits.js';
+import { MIN_OPEN_FILES, readLimit } from '../../host/process-limits.js';
 import { XZ } from '../../host/program-filter.js';
 import { DEBUGFS, FIND, MKE2FS } from '../../image/image.js';
 import type { Program } from '../../image/program.js';
@@ -21,8 +21,6 @@ import { GUEST_TOOLS } from './guest-checks.js';
 
 /** An unpacked image or a saved machine may be this large. */
 const LEAST_FREE_BYTES = 2 ** 30;
-/** Descriptors of a machine with shares and a busy vsock: 1,024 of files, 2,048 of connections, and its own. */
-const LEAST_OPEN_FILES = 4096;
 /** Threads of a machine: 64 vCPUs, and those that read disks and shares. */
 const LEAST_PROCESSES = 256;
 
@@ -42,7 +40,6 @@ function programs(area: Area, lost: string, ...wanted: readonly [Program, ...Pro
 }
 
 const TUN = '/dev/net/tun';
-const ROOM = 'space';
 
 function tun(host: NeedsHost): Verdict {
   const node = host.files.stats(TUN);
@@ -96,12 +93,12 @@ function rooms({ files, folders }: NeedsHost): Check[] {
   return Object.entries(folders).map(([name, path]) => {
     const { freeBytes, writable } = files.room(path);
     const free = `${formatBytes(freeBytes)} free in ${path}`;
-    if (!writable) return { area: ROOM, name, ...lacks(`${path} is not this user’s to write: no ${name}`) };
-    return {
-      area: ROOM,
-      name,
-      ...(freeBytes >= LEAST_FREE_BYTES ? has(free) : lacks(`${free}: little for ${name}`)),
-    };
+    const found = !writable
+      ? lacks(`${path} is not this user’s to write: no ${name}`)
+      : freeBytes >= LEAST_FREE_BYTES
+        ? has(free)
+        : lacks(`${free}: little for ${name}`);
+    return { area: 'space', name, ...found };
   });
 }
 
@@ -128,7 +125,7 @@ export const NEEDS: readonly Need[] = [
   limit('open files', {
     title: 'Max open files',
     kind: 'hard',
-    least: LEAST_OPEN_FILES,
+    least: MIN_OPEN_FILES,
     lost: 'busy shares and vsock connections run out of them',
     option: '-Hn',
   }),

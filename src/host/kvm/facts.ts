@@ -2,6 +2,7 @@
 import { KVM_PATH } from '../../kvm/kvm.js';
 import { cpuField } from '../host-facts.js';
 import type { HostReader } from '../host-tree.js';
+import { effectiveCapabilities } from '../process-rights.js';
 
 /** System call that failed, and with what. */
 export interface KvmFailure {
@@ -85,7 +86,6 @@ export function readKvmFacts(
 ): KvmFacts {
   const release = tree.text('proc/sys/kernel/osrelease') ?? '';
   const initialUsers = isInitial(tree, 'user');
-  const [, capabilities = '0'] = /^CapEff:\s*([0-9a-f]+)$/m.exec(tree.text('proc/self/status') ?? '') ?? [];
   const [userName, , , primaryGid] =
     rows(tree, 'etc/passwd').find(([, , uid]) => Number(uid) === identity.uid) ?? [];
   return {
@@ -103,7 +103,7 @@ export function readKvmFacts(
     ),
     identity,
     initialUsers,
-    overrides: initialUsers && (BigInt(`0x${capabilities}`) & CAP_DAC_OVERRIDE) !== 0n,
+    overrides: initialUsers && ((effectiveCapabilities(tree) ?? 0n) & CAP_DAC_OVERRIDE) !== 0n,
     userName,
     primaryGid: primaryGid === undefined ? undefined : Number(primaryGid),
     groups: rows(tree, 'etc/group').map(([name = '', , gid, members = '']) => ({

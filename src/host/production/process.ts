@@ -1,11 +1,10 @@
 /** Checks of the surroundings in which this process, and so a monitor that is started likewise, runs: its rights and its bounds. */
 import { dirname, join } from 'node:path';
 import type { HostTree } from '../host-tree.js';
-import { readLimit } from '../process-limits.js';
+import { MIN_OPEN_FILES, readLimit } from '../process-limits.js';
+import { effectiveCapabilities } from '../process-rights.js';
 import { check, type HostCheck, holds, type Verdict, weak } from './check.js';
 
-/** Descriptors that a machine with shares and a busy vsock needs: 1,024 of files, 2,048 of connections, and its own. */
-const MIN_OPEN_FILES = 4096;
 /** fs.nr_open of the kernel's own default: a process that may have more can take all that the host has. */
 const MAX_OPEN_FILES = 1_048_576;
 const CGROUPS = 'sys/fs/cgroup';
@@ -43,10 +42,8 @@ export const PROCESS_CHECKS: readonly HostCheck[] = [
     read(host) {
       const status = host.text('proc/self/status') ?? '';
       const [, uid] = /^Uid:\s*\d+\s+(\d+)/m.exec(status) ?? [];
-      const [, capabilities] = /^CapEff:\s*([0-9a-f]+)$/m.exec(status) ?? [];
-      return uid === undefined || capabilities === undefined
-        ? undefined
-        : { uid, capabilities: BigInt(`0x${capabilities}`) };
+      const capabilities = effectiveCapabilities(host);
+      return uid === undefined || capabilities === undefined ? undefined : { uid, capabilities };
     },
     judge({ uid, capabilities }) {
       if (uid === '0') return weak('tsvm runs as the superuser here');
