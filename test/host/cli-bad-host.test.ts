@@ -1,4 +1,4 @@
-/** What `tsvm boot` says on a host that cannot run a machine: without KVM, the addon, or memory. */
+/** Refusals of `tsvm boot` on a host that cannot run a machine: without KVM, the addon, or memory. */
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, onTestFinished, test } from 'vitest';

@@ -1,4 +1,4 @@
-/** What `tsvm boot` says to what it refuses before it looks for a KVM: flags, values, and files that it reads first. */
+/** Refusals of `tsvm boot` before it looks for a KVM: flags, values, and files that it reads first. */
 import { execFileSync } from 'node:child_process';
 import { truncateSync, writeFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';

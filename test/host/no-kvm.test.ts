@@ -1,4 +1,4 @@
-/** What these tests themselves do on a machine without /dev/kvm. */
+/** Tests that need a KVM, on a machine without /dev/kvm. */
 import { expect, test } from 'vitest';
 import { run } from '../support/cli.js';
 import { notRoot } from '../support/skip-reasons.js';

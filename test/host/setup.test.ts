@@ -1,4 +1,4 @@
-/** What scripts/setup and scripts/quickstart say when they cannot go on, and what an interrupt leaves. */
+/** Refusals of scripts/setup and scripts/quickstart when they cannot go on, and what an interrupt leaves. */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
