@@ -34,11 +34,12 @@ async function bundle(input, { dir, format, small }) {
     plugins: [bundledBlessed],
     logLevel: 'warn',
   });
+  const names = `[name].${format === 'cjs' ? 'cjs' : 'js'}`;
   const { output } = await build.write({
     dir,
     format,
-    entryFileNames: `[name].${format === 'cjs' ? 'cjs' : 'js'}`,
-    chunkFileNames: `[name].${format === 'cjs' ? 'cjs' : 'js'}`,
+    entryFileNames: names,
+    chunkFileNames: names,
     minify: small ? { mangle: false, compress: false, codegen: true } : false,
   });
   await build.close();

@@ -1,4 +1,4 @@
-# Shared by scripts/setup and scripts/quickstart: errors of one line, and steps that show how far they are.
+# Shared by what is in scripts/: errors of one line; and for setup and quickstart, steps that show how far they are.
 # shellcheck shell=bash
 
 die() {

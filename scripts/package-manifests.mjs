@@ -20,18 +20,18 @@ const {
   binary,
   ...own
 } = readJson(join(import.meta.dirname, '../package.json'));
-const { version, repository, engines, os, cpu } = own;
+const { version, repository, os, cpu } = own;
 /** Equal in all three. */
 const shared = { version, type: 'module', repository, os, cpu };
 
+const esModule = { types: './dist/lib/index.d.ts', default: './dist/lib/index.js' };
 writeJson(join(folder, 'tsvm/package.json'), {
   ...own,
-  engines,
   exports: {
     '.': {
       // One instance for import and require, where require takes ES modules (Node 20.19, 22.12).
-      'module-sync': { types: './dist/lib/index.d.ts', default: './dist/lib/index.js' },
-      import: { types: './dist/lib/index.d.ts', default: './dist/lib/index.js' },
+      'module-sync': esModule,
+      import: esModule,
       require: { types: './dist/bin/index.d.cts', default: './dist/bin/index.cjs' },
     },
     './package.json': './package.json',

@@ -1,4 +1,4 @@
-/** What `tsvm boot` says to files of devices that it cannot use, as is found when they are opened. */
+/** Refusals of `tsvm boot`: files of devices that it cannot use, as is found when they are opened. */
 import { describe } from 'vitest';
 import { refusals } from '../support/refusals.js';
 

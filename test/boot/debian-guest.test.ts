@@ -15,7 +15,7 @@ const problem = interpreted
     ? missing('the guest "debian" (guests/build all debian)')
     : undefined;
 
-/** Its boot takes several times the default guest's, and a busy rig takes several times that. */
+/** Bound of its boot, which takes several times the default guest's, and in a busy rig several times that. */
 const BOOT_MS = 240_000;
 
 const root = temporaryDirectory();

@@ -36,7 +36,7 @@ async function boot(config: MachineConfig) {
   return { end, text: log.text, timeline: machine.timeline() };
 }
 
-/** What a program made of the bytes; undefined where it is not installed. */
+/** Output of a program that was given the bytes; undefined where it is not installed. */
 function packed(command: readonly string[], bytes: Uint8Array): Uint8Array | undefined {
   const [program = '', ...args] = command;
   const { error, status, stdout } = spawnSync(program, args, { input: bytes, maxBuffer: 1 << 28 });

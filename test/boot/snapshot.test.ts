@@ -27,7 +27,7 @@ function count(shell: Shell, file: string): void {
   shell.type(`(while :; do n=$((n + 1)); echo $n. > ${file}; done) &`);
 }
 
-/** How far it has come. In one read(), which `read` is not, and with the full stop: half a number says nothing. */
+/** Reads how far it has come. In one read(), which `read` is not, and with the full stop: half a number says nothing. */
 async function counted(shell: Shell, file: string): Promise<number> {
   const read = `n=; until [ "$n" != "\${n%.}" ]; do n=$(cat ${file}); done; echo \${n%.}`;
   return Number(await shell.run(read));

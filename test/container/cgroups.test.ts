@@ -1,5 +1,5 @@
 /**
- * What containers have of cgroups: limits, usage, and that nothing is left. It differs by the version of cgroups, so this is tested
+ * Cgroups of containers: limits, usage, and that nothing is left. It differs by the version of cgroups, so this is tested
  * twice: with the host's, which may be 1, and with 2 in the rig.
  */
 import { spawn, spawnSync } from 'node:child_process';

@@ -10,7 +10,7 @@ import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
 const root = join(folder, 'root');
-/** Where nobody in particular finds the command. */
+/** Place in which nobody in particular finds the command. */
 const installed = join(folder, 'tsvm');
 const NOBODY = '65534';
 

@@ -27,7 +27,7 @@ const folder = temporaryDirectory();
 const root = join(folder, 'root');
 const run = (script: string, config?: Parameters<typeof inContainer>[2]) => inContainer(root, script, config);
 
-/** Of a file system that can be the upper one of an overlay. */
+/** Folder of a file system that can be the upper one of an overlay. */
 const uppers = temporaryDirectory('/dev/shm');
 
 beforeAll(() => void makeBusyboxRoot(root));

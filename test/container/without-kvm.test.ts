@@ -1,4 +1,4 @@
-/** What works where there is no KVM: containers over the default guest's root, and the comparison of the walls that are there. */
+/** Things that work where there is no KVM: containers over the default guest's root, and the comparison of the walls that are there. */
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';

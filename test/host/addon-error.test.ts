@@ -9,7 +9,7 @@ import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
 const addon = readFileSync(packageFile('kvm-addon/build/Release/kvm_addon.node')).toString('latin1');
-/** With another byte at an offset. */
+/** Copy of the addon with another byte at an offset. */
 const withByte = (offset: number, byte: number): string =>
   addon.slice(0, offset) + String.fromCharCode(byte) + addon.slice(offset + 1);
 

@@ -1,10 +1,10 @@
-/** What `tsvm boot` says on a host that cannot run a machine: without KVM, the addon, or memory. */
+/** Refusals of `tsvm boot` on a host that cannot run a machine: without KVM, the addon, or memory. */
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, onTestFinished, test } from 'vitest';
 import { HostTree } from '../../src/host/host-tree.js';
 import { readKvmFacts } from '../../src/host/kvm/facts.js';
-import { run, TSVM } from '../support/cli.js';
+import { BARE_DEV, run, TSVM } from '../support/cli.js';
 import { HOST_FAILURE, refusals, USAGE } from '../support/refusals.js';
 import { skipAll } from '../support/skip.js';
 import { notHere, notRoot } from '../support/skip-reasons.js';
@@ -14,8 +14,7 @@ const { directory, timeline, powerOff: good, expectRefusal } = refusals();
 describe('a host that', () => {
   skipAll(notRoot());
 
-  // The command sees a /dev of its own; what the script before it does is undone with its mount namespace.
-  const bare = 'mount -t tmpfs dev /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9';
+  // What the script before the command does is undone with its mount namespace.
   const boot = ['--kernel', good, '--memory', '4M'];
   const onHost = (script: string, args: readonly string[] = boot, env: Record<string, string> = {}) =>
     run(
@@ -26,10 +25,10 @@ describe('a host that', () => {
     );
 
   test('has no /dev/kvm and no guest: a guest would be of no use', async () => {
-    const run = (command: readonly string[]) =>
-      onHost(bare, command, { TSVM_GUEST_DIR: join(directory, 'no-guests') });
-    expectRefusal(await run([]), HOST_FAILURE, /cannot open \/dev\/kvm/, /./);
-    const image = await run(['--disk', '/nowhere']);
+    const booted = (args: readonly string[]) =>
+      onHost(BARE_DEV, args, { TSVM_GUEST_DIR: join(directory, 'no-guests') });
+    expectRefusal(await booted([]), HOST_FAILURE, /cannot open \/dev\/kvm/, /./);
+    const image = await booted(['--disk', '/nowhere']);
     expectRefusal(image, USAGE, /cannot open disk \/nowhere: no such file/);
   });
 
@@ -71,7 +70,7 @@ describe('a host that', () => {
         writeFileSync(file, text);
         return `mount --bind ${file} ${path}`;
       });
-      return [bare, ...binds].join(' && ');
+      return [BARE_DEV, ...binds].join(' && ');
     };
     const noKvmIn = (flags: string): string =>
       over({
@@ -94,7 +93,7 @@ describe('a host that', () => {
 
     test('has another device at /dev/kvm', async () => {
       for (const numbers of ['10 199', '1 3']) {
-        const result = await onHost(`${bare} && mknod /dev/kvm c ${numbers}`);
+        const result = await onHost(`${BARE_DEV} && mknod /dev/kvm c ${numbers}`);
         expectRefusal(result, HOST_FAILURE, /cannot open \/dev\/kvm: it is device/, /rm \/dev\/kvm && mknod/);
       }
     });
@@ -105,7 +104,7 @@ describe('a host that', () => {
         ['mkdir', /it is a folder/],
         ['ln -s nothing', /it is a link to nothing/],
       ] as const) {
-        const result = await onHost(`${bare} && ${make} /dev/kvm`);
+        const result = await onHost(`${BARE_DEV} && ${make} /dev/kvm`);
         expectRefusal(result, HOST_FAILURE, kind, /rm -r \/dev\/kvm && mknod/);
       }
     });

@@ -1,4 +1,4 @@
-/** What `tsvm boot` says to what it refuses before it looks for a KVM: flags, values, and files that it reads first. */
+/** Refusals of `tsvm boot` before it looks for a KVM: flags, values, and files that it reads first. */
 import { execFileSync } from 'node:child_process';
 import { truncateSync, writeFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
@@ -98,6 +98,11 @@ describe('an initramfs that', () => {
       ['--kernel', good, '--initrd', path('none')],
       /cannot read initramfs .*: no such file/,
     ],
+    [
+      'is a directory',
+      ['--kernel', good, '--initrd', directory],
+      /cannot read initramfs .*: it is a directory/,
+    ],
     ['is a device', ['--kernel', good, '--initrd', '/dev/zero'], /not a regular file/],
     ['is a FIFO', ['--kernel', good, '--initrd', fifo], /not a regular file/],
     ['is a kernel', initrd('i-kernel', makeBzImage()), /but a bzImage/, /--kernel/],
@@ -111,11 +116,6 @@ describe('an initramfs that', () => {
     ['is a text', initrd('i-text', 'hello'), /not an initramfs/, /cpio -o -H newc/],
     ['is a truncated archive', initrd('i-cut', `070701${'0'.repeat(100)}`), /truncated|damaged/],
     ['is damaged gzip', initrd('i-gz', gzipSync('x').subarray(0, 15)), /cannot unpack/, /--no-unpack-initrd/],
-    [
-      'is a directory',
-      ['--kernel', good, '--initrd', directory],
-      /cannot read initramfs .*: it is a directory/,
-    ],
   ]);
 });
 

@@ -3,7 +3,7 @@ import { NEEDS } from '../../src/cli/doctor/needs.js';
 import { KVM_CAUSE_IDS } from '../../src/host/kvm/causes.js';
 import { HOST_CHECKS } from '../../src/host/production/host-checks.js';
 import { packageFile } from '../../src/util/package-file.js';
-import { run, TSVM } from '../support/cli.js';
+import { BARE_DEV, run, TSVM } from '../support/cli.js';
 import { tsvmHere } from '../support/cli-here.js';
 import { notRoot } from '../support/skip-reasons.js';
 
@@ -52,8 +52,7 @@ describe('tsvm doctor', () => {
     skip,
   }) => {
     skip(notRoot() !== undefined, notRoot());
-    const bare =
-      'mount -t tmpfs dev /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9 && exec "$@"';
+    const bare = `${BARE_DEV} && exec "$@"`;
     const addon = packageFile('kvm-addon/build/Release/kvm_addon.node');
     const doctor = (...args: string[]) =>
       run('unshare', ['-m', 'bash', '-c', bare, 'bash', process.execPath, TSVM, 'doctor', ...args]);

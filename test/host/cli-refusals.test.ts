@@ -1,4 +1,7 @@
-/** What commands other than `tsvm boot` refuse before they look for a KVM, in one line of error and one of hint, if there is any. */
+/**
+ * Refusals of commands before they look for a KVM, in one line of error and one of hint, if there is any. Most of those of `tsvm boot`
+ * are in cli-bad-input.test.ts.
+ */
 import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, test, vi } from 'vitest';
@@ -143,7 +146,7 @@ test.each([
   expect(stderr).toMatch(/^tsvm: .*\n(hint: .*\n)?$/);
 });
 
-/** With no guest, what is understood comes as far as this host, or the guest that it lacks. */
+/** Command lines that are understood: with no guest, they come as far as this host, or the guest that it lacks. */
 test.each([
   [['run', 'uname', '-a']],
   [['run', '--', 'uname', '-a']],

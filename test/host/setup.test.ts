@@ -1,4 +1,4 @@
-/** What scripts/setup and scripts/quickstart say when they cannot go on, and what an interrupt leaves. */
+/** Refusals of scripts/setup, scripts/quickstart and scripts/pack when they cannot go on, and what an interrupt leaves. */
 import { spawn } from 'node:child_process';
 import { existsSync, mkdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
@@ -76,6 +76,13 @@ test('where apt has no lists, the guest on Debian’s kernel says so, or takes t
   expect(without.status).toBe(1);
   writeFileSync(join(last, 'inputs'), 'package linux-image-6.1.0-1-amd64 6.1.1-1\n');
   expect(await needs()).toMatchObject({ status: 0, stderr: '' });
+});
+
+test('where no guest was built, packing says so, whether or not there is a folder for guests', async () => {
+  for (const TSVM_GUEST_DIR of [root, join(root, 'none')]) {
+    const { status, stderr } = await run(join(project, 'scripts/pack'), [root], { env: { TSVM_GUEST_DIR } });
+    expect([status, stderr]).toEqual([1, 'pack: build the guest first: guests/build\n']);
+  }
 });
 
 /** Interrupts `script` once the file `begun` is there; its exit status. */

@@ -1,4 +1,4 @@
-/** What part of the test run is asked for. */
+/** The part of the test run that is asked for. */
 import { parseArgs } from 'node:util';
 import { TIERS, type Tier } from './tiers.js';
 
@@ -14,7 +14,7 @@ export const USAGE = `usage: scripts/test [--no-rig] [TIER...]
 
 export interface Options {
   readonly tiers: readonly Tier[];
-  /** Those of the tier in rigs. */
+  /** Files of the tier in rigs. */
   readonly files: readonly string[];
 }
 

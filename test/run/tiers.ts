@@ -60,10 +60,10 @@ export const TIERS: readonly Tier[] = [
   { name: 'rig', ceilingSeconds: 1800, inRig: true, what: { kind: 'rigs' } },
 ];
 
-/** Of everything but what is extra. */
+/** Bound of everything but what is extra. */
 export const CEILING_SECONDS = 2400;
 
-/** What needs cgroups of version 2, which a rig has and many hosts have not. */
+/** Files that need cgroups of version 2, which a rig has and many hosts have not. */
 const CONTAINERS_IN_RIG = /^container\/(engine-)?cgroups\./;
 
 /** Files of more than two minutes: begun last, they would keep one rig busy long after the other has ended. */

@@ -7,13 +7,13 @@ import { must } from './must.js';
 import { cachedFor, findCached, uncached } from './test-cache.js';
 
 const NAME = 'package';
-/** What is in them, but the guest; from the repository's root, where tests run. */
+/** Files that they are made of, but the guest; from the repository's root, where tests run. */
 const CONTENT = [
   ...['package.json', 'LICENSE', 'README.md', 'CHANGELOG.md', 'scripts', 'dist', 'guests'],
   ...['kvm_addon.node', 'container-launcher', 'probe-root'].map((name) => `kvm-addon/build/Release/${name}`),
 ];
 
-/** Why there is none. */
+/** Reason why there is none, if there is none. */
 export const packageProblem = (): string | undefined => uncached(NAME);
 
 /** Folder of a project that has them in its node_modules. In the rig, the one that was made before it started. */

@@ -282,7 +282,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: KERNEL,
     places: { readHostFacts: 'readdirSync', hostMemory: 'readFileSync', readCpu: 'openSync' },
   },
-  { rule: 'fs path', file: 'host/kvm/open.ts', reason: KERNEL, places: { probeKvm: 'openSync' } },
   {
     rule: 'fs path',
     file: 'host/host-look.ts',
@@ -313,6 +312,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'compares what the path leads to with what is open, and opens nothing',
     places: { 'machineHost.sizeOfSame': 'stat' },
   },
+  { rule: 'fs path', file: 'host/kvm/open.ts', reason: KERNEL, places: { probeKvm: 'openSync' } },
   {
     rule: 'fs path',
     file: 'host/overlay-file.ts',
@@ -342,12 +342,6 @@ export const EXCEPTIONS: readonly Exception[] = [
       isOwnFolder: 'lstatSync',
       isThere: 'lstatSync',
     },
-  },
-  {
-    rule: 'fs path',
-    file: 'util/package-file.ts',
-    reason: 'the package’s own file',
-    places: { installedPackage: 'readFileSync', isClone: 'existsSync' },
   },
   {
     rule: 'fs path',
@@ -484,5 +478,11 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'template/key.ts',
     reason: 'compares files that the operator named, and opens nothing',
     places: { fileIdentity: 'stat' },
+  },
+  {
+    rule: 'fs path',
+    file: 'util/package-file.ts',
+    reason: 'the package’s own file',
+    places: { installedPackage: 'readFileSync', isClone: 'existsSync' },
   },
 ];

@@ -5,7 +5,7 @@ import { describe, expect, test } from 'vitest';
 
 const SRC = new URL('../../src', import.meta.url).pathname;
 
-/** What each layer may import besides itself, errors and util. */
+/** Layers that each may import besides itself, errors and util. */
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   'errors.ts': [],
   util: [],

@@ -66,7 +66,7 @@ describe('unpackInitrd()', () => {
   const plain = (archives: readonly Uint8Array[]): string[] =>
     archives.map((a) => Buffer.from(a).toString('latin1'));
 
-  /** What comes out, and what is said of it. */
+  /** Result of unpacking, and what is said of it. */
   async function unpack(
     ...parts: readonly Uint8Array[]
   ): Promise<{ archives: string[]; warnings: string[] }> {

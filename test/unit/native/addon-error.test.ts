@@ -4,7 +4,7 @@ import { ADDON_CAUSE_IDS, type AddonFacts, addonCause } from '../../../src/nativ
 const PATH = '/app/node_modules/tsvm/kvm_addon.node';
 const ANEW = 'build it again';
 
-/** What Node and the loaders of glibc 2.36 and musl 1.2 say, and what the remedy has to name. */
+/** Words of Node and of the loaders of glibc 2.36 and musl 1.2, and what the remedy has to name. */
 const SAID: Readonly<Record<string, readonly (readonly [Partial<AddonFacts>, remedy: RegExp])[]>> = {
   'switched-off': [
     [
