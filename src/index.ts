@@ -38,13 +38,10 @@ export {
   startContainer,
 } from './container/container.js';
 export { ExecuteError, type ExitStatus } from './container/launcher.js';
-export { connect, listMachines, type RemoteEvent, RemoteMachine } from './control/connect.js';
+export { connect, listMachines, type RemoteEvent, RemoteMachine } from './control/client/connect.js';
 export type { InstanceEnd } from './control/instance-end.js';
 export type { MachineRecord, RecordedEnd } from './control/machine-store.js';
-export type { MachineStats } from './control/stats.js';
-export type { BalloonStats } from './devices/balloon-stats.js';
-export type { BlkConfig } from './devices/blk-config.js';
-export type { SocketPort, VirtioConsoleConfig } from './devices/console-config.js';
+export type { MachineStats } from './control/stats/stats.js';
 export {
   type AttributeChanges,
   type DirectoryEntry,
@@ -54,35 +51,39 @@ export {
   type FileSystem,
   type FileSystemFacts,
   fileError,
-} from './devices/fuse/file-system.js';
-export { MemoryFileSystem } from './devices/fuse/memory-file-system.js';
+} from './devices/backends/file-system.js';
 export type {
   BalloonControl as MachineBalloon,
   DiskControl as MachineDisk,
   NetControl as MachineCard,
-} from './devices/host.js';
+} from './devices/backends/host.js';
+export type { NetBackend, NetClient, NetHub, PortForward } from './devices/backends/net.js';
+export { balloon } from './devices/balloon/balloon.js';
+export type { BalloonStats } from './devices/balloon/stats.js';
+export { blk } from './devices/blk/blk.js';
+export type { BlkConfig } from './devices/blk/config.js';
+export type { SocketPort, VirtioConsoleConfig } from './devices/console/config.js';
+export { virtioConsole } from './devices/console/console.js';
+export type { ShareConfig } from './devices/fs/config.js';
+export { type Share, share } from './devices/fs/fs.js';
+export { MemoryFileSystem } from './devices/fs/memory-file-system.js';
 export type { Binding } from './devices/host-slot.js';
-export type { NetBackend, NetClient, NetHub, PortForward } from './devices/net-backend.js';
-export type { NetConfig } from './devices/net-options.js';
+export { net, netAt } from './devices/net/net.js';
+export type { NetConfig } from './devices/net/options.js';
+export { type PmemConfig, pmem } from './devices/pmem.js';
 export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/registry.js';
-export type { ShareConfig } from './devices/share-config.js';
-export { balloon } from './devices/virtio/balloon.js';
-export { blk } from './devices/virtio/blk.js';
-export { virtioConsole } from './devices/virtio/console.js';
-export { type Share, share } from './devices/virtio/fs.js';
-export { net, netAt } from './devices/virtio/net.js';
-export { type PmemConfig, pmem } from './devices/virtio/pmem.js';
-export { rng } from './devices/virtio/rng.js';
-export { vsock } from './devices/virtio/vsock.js';
-export type { VsockConfig } from './devices/vsock-config.js';
+export { rng } from './devices/rng.js';
+export type { VsockConfig } from './devices/vsock/config.js';
+export { vsock } from './devices/vsock/vsock.js';
 export { GuestError, TsvmError, type TsvmErrorCode } from './errors.js';
 export { findGuest, type Guest, type GuestBuild, listGuests } from './host/guest-store.js';
-export { NetSwitch, type NetSwitchCounters, type NetSwitchOptions } from './host/net-switch.js';
-export type { MachineVsock } from './host/vsock-endpoint.js';
+export { NetSwitch, type NetSwitchCounters, type NetSwitchOptions } from './host/net/net-switch.js';
+export type { MachineVsock } from './host/vsock/endpoint.js';
 export { type Image, ImageStore } from './image/image.js';
 export type { DeviceBindings, HostWish } from './machine/bindings.js';
 export type { GuestChannel } from './machine/channel.js';
 export type { DeviceDiscovery, GuestCommand, MachineConfig } from './machine/config.js';
+export type { MachineConsole } from './machine/console.js';
 export { createMachine } from './machine/create.js';
 export type { GuestFacts } from './machine/guest-facts.js';
 export type {
@@ -100,7 +101,6 @@ export {
   restoreMachine,
   type SavedMachine,
 } from './machine/restore.js';
-export type { MachineConsole } from './machine/terminal.js';
 export type { GuestMemory } from './memory/guest-memory.js';
 export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from './snapshot/format.js';
 export { machineFromTemplate, type TemplateOptions } from './template/template.js';

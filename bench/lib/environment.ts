@@ -2,7 +2,7 @@
 import { execFileSync, spawnSync } from 'node:child_process';
 import { accessSync, constants } from 'node:fs';
 import { availableParallelism, cpus, loadavg, release, totalmem } from 'node:os';
-import { readHostFacts } from '../../src/host/host-facts.js';
+import { readHostFacts } from '../../src/host/facts.js';
 import { findGuest, type Guest } from '../../src/index.js';
 import { detectProfile } from '../../src/kvm/profiles/registry.js';
 import type { BenchHost } from './benchmark.js';

@@ -4,9 +4,9 @@
  */
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { ENTRY_OUT_BYTES, FUSE } from '../../src/devices/fuse/protocol.js';
-import { FuseSession } from '../../src/devices/fuse/session.js';
-import { openSharedFolder } from '../../src/host/shared-folder.js';
+import { ENTRY_OUT_BYTES, FUSE } from '../../src/devices/fs/protocol.js';
+import { FuseSession } from '../../src/devices/fs/session.js';
+import { openSharedFolder } from '../../src/host/fs/shared-folder.js';
 import { createGuestMemory } from '../../src/memory/guest-memory.js';
 import { loadAddon } from '../../src/native/binding.js';
 import { MIB } from '../../src/util/units.js';

@@ -6,8 +6,8 @@ import { execFileSync, spawn } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { USER_NET } from '../../src/devices/net-backend.js';
-import { ADDRESS_ARGUMENTS } from '../../src/host/passt.js';
+import { USER_NET } from '../../src/devices/backends/net.js';
+import { ADDRESS_ARGUMENTS } from '../../src/host/net/passt.js';
 import { MIB } from '../../src/util/units.js';
 import {
   type BenchContext,

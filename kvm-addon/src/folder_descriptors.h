@@ -17,7 +17,7 @@
 
 #include "io_threads.h"
 
-// Words of 64 bits in which a call tells what it found: FolderFacts of src/host/folder-io.ts.
+// Words of 64 bits in which a call tells what it found: FolderFacts of src/host/fs/folder-io.ts.
 enum Word {
   kDev, kIno, kMode, kLinks, kUid, kGid, kRdev, kSize, kBlocks, kBlockSize,
   // Seconds, and nanoseconds behind them.

@@ -31,7 +31,7 @@ import {
 import { templateCommand } from './commands/template.js';
 import { topCommand } from './commands/top.js';
 import { complain } from './complain.js';
-import { insteadOfCommand, insteadOfOption } from './docker-words.js';
+import { insteadOfCommand, insteadOfOption } from './options/docker-words.js';
 
 /** Commands by their groups, in the order of `tsvm --help`. */
 const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Command)[]])[] = [

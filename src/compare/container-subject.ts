@@ -2,7 +2,7 @@
 import type { ContainerConfig } from '../container/config.js';
 import { ENGINES, type Engine } from '../container/config.js';
 import { type ContainerHost, startContainer } from '../container/container.js';
-import { DockerImage, dockerContainerPid } from '../container/docker-image.js';
+import { DockerImage, dockerContainerPid } from '../container/engines/docker-image.js';
 import { collectOutput } from './output.js';
 import { descendants, parentOf } from './process-tree.js';
 import type { Instance, ProbeMode, Subject } from './subject.js';

@@ -5,9 +5,9 @@
  */
 import { readFileSync, statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { USER_NET } from '../devices/net-backend.js';
+import { USER_NET } from '../devices/backends/net.js';
 import { TsvmError } from '../errors.js';
-import { ADDRESS_ARGUMENTS, firstComplaint } from '../host/passt.js';
+import { ADDRESS_ARGUMENTS, firstComplaint } from '../host/net/passt.js';
 import { CAPABILITIES, type Capability } from './capabilities.js';
 import { type IdRange, refuse } from './config.js';
 import { ExecuteError, Launch } from './launcher.js';

@@ -1,15 +1,15 @@
 /** One machine as the control API sees it: first what it shall be, then what it is, at last how it ended. */
 import type { MachineConfig } from '../machine/config.js';
 import type { Machine } from '../machine/machine.js';
-import { ApiError } from './api-error.js';
-import type { ConsoleLog } from './console-log.js';
 import { type Setup, setupOf } from './firecracker/setup.js';
+import { ApiError } from './http/api-error.js';
 import { type InstanceEnd, instanceEnd } from './instance-end.js';
-import { LogFiles } from './log-file.js';
+import type { ConsoleLog } from './logs/console-log.js';
+import { LogFiles } from './logs/log-file.js';
 import { kvmMakers, type Makers } from './makers.js';
 import type { PoolRequest, SlotBindings } from './pool-request.js';
-import { ProcessMeter } from './process-meter.js';
 import { restoreFor } from './restore-for.js';
+import { ProcessMeter } from './stats/process-meter.js';
 
 /** What the guest's init gets to write back its disks in, after its command had its time. */
 const POWER_OFF_MS = 2000;

@@ -1,15 +1,15 @@
 /** One process that runs many machines: `tsvm serve`. Each is made on request, and has its own name, folder and socket. */
 import type { Machine } from '../machine/machine.js';
-import { ApiError } from './api-error.js';
-import { ConsoleLog } from './console-log.js';
 import { checkSetup } from './firecracker/setup.js';
+import { ApiError } from './http/api-error.js';
+import { ControlServer } from './http/server.js';
 import { Instance } from './instance.js';
+import { ConsoleLog } from './logs/console-log.js';
 import type { MachineFolder, MachineStore } from './machine-store.js';
 import { kvmMakers, type Makers } from './makers.js';
 import type { PoolRequest } from './pool-request.js';
 import { live, PublishedMachine } from './publish.js';
 import { type Grant, restoreFor } from './restore-for.js';
-import { ControlServer } from './server.js';
 
 /** Snapshots that stay open, so that the next machine of one is made in a millisecond. */
 const MAX_OPEN = 8;

@@ -4,13 +4,13 @@ import { bugEnd } from '../machine/guest-ends.js';
 import type { Machine } from '../machine/machine.js';
 import { Cleanup } from '../util/cleanup.js';
 import { warnOperator } from '../util/operator-warning.js';
-import { logCommand } from './command-log.js';
-import { ConsoleLog } from './console-log.js';
+import { ControlServer } from './http/server.js';
 import { Instance } from './instance.js';
 import { commandEnd, type InstanceEnd, instanceEnd } from './instance-end.js';
+import { logCommand } from './logs/command-log.js';
+import { ConsoleLog } from './logs/console-log.js';
 import type { MachineFolder, MachineStore } from './machine-store.js';
-import { ProcessMeter } from './process-meter.js';
-import { ControlServer } from './server.js';
+import { ProcessMeter } from './stats/process-meter.js';
 
 interface PublishOptions {
   /** What its guest runs. */

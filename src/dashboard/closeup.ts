@@ -1,6 +1,6 @@
 /** What the dashboard fetches of the one machine that is looked at: its console and its timeline. */
 import type { Readable } from 'node:stream';
-import { RemoteMachine } from '../control/connect.js';
+import { RemoteMachine } from '../control/client/connect.js';
 import { isRunning, type MachineFolder, type MachineStore } from '../control/machine-store.js';
 import type { TimelineEntry } from '../machine/timeline.js';
 import type { Closeup } from './detail.js';

@@ -2,10 +2,10 @@
 import { statSync } from 'node:fs';
 import type { Usage } from '../container/cgroup.js';
 import { type RunningContainer, runningContainers } from '../container/running.js';
-import { type RemoteEvent, RemoteMachine } from '../control/connect.js';
+import { type RemoteEvent, RemoteMachine } from '../control/client/connect.js';
 import { isRunning, type MachineRecord, type MachineStore } from '../control/machine-store.js';
-import { type Rates, ratesBetween } from '../control/rates.js';
-import type { MachineStats } from '../control/stats.js';
+import { type Rates, ratesBetween } from '../control/stats/rates.js';
+import type { MachineStats } from '../control/stats/stats.js';
 
 /** A machine that hangs costs this much of a look, not all of them. */
 const ANSWER_MS = 900;

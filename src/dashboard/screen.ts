@@ -1,7 +1,7 @@
 /** The dashboard on a terminal, by blessed. */
 import { spawn } from 'node:child_process';
 import blessed from 'blessed';
-import { RemoteMachine } from '../control/connect.js';
+import { RemoteMachine } from '../control/client/connect.js';
 import { isRunning, MachineStore } from '../control/machine-store.js';
 import { CloseupSource } from './closeup.js';
 import { frame, type Line, point } from './frame.js';

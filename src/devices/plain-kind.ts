@@ -1,7 +1,7 @@
 /** Kinds of which nothing is configured: a switch on the command line, an empty object as data. */
 import { TsvmError } from '../errors.js';
-import type { DeviceKind, DeviceRequest } from './device-kind.js';
-import { checkRequestConfig } from './request-config.js';
+import { checkRequestConfig } from './config-fields.js';
+import type { DeviceKind, DeviceRequest } from './kind.js';
 
 export function plainKind(
   kind: string,

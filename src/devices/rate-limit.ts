@@ -8,7 +8,7 @@ import { TsvmError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
 import { MAX_TIMER_MS } from '../util/timer.js';
 import { GIB, parseBytes } from '../util/units.js';
-import { checkRequestConfig, type RequestField } from './request-config.js';
+import { checkRequestConfig, type RequestField } from './config-fields.js';
 
 export interface RateLimit {
   readonly bytesPerSecond?: number;

@@ -1,15 +1,16 @@
 /** THE registration of devices: what the command line, help and hints know of them comes from these rows. */
-import type { DeviceKind } from './device-kind.js';
-import { balloonKind } from './virtio/balloon.js';
-import { blkKind } from './virtio/blk.js';
-import { consoleKind } from './virtio/console.js';
-import { fsKind } from './virtio/fs.js';
-import { netKind } from './virtio/net.js';
-import { pmemKind } from './virtio/pmem.js';
-import { rngKind } from './virtio/rng.js';
-import { vsockKind } from './virtio/vsock.js';
 
-export type { DeviceKind, DeviceRequest } from './device-kind.js';
+import { balloonKind } from './balloon/balloon.js';
+import { blkKind } from './blk/blk.js';
+import { consoleKind } from './console/console.js';
+import { fsKind } from './fs/fs.js';
+import type { DeviceKind } from './kind.js';
+import { netKind } from './net/net.js';
+import { pmemKind } from './pmem.js';
+import { rngKind } from './rng.js';
+import { vsockKind } from './vsock/vsock.js';
+
+export type { DeviceKind, DeviceRequest } from './kind.js';
 
 export const deviceKinds: Readonly<Record<string, DeviceKind>> = {
   blk: blkKind,

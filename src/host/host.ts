@@ -10,19 +10,19 @@ import type {
   Host,
   PortHost,
   ShareOptions,
-} from '../devices/host.js';
-import type { NetBackend, NetPlace } from '../devices/net-backend.js';
+} from '../devices/backends/host.js';
+import type { NetBackend, NetPlace } from '../devices/backends/net.js';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
 import { Cleanup } from '../util/cleanup.js';
-import type { DiskFacts } from './disk-facts.js';
-import { type DiskPlace, factsOf, type OpenDisk, openDisk } from './open-disk.js';
-import { openPasst } from './passt.js';
-import { openPmemFile, type PmemFile } from './pmem-file.js';
+import type { DiskFacts } from './disk/facts.js';
+import { type DiskPlace, factsOf, type OpenDisk, openDisk } from './disk/open-disk.js';
+import { openPmemFile, type PmemFile } from './disk/pmem-file.js';
+import { openSharedFolder, type SharedFolder } from './fs/shared-folder.js';
+import { openPasst } from './net/passt.js';
+import { openTap } from './net/tap.js';
 import { PortSocket } from './port-socket.js';
-import { openSharedFolder, type SharedFolder } from './shared-folder.js';
-import { openTap } from './tap.js';
-import { type MachineVsock, VsockEndpoint } from './vsock-endpoint.js';
+import { type MachineVsock, VsockEndpoint } from './vsock/endpoint.js';
 
 export interface HostOptions {
   /** `overlay`: files are only read, and writes go to memory and are thrown away. Default `direct`. */

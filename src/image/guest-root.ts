@@ -3,7 +3,7 @@ import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { type CpioEntry, readCpio } from '../boot/cpio.js';
 import { unpackInitrd } from '../boot/unpack-initrd.js';
-import { runXz } from '../host/program-filter.js';
+import { runXz } from '../host/process/program-filter.js';
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../util/file-mode.js';
 import { MIB } from '../util/units.js';
 import type { Blob } from './blob.js';

@@ -1,7 +1,8 @@
 /** An image as the root of a machine. */
+
+import { share } from '../devices/fs/fs.js';
+import { pmem } from '../devices/pmem.js';
 import type { DeviceRequest } from '../devices/registry.js';
-import { share } from '../devices/virtio/fs.js';
-import { pmem } from '../devices/virtio/pmem.js';
 import type { Image, ImageStore } from './image.js';
 
 const TAG = 'root';

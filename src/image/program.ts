@@ -3,8 +3,8 @@ import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { TsvmError } from '../errors.js';
-import { programOutput } from '../host/program-filter.js';
-import { programPath } from '../host/program-path.js';
+import { programOutput } from '../host/process/program-filter.js';
+import { programPath } from '../host/process/program-path.js';
 
 /** Longest list: the sizes of an image's files. */
 const MAX_OUTPUT_BYTES = 256 << 20;

@@ -1,12 +1,12 @@
 /** Puts a machine together: the VM, its devices, and the wires between. For boot, restore and fork alike. */
-import type { BalloonControl, Host, PortHost } from '../devices/host.js';
+import type { BalloonControl, Host, PortHost } from '../devices/backends/host.js';
+import { Blk } from '../devices/blk/blk.js';
+import { virtioConsole } from '../devices/console/console.js';
+import { Net } from '../devices/net/net.js';
 import type { DeviceRequest } from '../devices/registry.js';
-import { Blk } from '../devices/virtio/blk.js';
-import { virtioConsole } from '../devices/virtio/console.js';
-import { Net } from '../devices/virtio/net.js';
 import { TsvmError } from '../errors.js';
+import { readHostFacts } from '../host/facts.js';
 import type { MachineHost } from '../host/host.js';
-import { readHostFacts } from '../host/host-facts.js';
 import type { HostProfile } from '../kvm/profiles/profile.js';
 import { detectProfile, hostProfiles } from '../kvm/profiles/registry.js';
 import type { Vm } from '../kvm/vm.js';

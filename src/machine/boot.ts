@@ -7,7 +7,7 @@ import { type DeviceRow, loadLinux, writeResetHandover } from '../boot/load.js';
 import { MAX_UNPACKED_BYTES, unpackInitrd } from '../boot/unpack-initrd.js';
 import { TsvmError } from '../errors.js';
 import { InputFile, readInputFile } from '../host/files.js';
-import { runXz } from '../host/program-filter.js';
+import { runXz } from '../host/process/program-filter.js';
 import type { HostProfile } from '../kvm/profiles/profile.js';
 import type { Vm } from '../kvm/vm.js';
 import type { GuestMemory } from '../memory/guest-memory.js';

@@ -1,9 +1,9 @@
 /** Checks of a machine that is not made yet, in the order in which what is wrong is mended: its configuration, the files that it names, this host. */
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
-import { hostMemory } from '../host/host-facts.js';
-import { hostLook } from '../host/host-look.js';
+import { hostMemory } from '../host/facts.js';
 import { openHostKvm } from '../host/kvm/open.js';
+import { hostLook } from '../host/look.js';
 import { loadAddon } from '../native/binding.js';
 import { lookAtSnapshotTarget } from '../snapshot/writer.js';
 import { chooseProfile } from './assemble.js';

@@ -1,7 +1,7 @@
 /** Boots: a new machine with its guest loaded. */
 
+import { hostMemory } from '../host/facts.js';
 import { createHost } from '../host/host.js';
-import { hostMemory } from '../host/host-facts.js';
 import { openHostKvm } from '../host/kvm/open.js';
 import { createVm, setBootState } from '../kvm/vm.js';
 import { ramRanges } from '../memory/layout.js';

@@ -1,6 +1,7 @@
 /** Another file in the place of a disk's, as when a medium is changed in a drive; or the same, of another size. */
-import { type BlkConfig, checkBlkConfig } from '../devices/blk-config.js';
-import { type Blk, blk, refuseTiny } from '../devices/virtio/blk.js';
+
+import { type Blk, blk, refuseTiny } from '../devices/blk/blk.js';
+import { type BlkConfig, checkBlkConfig } from '../devices/blk/config.js';
 import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';
 import type { MachineConfig } from './config.js';

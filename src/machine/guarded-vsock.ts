@@ -1,5 +1,5 @@
 /** A machine's vsock as its user has it: whoever is called for a connection of the guest's is called within the machine's guard. */
-import type { MachineVsock } from '../host/vsock-endpoint.js';
+import type { MachineVsock } from '../host/vsock/endpoint.js';
 import type { Guard } from '../util/guard.js';
 
 export function guardedVsock(sockets: MachineVsock, guard: Guard): MachineVsock {

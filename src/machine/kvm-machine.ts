@@ -1,11 +1,11 @@
 /** One machine on KVM: its vCPUs' comings and goings, its events, its end. */
 import assert from 'node:assert';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { BalloonControl, NetControl } from '../devices/host.js';
-import type { Blk } from '../devices/virtio/blk.js';
+import type { BalloonControl, NetControl } from '../devices/backends/host.js';
+import type { Blk } from '../devices/blk/blk.js';
 import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';
-import type { MachineVsock } from '../host/vsock-endpoint.js';
+import type { MachineVsock } from '../host/vsock/endpoint.js';
 import type { ExitAssist, HostProfile } from '../kvm/profiles/profile.js';
 import type { Vm } from '../kvm/vm.js';
 import {
@@ -22,6 +22,7 @@ import type { Cleanup } from '../util/cleanup.js';
 import { Guard } from '../util/guard.js';
 import type { MachineChannel } from './channel.js';
 import type { MachineConfig } from './config.js';
+import { type MachineConsole, Terminal } from './console.js';
 import { changeDisk } from './disk-change.js';
 import { Events } from './events.js';
 import { guardedVsock } from './guarded-vsock.js';
@@ -32,7 +33,6 @@ import type { Platform } from './platform.js';
 import type { PmemSlots } from './pmem-slots.js';
 import { emptyStore, type PreparedVm } from './prepared-vm.js';
 import type { StopPort } from './stop-port.js';
-import { type MachineConsole, Terminal } from './terminal.js';
 import { nowMs, type Timeline } from './timeline.js';
 import { type FatalExit, VcpuRunner } from './vcpu-runner.js';
 

@@ -3,13 +3,13 @@ import type {
   BalloonControl as MachineBalloon,
   NetControl as MachineCard,
   DiskControl as MachineDisk,
-} from '../devices/host.js';
-import type { MachineVsock } from '../host/vsock-endpoint.js';
+} from '../devices/backends/host.js';
+import type { MachineVsock } from '../host/vsock/endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
 import type { GuestChannel } from './channel.js';
 import type { MachineConfig } from './config.js';
+import type { MachineConsole } from './console.js';
 import type { ExitMetrics, MachineMetrics } from './metrics.js';
-import type { MachineConsole } from './terminal.js';
 import type { TimelineEntry } from './timeline.js';
 
 /** Why a machine ended. */

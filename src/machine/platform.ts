@@ -2,12 +2,12 @@
 import assert from 'node:assert';
 import { Bus } from '../bus/bus.js';
 import type { BusDevice } from '../bus/bus-device.js';
-import { ACPI_POWER_PORTS, AcpiPower } from '../devices/legacy/acpi-power.js';
-import { BOOT_MARKS_PORTS, BOOT_OFFER, BootMarks } from '../devices/legacy/boot-marks.js';
-import { DEBUG_CONSOLE_PORTS, DebugConsole } from '../devices/legacy/debug-console.js';
-import { I8042, I8042_PORTS, type I8042State } from '../devices/legacy/i8042.js';
-import { RTC_PORTS, Rtc, type RtcState } from '../devices/legacy/rtc.js';
-import { SERIAL_PORTS, Serial, type SerialState } from '../devices/legacy/serial.js';
+import { ACPI_POWER_PORTS, AcpiPower } from '../devices/pc/acpi-power.js';
+import { BOOT_MARKS_PORTS, BOOT_OFFER, BootMarks } from '../devices/pc/boot-marks.js';
+import { DEBUG_CONSOLE_PORTS, DebugConsole } from '../devices/pc/debug-console.js';
+import { I8042, I8042_PORTS, type I8042State } from '../devices/pc/i8042.js';
+import { RTC_PORTS, Rtc, type RtcState } from '../devices/pc/rtc.js';
+import { SERIAL_PORTS, Serial, type SerialState } from '../devices/pc/serial.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import {
   ACPI_POWER_PORT,
@@ -29,7 +29,7 @@ import { checkState } from '../util/state.js';
 import type { VirtioDevice } from '../virtio/device.js';
 import { VirtioMmio, type VirtioMmioState } from '../virtio/transport/mmio.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
-import type { Terminal } from './terminal.js';
+import type { Terminal } from './console.js';
 import type { Space, Wiring } from './wiring.js';
 
 /** What devices tell the machine. */

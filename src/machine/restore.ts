@@ -2,9 +2,9 @@
 import type { BusDevice } from '../bus/bus-device.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
-import { checkDiskFacts } from '../host/disk-facts.js';
+import { checkDiskFacts } from '../host/disk/facts.js';
+import { type CpuFacts, hostMemory, readCpu } from '../host/facts.js';
 import { createHost } from '../host/host.js';
-import { type CpuFacts, hostMemory, readCpu } from '../host/host-facts.js';
 import type { HostProfile } from '../kvm/profiles/profile.js';
 import type { RamBase } from '../kvm/ram.js';
 import { type DecodedVmState, decodeVmState, savedCpuid } from '../kvm/vm-state.js';

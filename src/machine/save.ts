@@ -2,7 +2,7 @@
 import { realpath } from 'node:fs/promises';
 import { relative } from 'node:path';
 import { TsvmError } from '../errors.js';
-import { readCpu } from '../host/host-facts.js';
+import { readCpu } from '../host/facts.js';
 import {
   MAX_CHAIN,
   MAX_PIECES_DIFFERENTIAL,

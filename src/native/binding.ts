@@ -237,7 +237,7 @@ export interface NativeDiskIo {
 /**
  * System calls in a folder, each under an id, on threads of its own. Those with `uid` and `gid` are made with these as the
  * thread's fsuid and fsgid; the others without any capability. No name is followed if it is a link. Buffers and `words` must stay
- * alive until a call is done; `words` are those of src/host/folder-io.ts. What a call opens is its result: a descriptor, which
+ * alive until a call is done; `words` are those of src/host/fs/folder-io.ts. What a call opens is its result: a descriptor, which
  * {@link NativeFolderIo.closeDescriptor} closes.
  */
 export interface NativeFolderIo {

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import { readCpu, readHostFacts } from '../host/host-facts.js';
+import { readCpu, readHostFacts } from '../host/facts.js';
 import { detectProfile } from '../kvm/profiles/registry.js';
 import type { MachineConfig } from '../machine/config.js';
 import { SNAPSHOT_FORMAT } from '../snapshot/format.js';

@@ -2,7 +2,7 @@
  * The contract between a virtio device and its transport.
  *
  * The transport owns features, status, reset, queue memory and notification suppression. A device owns what its
- * requests mean. To write one, copy `devices/virtio/rng.ts`.
+ * requests mean. To write one, copy `devices/rng.ts`.
  */
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { DurationHistogram } from '../util/histogram.js';

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { MachineRecord } from '../../src/control/machine-store.js';
-import type { MachineStats } from '../../src/control/stats.js';
+import type { MachineStats } from '../../src/control/stats/stats.js';
 import { type CliOptions, type CliResult, tsvm as plain, run, TSVM } from '../support/cli.js';
 import { tsvmHere } from '../support/cli-here.js';
 import { temporaryDirectory } from '../support/guest.js';

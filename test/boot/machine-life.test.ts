@@ -3,7 +3,7 @@ import { readdirSync, readFileSync, readlinkSync, writeFileSync } from 'node:fs'
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
-import { Rng } from '../../src/devices/virtio/rng.js';
+import { Rng } from '../../src/devices/rng.js';
 import {
   createMachine,
   type DeviceRequest,

@@ -5,7 +5,7 @@ import { mkdtempSync } from 'node:fs';
 import { connect, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { virtioConsole } from '../../src/devices/virtio/console.js';
+import { virtioConsole } from '../../src/devices/console/console.js';
 import { temporaryDirectory } from '../support/guest.js';
 import { Shell } from '../support/shell.js';
 

@@ -18,7 +18,7 @@ import { promisify } from 'node:util';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { DiskIo } from '../../src/host/disk-io.js';
+import { DiskIo } from '../../src/host/disk/io.js';
 import { loadAddon } from '../../src/native/binding.js';
 
 const addon = loadAddon();

@@ -13,11 +13,11 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { ConsolePort } from '../../src/devices/host.js';
-import { CowDisk } from '../../src/host/cow-disk.js';
-import { openDiskFile } from '../../src/host/disk-file.js';
+import type { ConsolePort } from '../../src/devices/backends/host.js';
+import { CowDisk } from '../../src/host/disk/cow-disk.js';
+import { openDiskFile } from '../../src/host/disk/disk-file.js';
+import { openDisk } from '../../src/host/disk/open-disk.js';
 import { createHost } from '../../src/host/host.js';
-import { openDisk } from '../../src/host/open-disk.js';
 import { loadAddon } from '../../src/native/binding.js';
 import { batches, DiskTorture, TORTURE_BYTES } from '../support/disk-torture.js';
 

@@ -11,7 +11,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { FUSE } from '../../src/devices/fuse/protocol.js';
+import { FUSE } from '../../src/devices/fs/protocol.js';
 import { eventually } from '../support/eventually.js';
 import { bytes, entryOf } from '../support/fuse-client.js';
 import { O_RDWR, openDescriptors, ROOT, ShareGuest } from '../support/share-guest.js';

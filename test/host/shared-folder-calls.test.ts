@@ -14,7 +14,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import { ERRNO, FUSE } from '../../src/devices/fuse/protocol.js';
+import { ERRNO, FUSE } from '../../src/devices/fs/protocol.js';
 import { bytes, direntsOf, entryOf } from '../support/fuse-client.js';
 import { O_RDWR, ROOT, ShareGuest } from '../support/share-guest.js';
 import { missing } from '../support/skip-reasons.js';

@@ -20,10 +20,10 @@ import {
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { FileAttributes, FileOwner } from '../../src/devices/fuse/file-system.js';
-import { ERRNO, FUSE } from '../../src/devices/fuse/protocol.js';
-import type { FolderNode } from '../../src/host/folder-node.js';
-import { openSharedFolder, type SharedFolder } from '../../src/host/shared-folder.js';
+import type { FileAttributes, FileOwner } from '../../src/devices/backends/file-system.js';
+import { ERRNO, FUSE } from '../../src/devices/fs/protocol.js';
+import type { FolderNode } from '../../src/host/fs/folder-node.js';
+import { openSharedFolder, type SharedFolder } from '../../src/host/fs/shared-folder.js';
 import { loadAddon } from '../../src/native/binding.js';
 import { bytes, entryOf, FuseClient } from '../support/fuse-client.js';
 import { openFiles } from '../support/scratch-addon.js';

@@ -14,7 +14,7 @@ import {
 } from 'node:fs';
 import { readFile } from 'node:fs/promises';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { ERRNO, FUSE } from '../../src/devices/fuse/protocol.js';
+import { ERRNO, FUSE } from '../../src/devices/fs/protocol.js';
 import { eventually } from '../support/eventually.js';
 import { bytes } from '../support/fuse-client.js';
 import { ROOT, ShareGuest } from '../support/share-guest.js';

@@ -2,8 +2,8 @@
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { ERRNO, FUSE } from '../../src/devices/fuse/protocol.js';
-import { openSharedFolder } from '../../src/host/shared-folder.js';
+import { ERRNO, FUSE } from '../../src/devices/fs/protocol.js';
+import { openSharedFolder } from '../../src/host/fs/shared-folder.js';
 import { loadAddon } from '../../src/native/binding.js';
 import { bytes, FuseClient } from '../support/fuse-client.js';
 import { temporaryDirectory } from '../support/guest.js';

@@ -2,10 +2,10 @@
 import { cpSync, existsSync, mkdirSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ControlClient } from '../../src/control/client.js';
-import { ConsoleLog } from '../../src/control/console-log.js';
+import { ControlClient } from '../../src/control/client/client.js';
+import { ControlServer } from '../../src/control/http/server.js';
 import { Instance } from '../../src/control/instance.js';
-import { ControlServer } from '../../src/control/server.js';
+import { ConsoleLog } from '../../src/control/logs/console-log.js';
 import { blk, vsock } from '../../src/index.js';
 import { temporaryDirectory } from '../support/guest.js';
 import { machineFactory } from '../support/kvm-machine.js';

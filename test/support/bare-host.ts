@@ -1,4 +1,4 @@
-import type { Host } from '../../src/devices/host.js';
+import type { Host } from '../../src/devices/backends/host.js';
 
 /** A host that has `parts` and nothing else. */
 export function bareHost(parts: Partial<Host>): Host {

@@ -1,6 +1,5 @@
 /** One of every registered device, on hosts that are not there, for tests that run against all of them. */
 
-import { MemoryFileSystem } from '../../src/devices/fuse/memory-file-system.js';
 import type {
   BalloonControl,
   ConsoleInput,
@@ -8,7 +7,8 @@ import type {
   PortHost,
   VsockControl,
   VsockPeer,
-} from '../../src/devices/host.js';
+} from '../../src/devices/backends/host.js';
+import { MemoryFileSystem } from '../../src/devices/fs/memory-file-system.js';
 import { deviceKinds } from '../../src/devices/registry.js';
 import type { VirtioDevice } from '../../src/virtio/device.js';
 import { MemoryDisk } from './memory-disk.js';

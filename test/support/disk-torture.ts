@@ -6,7 +6,7 @@
  * is what it was or what it is to be.
  */
 import fc from 'fast-check';
-import type { CowDisk } from '../../src/host/cow-disk.js';
+import type { CowDisk } from '../../src/host/disk/cow-disk.js';
 
 const SECTOR_BYTES = 512;
 const SECTOR_WORDS = SECTOR_BYTES / 4;

@@ -1,7 +1,8 @@
 /** The guest's side of a virtio-fs: puts requests together as Linux does, and takes answers apart. */
-import { FUSE, IN_HEADER_BYTES, OUT_HEADER_BYTES } from '../../src/devices/fuse/protocol.js';
-import type { FsOptions } from '../../src/devices/virtio/fs.js';
-import { Fs } from '../../src/devices/virtio/fs.js';
+
+import type { FsOptions } from '../../src/devices/fs/fs.js';
+import { Fs } from '../../src/devices/fs/fs.js';
+import { FUSE, IN_HEADER_BYTES, OUT_HEADER_BYTES } from '../../src/devices/fs/protocol.js';
 import { settle } from './memory-disk.js';
 import { type MockQueue, Rig } from './mock-driver.js';
 

@@ -4,7 +4,7 @@ import { tmpdir, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { afterAll } from 'vitest';
 import { writeCpio } from '../../src/boot/cpio.js';
-import { readHostFacts } from '../../src/host/host-facts.js';
+import { readHostFacts } from '../../src/host/facts.js';
 import {
   createMachine,
   findGuest,

@@ -3,8 +3,8 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, mkdtempSync, readdirSync, realpathSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { FUSE } from '../../src/devices/fuse/protocol.js';
-import { openSharedFolder, type SharedFolder } from '../../src/host/shared-folder.js';
+import { FUSE } from '../../src/devices/fs/protocol.js';
+import { openSharedFolder, type SharedFolder } from '../../src/host/fs/shared-folder.js';
 import { loadAddon } from '../../src/native/binding.js';
 import { bytes, entryOf, FuseClient } from './fuse-client.js';
 

@@ -1,5 +1,5 @@
 /** A network that a test holds the other end of. */
-import type { FrameSource, NetBackend, NetClient } from '../../src/devices/net-backend.js';
+import type { FrameSource, NetBackend, NetClient } from '../../src/devices/backends/net.js';
 
 /** Header of a frame that leaves nothing to anybody. */
 export const PLAIN_HEADER: Uint8Array = new Uint8Array(12);

@@ -3,11 +3,11 @@ import { Command } from 'commander';
 import { EXIT_CODES, exitCodeOf } from '../../control/exit-codes.js';
 import { instanceEnd } from '../../control/instance-end.js';
 import { TsvmError } from '../../errors.js';
-import { sayBound } from '../binding-options.js';
-import { readConfigFile } from '../config-file.js';
-import { attachConsole } from '../console.js';
-import { EndSignals } from '../end-signals.js';
-import { explainEnd } from '../machine-end.js';
+import { sayBound } from '../options/binding-options.js';
+import { readConfigFile } from '../options/config-file.js';
+import { attachConsole } from '../session/console.js';
+import { EndSignals } from '../session/end-signals.js';
+import { explainEnd } from '../session/machine-end.js';
 
 const EXAMPLES = `
 Examples:
@@ -49,7 +49,7 @@ export function apiCommand(): Command {
 async function serve(options: ApiOptions): Promise<number> {
   if (options.openapi === true) {
     const [{ openApiDocument }, { routes }] = await Promise.all([
-      import('../../control/openapi.js'),
+      import('../../control/http/openapi.js'),
       import('../../control/routes.js'),
     ]);
     process.stdout.write(`${JSON.stringify(openApiDocument(routes), undefined, 2)}\n`);
@@ -61,9 +61,9 @@ async function serve(options: ApiOptions): Promise<number> {
     });
   }
   const [{ ControlServer }, { Instance }, { ConsoleLog }, { configure }] = await Promise.all([
-    import('../../control/server.js'),
+    import('../../control/http/server.js'),
     import('../../control/instance.js'),
-    import('../../control/console-log.js'),
+    import('../../control/logs/console-log.js'),
     import('../../control/firecracker/config-file.js'),
   ]);
   const text = options.configFile === undefined ? undefined : await readConfigFile(options.configFile);

@@ -1,8 +1,8 @@
 /** `tsvm attach`: a running machine's console on this terminal. */
 import { Command } from 'commander';
 import { EXIT_CODES } from '../../control/exit-codes.js';
-import { EscapeFilter, rawTerminal } from '../../host/terminal.js';
-import { runningMachine } from '../running.js';
+import { EscapeFilter, rawTerminal } from '../../host/tty.js';
+import { runningMachine } from '../session/running.js';
 
 const EXAMPLES = `
 Examples:

@@ -2,14 +2,19 @@
 import { Command } from 'commander';
 import { EXIT_CODES } from '../../control/exit-codes.js';
 import { instanceEnd } from '../../control/instance-end.js';
-import { ESCAPE_HELP } from '../../host/terminal.js';
+import { ESCAPE_HELP } from '../../host/tty.js';
 import { lookAtSaveFolder } from '../../machine/check.js';
 import { createMachine } from '../../machine/create.js';
-import { EndSignals } from '../end-signals.js';
-import { runMachine } from '../foreground.js';
-import { lookAtTimeline } from '../machine-end.js';
-import { addMachineOptions, askedMachine, completeMachine, type MachineOptions } from '../machine-options.js';
-import { addNameOptions, detached, type NameOptions, publishNamed } from '../named-machine.js';
+import {
+  addMachineOptions,
+  askedMachine,
+  completeMachine,
+  type MachineOptions,
+} from '../options/machine-options.js';
+import { EndSignals } from '../session/end-signals.js';
+import { runMachine } from '../session/foreground.js';
+import { lookAtTimeline } from '../session/machine-end.js';
+import { addNameOptions, detached, type NameOptions, publishNamed } from '../session/named-machine.js';
 import { parseDuration } from '../values.js';
 
 const EXAMPLES = `

@@ -4,10 +4,10 @@ import { Command } from 'commander';
 import { COMPARE_PARTS, type ComparePart } from '../../compare/parts.js';
 import { TsvmError } from '../../errors.js';
 import { GIB } from '../../util/units.js';
-import { collect } from '../device-options.js';
-import { EndSignals } from '../end-signals.js';
-import { guestOption } from '../guest-option.js';
-import { lookAtOutputFile, writeOutputFile } from '../output-file.js';
+import { collect } from '../options/device-options.js';
+import { guestOption } from '../options/guest-option.js';
+import { lookAtOutputFile, writeOutputFile } from '../options/output-file.js';
+import { EndSignals } from '../session/end-signals.js';
 import { parseChoice, parseCount, parseMemory } from '../values.js';
 import { sayWithoutKvm } from '../without-kvm.js';
 

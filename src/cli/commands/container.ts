@@ -3,11 +3,11 @@ import { Command } from 'commander';
 import { ENGINES } from '../../container/config.js';
 import { EXIT_CODES } from '../../control/exit-codes.js';
 import { TsvmError } from '../../errors.js';
-import { addStreamOptions } from '../command-options.js';
-import { addContainerOptions, type ContainerOptions, containerConfig } from '../container-options.js';
-import { withEnvFiles } from '../env-file.js';
-import { refuseEmptyCommand } from '../machine-options.js';
-import { runContainer, terminalFor } from '../run-container.js';
+import { addStreamOptions } from '../options/command-options.js';
+import { addContainerOptions, type ContainerOptions, containerConfig } from '../options/container-options.js';
+import { withEnvFiles } from '../options/env-file.js';
+import { refuseEmptyCommand } from '../options/machine-options.js';
+import { runContainer, terminalFor } from '../session/run-container.js';
 import { parseChoice, parseDuration } from '../values.js';
 import { sayWithoutKvm } from '../without-kvm.js';
 

@@ -3,7 +3,7 @@ import { createReadStream, existsSync } from 'node:fs';
 import { pipeline } from 'node:stream/promises';
 import { Command } from 'commander';
 import { isRunning, MachineStore } from '../../control/machine-store.js';
-import { machineIn } from '../running.js';
+import { machineIn } from '../session/running.js';
 
 const EXAMPLES = `
 Examples:

@@ -8,7 +8,7 @@ import {
 } from '../../control/machine-store.js';
 import { formatAge } from '../../util/age.js';
 import { formatBytes } from '../../util/units.js';
-import { describeEnd, machineIn } from '../running.js';
+import { describeEnd, machineIn } from '../session/running.js';
 import { formatTable } from '../table.js';
 
 const EXAMPLES = `

@@ -4,12 +4,12 @@ import { EXIT_CODES } from '../../control/exit-codes.js';
 import { instanceEnd } from '../../control/instance-end.js';
 import { lookAtSaveFolder } from '../../machine/check.js';
 import { restoreMachine } from '../../machine/restore.js';
-import { addBindingOptions, deviceBindings, sayBound, withCommandLine } from '../binding-options.js';
-import type { DeviceOptions } from '../device-options.js';
-import { EndSignals } from '../end-signals.js';
-import { runMachine } from '../foreground.js';
-import { lookAtTimeline } from '../machine-end.js';
-import { addNameOptions, detached, type NameOptions, publishNamed } from '../named-machine.js';
+import { addBindingOptions, deviceBindings, sayBound, withCommandLine } from '../options/binding-options.js';
+import type { DeviceOptions } from '../options/device-options.js';
+import { EndSignals } from '../session/end-signals.js';
+import { runMachine } from '../session/foreground.js';
+import { lookAtTimeline } from '../session/machine-end.js';
+import { addNameOptions, detached, type NameOptions, publishNamed } from '../session/named-machine.js';
 import { parseChoice, parseDuration } from '../values.js';
 
 const EXAMPLES = `

@@ -1,10 +1,10 @@
 /** `tsvm run`: a command in a machine of its own, from a template. */
 import { Command } from 'commander';
-import { logCommand } from '../../control/command-log.js';
 import { EXIT_CODES, exitCodeOf } from '../../control/exit-codes.js';
 import { commandEnd, instanceEnd } from '../../control/instance-end.js';
-import { pathsByName } from '../../devices/console-config.js';
-import type { VsockConfig } from '../../devices/vsock-config.js';
+import { logCommand } from '../../control/logs/command-log.js';
+import { pathsByName } from '../../devices/console/config.js';
+import type { VsockConfig } from '../../devices/vsock/config.js';
 import { TsvmError } from '../../errors.js';
 import { type MachineRoot, machineRoot } from '../../image/machine-root.js';
 import type { GuestCommand, MachineConfig } from '../../machine/config.js';
@@ -13,24 +13,24 @@ import type { Machine } from '../../machine/machine.js';
 import { bootToReady, machineFromTemplate } from '../../template/template.js';
 import { formatBytes } from '../../util/units.js';
 import { backgroundName, sayReady } from '../background.js';
-import { showBootProgress } from '../boot-progress.js';
-import { attachConsole } from '../console.js';
-import { withEnvFiles } from '../env-file.js';
 import { environment, parseVariables } from '../environment.js';
-import { imageCommand, lookAtImage } from '../image-command.js';
-import { explainEnd, lookAtTimeline, writeTimeline } from '../machine-end.js';
-import { completeMachine } from '../machine-options.js';
-import { detached, publishNamed } from '../named-machine.js';
-import { runContainer } from '../run-container.js';
+import { withEnvFiles } from '../options/env-file.js';
+import { imageCommand, lookAtImage } from '../options/image-command.js';
+import { completeMachine } from '../options/machine-options.js';
 import {
   type AskedContainerRun,
   type AskedMachineRun,
   addRunOptions,
   askedRun,
   type RunOptions,
-} from '../run-options.js';
-import { connectStreams } from '../run-streams.js';
-import { Stopper } from '../stopper.js';
+} from '../options/run-options.js';
+import { showBootProgress } from '../session/boot-progress.js';
+import { attachConsole } from '../session/console.js';
+import { explainEnd, lookAtTimeline, writeTimeline } from '../session/machine-end.js';
+import { detached, publishNamed } from '../session/named-machine.js';
+import { runContainer } from '../session/run-container.js';
+import { connectStreams } from '../session/run-streams.js';
+import { Stopper } from '../session/stopper.js';
 import { sayWithoutKvm, withoutKvm } from '../without-kvm.js';
 
 const EXAMPLES = `

@@ -1,17 +1,17 @@
 /** `tsvm serve`: one process that runs many machines, and `--in`, by which others are made in it. */
 import { resolve } from 'node:path';
 import { Command } from 'commander';
-import type { RemoteMachine } from '../../control/connect.js';
+import type { RemoteMachine } from '../../control/client/connect.js';
 import { EXIT_CODES } from '../../control/exit-codes.js';
 import { checkName, MachineStore } from '../../control/machine-store.js';
 import type { SlotBindings } from '../../control/pool-request.js';
 import { TsvmError } from '../../errors.js';
 import { backgroundName, sayReady, startInBackground } from '../background.js';
-import { addBindingOptions, deviceBindings, sayBound, withCommandLine } from '../binding-options.js';
-import { readConfigFile } from '../config-file.js';
-import { type DeviceOptions, once } from '../device-options.js';
-import { EndSignals } from '../end-signals.js';
-import { runningMachine } from '../running.js';
+import { addBindingOptions, deviceBindings, sayBound, withCommandLine } from '../options/binding-options.js';
+import { readConfigFile } from '../options/config-file.js';
+import { type DeviceOptions, once } from '../options/device-options.js';
+import { EndSignals } from '../session/end-signals.js';
+import { runningMachine } from '../session/running.js';
 
 const EXAMPLES = `
 Examples:

@@ -6,10 +6,15 @@ import { TsvmError } from '../../errors.js';
 import { lookAtSaveFolder } from '../../machine/check.js';
 import { createMachine } from '../../machine/create.js';
 import { formatBytes } from '../../util/units.js';
-import { showBootProgress } from '../boot-progress.js';
-import { addMachineOptions, askedMachine, completeMachine, type MachineOptions } from '../machine-options.js';
-import { runningMachine } from '../running.js';
-import { saveWithProgress } from '../save-progress.js';
+import {
+  addMachineOptions,
+  askedMachine,
+  completeMachine,
+  type MachineOptions,
+} from '../options/machine-options.js';
+import { showBootProgress } from '../session/boot-progress.js';
+import { runningMachine } from '../session/running.js';
+import { saveWithProgress } from '../session/save-progress.js';
 import { parseDuration } from '../values.js';
 
 const EXAMPLES = `

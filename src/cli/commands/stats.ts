@@ -1,12 +1,12 @@
 /** `tsvm stats`: what machines cost and do, over a second. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
-import type { RemoteMachine } from '../../control/connect.js';
+import type { RemoteMachine } from '../../control/client/connect.js';
 import { isRunning, MachineStore } from '../../control/machine-store.js';
-import { ratesBetween } from '../../control/rates.js';
-import type { MachineStats } from '../../control/stats.js';
+import { ratesBetween } from '../../control/stats/rates.js';
+import type { MachineStats } from '../../control/stats/stats.js';
 import { formatBytes } from '../../util/units.js';
-import { machineIn, runningMachine } from '../running.js';
+import { machineIn, runningMachine } from '../session/running.js';
 import { formatTable } from '../table.js';
 
 const EXAMPLES = `

@@ -3,7 +3,7 @@ import { Command } from 'commander';
 import { isRunning, MachineStore } from '../../control/machine-store.js';
 import { TsvmError } from '../../errors.js';
 import { complain } from '../complain.js';
-import { ANSWER_MS, machineIn, recordedEnd, runningMachine } from '../running.js';
+import { ANSWER_MS, machineIn, recordedEnd, runningMachine } from '../session/running.js';
 import { parseDuration } from '../values.js';
 
 const names = ['<name...>', 'of machines'] as const;

@@ -7,10 +7,10 @@ import {
 } from '../../container/cgroup-host.js';
 import { ENGINES } from '../../container/config.js';
 import { mountsOverlayForUsers } from '../../container/copied-root.js';
-import { ENGINE_PACKAGES } from '../../container/engine.js';
+import { ENGINE_PACKAGES } from '../../container/engines/engine.js';
 import type { HostReader } from '../../host/host-tree.js';
 import { type ContainerKind, containerKind } from '../../host/kvm/facts.js';
-import { effectiveCapabilities } from '../../host/process-rights.js';
+import { effectiveCapabilities } from '../../host/process/rights.js';
 import { asRoot, fails, has, lacks, type Need, type NeedsHost, type Verdict } from './check.js';
 
 /** <linux/capability.h> */

@@ -3,7 +3,7 @@ import { tmpdir } from 'node:os';
 import { cacheDirectory } from '../../host/cache-directory.js';
 import { guestDirectory } from '../../host/guest-store.js';
 import { HostTree } from '../../host/host-tree.js';
-import { programPath } from '../../host/program-path.js';
+import { programPath } from '../../host/process/program-path.js';
 import { templateDirectory } from '../../template/store.js';
 import { AREAS, type Area, type Check } from './check.js';
 import { checkDefaultGuest } from './guest-checks.js';

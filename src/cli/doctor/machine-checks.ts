@@ -1,6 +1,6 @@
 /** Checks of what every machine needs: Node.js, the addon, KVM, memory. */
 import { isErrnoError, TsvmError } from '../../errors.js';
-import { hostMemory, readHostFacts } from '../../host/host-facts.js';
+import { hostMemory, readHostFacts } from '../../host/facts.js';
 import type { KvmFailure } from '../../host/kvm/facts.js';
 import { probeKvm, whyNoKvm } from '../../host/kvm/open.js';
 import { KVM_CAP, type KvmCapability } from '../../kvm/constants.js';

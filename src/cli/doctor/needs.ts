@@ -1,7 +1,7 @@
 /** The table of what images, containers, networks, shares and templates need of a host. */
 import { PASTA_FOLDERS } from '../../container/user-network.js';
-import { MIN_OPEN_FILES, readLimit } from '../../host/process-limits.js';
-import { XZ } from '../../host/program-filter.js';
+import { MIN_OPEN_FILES, readLimit } from '../../host/process/limits.js';
+import { XZ } from '../../host/process/program-filter.js';
 import { DEBUGFS, FIND, MKE2FS } from '../../image/image.js';
 import type { Program } from '../../image/program.js';
 import { BSDCAT, BSDTAR } from '../../image/unpack.js';

@@ -4,7 +4,7 @@
  * Unknown fields are refused, as there. What is known and cannot be done here is refused by name, in setup.ts.
  */
 import { z } from 'zod';
-import { MAX_CARD_ID_CHARACTERS } from '../../devices/net-options.js';
+import { MAX_CARD_ID_CHARACTERS } from '../../devices/net/options.js';
 
 const text = z.string().min(1);
 const whole = z.int().min(0);

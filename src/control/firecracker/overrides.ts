@@ -1,8 +1,8 @@
 /** Bindings that come with a request to load a saved machine, in Firecracker's words and in tsvm's: what it may have of the host. */
 import type { z } from 'zod';
-import type { NetConfig } from '../../devices/net-options.js';
+import type { NetConfig } from '../../devices/net/options.js';
 import type { MachineConfig } from '../../machine/config.js';
-import { ApiError } from '../api-error.js';
+import { ApiError } from '../http/api-error.js';
 import type { SlotBindings } from '../pool-request.js';
 import type * as models from './models.js';
 import { interfaceId } from './setup.js';

@@ -1,24 +1,24 @@
 /** A machine's configuration in Firecracker's words, and in tsvm's: there and back. */
 import { constants } from 'node:fs';
 import type { z } from 'zod';
-import type { BlkConfig } from '../../devices/blk-config.js';
-import type { NetControl } from '../../devices/host.js';
-import type { NetConfig } from '../../devices/net-options.js';
+import type { NetControl } from '../../devices/backends/host.js';
+import { balloon } from '../../devices/balloon/balloon.js';
+import { blk } from '../../devices/blk/blk.js';
+import type { BlkConfig } from '../../devices/blk/config.js';
+import { net } from '../../devices/net/net.js';
+import type { NetConfig } from '../../devices/net/options.js';
+import { type PmemConfig, pmem } from '../../devices/pmem.js';
 import { checkLimit, type RateLimit } from '../../devices/rate-limit.js';
 import type { DeviceRequest } from '../../devices/registry.js';
-import { balloon } from '../../devices/virtio/balloon.js';
-import { blk } from '../../devices/virtio/blk.js';
-import { net } from '../../devices/virtio/net.js';
-import { type PmemConfig, pmem } from '../../devices/virtio/pmem.js';
-import { rng } from '../../devices/virtio/rng.js';
-import { vsock } from '../../devices/virtio/vsock.js';
-import type { VsockConfig } from '../../devices/vsock-config.js';
+import { rng } from '../../devices/rng.js';
+import type { VsockConfig } from '../../devices/vsock/config.js';
+import { vsock } from '../../devices/vsock/vsock.js';
 import { describeFileError, openChecked } from '../../host/files.js';
 import { listGuests } from '../../host/guest-store.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from '../../machine/config.js';
 import { consoleParameter } from '../../machine/device-parameters.js';
 import { MIB } from '../../util/units.js';
-import { ApiError } from '../api-error.js';
+import { ApiError } from '../http/api-error.js';
 import type * as models from './models.js';
 
 export type Drive = z.infer<typeof models.drive>;

@@ -1,8 +1,8 @@
 /** Facts of a host where /dev/kvm does not serve: all that tells one cause from another. Read once, judged by causes.ts. */
 import { KVM_PATH } from '../../kvm/kvm.js';
-import { cpuField } from '../host-facts.js';
+import { cpuField } from '../facts.js';
 import type { HostReader } from '../host-tree.js';
-import { effectiveCapabilities } from '../process-rights.js';
+import { effectiveCapabilities } from '../process/rights.js';
 
 /** System call that failed, and with what. */
 export interface KvmFailure {

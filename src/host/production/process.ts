@@ -1,8 +1,8 @@
 /** Checks of the surroundings in which this process, and so a monitor that is started likewise, runs: its rights and its bounds. */
 import { dirname, join } from 'node:path';
 import type { HostTree } from '../host-tree.js';
-import { MIN_OPEN_FILES, readLimit } from '../process-limits.js';
-import { effectiveCapabilities } from '../process-rights.js';
+import { MIN_OPEN_FILES, readLimit } from '../process/limits.js';
+import { effectiveCapabilities } from '../process/rights.js';
 import { check, type HostCheck, holds, type Verdict, weak } from './check.js';
 
 /** fs.nr_open of the kernel's own default: a process that may have more can take all that the host has. */

@@ -164,7 +164,7 @@ export interface VirtioMmioState extends VersionedState {
  * ```ts
  * import { randomFillSync } from 'node:crypto';
  * import { Bus } from '../../bus/bus.js';
- * import { Rng } from '../../devices/virtio/rng.js';
+ * import { Rng } from '../../devices/rng.js';
  * import { createGuestMemory } from '../../memory/guest-memory.js';
  * import { VIRTIO_MMIO_ADDR, VIRTIO_MMIO_BYTES } from '../../memory/layout.js';
  * import { VirtioMmio } from './mmio.js';

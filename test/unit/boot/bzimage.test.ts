@@ -3,7 +3,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { isBzImage, parseBzImage, unpackPayload } from '../../../src/boot/bzimage.js';
 import { TsvmError } from '../../../src/errors.js';
-import { runXz } from '../../../src/host/program-filter.js';
+import { runXz } from '../../../src/host/process/program-filter.js';
 import { makeBzImage, makeElf } from './images.js';
 
 const elf = makeElf();

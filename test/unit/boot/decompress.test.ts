@@ -4,7 +4,7 @@ import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
 import { compressionFormat, decompress, decompressFirst } from '../../../src/boot/decompress/decompress.js';
 import { DecompressError } from '../../../src/boot/decompress/error.js';
-import { runXz } from '../../../src/host/program-filter.js';
+import { runXz } from '../../../src/host/process/program-filter.js';
 import { sample } from './fixtures/sample.js';
 
 const expected = sample();

@@ -4,7 +4,7 @@ import { describe, expect, it } from 'vitest';
 import { bytesSource } from '../../../src/boot/byte-source.js';
 import { builtinFirmware, loadFirmware } from '../../../src/boot/firmware.js';
 import { loadLinux, writeResetHandover } from '../../../src/boot/load.js';
-import { runXz } from '../../../src/host/program-filter.js';
+import { runXz } from '../../../src/host/process/program-filter.js';
 import { GDT_ADDR, RESET_HANDOVER_ADDR } from '../../../src/memory/layout.js';
 import { missingProgram } from '../../support/skip-reasons.js';
 import { makeElf, ram } from './images.js';

@@ -6,7 +6,7 @@ import { writeCpio } from '../../../src/boot/cpio.js';
 import { initrdBytes, writeInitrd } from '../../../src/boot/initrd.js';
 import { unpackInitrd } from '../../../src/boot/unpack-initrd.js';
 import { TsvmError } from '../../../src/errors.js';
-import { runXz } from '../../../src/host/program-filter.js';
+import { runXz } from '../../../src/host/process/program-filter.js';
 import { S_IFREG } from '../../../src/util/file-mode.js';
 import { skipAll } from '../../support/skip.js';
 import { missingProgram } from '../../support/skip-reasons.js';

@@ -3,7 +3,7 @@ import { describe, expect, it } from 'vitest';
 import { bytesSource } from '../../../src/boot/byte-source.js';
 import { descriptor } from '../../../src/boot/entry-state.js';
 import { loadLinux } from '../../../src/boot/load.js';
-import { runXz } from '../../../src/host/program-filter.js';
+import { runXz } from '../../../src/host/process/program-filter.js';
 import {
   ACPI_ADDR,
   BOOT_PARAMS_ADDR,

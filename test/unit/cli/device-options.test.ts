@@ -1,6 +1,6 @@
 import { Command } from 'commander';
 import { expect, test } from 'vitest';
-import { addDeviceOptions, deviceRequests } from '../../../src/cli/device-options.js';
+import { addDeviceOptions, deviceRequests } from '../../../src/cli/options/device-options.js';
 
 const requested = (...args: string[]): string[] => {
   const command = addDeviceOptions(new Command()).parse(args, { from: 'user' });

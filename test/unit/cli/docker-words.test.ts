@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { looksLikeImage } from '../../../src/cli/docker-words.js';
+import { looksLikeImage } from '../../../src/cli/options/docker-words.js';
 
 test.each([
   'debian:12',

@@ -1,7 +1,7 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { withEnvFiles } from '../../../src/cli/env-file.js';
+import { withEnvFiles } from '../../../src/cli/options/env-file.js';
 import { temporaryDirectory } from '../../support/guest.js';
 
 const folder = temporaryDirectory();

@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { environment, parseVariables } from '../../../src/cli/environment.js';
-import { imageCommand } from '../../../src/cli/image-command.js';
+import { imageCommand } from '../../../src/cli/options/image-command.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import { makeOciLayout } from '../../support/oci-layout.js';
 

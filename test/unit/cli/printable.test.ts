@@ -1,8 +1,7 @@
 /** Words of guests, snapshots and records on the operator's terminal: read, not obeyed. */
 import { afterEach, expect, test, vi } from 'vitest';
-import { explainEnd } from '../../../src/cli/machine-end.js';
-
 import { runProgram } from '../../../src/cli/program.js';
+import { explainEnd } from '../../../src/cli/session/machine-end.js';
 import { formatTable } from '../../../src/cli/table.js';
 import { printable, printableLines } from '../../../src/util/printable.js';
 

@@ -2,8 +2,8 @@
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { ociConfig } from '../../../src/container/engines/oci-bundle.js';
 import { maskedPaths } from '../../../src/container/masked-paths.js';
-import { ociConfig } from '../../../src/container/oci-bundle.js';
 import { temporaryDirectory } from '../../support/guest.js';
 
 describe('maskedPaths()', () => {

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { callRules } from '../../../src/container/call-rules.js';
 import { CAPABILITIES, type Capability, DEFAULT_CAPABILITIES } from '../../../src/container/capabilities.js';
-import { ociSeccomp } from '../../../src/container/oci-bundle.js';
+import { ociSeccomp } from '../../../src/container/engines/oci-bundle.js';
 import { seccompFilter } from '../../../src/container/seccomp.js';
 import { SYSTEM_CALLS } from '../../../src/container/system-calls.js';
 import { DOCKER_OF_DEBIAN, MOBY, PODMAN_OF_DEBIAN, type Profile } from './profiles.js';

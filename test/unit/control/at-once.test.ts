@@ -1,14 +1,14 @@
 /** Requests that come at once: one machine is made of them, and nothing that was opened is forgotten. */
 import { join } from 'node:path';
 import { beforeEach, expect, test, vi } from 'vitest';
-import { ControlClient } from '../../../src/control/client.js';
-import { ConsoleLog } from '../../../src/control/console-log.js';
+import { ControlClient } from '../../../src/control/client/client.js';
+import { ControlServer } from '../../../src/control/http/server.js';
 import { Instance } from '../../../src/control/instance.js';
 import { instanceEnd } from '../../../src/control/instance-end.js';
+import { ConsoleLog } from '../../../src/control/logs/console-log.js';
 import { MachineStore } from '../../../src/control/machine-store.js';
 import type { Makers } from '../../../src/control/makers.js';
 import { Pool } from '../../../src/control/pool.js';
-import { ControlServer } from '../../../src/control/server.js';
 import type { MachineConfig } from '../../../src/machine/config.js';
 import type { Machine } from '../../../src/machine/machine.js';
 import { eventually } from '../../support/eventually.js';

@@ -6,9 +6,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { setImmediate as turn } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { ConsoleLog } from '../../../src/control/console-log.js';
+import { ControlServer } from '../../../src/control/http/server.js';
 import { Instance } from '../../../src/control/instance.js';
-import { ControlServer } from '../../../src/control/server.js';
+import { ConsoleLog } from '../../../src/control/logs/console-log.js';
 
 const root = mkdtempSync(join(tmpdir(), 'tsvm-broken-'));
 const path = join(root, 'api.sock');

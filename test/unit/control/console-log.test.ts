@@ -1,7 +1,7 @@
 import { existsSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { ConsoleLog } from '../../../src/control/console-log.js';
+import { ConsoleLog } from '../../../src/control/logs/console-log.js';
 import { temporaryDirectory } from '../../support/guest.js';
 
 const root = temporaryDirectory();

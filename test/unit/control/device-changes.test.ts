@@ -2,10 +2,10 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
-import { ControlClient } from '../../../src/control/client.js';
-import { ConsoleLog } from '../../../src/control/console-log.js';
+import { ControlClient } from '../../../src/control/client/client.js';
+import { ControlServer } from '../../../src/control/http/server.js';
 import { Instance } from '../../../src/control/instance.js';
-import { ControlServer } from '../../../src/control/server.js';
+import { ConsoleLog } from '../../../src/control/logs/console-log.js';
 import type { Machine } from '../../../src/machine/machine.js';
 import { temporaryDirectory } from '../../support/guest.js';
 

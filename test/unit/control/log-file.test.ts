@@ -4,7 +4,7 @@ import { open, readFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import { LogFile, LogFiles } from '../../../src/control/log-file.js';
+import { LogFile, LogFiles } from '../../../src/control/logs/log-file.js';
 
 const root = mkdtempSync(join(tmpdir(), 'tsvm-log-'));
 afterAll(() => rmSync(root, { recursive: true, force: true }));

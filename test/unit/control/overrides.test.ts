@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
 import { bindingsOf } from '../../../src/control/firecracker/overrides.js';
 import { configOf, setupOf } from '../../../src/control/firecracker/setup.js';
-import { net } from '../../../src/devices/virtio/net.js';
-import { vsock } from '../../../src/devices/virtio/vsock.js';
+import { net } from '../../../src/devices/net/net.js';
+import { vsock } from '../../../src/devices/vsock/vsock.js';
 import { bindDevices } from '../../../src/machine/bindings.js';
 import type { MachineConfig } from '../../../src/machine/config.js';
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { ProcessMeter } from '../../../src/control/process-meter.js';
+import { ProcessMeter } from '../../../src/control/stats/process-meter.js';
 import { FakeClock } from '../../support/fake-clock.js';
 
 test('asks the kernel once for all who ask at about the same time', async () => {

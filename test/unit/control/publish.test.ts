@@ -2,12 +2,12 @@
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
-import { ControlClient } from '../../../src/control/client.js';
-import { ConsoleLog } from '../../../src/control/console-log.js';
+import { ControlClient } from '../../../src/control/client/client.js';
+import { ControlServer } from '../../../src/control/http/server.js';
 import { Instance } from '../../../src/control/instance.js';
+import { ConsoleLog } from '../../../src/control/logs/console-log.js';
 import { MachineStore } from '../../../src/control/machine-store.js';
 import { live, PublishedMachine } from '../../../src/control/publish.js';
-import { ControlServer } from '../../../src/control/server.js';
 import { TsvmError } from '../../../src/errors.js';
 import type { Machine } from '../../../src/machine/machine.js';
 import { temporaryDirectory } from '../../support/guest.js';

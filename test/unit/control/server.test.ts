@@ -6,12 +6,12 @@ import { request } from 'node:http';
 import { connect } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
-import { ControlClient } from '../../../src/control/client.js';
-import { ConsoleLog } from '../../../src/control/console-log.js';
+import { ControlClient } from '../../../src/control/client/client.js';
+import { openApiDocument } from '../../../src/control/http/openapi.js';
+import { ControlServer } from '../../../src/control/http/server.js';
 import { Instance } from '../../../src/control/instance.js';
-import { openApiDocument } from '../../../src/control/openapi.js';
+import { ConsoleLog } from '../../../src/control/logs/console-log.js';
 import { routes } from '../../../src/control/routes.js';
-import { ControlServer } from '../../../src/control/server.js';
 import { eventually } from '../../support/eventually.js';
 import { temporaryDirectory } from '../../support/guest.js';
 

@@ -1,7 +1,7 @@
 /** The dashboard without a terminal: what keys do, and what is on the screen then. */
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
-import { ratesBetween } from '../../../src/control/rates.js';
-import type { MachineStats } from '../../../src/control/stats.js';
+import { ratesBetween } from '../../../src/control/stats/rates.js';
+import type { MachineStats } from '../../../src/control/stats/stats.js';
 import { frame, point, type Shown } from '../../../src/dashboard/frame.js';
 import type { View } from '../../../src/dashboard/sampler.js';
 import { newState, press } from '../../../src/dashboard/state.js';

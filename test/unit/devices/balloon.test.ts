@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import type { BalloonHost } from '../../../src/devices/host.js';
-import { Balloon, balloonKind } from '../../../src/devices/virtio/balloon.js';
+import type { BalloonHost } from '../../../src/devices/backends/host.js';
+import { Balloon, balloonKind } from '../../../src/devices/balloon/balloon.js';
 import { TsvmError } from '../../../src/errors.js';
 import { FakeClock } from '../../support/fake-clock.js';
 import { type MockQueue, Rig } from '../../support/mock-driver.js';

@@ -1,4 +1,14 @@
 import { describe, expect, test } from 'vitest';
+import type { Host } from '../../../src/devices/backends/host.js';
+import {
+  Blk,
+  blk,
+  blkKind,
+  VIRTIO_BLK_F_DISCARD,
+  VIRTIO_BLK_F_FLUSH,
+  VIRTIO_BLK_F_RO,
+  VIRTIO_BLK_F_WRITE_ZEROES,
+} from '../../../src/devices/blk/blk.js';
 import {
   VIRTIO_BLK_S_IOERR,
   VIRTIO_BLK_S_OK,
@@ -9,17 +19,7 @@ import {
   VIRTIO_BLK_T_IN,
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
-} from '../../../src/devices/blk-request.js';
-import type { Host } from '../../../src/devices/host.js';
-import {
-  Blk,
-  blk,
-  blkKind,
-  VIRTIO_BLK_F_DISCARD,
-  VIRTIO_BLK_F_FLUSH,
-  VIRTIO_BLK_F_RO,
-  VIRTIO_BLK_F_WRITE_ZEROES,
-} from '../../../src/devices/virtio/blk.js';
+} from '../../../src/devices/blk/request.js';
 import { REG } from '../../../src/virtio/transport/mmio.js';
 import { bareHost } from '../../support/bare-host.js';
 import { MemoryDisk, type MemoryDiskOptions, settle } from '../../support/memory-disk.js';

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Console, virtioConsole } from '../../../src/devices/virtio/console.js';
+import { Console, virtioConsole } from '../../../src/devices/console/console.js';
 import { REG } from '../../../src/virtio/transport/mmio.js';
 import { bareHost } from '../../support/bare-host.js';
 import { Rig } from '../../support/mock-driver.js';

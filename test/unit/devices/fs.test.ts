@@ -1,8 +1,8 @@
 import { describe, expect, test } from 'vitest';
-import { type FileSystem, fileError } from '../../../src/devices/fuse/file-system.js';
-import { MemoryFileSystem } from '../../../src/devices/fuse/memory-file-system.js';
-import { ERRNO, FUSE, O_TRUNC } from '../../../src/devices/fuse/protocol.js';
-import { fsKind, share } from '../../../src/devices/virtio/fs.js';
+import { type FileSystem, fileError } from '../../../src/devices/backends/file-system.js';
+import { fsKind, share } from '../../../src/devices/fs/fs.js';
+import { MemoryFileSystem } from '../../../src/devices/fs/memory-file-system.js';
+import { ERRNO, FUSE, O_TRUNC } from '../../../src/devices/fs/protocol.js';
 import { bytes, entryOf, FuseClient } from '../../support/fuse-client.js';
 import { settle } from '../../support/memory-disk.js';
 

@@ -1,10 +1,10 @@
 /** Names as texts and back, whatever bytes they have. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { FileSystem } from '../../../src/devices/fuse/file-system.js';
-import { MemoryFileSystem } from '../../../src/devices/fuse/memory-file-system.js';
-import { decodeName, encodeName } from '../../../src/devices/fuse/names.js';
-import { NodeTable } from '../../../src/devices/fuse/node-table.js';
+import { decodeName, encodeName } from '../../../src/devices/backends/file-names.js';
+import type { FileSystem } from '../../../src/devices/backends/file-system.js';
+import { MemoryFileSystem } from '../../../src/devices/fs/memory-file-system.js';
+import { NodeTable } from '../../../src/devices/fs/node-table.js';
 import { budget } from '../../support/fuzz.js';
 
 const hex = (bytes: Uint8Array): string => Buffer.from(bytes).toString('hex');

@@ -1,7 +1,7 @@
 /** Wishes of saved configurations, kind by kind: none of them reaches the host unless the operator names it. */
 import { describe, expect, test } from 'vitest';
-import { MemoryFileSystem } from '../../../src/devices/fuse/memory-file-system.js';
-import type { Host, PortHost } from '../../../src/devices/host.js';
+import type { Host, PortHost } from '../../../src/devices/backends/host.js';
+import { MemoryFileSystem } from '../../../src/devices/fs/memory-file-system.js';
 import type { Binding, HostUse } from '../../../src/devices/host-slot.js';
 import { deviceKinds } from '../../../src/devices/registry.js';
 import { TsvmError } from '../../../src/errors.js';

@@ -1,5 +1,5 @@
 import { expect, test, vi } from 'vitest';
-import { I8042 } from '../../../src/devices/legacy/i8042.js';
+import { I8042 } from '../../../src/devices/pc/i8042.js';
 
 const DATA = 0;
 const COMMAND = 4;

@@ -1,9 +1,9 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { DUE } from '../../../src/devices/console-control.js';
-import { INPUT_QUEUE_BYTES } from '../../../src/devices/console-port.js';
-import type { PortControl } from '../../../src/devices/host.js';
-import { Console, consoleKind, virtioConsole } from '../../../src/devices/virtio/console.js';
+import type { PortControl } from '../../../src/devices/backends/host.js';
+import { Console, consoleKind, virtioConsole } from '../../../src/devices/console/console.js';
+import { DUE } from '../../../src/devices/console/control.js';
+import { INPUT_QUEUE_BYTES } from '../../../src/devices/console/port.js';
 import { bareHost } from '../../support/bare-host.js';
 import { budget } from '../../support/fuzz.js';
 import { BAD_CHAINS } from '../../support/hostile-chains.js';

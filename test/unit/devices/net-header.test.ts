@@ -13,7 +13,7 @@ import {
   VIRTIO_NET_F_GUEST_TSO4,
   VIRTIO_NET_F_HOST_ECN,
   VIRTIO_NET_F_HOST_TSO4,
-} from '../../../src/devices/net-header.js';
+} from '../../../src/devices/net/header.js';
 
 const NEEDS_CSUM = 1;
 const DATA_VALID = 2;

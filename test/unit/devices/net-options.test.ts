@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
-import type { NetPlace } from '../../../src/devices/net-backend.js';
-import { checkNetConfig, parseNet, placeOf, randomMac, toMac } from '../../../src/devices/net-options.js';
-import { Net, net } from '../../../src/devices/virtio/net.js';
+import type { NetPlace } from '../../../src/devices/backends/net.js';
+import { Net, net } from '../../../src/devices/net/net.js';
+import { checkNetConfig, parseNet, placeOf, randomMac, toMac } from '../../../src/devices/net/options.js';
 import { TsvmError } from '../../../src/errors.js';
 import { TestCable } from '../../support/test-cable.js';
 

@@ -1,7 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import { MAX_FRAME_BYTES } from '../../../src/devices/net-backend.js';
-import { NET_HEADER_BYTES as HEADER_BYTES } from '../../../src/devices/net-header.js';
-import { Net } from '../../../src/devices/virtio/net.js';
+import { MAX_FRAME_BYTES } from '../../../src/devices/backends/net.js';
+import { NET_HEADER_BYTES as HEADER_BYTES } from '../../../src/devices/net/header.js';
+import { Net } from '../../../src/devices/net/net.js';
 import { VIRTIO_F_VERSION_1 } from '../../../src/virtio/features.js';
 import { REG } from '../../../src/virtio/transport/mmio.js';
 import { NEEDS_RESET, Rig } from '../../support/mock-driver.js';

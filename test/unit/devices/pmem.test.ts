@@ -1,5 +1,5 @@
 import { beforeEach, expect, test } from 'vitest';
-import { Pmem } from '../../../src/devices/virtio/pmem.js';
+import { Pmem } from '../../../src/devices/pmem.js';
 import { CONFIG_OFFSET } from '../../../src/virtio/transport/mmio.js';
 import { Rig } from '../../support/mock-driver.js';
 

@@ -1,8 +1,8 @@
 import fc from 'fast-check';
 import { describe, expect, test, vi } from 'vitest';
+import { Blk, blkKind } from '../../../src/devices/blk/blk.js';
+import { Net, netKind } from '../../../src/devices/net/net.js';
 import { parseLimit, RateLimiter } from '../../../src/devices/rate-limit.js';
-import { Blk, blkKind } from '../../../src/devices/virtio/blk.js';
-import { Net, netKind } from '../../../src/devices/virtio/net.js';
 import type { TsvmError } from '../../../src/errors.js';
 import { FakeClock } from '../../support/fake-clock.js';
 import { MemoryDisk, settle } from '../../support/memory-disk.js';

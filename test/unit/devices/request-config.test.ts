@@ -1,14 +1,14 @@
 import { describe, expect, test } from 'vitest';
-import type { DeviceRequest } from '../../../src/devices/device-kind.js';
+import { balloon } from '../../../src/devices/balloon/balloon.js';
+import { blk } from '../../../src/devices/blk/blk.js';
+import { virtioConsole } from '../../../src/devices/console/console.js';
+import { share } from '../../../src/devices/fs/fs.js';
+import type { DeviceRequest } from '../../../src/devices/kind.js';
+import { net } from '../../../src/devices/net/net.js';
+import { pmem } from '../../../src/devices/pmem.js';
 import { deviceKinds } from '../../../src/devices/registry.js';
-import { balloon } from '../../../src/devices/virtio/balloon.js';
-import { blk } from '../../../src/devices/virtio/blk.js';
-import { virtioConsole } from '../../../src/devices/virtio/console.js';
-import { share } from '../../../src/devices/virtio/fs.js';
-import { net } from '../../../src/devices/virtio/net.js';
-import { pmem } from '../../../src/devices/virtio/pmem.js';
-import { rng } from '../../../src/devices/virtio/rng.js';
-import { vsock } from '../../../src/devices/virtio/vsock.js';
+import { rng } from '../../../src/devices/rng.js';
+import { vsock } from '../../../src/devices/vsock/vsock.js';
 import { TsvmError } from '../../../src/errors.js';
 
 /** Every form that a request of a kind can have. A kind that is missing here fails the tests. */

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Rng } from '../../../src/devices/virtio/rng.js';
+import { Rng } from '../../../src/devices/rng.js';
 import { Rig } from '../../support/mock-driver.js';
 
 const device = (): Rng => new Rng({ fillRandom: (target) => target.fill(0xa5) });

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Serial } from '../../../src/devices/legacy/serial.js';
+import { Serial } from '../../../src/devices/pc/serial.js';
 
 const IER = 1;
 const IIR = 2;

@@ -1,11 +1,11 @@
 import { describe, expect, test } from 'vitest';
-import type { VsockConnection } from '../../../src/devices/host.js';
-import { Vsock, vsockKind } from '../../../src/devices/virtio/vsock.js';
-import { BUF_ALLOC_BYTES } from '../../../src/devices/vsock-credit.js';
-import { MAX_RESETS } from '../../../src/devices/vsock-outbox.js';
-import { MAX_CONNECTIONS } from '../../../src/devices/vsock-table.js';
-import { PATIENCE_MS } from '../../../src/devices/vsock-transport-reset.js';
-import { ANSWER_MS } from '../../../src/devices/vsock-waiting.js';
+import type { VsockConnection } from '../../../src/devices/backends/host.js';
+import { BUF_ALLOC_BYTES } from '../../../src/devices/vsock/credit.js';
+import { MAX_RESETS } from '../../../src/devices/vsock/outbox.js';
+import { MAX_CONNECTIONS } from '../../../src/devices/vsock/table.js';
+import { PATIENCE_MS } from '../../../src/devices/vsock/transport-reset.js';
+import { Vsock, vsockKind } from '../../../src/devices/vsock/vsock.js';
+import { ANSWER_MS } from '../../../src/devices/vsock/waiting.js';
 import { TsvmError } from '../../../src/errors.js';
 import { FakeClock } from '../../support/fake-clock.js';
 import { Rig, withoutEventIdx } from '../../support/mock-driver.js';

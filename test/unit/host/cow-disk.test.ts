@@ -1,8 +1,8 @@
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import { CowDisk } from '../../../src/host/cow-disk.js';
-import type { Layer } from '../../../src/host/disk-layer.js';
-import { MemoryStore } from '../../../src/host/memory-store.js';
-import { OverlayDisk } from '../../../src/host/overlay-disk.js';
+import { CowDisk } from '../../../src/host/disk/cow-disk.js';
+import type { Layer } from '../../../src/host/disk/layer.js';
+import { MemoryStore } from '../../../src/host/disk/memory-store.js';
+import { OverlayDisk } from '../../../src/host/disk/overlay-disk.js';
 import { MemoryDisk, settle } from '../../support/memory-disk.js';
 import { ScratchAddon } from '../../support/scratch-addon.js';
 

@@ -1,7 +1,7 @@
 import { open } from 'node:fs/promises';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { refuseForeignFormat } from '../../../src/host/disk-format.js';
+import { refuseForeignFormat } from '../../../src/host/disk/format.js';
 import { temporaryDirectory } from '../../support/guest.js';
 
 const directory = temporaryDirectory();

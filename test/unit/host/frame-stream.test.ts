@@ -1,7 +1,7 @@
 import fc from 'fast-check';
 import { describe, expect, test } from 'vitest';
-import { MAX_FRAME_BYTES } from '../../../src/devices/net-backend.js';
-import { BATCH_BYTES, FrameBatcher, FrameDecoder, MAX_BATCHES } from '../../../src/host/frame-stream.js';
+import { MAX_FRAME_BYTES } from '../../../src/devices/backends/net.js';
+import { BATCH_BYTES, FrameBatcher, FrameDecoder, MAX_BATCHES } from '../../../src/host/net/frame-stream.js';
 import { frameSource } from '../../support/test-cable.js';
 
 const frame = (length: number, value: number): Uint8Array => new Uint8Array(length).fill(value);

@@ -2,10 +2,10 @@ import { copyFileSync, readFileSync, statSync, truncateSync, utimesSync, writeFi
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { DiskFile } from '../../../src/host/disk-file.js';
-import { type OpenDisk, openDisk } from '../../../src/host/open-disk.js';
-import { OverlayDisk } from '../../../src/host/overlay-disk.js';
-import { OverlayFile, openOverlayFile } from '../../../src/host/overlay-file.js';
+import type { DiskFile } from '../../../src/host/disk/disk-file.js';
+import { type OpenDisk, openDisk } from '../../../src/host/disk/open-disk.js';
+import { OverlayDisk } from '../../../src/host/disk/overlay-disk.js';
+import { OverlayFile, openOverlayFile } from '../../../src/host/disk/overlay-file.js';
 import type { NativeAddon } from '../../../src/native/binding.js';
 import { budget } from '../../support/fuzz.js';
 import { MemoryDisk } from '../../support/memory-disk.js';

@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
-import { FrameBatcher } from '../../../src/host/frame-stream.js';
-import { mayLeave } from '../../../src/host/passt-filter.js';
+import { FrameBatcher } from '../../../src/host/net/frame-stream.js';
+import { mayLeave } from '../../../src/host/net/passt-filter.js';
 import { tcpSyn } from '../../support/tcp-syn.js';
 import { frameSource } from '../../support/test-cable.js';
 

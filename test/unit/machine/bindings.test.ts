@@ -1,10 +1,10 @@
 import { chmodSync, linkSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
-import { blk } from '../../../src/devices/virtio/blk.js';
-import { share } from '../../../src/devices/virtio/fs.js';
-import { pmem } from '../../../src/devices/virtio/pmem.js';
-import { rng } from '../../../src/devices/virtio/rng.js';
+import { blk } from '../../../src/devices/blk/blk.js';
+import { share } from '../../../src/devices/fs/fs.js';
+import { pmem } from '../../../src/devices/pmem.js';
+import { rng } from '../../../src/devices/rng.js';
 import { TsvmError } from '../../../src/errors.js';
 import {
   bindDevices,

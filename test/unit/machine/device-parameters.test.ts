@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import { net } from '../../../src/devices/virtio/net.js';
-import { rng } from '../../../src/devices/virtio/rng.js';
+import { net } from '../../../src/devices/net/net.js';
+import { rng } from '../../../src/devices/rng.js';
 import { consoleParameter, deviceParameters } from '../../../src/machine/device-parameters.js';
 
 const user = net({ backend: 'user' });

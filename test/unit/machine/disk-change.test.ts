@@ -10,8 +10,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { ConsolePort } from '../../../src/devices/host.js';
-import { Blk, blk } from '../../../src/devices/virtio/blk.js';
+import type { ConsolePort } from '../../../src/devices/backends/host.js';
+import { Blk, blk } from '../../../src/devices/blk/blk.js';
 import { createHost, type HostOptions, type MachineHost } from '../../../src/host/host.js';
 import { changeDisk } from '../../../src/machine/disk-change.js';
 import type { NativeAddon } from '../../../src/native/binding.js';

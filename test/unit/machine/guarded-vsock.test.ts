@@ -1,6 +1,6 @@
 import { expect, test } from 'vitest';
-import type { VsockConnection } from '../../../src/devices/host.js';
-import { VsockEndpoint } from '../../../src/host/vsock-endpoint.js';
+import type { VsockConnection } from '../../../src/devices/backends/host.js';
+import { VsockEndpoint } from '../../../src/host/vsock/endpoint.js';
 import { guardedVsock } from '../../../src/machine/guarded-vsock.js';
 import { Guard } from '../../../src/util/guard.js';
 

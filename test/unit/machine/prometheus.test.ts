@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Blk } from '../../../src/devices/virtio/blk.js';
+import { Blk } from '../../../src/devices/blk/blk.js';
 import { deviceMetrics, type MachineMetrics } from '../../../src/machine/metrics.js';
 import { prometheusText } from '../../../src/machine/prometheus.js';
 import { MemoryDisk, settle } from '../../support/memory-disk.js';

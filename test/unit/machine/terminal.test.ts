@@ -1,6 +1,6 @@
 /** Programs that type on a console, and a machine that has ended or breaks down meanwhile: neither is the other's fault. */
 import { expect, test } from 'vitest';
-import { Terminal } from '../../../src/machine/terminal.js';
+import { Terminal } from '../../../src/machine/console.js';
 import { Wiring } from '../../../src/machine/wiring.js';
 import type { NativeAddon, NativeVm } from '../../../src/native/binding.js';
 import { Guard } from '../../../src/util/guard.js';

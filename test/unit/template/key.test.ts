@@ -2,8 +2,8 @@
 import { mkdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { expect, test } from 'vitest';
+import { share } from '../../../src/devices/fs/fs.js';
 import { deviceKinds } from '../../../src/devices/registry.js';
-import { share } from '../../../src/devices/virtio/fs.js';
 import type { MachineConfig } from '../../../src/machine/config.js';
 import { templateKey } from '../../../src/template/key.js';
 import { temporaryDirectory } from '../../support/guest.js';

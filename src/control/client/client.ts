@@ -1,0 +1,119 @@
+/** Speaks the control API: what the commands for running machines do, they do by this. */
+import type { Duplex, Readable } from 'node:stream';
+import { isErrnoError, TsvmError } from '../../errors.js';
+
+const NOBODY = ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE'];
+
+export interface RequestOptions {
+  readonly body?: object;
+  /** Gives up after so long. Default: never, since a guest may take its time to end. */
+  readonly timeoutMs?: number;
+}
+
+export class ControlClient {
+  readonly #socketPath: string;
+  readonly #name: string;
+
+  /** @param name - of the machine, for messages */
+  constructor(socketPath: string, name: string) {
+    this.#socketPath = socketPath;
+    this.#name = name;
+  }
+
+  /**
+   * @returns what was answered as JSON, or undefined for 204
+   * @throws TsvmError `TSVM_STATE` with the machine's own words if it refuses, or if nobody is there.
+   */
+  async call<Reply = undefined>(method: string, path: string, options: RequestOptions = {}): Promise<Reply> {
+    const { body, timeoutMs } = options;
+    const request = httpRequest();
+    return await new Promise<Reply>((resolve, reject) => {
+      const fail = (error: unknown): void => reject(this.#explain(error));
+      const call = request({
+        socketPath: this.#socketPath,
+        method,
+        path,
+        headers: body === undefined ? {} : { 'Content-Type': 'application/json' },
+        ...(timeoutMs === undefined ? {} : { signal: AbortSignal.timeout(timeoutMs) }),
+      });
+      call.once('error', fail);
+      call.once('response', (response) => {
+        let text = '';
+        response.setEncoding('utf8').on('data', (chunk: string) => {
+          text += chunk;
+        });
+        response.once('error', fail);
+        response.once('end', () => {
+          try {
+            resolve(this.#read(response.statusCode ?? 0, text) as Reply);
+          } catch (error) {
+            fail(error);
+          }
+        });
+      });
+      call.end(body === undefined ? undefined : JSON.stringify(body));
+    });
+  }
+
+  /** What is said there, until it ends or the stream is destroyed. */
+  async stream(path: string): Promise<Readable> {
+    const request = httpRequest();
+    return await new Promise((resolve, reject) => {
+      const call = request({ socketPath: this.#socketPath, path });
+      call.once('error', (error) => reject(this.#explain(error)));
+      call.once('response', resolve);
+      call.end();
+    });
+  }
+
+  /** The console, both ways: first what it said last. */
+  async attach(): Promise<Duplex> {
+    const request = httpRequest();
+    return await new Promise((resolve, reject) => {
+      const fail = (error: unknown): void => reject(this.#explain(error));
+      const call = request({
+        socketPath: this.#socketPath,
+        path: '/tsvm/console',
+        headers: { Connection: 'Upgrade', Upgrade: 'tsvm-console' },
+      });
+      call.once('error', fail);
+      call.once('response', (response) => {
+        response.resume();
+        fail(new Error(`it answers ${response.statusCode}`));
+      });
+      call.once('upgrade', (_response, socket, head) => {
+        socket.unshift(head);
+        resolve(socket);
+      });
+      call.end();
+    });
+  }
+
+  #read(status: number, text: string): unknown {
+    if (status === 204) return undefined;
+    const value: unknown = text === '' ? undefined : JSON.parse(text);
+    if (status === 200) return value;
+    const fault = (value as { fault_message?: unknown } | undefined)?.fault_message;
+    throw new TsvmError(
+      'TSVM_STATE',
+      `${this.#name}: ${typeof fault === 'string' ? fault : `it answers ${status}`}`,
+    );
+  }
+
+  #explain(error: unknown): Error {
+    if (error instanceof TsvmError) return error;
+    if (isErrnoError(error) && NOBODY.includes(error.code ?? '')) {
+      return new TsvmError('TSVM_STATE', `${this.#name}: nobody answers at ${this.#socketPath}`, {
+        hint: 'it has ended meanwhile: tsvm ps -a',
+        cause: error,
+      });
+    }
+    const why = error instanceof Error ? error.message : String(error);
+    return new TsvmError('TSVM_STATE', `${this.#name}: ${why}`, { cause: error });
+  }
+}
+
+/** Loaded when there is somebody to ask: it takes milliseconds, and most commands ask nobody. */
+function httpRequest() {
+  return process.getBuiltinModule('node:http').request;
+}

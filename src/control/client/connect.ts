@@ -1,0 +1,175 @@
+/** A machine of another process, steered from this one: what the commands and the dashboard use, and the library gives. */
+import type { Duplex, Readable } from 'node:stream';
+import { TsvmError } from '../../errors.js';
+import type { MachineTimeline } from '../../machine/machine.js';
+import type { SnapshotResult } from '../../snapshot/format.js';
+import type { InstanceEnd } from '../instance-end.js';
+import { isRunning, type MachineRecord, MachineStore } from '../machine-store.js';
+import type { MachineStats } from '../stats/stats.js';
+import { ControlClient } from './client.js';
+
+/** Something that happened to a machine. */
+export interface RemoteEvent {
+  readonly name: string;
+  /** Milliseconds since 1970. */
+  readonly atMs: number;
+  readonly detail: Readonly<Record<string, unknown>>;
+}
+
+/** Of an answer that comes at once, from a process that does not hang. */
+const ANSWER_MS = 5000;
+/** Of one event; the API's are far shorter. */
+const MAX_EVENT_CHARACTERS = 64 << 10;
+
+/**
+ * A running machine that has a name, or that `tsvm api` serves.
+ *
+ * Every call throws `TSVM_STATE` with the machine's own words if it refuses, or if nobody answers any more.
+ */
+export class RemoteMachine {
+  readonly name: string;
+  readonly #client: ControlClient;
+
+  /** @param socketPath - of its control API */
+  constructor(name: string, socketPath: string) {
+    this.name = name;
+    this.#client = new ControlClient(socketPath, name);
+  }
+
+  /** `Not started`, `Running`, `Paused` or `Ended`. */
+  async state(): Promise<string> {
+    return (await this.#client.call<{ state: string }>('GET', '/tsvm/machine', { timeoutMs: ANSWER_MS }))
+      .state;
+  }
+
+  /** What it costs and has done so far. */
+  async stats(timeoutMs = ANSWER_MS): Promise<MachineStats> {
+    return await this.#client.call('GET', '/tsvm/stats', { timeoutMs });
+  }
+
+  async timeline(): Promise<MachineTimeline> {
+    return await this.#client.call('GET', '/tsvm/timeline', { timeoutMs: ANSWER_MS });
+  }
+
+  async pause(): Promise<void> {
+    await this.#client.call('PATCH', '/vm', { body: { state: 'Paused' } });
+  }
+
+  async resume(): Promise<void> {
+    await this.#client.call('PATCH', '/vm', { body: { state: 'Resumed' } });
+  }
+
+  /** Asks the guest to end, where there is somebody to be asked, and ends it after `timeoutMs`. Default 10 s. */
+  async stop(timeoutMs?: number): Promise<void> {
+    await this.#client.call('PUT', '/tsvm/stop', {
+      body: timeoutMs === undefined ? {} : { timeout_ms: timeoutMs },
+    });
+  }
+
+  /** Ends it at once; disks are flushed. */
+  async kill(timeoutMs?: number): Promise<void> {
+    await this.#client.call('PUT', '/tsvm/kill', timeoutMs === undefined ? {} : { timeoutMs });
+  }
+
+  /** Resolves when it has ended. */
+  async wait(): Promise<InstanceEnd> {
+    return await this.#client.call('GET', '/tsvm/wait');
+  }
+
+  /** @param directory - as its process finds it: an absolute path is safe */
+  async snapshot(directory: string, differential = false): Promise<SnapshotResult> {
+    return await this.#client.call('PUT', '/tsvm/snapshot', { body: { directory, differential } });
+  }
+
+  /** Makes running copies in its process, one for each name. */
+  async fork(names: readonly string[]): Promise<void> {
+    await this.#client.call('PUT', '/tsvm/fork', { body: { names } });
+  }
+
+  /**
+   * Makes and starts a machine in the process of `tsvm serve`; it is found by `name` then.
+   *
+   * @param request - `config`: a machine in Firecracker's words (docs/api.md); `snapshot`: the folder of a saved one, with the `command`
+   * that its guest waits for, if it does, and the `devices` that it may have of the host, by the names of slots
+   */
+  async make(
+    name: string,
+    request:
+      | { readonly config: object }
+      | {
+          readonly snapshot: string;
+          readonly command?: readonly string[];
+          readonly devices?: Readonly<Record<string, object>>;
+        },
+  ): Promise<void> {
+    await this.#client.call('PUT', `/tsvm/machines/${encodeURIComponent(name)}`, { body: request });
+  }
+
+  /** Its console, both ways: first what it said last. Ending it lets go, and the machine goes on. */
+  async attach(): Promise<Duplex> {
+    return await this.#client.attach();
+  }
+
+  /** What its console said last and says from now on. */
+  async output(): Promise<Readable> {
+    return await this.#client.stream('/tsvm/console');
+  }
+
+  /** What happens to it from now on, until it ends. Leaving the loop lets go. */
+  async *events(): AsyncGenerator<RemoteEvent> {
+    const stream = await this.#client.stream('/tsvm/events');
+    let rest = '';
+    try {
+      for await (const chunk of stream as AsyncIterable<Buffer>) {
+        const messages = (rest + chunk.toString()).split('\n\n');
+        rest = (messages.pop() ?? '').slice(-MAX_EVENT_CHARACTERS);
+        for (const message of messages) {
+          const event = parseEvent(message);
+          if (event !== undefined) yield event;
+        }
+      }
+    } finally {
+      stream.destroy();
+    }
+  }
+
+  /** One request of the API (docs/api.md), for what has no method here. @returns the answer as JSON; undefined for 204 */
+  async call<Reply = undefined>(method: string, path: string, body?: object): Promise<Reply> {
+    return await this.#client.call(method, path, body === undefined ? {} : { body });
+  }
+}
+
+/**
+ * A machine by its name.
+ *
+ * @param directory - where machines are found; default: where the commands find them
+ * @throws TsvmError `TSVM_STATE` if there is none of that name, or it has ended.
+ *
+ * @example
+ * ```ts
+ * import { connect } from 'tsvm';
+ *
+ * const machine = connect('web');
+ * await machine.pause();
+ * console.log((await machine.stats()).process.proportionalBytes);
+ * ```
+ */
+export function connect(name: string, directory?: string): RemoteMachine {
+  const { folder, record } = new MachineStore(directory).find(name);
+  if (isRunning(record)) return new RemoteMachine(name, folder.socketPath);
+  throw new TsvmError('TSVM_STATE', `${name} has ended`, { hint: `see what it said: tsvm logs ${name}` });
+}
+
+/** All machines with a name, those that have ended as well. */
+export function listMachines(directory?: string): readonly MachineRecord[] {
+  return new MachineStore(directory).list().map(({ record }) => record);
+}
+
+/** Undefined: a comment. */
+function parseEvent(message: string): RemoteEvent | undefined {
+  const [, name] = /^event: (\w+)$/m.exec(message) ?? [];
+  const [, data] = /^data: (.*)$/m.exec(message) ?? [];
+  if (name === undefined || data === undefined) return undefined;
+  const { at_ms: atMs, ...detail } = JSON.parse(data) as { at_ms: number };
+  return { name, atMs, detail };
+}

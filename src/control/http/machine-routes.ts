@@ -1,0 +1,230 @@
+/** What Firecracker's API lacks: the console, events, what a machine costs, its boot, its end. */
+import type { Duplex } from 'node:stream';
+import { z } from 'zod';
+import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
+import { prometheusText } from '../machine/prometheus.js';
+import { fullConfiguration, slotBindings } from './firecracker/models.js';
+import { ApiError } from './http/api-error.js';
+import { type Route, route, Stream } from './http/route.js';
+import type { Instance } from './instance.js';
+import type { InstanceEnd } from './instance-end.js';
+import { Follower } from './logs/follower.js';
+import { machineStats } from './stats/stats.js';
+
+const MAX_FORKS = 1000;
+const DEFAULT_STOP_MS = 10_000;
+/** Console input in one request. */
+const MAX_INPUT_CHARACTERS = 32 << 10;
+
+const size = z.strictObject({ columns: z.int().min(1).max(1000), rows: z.int().min(1).max(1000) });
+const stop = z.strictObject({ timeout_ms: z.int().min(0).max(3_600_000).optional() });
+const snapshot = z.strictObject({ directory: z.string().min(1), differential: z.boolean().optional() });
+const fork = z.strictObject({ names: z.array(z.string()).min(1).max(MAX_FORKS) });
+const argument = z.string().regex(/^[^\0]*$/, 'an argument of a command has no NUL in it');
+const made = z.union([
+  z.strictObject({ config: fullConfiguration }),
+  z.strictObject({
+    snapshot: z.string().min(1),
+    command: z.array(argument).optional(),
+    devices: slotBindings.optional(),
+  }),
+]);
+const input = z.strictObject({ text: z.string().max(MAX_INPUT_CHARACTERS) });
+
+export const machineRoutes: readonly Route[] = [
+  route({
+    method: 'GET',
+    path: '/tsvm/machine',
+    summary: 'what it is and how it is',
+    handle: ({ instance }) => describe(instance),
+  }),
+  route({
+    method: 'GET',
+    path: '/tsvm/stats',
+    summary: 'what it costs and has done so far',
+    when: 'after start',
+    handle: ({ instance }) => machineStats(instance),
+  }),
+  route({
+    method: 'GET',
+    path: '/tsvm/metrics',
+    summary: 'the same as Prometheus scrapes it',
+    when: 'after start',
+    handle: ({ instance }) => ({
+      text: prometheusText({ [instance.id]: instance.machine.metrics() }),
+      type: 'text/plain; version=0.0.4',
+    }),
+  }),
+  route({
+    method: 'GET',
+    path: '/tsvm/timeline',
+    summary: 'when it was made, started, booted',
+    when: 'after start',
+    handle: ({ instance }) => instance.machine.timeline(),
+  }),
+  route({
+    method: 'GET',
+    path: '/tsvm/events',
+    summary: 'what happens to it, as server-sent events',
+    handle: ({ instance }) =>
+      new Stream('text/event-stream', (write, end) => {
+        write(': listening\n\n');
+        const subscriptions = [
+          instance.listen(({ name, atMs, detail }) =>
+            write(`event: ${name}\ndata: ${JSON.stringify({ at_ms: atMs, ...detail })}\n\n`),
+          ),
+          instance.onEnd(end),
+        ];
+        return () => disposeAll(subscriptions);
+      }),
+  }),
+  route({
+    method: 'GET',
+    path: '/tsvm/console',
+    summary: 'what the console said last and says from now on; with Upgrade: tsvm-console, both ways',
+    handle: ({ instance }) =>
+      new Stream('application/octet-stream', (write, end) => {
+        write(instance.log.tail);
+        const subscriptions = [instance.log.listen(write), instance.onEnd(end)];
+        return () => disposeAll(subscriptions);
+      }),
+    upgrade: attach,
+  }),
+  route({
+    method: 'PUT',
+    path: '/tsvm/console',
+    summary: 'types on the console',
+    when: 'after start',
+    body: input,
+    handle({ instance, body }) {
+      if (!instance.type(Buffer.from(body.text)))
+        throw new ApiError('The guest has not taken what was typed before: ask again later.');
+      return undefined;
+    },
+  }),
+  route({
+    method: 'PUT',
+    path: '/tsvm/console/size',
+    summary: 'says how large the terminal is',
+    when: 'after start',
+    body: size,
+    handle({ instance, body }) {
+      const { machine } = instance;
+      machine.console.resize(body.columns, body.rows);
+      machine.channel?.resize(body.rows, body.columns);
+      return undefined;
+    },
+  }),
+  route({
+    method: 'PUT',
+    path: '/tsvm/stop',
+    summary: 'asks the guest to end where it can be asked, and ends it after a time',
+    body: stop,
+    async handle({ instance, body }) {
+      await instance.stop(body.timeout_ms ?? DEFAULT_STOP_MS);
+      return undefined;
+    },
+  }),
+  route({
+    method: 'PUT',
+    path: '/tsvm/kill',
+    summary: 'ends it at once; disks are flushed',
+    async handle({ instance }) {
+      await instance.kill();
+      return undefined;
+    },
+  }),
+  route({
+    method: 'GET',
+    path: '/tsvm/wait',
+    summary: 'answers when it has ended',
+    handle: async ({ instance, gone }) => await endOf(instance, gone),
+  }),
+  route({
+    method: 'PUT',
+    path: '/tsvm/snapshot',
+    summary: 'saves it into a folder; it goes on',
+    when: 'after start',
+    body: snapshot,
+    handle: async ({ instance, body }) =>
+      await instance.machine.snapshot(body.directory, { differential: body.differential === true }),
+  }),
+  route({
+    method: 'PUT',
+    path: '/tsvm/fork',
+    summary: 'makes running copies that share its memory, each with a name of its own, in the same process',
+    when: 'after start',
+    body: fork,
+    async handle({ instance, body }) {
+      await instance.fork(body.names);
+      return undefined;
+    },
+  }),
+  route({
+    method: 'PUT',
+    path: '/tsvm/machines/{name}',
+    summary:
+      'of tsvm serve: makes and starts a machine in its process, from a configuration, or from a saved one and what that may have of the host',
+    body: made,
+    async handle({ instance, body, parameters }) {
+      await instance.make(parameters['name'] ?? '', body);
+      return undefined;
+    },
+  }),
+];
+
+function describe(instance: Instance): object {
+  const { id, state, createdMs, startedMs, end } = instance;
+  const machine = instance.hasStarted ? instance.machine : undefined;
+  return {
+    id,
+    state,
+    pid: process.pid,
+    created_ms: createdMs,
+    ...(startedMs === undefined ? {} : { started_ms: startedMs }),
+    ...(end === undefined ? {} : { end }),
+    ...(machine === undefined
+      ? {}
+      : {
+          profile: machine.profile,
+          // A command on pipes: what it says has line feeds only.
+          has_terminal: instance.input === undefined,
+          cmdline: machine.cmdline,
+          cpus: machine.config.cpus ?? 1,
+          memory_bytes: machine.config.memoryBytes ?? DEFAULT_MEMORY_BYTES,
+          devices: (machine.config.devices ?? []).map(({ kind, config }) => ({ kind, ...config })),
+        }),
+  };
+}
+
+/** Rejects when the client has gone: a machine may be waited for as often as somebody likes. */
+function endOf(instance: Instance, gone: AbortSignal): Promise<InstanceEnd> {
+  return new Promise((resolve, reject) => {
+    gone.throwIfAborted();
+    const subscription = instance.onEnd(resolve);
+    gone.addEventListener('abort', () => {
+      subscription[Symbol.dispose]();
+      reject(gone.reason);
+    });
+  });
+}
+
+/** Bytes both ways. Whoever does not read is dropped, whoever types more than the guest takes waits. */
+function attach(instance: Instance, socket: Duplex): void {
+  const { terminal, log } = instance;
+  socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tsvm-console\r\n\r\n');
+  const follower = new Follower(socket);
+  follower.write(log.tail);
+  const subscriptions = [log.listen((bytes) => follower.write(bytes)), instance.onEnd(() => follower.end())];
+  socket.on('data', (bytes: Buffer) => {
+    if (terminal.write(bytes)) return;
+    socket.pause();
+    terminal.onDrain(() => socket.resume());
+  });
+  socket.once('end', () => follower.end());
+  socket.once('close', () => disposeAll(subscriptions));
+}
+
+function disposeAll(subscriptions: readonly Disposable[]): void {
+  for (const subscription of subscriptions) subscription[Symbol.dispose]();
+}
