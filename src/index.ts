@@ -42,6 +42,8 @@ export { connect, listMachines, type RemoteEvent, RemoteMachine } from './contro
 export type { InstanceEnd } from './control/instance-end.js';
 export type { MachineRecord, RecordedEnd } from './control/machine-store.js';
 export type { MachineStats } from './control/stats/stats.js';
+export type { BalloonControl as MachineBalloon, BalloonStats } from './devices/backends/balloon.js';
+export type { DiskControl as MachineDisk } from './devices/backends/disk.js';
 export {
   type AttributeChanges,
   type DirectoryEntry,
@@ -53,13 +55,13 @@ export {
   fileError,
 } from './devices/backends/file-system.js';
 export type {
-  BalloonControl as MachineBalloon,
-  DiskControl as MachineDisk,
+  NetBackend,
+  NetClient,
   NetControl as MachineCard,
-} from './devices/backends/host.js';
-export type { NetBackend, NetClient, NetHub, PortForward } from './devices/backends/net.js';
+  NetHub,
+  PortForward,
+} from './devices/backends/net.js';
 export { balloon } from './devices/balloon/balloon.js';
-export type { BalloonStats } from './devices/balloon/stats.js';
 export { blk } from './devices/blk/blk.js';
 export type { BlkConfig } from './devices/blk/config.js';
 export type { SocketPort, VirtioConsoleConfig } from './devices/console/config.js';

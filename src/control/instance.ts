@@ -1,8 +1,8 @@
 /** One machine as the control API sees it: first what it shall be, then what it is, at last how it ended. */
 import type { MachineConfig } from '../machine/config.js';
 import type { Machine } from '../machine/machine.js';
+import { ApiError } from './api-error.js';
 import { type Setup, setupOf } from './firecracker/setup.js';
-import { ApiError } from './http/api-error.js';
 import { type InstanceEnd, instanceEnd } from './instance-end.js';
 import type { ConsoleLog } from './logs/console-log.js';
 import { LogFiles } from './logs/log-file.js';

@@ -1,7 +1,7 @@
 /** One process that runs many machines: `tsvm serve`. Each is made on request, and has its own name, folder and socket. */
 import type { Machine } from '../machine/machine.js';
+import { ApiError } from './api-error.js';
 import { checkSetup } from './firecracker/setup.js';
-import { ApiError } from './http/api-error.js';
 import { ControlServer } from './http/server.js';
 import { Instance } from './instance.js';
 import { ConsoleLog } from './logs/console-log.js';

@@ -3,7 +3,7 @@ import { TsvmError } from '../errors.js';
 import type { Machine } from '../machine/machine.js';
 import type { SavedMachine } from '../machine/restore.js';
 import { printable } from '../util/printable.js';
-import { ApiError } from './http/api-error.js';
+import { ApiError } from './api-error.js';
 import type { SlotBindings } from './pool-request.js';
 
 /** Part of a saved machine that serves to restore it. */

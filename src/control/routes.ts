@@ -1,8 +1,8 @@
 /** All of the control API. */
 import { firecrackerRoutes } from './firecracker/routes.js';
+import { machineRoutes } from './http/machine-routes.js';
 import { openApiDocument } from './http/openapi.js';
 import { type Route, route } from './http/route.js';
-import { machineRoutes } from './machine-routes.js';
 
 export const routes: readonly Route[] = [
   ...firecrackerRoutes,

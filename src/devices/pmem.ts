@@ -10,7 +10,7 @@ import { TsvmError } from '../errors.js';
 import { checkState, checkStateVersion } from '../util/state.js';
 import type { Chain } from '../virtio/chain.js';
 import type { ConfigSpace, DeviceState, VirtioDevice, Virtqueue } from '../virtio/device.js';
-import type { PmemBackend } from './backends/host.js';
+import type { PmemBackend } from './backends/pmem.js';
 import { checkRequestConfig, isPath } from './config-fields.js';
 import { type HostUse, numberedSlot } from './host-slot.js';
 import type { DeviceKind, DeviceRequest } from './kind.js';

@@ -3,14 +3,10 @@ import assert from 'node:assert';
 import { randomFillSync } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import type {
-  BlockBackend,
-  ConsolePort,
-  DiskOptions,
-  Host,
-  PortHost,
-  ShareOptions,
-} from '../devices/backends/host.js';
+import type { ConsolePort, PortHost } from '../devices/backends/console.js';
+import type { BlockBackend, DiskOptions } from '../devices/backends/disk.js';
+import type { ShareOptions } from '../devices/backends/file-system.js';
+import type { Host } from '../devices/backends/host.js';
 import type { NetBackend, NetPlace } from '../devices/backends/net.js';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';

@@ -5,7 +5,7 @@
  * client that says that it sends no more has gone: of a Unix socket, the two look the same.
  */
 import { createServer, type Server, type Socket } from 'node:net';
-import type { PortControl, PortHost } from '../devices/backends/host.js';
+import type { PortControl, PortHost } from '../devices/backends/console.js';
 import { type ListenAt, listenAt, type UnixListener } from './unix-listener.js';
 
 /** Place of a port's socket. */

@@ -1,5 +1,7 @@
 /** Puts a machine together: the VM, its devices, and the wires between. For boot, restore and fork alike. */
-import type { BalloonControl, Host, PortHost } from '../devices/backends/host.js';
+import type { BalloonControl } from '../devices/backends/balloon.js';
+import type { PortHost } from '../devices/backends/console.js';
+import type { Host } from '../devices/backends/host.js';
 import { Blk } from '../devices/blk/blk.js';
 import { virtioConsole } from '../devices/console/console.js';
 import { Net } from '../devices/net/net.js';

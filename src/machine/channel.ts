@@ -3,7 +3,7 @@
  * says `ready` and waits; there a machine can be saved, and each of its copies be given a command of its own.
  */
 import { Readable, Writable } from 'node:stream';
-import type { PortControl, PortHost } from '../devices/backends/host.js';
+import type { PortControl, PortHost } from '../devices/backends/console.js';
 import { TsvmError } from '../errors.js';
 import { commandOptions } from './boot.js';
 import type { GuestCommand, MachineConfig } from './config.js';

@@ -1,5 +1,5 @@
 /** The machine's console between the host's side and whichever device drives it. */
-import type { ConsoleInput, ConsolePort } from '../devices/backends/host.js';
+import type { ConsoleInput, ConsolePort } from '../devices/backends/console.js';
 import type { Guard } from '../util/guard.js';
 
 /** The guest's console, from the host's side. */

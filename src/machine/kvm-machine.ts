@@ -1,7 +1,8 @@
 /** One machine on KVM: its vCPUs' comings and goings, its events, its end. */
 import assert from 'node:assert';
 import { setTimeout as sleep } from 'node:timers/promises';
-import type { BalloonControl, NetControl } from '../devices/backends/host.js';
+import type { BalloonControl } from '../devices/backends/balloon.js';
+import type { NetControl } from '../devices/backends/net.js';
 import type { Blk } from '../devices/blk/blk.js';
 import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';

@@ -1,9 +1,7 @@
 /** A virtual machine as an object: what can be asked of it, what it tells, how it ends. */
-import type {
-  BalloonControl as MachineBalloon,
-  NetControl as MachineCard,
-  DiskControl as MachineDisk,
-} from '../devices/backends/host.js';
+import type { BalloonControl as MachineBalloon } from '../devices/backends/balloon.js';
+import type { DiskControl as MachineDisk } from '../devices/backends/disk.js';
+import type { NetControl as MachineCard } from '../devices/backends/net.js';
 import type { MachineVsock } from '../host/vsock/endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
 import type { GuestChannel } from './channel.js';

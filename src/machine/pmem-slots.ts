@@ -1,6 +1,6 @@
 /** Files in a machine's memory: where each goes, KVM's slots for them, and what becomes of a machine whose file is gone. */
 import type { Bus } from '../bus/bus.js';
-import type { PmemBackend } from '../devices/backends/host.js';
+import type { PmemBackend } from '../devices/backends/pmem.js';
 import { TsvmError } from '../errors.js';
 import type { PmemFile } from '../host/disk/pmem-file.js';
 import { describeFileError } from '../host/files.js';

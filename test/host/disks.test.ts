@@ -13,7 +13,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import fc from 'fast-check';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { ConsolePort } from '../../src/devices/backends/host.js';
+import type { ConsolePort } from '../../src/devices/backends/console.js';
 import { CowDisk } from '../../src/host/disk/cow-disk.js';
 import { openDiskFile } from '../../src/host/disk/disk-file.js';
 import { openDisk } from '../../src/host/disk/open-disk.js';

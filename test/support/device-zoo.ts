@@ -1,13 +1,9 @@
 /** One of every registered device, on hosts that are not there, for tests that run against all of them. */
 
-import type {
-  BalloonControl,
-  ConsoleInput,
-  Host,
-  PortHost,
-  VsockControl,
-  VsockPeer,
-} from '../../src/devices/backends/host.js';
+import type { BalloonControl } from '../../src/devices/backends/balloon.js';
+import type { ConsoleInput, PortHost } from '../../src/devices/backends/console.js';
+import type { Host } from '../../src/devices/backends/host.js';
+import type { VsockControl, VsockPeer } from '../../src/devices/backends/vsock.js';
 import { MemoryFileSystem } from '../../src/devices/fs/memory-file-system.js';
 import { deviceKinds } from '../../src/devices/registry.js';
 import type { VirtioDevice } from '../../src/virtio/device.js';

@@ -1,5 +1,5 @@
 /** A disk in memory whose I/O ends when the test says so, and fails how the test says. */
-import type { BlockBackend } from '../../src/devices/backends/host.js';
+import type { BlockBackend } from '../../src/devices/backends/disk.js';
 
 export interface MemoryDiskOptions {
   readonly sizeBytes?: number;

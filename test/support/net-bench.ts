@@ -1,5 +1,5 @@
 /** A network card with a driver on one side and a test on the other. */
-import { NET_HEADER_BYTES as HEADER_BYTES } from '../../src/devices/net/header.js';
+import { NET_HEADER_BYTES as HEADER_BYTES } from '../../src/devices/backends/net.js';
 import { Net } from '../../src/devices/net/net.js';
 import { type MockQueue, Rig, type StartOptions } from './mock-driver.js';
 import { TestCable } from './test-cable.js';

@@ -255,7 +255,12 @@ export const EXCEPTIONS: readonly Exception[] = [
     places: { runDirectory: 'tmpdir' },
   },
   { rule: 'fs path', file: 'control/machine-store.ts', reason: KERNEL, places: { startOf: 'readFileSync' } },
-  { rule: 'fs path', file: 'control/stats/process-meter.ts', reason: KERNEL, places: { readRollup: 'readFile' } },
+  {
+    rule: 'fs path',
+    file: 'control/stats/process-meter.ts',
+    reason: KERNEL,
+    places: { readRollup: 'readFile' },
+  },
   { rule: 'fs path', file: 'control/stats/stats.ts', reason: KERNEL, places: { text: 'readFileSync' } },
   { rule: 'fs path', file: 'dashboard/sampler.ts', reason: KERNEL, places: { 'Sampler.#count': 'statSync' } },
   {

@@ -1,5 +1,5 @@
 /** Plays the guest's vsock driver: packets as objects, receive buffers that it replaces or withholds. */
-import type { VsockConnection, VsockEnd, VsockPeer } from '../../src/devices/backends/host.js';
+import type { VsockConnection, VsockEnd, VsockPeer } from '../../src/devices/backends/vsock.js';
 import type { MockQueue, Rig, StartOptions } from './mock-driver.js';
 
 export const OP = {

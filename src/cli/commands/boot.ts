@@ -11,10 +11,11 @@ import {
   completeMachine,
   type MachineOptions,
 } from '../options/machine-options.js';
+import { addNameOptions, type NameOptions } from '../options/name-options.js';
 import { EndSignals } from '../session/end-signals.js';
 import { runMachine } from '../session/foreground.js';
 import { lookAtTimeline } from '../session/machine-end.js';
-import { addNameOptions, detached, type NameOptions, publishNamed } from '../session/named-machine.js';
+import { detached, publishNamed } from '../session/named-machine.js';
 import { parseDuration } from '../values.js';
 
 const EXAMPLES = `

@@ -7,7 +7,8 @@ import { addStreamOptions } from '../options/command-options.js';
 import { addContainerOptions, type ContainerOptions, containerConfig } from '../options/container-options.js';
 import { withEnvFiles } from '../options/env-file.js';
 import { refuseEmptyCommand } from '../options/machine-options.js';
-import { runContainer, terminalFor } from '../session/run-container.js';
+import { terminalFor } from '../options/terminal-option.js';
+import { runContainer } from '../session/run-container.js';
 import { parseChoice, parseDuration } from '../values.js';
 import { sayWithoutKvm } from '../without-kvm.js';
 

@@ -6,10 +6,11 @@ import { lookAtSaveFolder } from '../../machine/check.js';
 import { restoreMachine } from '../../machine/restore.js';
 import { addBindingOptions, deviceBindings, sayBound, withCommandLine } from '../options/binding-options.js';
 import type { DeviceOptions } from '../options/device-options.js';
+import { addNameOptions, type NameOptions } from '../options/name-options.js';
 import { EndSignals } from '../session/end-signals.js';
 import { runMachine } from '../session/foreground.js';
 import { lookAtTimeline } from '../session/machine-end.js';
-import { addNameOptions, detached, type NameOptions, publishNamed } from '../session/named-machine.js';
+import { detached, publishNamed } from '../session/named-machine.js';
 import { parseChoice, parseDuration } from '../values.js';
 
 const EXAMPLES = `

@@ -12,8 +12,6 @@ import { DEFAULT_GUEST, type Guest } from '../../host/guest-store.js';
 import { MAX_CPUS, type MachineConfig } from '../../machine/config.js';
 import { factOptions } from '../../machine/guest-facts.js';
 import { parseVariables } from '../environment.js';
-import { addNameOptions, type NameOptions } from '../session/named-machine.js';
-import { terminalFor } from '../session/run-container.js';
 import { parseChoice, parseCount, parseDuration, parseMemory } from '../values.js';
 import { addEnvOptions, addStreamOptions } from './command-options.js';
 import { containerConfig } from './container-options.js';
@@ -21,6 +19,8 @@ import { addDeviceOptions, type DeviceOptions, deviceRequests } from './device-o
 import { looksLikeImage } from './docker-words.js';
 import { guestOption } from './guest-option.js';
 import { type AskedMachine, guestNamed, refuseEmptyCommand } from './machine-options.js';
+import { addNameOptions, type NameOptions } from './name-options.js';
+import { terminalFor } from './terminal-option.js';
 
 const ISOLATIONS = ['vm', 'container'] as const;
 

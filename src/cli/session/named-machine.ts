@@ -1,24 +1,10 @@
-/** The options by which a machine gets a name, and what follows from it: it is found by other commands, and may run apart. */
-import type { Command } from 'commander';
+/** A machine that has a name: other commands find it, and it may run in the background. */
 import { checkName, MachineStore, nameTaken, newName } from '../../control/machine-store.js';
 import type { PublishedMachine } from '../../control/publish.js';
 import { TsvmError } from '../../errors.js';
 import type { Machine } from '../../machine/machine.js';
 import { backgroundName, startInBackground } from '../background.js';
-import { once } from '../options/device-options.js';
-
-export interface NameOptions {
-  name?: string;
-  detach?: boolean;
-  rm?: boolean;
-}
-
-export function addNameOptions(command: Command): Command {
-  return command
-    .option('--name <name>', 'by which ps, attach, stop and the others find it', once('--name'))
-    .option('-d, --detach', 'run it in the background, and print its name')
-    .option('--rm', 'forget it when it has ended (else: tsvm rm)');
-}
+import type { NameOptions } from '../options/name-options.js';
 
 /** Starts another process that runs the machine, if it is to be in the background: exit status of this one, else undefined. */
 export async function detached({ name, detach, rm }: NameOptions): Promise<number | undefined> {

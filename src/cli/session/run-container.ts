@@ -17,13 +17,6 @@ export interface ForegroundOptions {
   readonly engine?: Engine | undefined;
 }
 
-/** The size of a terminal for the command, if it is to get one. */
-export function terminalFor(tty: boolean | undefined): ContainerConfig['terminal'] {
-  const { stdin, stdout } = process;
-  if (!(tty ?? (stdin.isTTY === true && stdout.isTTY === true))) return undefined;
-  return { rows: stdout.rows ?? 24, columns: stdout.columns ?? 80 };
-}
-
 /** Runs it, and returns what to exit with. */
 export async function runContainer(config: ContainerConfig, options: ForegroundOptions): Promise<number> {
   const tty = config.terminal !== undefined;

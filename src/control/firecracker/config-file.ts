@@ -1,8 +1,8 @@
 /** A whole machine in a file, as `firecracker --config-file` takes it. */
 import { TsvmError } from '../../errors.js';
-import { ApiError } from '../http/api-error.js';
+import { ApiError } from '../api-error.js';
+import { describeIssue } from '../http/issue.js';
 import type { Instance } from '../instance.js';
-import { describeIssue } from '../issue.js';
 import { fullConfiguration } from './models.js';
 import { checkSetup } from './setup.js';
 

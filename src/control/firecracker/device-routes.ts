@@ -1,7 +1,7 @@
 /** Firecracker's paths for devices: disks, files in memory, network cards, vsock, entropy, balloon. */
 import type { z } from 'zod';
 import { MIB, PAGE_BYTES } from '../../util/units.js';
-import { ApiError } from '../http/api-error.js';
+import { ApiError } from '../api-error.js';
 import { type Route, route } from '../http/route.js';
 import type { Instance } from '../instance.js';
 import * as models from './models.js';

@@ -2,7 +2,7 @@
 import type { z } from 'zod';
 import type { NetConfig } from '../../devices/net/options.js';
 import type { MachineConfig } from '../../machine/config.js';
-import { ApiError } from '../http/api-error.js';
+import { ApiError } from '../api-error.js';
 import type { SlotBindings } from '../pool-request.js';
 import type * as models from './models.js';
 import { interfaceId } from './setup.js';

@@ -1,7 +1,7 @@
 /** Firecracker's paths, with its status codes, over machines of tsvm's. */
 import type { z } from 'zod';
 import { VERSION } from '../../util/version.js';
-import { ApiError } from '../http/api-error.js';
+import { ApiError } from '../api-error.js';
 import { type Route, route } from '../http/route.js';
 import type { Instance } from '../instance.js';
 import { deviceRoutes } from './device-routes.js';

@@ -1,7 +1,7 @@
 /** A machine's configuration in Firecracker's words, and in tsvm's: there and back. */
 import { constants } from 'node:fs';
 import type { z } from 'zod';
-import type { NetControl } from '../../devices/backends/host.js';
+import type { NetControl } from '../../devices/backends/net.js';
 import { balloon } from '../../devices/balloon/balloon.js';
 import { blk } from '../../devices/blk/blk.js';
 import type { BlkConfig } from '../../devices/blk/config.js';
@@ -18,7 +18,7 @@ import { listGuests } from '../../host/guest-store.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from '../../machine/config.js';
 import { consoleParameter } from '../../machine/device-parameters.js';
 import { MIB } from '../../util/units.js';
-import { ApiError } from '../http/api-error.js';
+import { ApiError } from '../api-error.js';
 import type * as models from './models.js';
 
 export type Drive = z.infer<typeof models.drive>;

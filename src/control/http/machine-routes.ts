@@ -1,15 +1,15 @@
 /** What Firecracker's API lacks: the console, events, what a machine costs, its boot, its end. */
 import type { Duplex } from 'node:stream';
 import { z } from 'zod';
-import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
-import { prometheusText } from '../machine/prometheus.js';
-import { fullConfiguration, slotBindings } from './firecracker/models.js';
-import { ApiError } from './http/api-error.js';
-import { type Route, route, Stream } from './http/route.js';
-import type { Instance } from './instance.js';
-import type { InstanceEnd } from './instance-end.js';
-import { Follower } from './logs/follower.js';
-import { machineStats } from './stats/stats.js';
+import { DEFAULT_MEMORY_BYTES } from '../../machine/config.js';
+import { prometheusText } from '../../machine/prometheus.js';
+import { ApiError } from '../api-error.js';
+import { fullConfiguration, slotBindings } from '../firecracker/models.js';
+import type { Instance } from '../instance.js';
+import type { InstanceEnd } from '../instance-end.js';
+import { Follower } from '../logs/follower.js';
+import { machineStats } from '../stats/stats.js';
+import { type Route, route, Stream } from './route.js';
 
 const MAX_FORKS = 1000;
 const DEFAULT_STOP_MS = 10_000;

@@ -3,11 +3,11 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import type { Duplex } from 'node:stream';
 import { TsvmError } from '../../errors.js';
 import { listenAt, type UnixListener } from '../../host/unix-listener.js';
+import { ApiError } from '../api-error.js';
 import { type Instance, NOT_YET, TOO_LATE } from '../instance.js';
-import { describeIssue } from '../issue.js';
 import { Follower } from '../logs/follower.js';
 import { routes } from '../routes.js';
-import { ApiError } from './api-error.js';
+import { describeIssue } from './issue.js';
 import { type Reply, type Route, Stream } from './route.js';
 
 /** Of a request; Firecracker's limit. */

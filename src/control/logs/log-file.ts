@@ -3,7 +3,7 @@ import { constants } from 'node:fs';
 import { type FileHandle, open, stat } from 'node:fs/promises';
 import { describeFileError } from '../../host/files.js';
 import { Backlog } from '../../util/backlog.js';
-import { ApiError } from '../http/api-error.js';
+import { ApiError } from '../api-error.js';
 
 /** Limit of bytes that wait for a slow disk. More are lost, since neither the guest nor the API waits. */
 const MAX_PENDING_BYTES = 4 << 20;

@@ -1,5 +1,10 @@
 /** A file system as a guest's share is served from it: the host's folder, or one that a library's user writes. */
 
+export interface ShareOptions {
+  /** Extended attributes of the user namespace. Default: the guest is told that there are none. */
+  readonly xattr?: boolean;
+}
+
 /** Attributes of a file, as stat(2) has them. */
 export interface FileAttributes {
   readonly ino: bigint;

@@ -1,6 +1,5 @@
 /** Where a network card's cable goes, as the card sees it. src/host implements it; tests do too. */
-
-import type { Offloads } from '../net/header.js';
+import type { RateLimit } from '../rate-limit.js';
 
 /** Source, destination and type. */
 export const ETHERNET_HEADER_BYTES = 14;
@@ -23,6 +22,19 @@ export const USER_NET = {
   prefixBits: 24,
   netmask: '255.255.255.0',
 } as const;
+
+/** Length of struct virtio_net_hdr (virtio 1.3, 5.1.6), which goes before each frame. */
+export const NET_HEADER_BYTES = 12;
+
+/** What a side may leave to the other. */
+export interface Offloads {
+  /** The checksum of a frame, of which only the pseudo header's is there. */
+  readonly checksum: boolean;
+  /** TCP segments: one frame of up to 64 KiB, over IPv4 or IPv6, and with ECN. */
+  readonly tcp4: boolean;
+  readonly tcp6: boolean;
+  readonly ecn: boolean;
+}
 
 /** A frame that is still in the guest's memory. It is read once, whole, during the call. */
 export interface FrameSource {
@@ -101,4 +113,13 @@ export type NetPlace = UserNet | TapNet;
 /** Links machines of one process. */
 export interface NetHub {
   openPort(): NetBackend;
+}
+
+/** A network card, from outside the guest. */
+export interface NetControl {
+  /** Six bytes. */
+  readonly mac: Uint8Array;
+  readonly limits: { readonly sending: RateLimit; readonly receiving: RateLimit };
+  /** How fast each direction may be from now on, as the guest sees it; one that is not given stays as it is. @throws TsvmError `TSVM_CONFIG` */
+  setLimit(limits: { readonly sending?: RateLimit; readonly receiving?: RateLimit }): void;
 }

@@ -21,10 +21,10 @@ import type {
   VirtioDevice,
   Virtqueue,
 } from '../../virtio/device.js';
-import type { BalloonControl, BalloonHost } from '../backends/host.js';
+import type { BalloonControl, BalloonHost, BalloonStats } from '../backends/balloon.js';
 import type { DeviceKind, DeviceRequest } from '../kind.js';
 import { plainKind } from '../plain-kind.js';
-import { type BalloonStats, readStats } from './stats.js';
+import { readStats } from './stats.js';
 
 const DEVICE_ID = 5;
 const QUEUE_SIZE = 128;

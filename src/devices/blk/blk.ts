@@ -21,7 +21,7 @@ import type {
   VirtioDevice,
   Virtqueue,
 } from '../../virtio/device.js';
-import type { BlockBackend, DiskControl } from '../backends/host.js';
+import type { BlockBackend, DiskControl } from '../backends/disk.js';
 import { InFlight } from '../in-flight.js';
 import type { DeviceKind, DeviceRequest } from '../kind.js';
 import { checkLimit, type RateLimit, RateLimiter, restoredLimit } from '../rate-limit.js';

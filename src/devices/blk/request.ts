@@ -1,7 +1,7 @@
 /** Requests of a virtio-blk (virtio 1.3, 5.2.6): read once, checked, and made into work for the backend. */
 import { MIB } from '../../util/units.js';
 import type { Chain, ChainReader } from '../../virtio/chain.js';
-import type { BlockBackend } from '../backends/host.js';
+import type { BlockBackend } from '../backends/disk.js';
 import { ID_BYTES } from './config.js';
 
 export const SECTOR_BYTES = 512;

@@ -17,7 +17,7 @@ import type {
   VirtioDevice,
   Virtqueue,
 } from '../../virtio/device.js';
-import type { ConsoleInput, ConsolePort, PortHost } from '../backends/host.js';
+import type { ConsoleInput, ConsolePort, PortHost } from '../backends/console.js';
 import type { DeviceKind, DeviceRequest } from '../kind.js';
 import {
   checkConsoleConfig,

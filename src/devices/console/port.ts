@@ -3,7 +3,7 @@ import { ByteQueue } from '../../util/byte-queue.js';
 import { checkState } from '../../util/state.js';
 import type { ChainReader } from '../../virtio/chain.js';
 import type { VirtioContext, Virtqueue } from '../../virtio/device.js';
-import type { PortControl } from '../backends/host.js';
+import type { PortControl } from '../backends/console.js';
 
 /** Typed, pasted or piped input that waits for the guest's buffers; what does not fit stays with the sender. */
 export const INPUT_QUEUE_BYTES = 16 * 1024;

@@ -2,8 +2,8 @@
  * struct virtio_net_hdr (virtio 1.3, 5.1.6), which is before each frame: flags, gso_type, hdr_len, gso_size, csum_start, csum_offset,
  * num_buffers; and what of a network stack's work it leaves to the other side.
  */
+import type { Offloads } from '../backends/net.js';
 
-export const NET_HEADER_BYTES = 12;
 const FLAGS = 0;
 const GSO_TYPE = 1;
 const NUM_BUFFERS = 10;
@@ -13,16 +13,6 @@ const VIRTIO_NET_HDR_GSO_NONE = 0;
 const VIRTIO_NET_HDR_GSO_TCPV4 = 1;
 const VIRTIO_NET_HDR_GSO_TCPV6 = 4;
 const VIRTIO_NET_HDR_GSO_ECN = 0x80;
-
-/** What a side may leave to the other. */
-export interface Offloads {
-  /** The checksum of a frame, of which only the pseudo header's is there. */
-  readonly checksum: boolean;
-  /** TCP segments: one frame of up to 64 KiB, over IPv4 or IPv6, and with ECN. */
-  readonly tcp4: boolean;
-  readonly tcp6: boolean;
-  readonly ecn: boolean;
-}
 
 export const NO_OFFLOADS: Offloads = { checksum: false, tcp4: false, tcp6: false, ecn: false };
 

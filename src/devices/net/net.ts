@@ -22,7 +22,7 @@ import type {
   VirtioDevice,
   Virtqueue,
 } from '../../virtio/device.js';
-import type { NetControl } from '../backends/host.js';
+import type { NetControl } from '../backends/net.js';
 import {
   ETHERNET_HEADER_BYTES,
   MAC_BYTES,
@@ -30,6 +30,7 @@ import {
   MAX_MTU,
   MAX_SEGMENTED_BYTES,
   MIN_MTU,
+  NET_HEADER_BYTES,
   type NetBackend,
   type NetClient,
   type NetHub,
@@ -45,7 +46,6 @@ import {
   isPlain,
   isSegmented,
   isWelcome,
-  NET_HEADER_BYTES,
   NO_OFFLOADS,
   OFFLOAD_FEATURES,
 } from './header.js';

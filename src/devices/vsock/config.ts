@@ -1,11 +1,8 @@
 /** What is said of a vsock by a library's user, on the command line, and in a snapshot. */
 import { TsvmError } from '../../errors.js';
+import { CID_RANGE, DEFAULT_CID, isGuestCid } from '../backends/vsock.js';
 import { checkRequestConfig, isPath } from '../config-fields.js';
 import { type HostUse, refuseOther } from '../host-slot.js';
-import { HOST_CID, NO_CID } from './packet.js';
-
-export const DEFAULT_CID = 3;
-const CID_RANGE = `a whole number from ${DEFAULT_CID} to ${NO_CID - 1}`;
 
 /** What `vsock()` takes. */
 export interface VsockConfig {
@@ -13,19 +10,6 @@ export interface VsockConfig {
   readonly path?: string;
   /** The guest's context ID, 3 to 2^32 - 2. Default 3. */
   readonly cid?: number;
-}
-
-/** virtio 1.3, 5.10.4: 0, 1, 2 and 2^32 - 1 are nobody's, or the host's. */
-export function isGuestCid(cid: unknown): cid is number {
-  return Number.isInteger(cid) && (cid as number) > HOST_CID && (cid as number) < NO_CID;
-}
-
-/** @throws TsvmError `TSVM_CONFIG` */
-export function checkCid(cid: unknown): asserts cid is number {
-  if (isGuestCid(cid)) return;
-  throw new TsvmError('TSVM_CONFIG', `vsock: the cid ${cid} is not ${CID_RANGE}`, {
-    hint: `for example: ${DEFAULT_CID}`,
-  });
 }
 
 /** @throws TsvmError `TSVM_USAGE` */

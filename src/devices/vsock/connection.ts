@@ -8,7 +8,7 @@
  *
  * From everywhere a RST, either side's, leads to GONE.
  */
-import type { VsockConnection, VsockPeer } from '../backends/host.js';
+import type { VsockConnection, VsockPeer } from '../backends/vsock.js';
 import { Credit } from './credit.js';
 import {
   SHUTDOWN_BOTH,

@@ -1,8 +1,7 @@
 /** Buffer space of one vsock connection, both ways (virtio 1.3, 5.10.6.3). All counters run free and wrap at 2^32. */
 import assert from 'node:assert';
+import { BUF_ALLOC_BYTES } from '../backends/vsock.js';
 
-/** What the device has room for of one connection: all that a guest can make the host hold of it, unread. */
-export const BUF_ALLOC_BYTES = 64 * 1024;
 /** The guest is told of room when this much of it is news; half, so that it need not stand still meanwhile. */
 const UPDATE_BYTES = BUF_ALLOC_BYTES / 2;
 

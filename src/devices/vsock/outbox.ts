@@ -3,13 +3,13 @@
  *
  * So nothing that says how a connection stands is overtaken by its data, and senders share the buffers by turns.
  */
+
 import type { Chain } from '../../virtio/chain.js';
 import type { Virtqueue } from '../../virtio/device.js';
+import { BUF_ALLOC_BYTES, HOST_CID } from '../backends/vsock.js';
 import type { Connection } from './connection.js';
-import { BUF_ALLOC_BYTES } from './credit.js';
 import {
   HEADER_BYTES,
-  HOST_CID,
   newHeader,
   VIRTIO_VSOCK_OP_CREDIT_REQUEST,
   VIRTIO_VSOCK_OP_CREDIT_UPDATE,

@@ -1,5 +1,7 @@
 /** The header of a vsock packet (virtio 1.3, 5.10.6), between bytes of a chain and an object that is used again. */
+
 import type { ChainReader, ChainWriter } from '../../virtio/chain.js';
+import { NO_CID } from '../backends/vsock.js';
 
 /** struct virtio_vsock_hdr */
 export const HEADER_BYTES = 44;
@@ -48,10 +50,6 @@ export function newHeader(): PacketHeader {
     fwdCnt: 0,
   };
 }
-
-export const HOST_CID = 2;
-/** Reserved. Also what a CID with upper bits reads as here, since nobody has either. */
-export const NO_CID = 0xffff_ffff;
 
 /** Fetches every field once. There must be {@link HEADER_BYTES} to read. */
 export function readHeader(reader: ChainReader, header: PacketHeader): void {

@@ -1,11 +1,7 @@
 /** The connections of a vsock, by their two ports. Nothing is allocated to look one up. */
+import { MAX_CONNECTIONS } from '../backends/vsock.js';
 import type { Connection } from './connection.js';
 
-/**
- * Connections of a guest, those too that have ended and that the host still reads from. Of each, BUF_ALLOC_BYTES (64 KiB) may
- * be unread and twice that be on their way to a reader: 384 MiB is the most that a guest can make the host hold.
- */
-export const MAX_CONNECTIONS = 2048;
 /** Ports of the host's ends of connections that the host asks for. Services are at lower numbers. */
 const FIRST_HOST_PORT = 2 ** 30;
 const HOST_PORTS = 2 ** 30;

@@ -13,6 +13,7 @@
  * @spec virtio-1.3 5.10.6.3  Buffer space management            #yes
  * @spec virtio-1.3 5.10.6.7  Device events                      #yes
  */
+
 import { type Clock, systemClock } from '../../util/clock.js';
 import { checkState, checkStateVersion } from '../../util/state.js';
 import type { Chain } from '../../virtio/chain.js';
@@ -23,23 +24,13 @@ import type {
   VirtioDevice,
   Virtqueue,
 } from '../../virtio/device.js';
-import type { VsockControl, VsockEnd, VsockHost, VsockPeer } from '../backends/host.js';
+import type { VsockControl, VsockEnd, VsockHost, VsockPeer } from '../backends/vsock.js';
+import { BUF_ALLOC_BYTES, checkCid, DEFAULT_CID, HOST_CID, isGuestCid, NO_CID } from '../backends/vsock.js';
 import type { DeviceKind, DeviceRequest } from '../kind.js';
-import {
-  checkCid,
-  checkVsockConfig,
-  DEFAULT_CID,
-  isGuestCid,
-  parseVsock,
-  type VsockConfig,
-  vsockHostUse,
-} from './config.js';
+import { checkVsockConfig, parseVsock, type VsockConfig, vsockHostUse } from './config.js';
 import { CONNECTION_STATE, Connection, type ConnectionOwner } from './connection.js';
-import { BUF_ALLOC_BYTES } from './credit.js';
 import { Outbox } from './outbox.js';
 import {
-  HOST_CID,
-  NO_CID,
   Packet,
   VIRTIO_VSOCK_OP_CREDIT_REQUEST,
   VIRTIO_VSOCK_OP_CREDIT_UPDATE,

@@ -15,7 +15,7 @@
  * forks' loss. All forks between two writes share a fork point; an older one reads through the newer ones.
  */
 import assert from 'node:assert';
-import type { BlockBackend } from '../../devices/backends/host.js';
+import type { BlockBackend } from '../../devices/backends/disk.js';
 import { TsvmError } from '../../errors.js';
 import { totalBytes } from '../transfer.js';
 import { type ByteRange, clusterRuns } from './cluster-set.js';

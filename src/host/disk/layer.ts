@@ -1,5 +1,5 @@
 /** What disks are stacked from. */
-import type { BlockBackend } from '../../devices/backends/host.js';
+import type { BlockBackend } from '../../devices/backends/disk.js';
 
 /** What can be read and written like a file. */
 export interface Bytes extends Pick<BlockBackend, 'readv' | 'writev' | 'close'> {}

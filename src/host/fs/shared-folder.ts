@@ -8,6 +8,7 @@
  */
 import { constants } from 'node:fs';
 import { decodeName, encodeName } from '../../devices/backends/file-names.js';
+import type { ShareOptions } from '../../devices/backends/file-system.js';
 import {
   type AttributeChanges,
   type FileAttributes,
@@ -21,7 +22,6 @@ import {
   type SetXattrHow,
   type StreamedEntry,
 } from '../../devices/backends/file-system.js';
-import type { ShareOptions } from '../../devices/backends/host.js';
 import { TsvmError } from '../../errors.js';
 import { S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK } from '../../util/file-mode.js';
 import { describeFileError } from '../files.js';

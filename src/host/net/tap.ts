@@ -5,8 +5,13 @@
  * a thread of libuv's pool that waits in read(2), and disks need those.
  */
 import type { FrameSource, NetBackend, NetClient } from '../../devices/backends/net.js';
-import { MAX_MTU, MAX_SEGMENTED_BYTES, MIN_MTU } from '../../devices/backends/net.js';
-import { NET_HEADER_BYTES, type Offloads } from '../../devices/net/header.js';
+import {
+  MAX_MTU,
+  MAX_SEGMENTED_BYTES,
+  MIN_MTU,
+  NET_HEADER_BYTES,
+  type Offloads,
+} from '../../devices/backends/net.js';
 import { isErrnoError, TsvmError } from '../../errors.js';
 import type { NativeAddon, NativeTap } from '../../native/binding.js';
 

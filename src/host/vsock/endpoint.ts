@@ -7,8 +7,8 @@ import type {
   VsockEnd,
   VsockHost,
   VsockPeer,
-} from '../../devices/backends/host.js';
-import { checkCid } from '../../devices/vsock/config.js';
+} from '../../devices/backends/vsock.js';
+import { checkCid } from '../../devices/backends/vsock.js';
 import { TsvmError } from '../../errors.js';
 import { UnixSockets } from './sockets.js';
 import { VsockStream } from './stream.js';

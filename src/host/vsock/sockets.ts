@@ -5,8 +5,8 @@
  * connection; else the socket is closed. What the guest connects to, CID 2 and port P, is the Unix socket PATH_P.
  */
 import { createServer, Socket } from 'node:net';
-import type { VsockConnection, VsockPeer } from '../../devices/backends/host.js';
-import { MAX_CONNECTIONS } from '../../devices/vsock/table.js';
+import type { VsockConnection, VsockPeer } from '../../devices/backends/vsock.js';
+import { MAX_CONNECTIONS } from '../../devices/backends/vsock.js';
 import { connectTo, type ListenAt, listenAt, type UnixListener } from '../unix-listener.js';
 import { VsockStream } from './stream.js';
 

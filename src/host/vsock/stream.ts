@@ -5,8 +5,8 @@
  * the stream without an error, as a guest may do so at any time and a program need not expect it.
  */
 import { Duplex } from 'node:stream';
-import type { VsockConnection, VsockEnd, VsockPeer } from '../../devices/backends/host.js';
-import { BUF_ALLOC_BYTES } from '../../devices/vsock/credit.js';
+import type { VsockConnection, VsockEnd, VsockPeer } from '../../devices/backends/vsock.js';
+import { BUF_ALLOC_BYTES } from '../../devices/backends/vsock.js';
 import { ByteQueue } from '../../util/byte-queue.js';
 
 /**

@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import type { BalloonHost } from '../../../src/devices/backends/host.js';
+import type { BalloonHost } from '../../../src/devices/backends/balloon.js';
 import { Balloon, balloonKind } from '../../../src/devices/balloon/balloon.js';
 import { TsvmError } from '../../../src/errors.js';
 import { FakeClock } from '../../support/fake-clock.js';

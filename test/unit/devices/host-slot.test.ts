@@ -1,6 +1,7 @@
 /** Wishes of saved configurations, kind by kind: none of them reaches the host unless the operator names it. */
 import { describe, expect, test } from 'vitest';
-import type { Host, PortHost } from '../../../src/devices/backends/host.js';
+import type { PortHost } from '../../../src/devices/backends/console.js';
+import type { Host } from '../../../src/devices/backends/host.js';
 import { MemoryFileSystem } from '../../../src/devices/fs/memory-file-system.js';
 import type { Binding, HostUse } from '../../../src/devices/host-slot.js';
 import { deviceKinds } from '../../../src/devices/registry.js';

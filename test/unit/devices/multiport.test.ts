@@ -1,6 +1,6 @@
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import type { PortControl } from '../../../src/devices/backends/host.js';
+import type { PortControl } from '../../../src/devices/backends/console.js';
 import { Console, consoleKind, virtioConsole } from '../../../src/devices/console/console.js';
 import { DUE } from '../../../src/devices/console/control.js';
 import { INPUT_QUEUE_BYTES } from '../../../src/devices/console/port.js';

@@ -1,7 +1,7 @@
 /** A property test of the network card: any buffers, any frames, a backend that is full now and then. */
 import fc from 'fast-check';
 import { expect, test } from 'vitest';
-import { NET_HEADER_BYTES as HEADER_BYTES } from '../../../src/devices/net/header.js';
+import { NET_HEADER_BYTES as HEADER_BYTES } from '../../../src/devices/backends/net.js';
 import { VIRTIO_NET_F_MRG_RXBUF } from '../../../src/devices/net/net.js';
 import { VIRTIO_F_VERSION_1 } from '../../../src/virtio/features.js';
 import { budget } from '../../support/fuzz.js';

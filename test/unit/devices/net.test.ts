@@ -1,6 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { MAX_FRAME_BYTES } from '../../../src/devices/backends/net.js';
-import { NET_HEADER_BYTES as HEADER_BYTES } from '../../../src/devices/net/header.js';
+import { NET_HEADER_BYTES as HEADER_BYTES, MAX_FRAME_BYTES } from '../../../src/devices/backends/net.js';
 import { Net } from '../../../src/devices/net/net.js';
 import { VIRTIO_F_VERSION_1 } from '../../../src/virtio/features.js';
 import { REG } from '../../../src/virtio/transport/mmio.js';

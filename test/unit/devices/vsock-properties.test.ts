@@ -1,8 +1,9 @@
 /** Properties of virtio-vsock: any sequence of packets, buffers and calls; and no byte lost, repeated or out of order. */
 import fc from 'fast-check';
 import { expect, test, vi } from 'vitest';
-import type { VsockConnection } from '../../../src/devices/backends/host.js';
-import { BUF_ALLOC_BYTES, Credit } from '../../../src/devices/vsock/credit.js';
+import type { VsockConnection } from '../../../src/devices/backends/vsock.js';
+import { BUF_ALLOC_BYTES } from '../../../src/devices/backends/vsock.js';
+import { Credit } from '../../../src/devices/vsock/credit.js';
 import { Vsock } from '../../../src/devices/vsock/vsock.js';
 import { budget, patience } from '../../support/fuzz.js';
 import { Rig } from '../../support/mock-driver.js';

@@ -1,8 +1,7 @@
 import { describe, expect, test } from 'vitest';
-import type { VsockConnection } from '../../../src/devices/backends/host.js';
-import { BUF_ALLOC_BYTES } from '../../../src/devices/vsock/credit.js';
+import type { VsockConnection } from '../../../src/devices/backends/vsock.js';
+import { BUF_ALLOC_BYTES, MAX_CONNECTIONS } from '../../../src/devices/backends/vsock.js';
 import { MAX_RESETS } from '../../../src/devices/vsock/outbox.js';
-import { MAX_CONNECTIONS } from '../../../src/devices/vsock/table.js';
 import { PATIENCE_MS } from '../../../src/devices/vsock/transport-reset.js';
 import { Vsock, vsockKind } from '../../../src/devices/vsock/vsock.js';
 import { ANSWER_MS } from '../../../src/devices/vsock/waiting.js';

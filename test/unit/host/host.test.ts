@@ -1,7 +1,8 @@
 import { readFileSync, rmSync, truncateSync, utimesSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test } from 'vitest';
-import type { BlockBackend, ConsolePort, PortHost } from '../../../src/devices/backends/host.js';
+import type { ConsolePort, PortHost } from '../../../src/devices/backends/console.js';
+import type { BlockBackend } from '../../../src/devices/backends/disk.js';
 import { checkDiskFacts, type DiskFacts } from '../../../src/host/disk/facts.js';
 import { createHost, type HostOptions, type MachineHost } from '../../../src/host/host.js';
 import type { NativeAddon } from '../../../src/native/binding.js';

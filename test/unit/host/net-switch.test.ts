@@ -1,6 +1,6 @@
 import { beforeEach, describe, expect, test } from 'vitest';
 import type { NetBackend, NetClient } from '../../../src/devices/backends/net.js';
-import { NET_HEADER_BYTES as HEADER_BYTES } from '../../../src/devices/net/header.js';
+import { NET_HEADER_BYTES as HEADER_BYTES } from '../../../src/devices/backends/net.js';
 import { type Net, netAt } from '../../../src/devices/net/net.js';
 import { NetSwitch } from '../../../src/host/net/net-switch.js';
 import { Rig } from '../../support/mock-driver.js';

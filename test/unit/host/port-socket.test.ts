@@ -4,7 +4,7 @@ import { connect, createServer, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { afterAll, expect, test } from 'vitest';
-import type { PortControl } from '../../../src/devices/backends/host.js';
+import type { PortControl } from '../../../src/devices/backends/console.js';
 import { PortSocket } from '../../../src/host/port-socket.js';
 
 const root = mkdtempSync(join(tmpdir(), 'tsvm-port-'));

@@ -2,7 +2,7 @@
 import { once } from 'node:events';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
-import type { PortControl, PortHost } from '../../../src/devices/backends/host.js';
+import type { PortControl, PortHost } from '../../../src/devices/backends/console.js';
 import { CHANNEL_PORTS, MachineChannel } from '../../../src/machine/channel.js';
 
 /** A device's port that takes `room` bytes and then no more until it is drained. */

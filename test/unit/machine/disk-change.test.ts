@@ -10,7 +10,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, expect, test } from 'vitest';
-import type { ConsolePort } from '../../../src/devices/backends/host.js';
+import type { ConsolePort } from '../../../src/devices/backends/console.js';
 import { Blk, blk } from '../../../src/devices/blk/blk.js';
 import { createHost, type HostOptions, type MachineHost } from '../../../src/host/host.js';
 import { changeDisk } from '../../../src/machine/disk-change.js';

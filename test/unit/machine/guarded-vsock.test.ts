@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import type { VsockConnection } from '../../../src/devices/backends/host.js';
+import type { VsockConnection } from '../../../src/devices/backends/vsock.js';
 import { VsockEndpoint } from '../../../src/host/vsock/endpoint.js';
 import { guardedVsock } from '../../../src/machine/guarded-vsock.js';
 import { Guard } from '../../../src/util/guard.js';
