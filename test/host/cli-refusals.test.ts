@@ -151,6 +151,22 @@ test.each([
   expect(stderr).toMatch(/^tsvm: .*\n(hint: .*\n)?$/);
 });
 
+/** More than guests/init has room for. */
+test.each([
+  [300_000, 'bytes with its environment', ['run', '--', 'x'.repeat(300_000)]],
+  [300_000, 'bytes with its environment', ['run', '-e', `A=${'x'.repeat(300_000)}`, '--', 'true']],
+  [4097, 'words', ['run', '--', ...new Array<string>(4097).fill('x')]],
+  [4097, 'words', ['boot', '--', ...new Array<string>(4097).fill('x')]],
+  [4097, 'words', ['snapshot', join(folder, 'here'), '--', ...new Array<string>(4097).fill('x')]],
+  [257, 'variables', ['run', ...Array.from({ length: 257 }, (_, i) => `-eV${i}=1`), '--', 'true']],
+])('a command of %i %s is refused', async (least, what, args) => {
+  const { status, stdout, stderr } = await tsvmHere(args);
+  expect([status, stdout.toString()]).toEqual([2, '']);
+  const [, count = 0, said] =
+    /^tsvm: command: (\d+) (.*)\nhint: no more than \d+ fit; .*\n$/.exec(stderr) ?? [];
+  expect([said, Number(count) >= least]).toEqual([what, true]);
+});
+
 /** Command lines that are understood: with no guest, they come as far as this host, or the guest that it lacks. */
 test.each([
   [['run', 'uname', '-a']],
