@@ -28,11 +28,12 @@ import {
   type AskedMachineRun,
   addRunOptions,
   askedRun,
+  containerProblem,
   type RunOptions,
 } from '../run-options.js';
 import { connectStreams } from '../run-streams.js';
 import { Stopper } from '../stopper.js';
-import { sayWithoutKvm, withoutKvm } from '../without-kvm.js';
+import { sayWithoutKvm, withContainerHint } from '../without-kvm.js';
 
 const EXAMPLES = `
 Examples:
@@ -78,7 +79,10 @@ async function run(words: readonly string[], options: RunOptions): Promise<numbe
   if (options.image !== undefined) await lookAtImage(words, options.image);
   return asked.isolation === 'container'
     ? await runInContainer(asked, withFiles)
-    : await runMachine(asked, withFiles).catch(withoutKvm);
+    : await runMachine(asked, withFiles).catch((error: unknown) => {
+        // A container that would refuse these options is no way out.
+        throw containerProblem(options) === undefined ? withContainerHint(error) : error;
+      });
 }
 
 async function runInContainer(asked: AskedContainerRun, options: RunOptions): Promise<number> {
