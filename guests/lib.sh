@@ -29,14 +29,10 @@ guest_exists() {
 
 # Looks for what guest NAME needs: the packages of its own list, if it has one, and a kernel that is itself a package.
 need_packages() {
-  local missing=() package list=$here/kernel/$1/packages.txt
-  [ -f "$list" ] || list=$here/packages.txt
-  while read -r package; do
-    case $package in '' | '#'*) continue ;; esac
-    dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null | grep -qx installed || missing+=("$package")
-  done < "$list"
-  [ ${#missing[@]} = 0 ] || die "Debian packages are missing: ${missing[*]}
-  sudo apt-get install --no-install-recommends ${missing[*]}"
+  local missing
+  missing=$(missing_packages "$(guest_packages "$1")" | xargs)
+  [ -z "$missing" ] || die "Debian packages are missing: $missing
+  sudo apt-get install --no-install-recommends $missing"
   if is_packaged "$1"; then find_packaged "$1"; fi
 }
 

@@ -1,6 +1,9 @@
 # Shared by what is in scripts/: errors of one line; and for setup and quickstart, steps that show how far they are.
 # shellcheck shell=bash
 
+# shellcheck source=guests/packages.sh
+source "$(dirname "${BASH_SOURCE[0]}")/../guests/packages.sh"
+
 die() {
   printf '%s: %s\n' "${0##*/}" "$1" >&2
   exit 1
@@ -8,9 +11,6 @@ die() {
 
 # newer_than STAMP PATH...: whether any file was changed, made or removed since.
 newer_than() { [ ! -e "$1" ] || [ -n "$(find "${@:2}" -newer "$1" -print -quit)" ]; }
-
-# Words of the lists in FILE..., comments cut off.
-listed() { sed 's/#.*//' "$@" | xargs -n1 | sort -u; }
 
 # A step's command runs in a session of its own: Ctrl-C comes to this script only, which ends the command, or waits for it if it must not be
 # cut short.
@@ -88,18 +88,4 @@ check_host() {
   command -v npm > /dev/null || die 'npm is missing: it comes with Node; on Debian: apt-get install npm'
 }
 
-# missing_packages LIST...: which of them are not installed.
-missing_packages() {
-  local package
-  for package in $(listed "$@"); do
-    dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null | grep -qx installed || echo "$package"
-  done
-}
-
 free_gib() { df -BG --output=avail . | tail -n 1 | tr -dc 0-9; }
-
-# File with the packages that building guest $1 needs.
-guest_packages() {
-  local own=guests/kernel/$1/packages.txt
-  if [ -f "$own" ]; then echo "$own"; else echo guests/packages.txt; fi
-}

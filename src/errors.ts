@@ -69,3 +69,8 @@ export function isErrnoError(
 ): error is Error & { code: string; errno: number; syscall: string } {
   return error instanceof Error && typeof (error as { code?: unknown }).code === 'string' && 'errno' in error;
 }
+
+/** Makes the error that using a file would give, for a check that found so without using it. */
+export function foundErrno(code: string): Error {
+  return Object.assign(new Error(code), { code, errno: 0 });
+}

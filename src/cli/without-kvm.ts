@@ -13,10 +13,10 @@ export function sayWithoutKvm(what: string, { always = false } = {}): void {
   if (problem !== undefined) complain(`tsvm: ${problem.message}; ${what}`);
 }
 
-/** Throws an error again, with the way to run a command without a machine where this host makes none. */
-export function withoutKvm(error: unknown): never {
-  if (!(error instanceof TsvmError) || !NO_MACHINES.has(error.code)) throw error;
-  throw new TsvmError(error.code, error.message, {
+/** Adds to an error the way to run a command without a machine, where this host makes none. */
+export function withContainerHint(error: unknown): unknown {
+  if (!(error instanceof TsvmError) || !NO_MACHINES.has(error.code)) return error;
+  return new TsvmError(error.code, error.message, {
     hint: `${error.hint}; without a machine, on the host’s own kernel: tsvm run --isolation container`,
     cause: error,
   });

@@ -1,4 +1,5 @@
 /** One process that runs many machines: `tsvm serve`. Each is made on request, and has its own name, folder and socket. */
+import { checkSentCommand } from '../machine/command.js';
 import type { Machine } from '../machine/machine.js';
 import { ApiError } from './api-error.js';
 import { checkSetup } from './firecracker/setup.js';
@@ -84,6 +85,9 @@ export class Pool implements AsyncDisposable {
   }
 
   async #make(name: string, request: PoolRequest): Promise<void> {
+    const asked = 'command' in request ? request.command : undefined;
+    const command = asked ?? [];
+    checkSentCommand({ argv: command });
     if ('config' in request) await checkSetup(request.config);
     const machine =
       'config' in request
@@ -93,8 +97,6 @@ export class Pool implements AsyncDisposable {
             field: 'devices',
             onBind: (slot, text) => this.instance.onBind(name, slot, text),
           });
-    const asked = 'command' in request ? request.command : undefined;
-    const command = asked ?? [];
     try {
       if (asked !== undefined && machine.channel?.hasCommand === true)
         throw new ApiError('The saved machine has a command already: ask for it without one.');

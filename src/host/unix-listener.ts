@@ -16,7 +16,7 @@ import {
 import { connect, createServer, type Server, type Socket } from 'node:net';
 import { basename, dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
+import { foundErrno, isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
 import { describeFileError, O_PATH } from './files.js';
 
 /** sun_path of Linux has 108 bytes, one for the NUL. */
@@ -88,8 +88,7 @@ export async function lookAtSocketPath(at: ListenAt): Promise<void> {
   refuseLong(at);
   try {
     await access(dirname(at.path), constants.W_OK | constants.X_OK);
-    if ((await statOf(at.path))?.isSocket() === false)
-      throw Object.assign(new Error('it is no socket'), { errno: 0, code: 'EEXIST' });
+    if ((await statOf(at.path))?.isSocket() === false) throw foundErrno('EEXIST');
   } catch (cause) {
     throw listenError(at, cause);
   }

@@ -5,15 +5,13 @@
 import { Readable, Writable } from 'node:stream';
 import type { PortControl, PortHost } from '../devices/backends/console.js';
 import { TsvmError } from '../errors.js';
-import { commandOptions } from './boot.js';
-import type { GuestCommand, MachineConfig } from './config.js';
+import { checkSentCommand, commandOptions, type GuestCommand } from './command.js';
+import type { MachineConfig } from './config.js';
 import { factOptions, freshFacts, type GuestFacts } from './guest-facts.js';
 
 /** Ports 1 to 4 of the machine's first virtio-console; guests/init/channel.c knows them by these numbers. */
 export const CHANNEL_PORTS = ['tsvm.control', 'tsvm.stdin', 'tsvm.stdout', 'tsvm.stderr'] as const;
 
-/** Bound of one message: as much as the guest's init has room for. */
-const MAX_MESSAGE_BYTES = 256 * 1024;
 /** Output that is kept for a reader on the host before the guest has to wait. */
 const OUTPUT_BUFFER_BYTES = 64 * 1024;
 
@@ -62,8 +60,8 @@ export interface GuestChannel {
    * Starts the command: at once if the guest is `ready`, else as soon as it is. With `tty: true` it gets the machine's
    * console and not the streams; default false. A copy of a machine gets new entropy and the time with it, unless `facts` says otherwise.
    *
-   * @throws TsvmError `TSVM_STATE` if there was one before, `TSVM_CONFIG` if it is too long, has a NUL in it, or wants a terminal that
-   * the machine does not have.
+   * @throws TsvmError `TSVM_STATE` if there was one before, `TSVM_CONFIG` if init cannot take it, or it wants a terminal that the machine does
+   * not have.
    */
   send(command: GuestCommand, facts?: GuestFacts): void;
   /**
@@ -156,6 +154,7 @@ export class MachineChannel implements GuestChannel {
         hint: 'make it with console serial or virtio, or give the command no tty',
       });
     }
+    checkSentCommand(command);
     const options = [
       ...factOptions({ ...(this.#isCopy ? freshFacts() : {}), ...facts }),
       ...(this.#hasNoInput ? ['stdin=0'] : []),
@@ -246,17 +245,9 @@ export class MachineChannel implements GuestChannel {
   }
 }
 
-/** A message to guests/init. @throws TsvmError `TSVM_CONFIG` if it is too long, or has a NUL in a string. */
+/** A message to guests/init. */
 function framed(strings: readonly string[]): Buffer {
-  const bad = strings.find((text) => text.includes('\0'));
-  if (bad !== undefined)
-    throw new TsvmError('TSVM_CONFIG', `command: there is a NUL in ${JSON.stringify(bad)}`);
   const text = Buffer.from(strings.map((string) => `${string}\0`).join(''));
-  if (text.length > MAX_MESSAGE_BYTES) {
-    throw new TsvmError('TSVM_CONFIG', `command: ${text.length} bytes with its environment`, {
-      hint: `no more than ${MAX_MESSAGE_BYTES} fit; put the rest into a file or standard input`,
-    });
-  }
   const length = Buffer.alloc(4);
   length.writeUInt32LE(text.length);
   return Buffer.concat([length, text]);

@@ -7,6 +7,7 @@ import type { GuestBuild } from '../host/guest-store.js';
 import { VIRTIO_GSIS } from '../memory/layout.js';
 import { isId } from '../util/ids.js';
 import { formatBytes, MIB, PAGE_BYTES } from '../util/units.js';
+import { checkCommand, type GuestCommand } from './command.js';
 
 export const MIN_MEMORY_BYTES = 2 * MIB;
 /** The guest's physical addresses must stay below what every x86-64 CPU can reach (2^40), with room for the hole. */
@@ -14,20 +15,6 @@ export const MAX_MEMORY_BYTES = 512 * 1024 * MIB;
 export const DEFAULT_MEMORY_BYTES = 128 * MIB;
 /** One byte holds an APIC id in the MP table and in xAPIC mode; 64 is what is tested. */
 export const MAX_CPUS = 64;
-
-/** A program that the guest's init runs instead of a shell. */
-export interface GuestCommand {
-  /** Program and arguments. Empty: an interactive shell. */
-  readonly argv: readonly string[];
-  readonly env?: Readonly<Record<string, string>>;
-  readonly cwd?: string;
-  /** Ids in the guest. Default: 0, with the groups of init. */
-  readonly user?: { readonly uid: number; readonly gid: number };
-  /** Give the program a terminal with echo and line editing (true), or byte-exact output (false). Default true. */
-  readonly tty?: boolean;
-  readonly rows?: number;
-  readonly columns?: number;
-}
 
 /** How the guest learns of its virtio devices: from the DSDT, or from `virtio_mmio.device=` parameters. */
 export type DeviceDiscovery = 'acpi' | 'cmdline';
@@ -163,6 +150,7 @@ export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: num
       hint: 'leave one of the two out',
     });
   }
+  if (config.command !== undefined) checkCommand(config.command);
   checkCmdlineText(config.cmdline ?? '');
   const cpus = config.cpus ?? 1;
   if (cpus < 1 || cpus > MAX_CPUS) {

@@ -41,8 +41,11 @@ export function factOptions({ timeMs, entropy, hostname }: GuestFacts): string[]
     options.push(`entropy=${Buffer.from(entropy).toString('hex')}`);
   }
   if (hostname !== undefined) {
-    if (hostname === '' || Buffer.byteLength(hostname) > MAX_HOSTNAME_BYTES)
-      throw new TsvmError('TSVM_CONFIG', `hostname: it must be 1 to ${MAX_HOSTNAME_BYTES} bytes`);
+    if (hostname === '' || Buffer.byteLength(hostname) > MAX_HOSTNAME_BYTES || hostname.includes('\0'))
+      throw new TsvmError(
+        'TSVM_CONFIG',
+        `hostname: it must be 1 to ${MAX_HOSTNAME_BYTES} bytes, none of them a NUL`,
+      );
     options.push(`hostname=${hostname}`);
   }
   return options;

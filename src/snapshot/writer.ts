@@ -4,7 +4,7 @@ import { fsync } from 'node:fs';
 import { access, constants, type FileHandle, mkdir, rm, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { promisify } from 'node:util';
-import { isErrnoError, TsvmError } from '../errors.js';
+import { foundErrno, isErrnoError, TsvmError } from '../errors.js';
 import { describeFileError } from '../host/files.js';
 import { OwnFolder } from '../host/own-folder.js';
 import type { PageRun, Ram } from '../kvm/ram.js';
@@ -137,7 +137,7 @@ export async function lookAtSnapshotTarget(path: string): Promise<void> {
     // The folders above it are made as well.
     let above = dirname(directory);
     while ((await stat(above).catch(() => undefined)) === undefined && above !== '/') above = dirname(above);
-    if (!(await stat(above)).isDirectory()) throw Object.assign(new Error(), { errno: 0, code: 'ENOTDIR' });
+    if (!(await stat(above)).isDirectory()) throw foundErrno('ENOTDIR');
     await access(above, constants.W_OK | constants.X_OK);
   });
 }

@@ -82,6 +82,9 @@ test('a machine is refused with the way that is left', async () => {
     125,
     expect.stringMatching(/\/dev\/kvm.*\nhint: .*--isolation container\n$/),
   ]);
+  // A container has no such device.
+  const withDevice = await withoutKvm(['run', '--rng', 'uname', '-a']);
+  expect([withDevice.status, withDevice.stderr]).toEqual([125, expect.not.stringContaining('container')]);
 });
 
 test('tsvm compare leaves machines out, and says so in each form', async () => {

@@ -83,6 +83,11 @@ test.each([
   [['run', '--share', '/nowhere:src', '--', 'true'], 'share /nowhere: no such file'],
   [['run', '--vsock', '/nowhere/v.sock', '--', 'true'], 'vsock /nowhere/v.sock'],
   [['run', '--timeline', '/nowhere/t.json', '--', 'true'], 'cannot write the timeline to /nowhere/t.json'],
+  [['run', '--timeline', '', '--', 'true'], 'cannot write the timeline to : no such file'],
+  [['boot', '--timeline', join(folder, 'none/')], 'none/: no such file'],
+  [['boot', '--timeline', `${text}/`], 'text/: a part of the path is not a directory'],
+  [['compare', '--html', ''], 'cannot write : no such file'],
+  [['compare', '--json', `${folder}/none/..`], 'none/..: no such file'],
   [['run', '--name', 'a', '--name', 'b', '--', 'true'], "--name: it is given twice, 'a' and 'b'"],
   [['run', '--vsock', 'a', '--vsock', 'b', '--', 'true'], '--vsock: it is given twice'],
   [['run', '--', ''], 'there is no command: its first word is empty'],
@@ -144,6 +149,22 @@ test.each([
   const { status, stdout, stderr } = await tsvmHere(args);
   expect([stderr, status, stdout.toString()]).toEqual([expect.stringContaining(message), 2, '']);
   expect(stderr).toMatch(/^tsvm: .*\n(hint: .*\n)?$/);
+});
+
+/** More than guests/init has room for. */
+test.each([
+  [300_000, 'bytes with its environment', ['run', '--', 'x'.repeat(300_000)]],
+  [300_000, 'bytes with its environment', ['run', '-e', `A=${'x'.repeat(300_000)}`, '--', 'true']],
+  [4097, 'words', ['run', '--', ...new Array<string>(4097).fill('x')]],
+  [4097, 'words', ['boot', '--', ...new Array<string>(4097).fill('x')]],
+  [4097, 'words', ['snapshot', join(folder, 'here'), '--', ...new Array<string>(4097).fill('x')]],
+  [257, 'variables', ['run', ...Array.from({ length: 257 }, (_, i) => `-eV${i}=1`), '--', 'true']],
+])('a command of %i %s is refused', async (least, what, args) => {
+  const { status, stdout, stderr } = await tsvmHere(args);
+  expect([status, stdout.toString()]).toEqual([2, '']);
+  const [, count = 0, said] =
+    /^tsvm: command: (\d+) (.*)\nhint: no more than \d+ fit; .*\n$/.exec(stderr) ?? [];
+  expect([said, Number(count) >= least]).toEqual([what, true]);
 });
 
 /** Command lines that are understood: with no guest, they come as far as this host, or the guest that it lacks. */

@@ -7,7 +7,8 @@ import { pathsByName } from '../../devices/console/config.js';
 import type { VsockConfig } from '../../devices/vsock/config.js';
 import { TsvmError } from '../../errors.js';
 import { type MachineRoot, machineRoot } from '../../image/machine-root.js';
-import type { GuestCommand, MachineConfig } from '../../machine/config.js';
+import { checkSentCommand, type GuestCommand } from '../../machine/command.js';
+import type { MachineConfig } from '../../machine/config.js';
 import { freshFacts } from '../../machine/guest-facts.js';
 import type { Machine } from '../../machine/machine.js';
 import { bootToReady, machineFromTemplate } from '../../template/template.js';
@@ -22,6 +23,7 @@ import {
   type AskedMachineRun,
   addRunOptions,
   askedRun,
+  containerProblem,
   type RunOptions,
 } from '../options/run-options.js';
 import { showBootProgress } from '../session/boot-progress.js';
@@ -31,7 +33,7 @@ import { detached, publishNamed } from '../session/named-machine.js';
 import { runContainer } from '../session/run-container.js';
 import { connectStreams } from '../session/run-streams.js';
 import { Stopper } from '../session/stopper.js';
-import { sayWithoutKvm, withoutKvm } from '../without-kvm.js';
+import { sayWithoutKvm, withContainerHint } from '../without-kvm.js';
 
 const EXAMPLES = `
 Examples:
@@ -77,7 +79,10 @@ async function run(words: readonly string[], options: RunOptions): Promise<numbe
   if (options.image !== undefined) await lookAtImage(words, options.image);
   return asked.isolation === 'container'
     ? await runInContainer(asked, withFiles)
-    : await runMachine(asked, withFiles).catch(withoutKvm);
+    : await runMachine(asked, withFiles).catch((error: unknown) => {
+        // A container that would refuse these options is no way out.
+        throw containerProblem(options) === undefined ? withContainerHint(error) : error;
+      });
 }
 
 async function runInContainer(asked: AskedContainerRun, options: RunOptions): Promise<number> {
@@ -93,19 +98,21 @@ async function runInContainer(asked: AskedContainerRun, options: RunOptions): Pr
 
 async function runMachine(asked: AskedMachineRun, options: RunOptions): Promise<number> {
   const { words, timeoutMs, sockets, ports } = asked;
-  const config = await completeMachine(asked.machine);
-  const image = options.image === undefined ? undefined : await imageCommand(words, options);
-  const root = image === undefined ? undefined : await machineRoot(image.image, image.store, sayMaking);
   const apart = backgroundName() !== undefined;
   const tty = options.tty ?? (!apart && process.stdin.isTTY === true && process.stdout.isTTY === true);
-  const command: GuestCommand = {
+  const typed: GuestCommand = {
     argv: words,
     env: { TERM: process.env['TERM'] ?? 'linux', ...environment(parseVariables(options.env ?? [])) },
     ...(options.workdir === undefined ? {} : { cwd: options.workdir }),
-    ...image?.command,
     tty,
     ...(tty ? { rows: process.stdout.rows, columns: process.stdout.columns } : {}),
   };
+  checkSentCommand(typed);
+  const config = await completeMachine(asked.machine);
+  const image = options.image === undefined ? undefined : await imageCommand(words, options);
+  const command: GuestCommand = { ...typed, ...image?.command };
+  checkSentCommand(command);
+  const root = image === undefined ? undefined : await machineRoot(image.image, image.store, sayMaking);
   const hostname = image?.hostname ?? options.hostname;
   const stopper = new Stopper(timeoutMs);
   try {

@@ -7,7 +7,7 @@ import { DEBIAN_GUEST, findGuest, type Guest } from '../../host/guest-store.js';
 import type { Image, ImageStore } from '../../image/image.js';
 import type { ImageConfig } from '../../image/oci-layout.js';
 import type { ImageUser } from '../../image/user.js';
-import type { GuestCommand } from '../../machine/config.js';
+import type { GuestCommand } from '../../machine/command.js';
 import { guestRemedy } from '../../util/package-file.js';
 import { environment, parseVariables } from '../environment.js';
 

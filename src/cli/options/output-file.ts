@@ -1,15 +1,16 @@
 /** Files that a command writes when its work is done: looked at before it begins. */
 import { accessSync, constants, statSync, writeFileSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
-import { TsvmError } from '../../errors.js';
+import { dirname } from 'node:path';
+import { foundErrno, TsvmError } from '../../errors.js';
 import { describeFileError } from '../../host/files.js';
 
 /** Looks whether a file could be written. @throws TsvmError `TSVM_FILE` that begins with `cannot write` and `what`. */
 export function lookAtOutputFile(path: string, what: string = path): void {
   refuseUnwritable(what, () => {
     const there = statSync(path, { throwIfNoEntry: false });
-    if (there?.isDirectory() === true) throw Object.assign(new Error(), { errno: 0, code: 'EISDIR' });
-    accessSync(there === undefined ? dirname(resolve(path)) : path, constants.W_OK);
+    if (there?.isDirectory() === true) throw foundErrno('EISDIR');
+    // A name that ends in a slash, or in nothing, names no file that could be made.
+    accessSync(there !== undefined || /(^|\/)$/.test(path) ? path : dirname(path), constants.W_OK);
   });
 }
 

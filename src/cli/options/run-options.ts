@@ -129,35 +129,36 @@ function checkWords(words: readonly string[], { image }: RunOptions): void {
 
 /** Refuses an option that only the other kind of wall has, which would else be left out. */
 function checkCombination(options: RunOptions, isolation: (typeof ISOLATIONS)[number]): void {
-  const given = (names: readonly string[]): string | undefined =>
-    names.find((name) => options[name] !== undefined);
-  const refuse = (flag: string, why: string, hint: string): never => {
-    throw new TsvmError('TSVM_USAGE', `--${flag}: ${why}`, { hint });
-  };
-  if (isolation === 'container') {
-    const machines = given([
-      'guest',
-      'kernel',
-      'initrd',
-      'timeline',
-      'vsock',
-      'ports',
-      'name',
-      'detach',
-      ...Object.values(deviceKinds).flatMap(({ cliFlag }) =>
-        cliFlag === undefined || cliFlag === 'net' ? [] : cliFlag,
-      ),
-    ]);
-    if (machines !== undefined)
-      refuse(machines, 'a container has no such thing', 'leave it out, or use --isolation vm');
-    if (options.net?.some((net) => net !== 'user'))
-      refuse('net', 'a container has only user', '--net user, or tsvm container run');
-    return;
-  }
-  if (options.pids !== undefined)
-    refuse('pids', 'a machine’s processes are its own kernel’s', 'limit its --memory and --cpus');
-  if (options.user !== undefined && options.image === undefined)
-    refuse('user', 'it needs an image', '--image DIR, ARCHIVE or LAYOUT');
+  const problem = isolation === 'container' ? containerProblem(options) : machineProblem(options);
+  if (problem === undefined) return;
+  const [flag, why, hint] = problem;
+  throw new TsvmError('TSVM_USAGE', `--${flag}: ${why}`, { hint });
+}
+
+type OptionProblem = readonly [flag: string, why: string, hint: string];
+
+/** First option that a container does not have. */
+export function containerProblem(options: RunOptions): OptionProblem | undefined {
+  const flag = [...MACHINE_OPTIONS, ...DEVICE_FLAGS].find((name) => options[name] !== undefined);
+  if (flag !== undefined)
+    return [flag, 'a container has no such thing', 'leave it out, or use --isolation vm'];
+  if (options.net?.some((net) => net !== 'user'))
+    return ['net', 'a container has only user', '--net user, or tsvm container run'];
+  return undefined;
+}
+
+const MACHINE_OPTIONS = ['guest', 'kernel', 'initrd', 'timeline', 'vsock', 'ports', 'name', 'detach'];
+const DEVICE_FLAGS = Object.values(deviceKinds).flatMap(({ cliFlag }) =>
+  cliFlag === undefined || cliFlag === 'net' ? [] : cliFlag,
+);
+
+/** First option that a machine does not have. */
+function machineProblem({ pids, user, image }: RunOptions): OptionProblem | undefined {
+  if (pids !== undefined)
+    return ['pids', 'a machine’s processes are its own kernel’s', 'limit its --memory and --cpus'];
+  if (user !== undefined && image === undefined)
+    return ['user', 'it needs an image', '--image DIR, ARCHIVE or LAYOUT'];
+  return undefined;
 }
 
 function askedContainer({ net, cpus, memory, pids, workdir, hostname, tty }: RunOptions): ContainerConfig {

@@ -111,6 +111,13 @@ test('Pool opens a snapshot anew that could not be opened', async () => {
   await pool.instance.make('one', { snapshot: '/warm' });
 });
 
+test('Pool refuses a command that no guest could take before it opens the snapshot', async () => {
+  await using pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', makers);
+  const command = new Array<string>(4097).fill('x');
+  await expect(pool.instance.make('one', { snapshot: '/warm', command })).rejects.toThrow('4097 words');
+  expect(makers.open).not.toHaveBeenCalled();
+});
+
 test('Pool ends a machine that is being made when it ends itself', async () => {
   const made = promised<Machine>();
   const machine = playedMachine();

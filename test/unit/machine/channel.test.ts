@@ -256,6 +256,7 @@ test('MachineChannel refuses what the guest cannot take, and sends nothing of it
   for (const act of [
     () => channel.send({ argv: ['a\0b'] }),
     () => channel.send({ argv: ['x'.repeat(256 * 1024)] }),
+    () => channel.send({ argv: new Array<string>(4097).fill('x') }),
     () => channel.send({ argv: [], tty: true }),
     () => channel.send({ argv: [] }, { timeMs: Number.NaN }),
     () => channel.send({ argv: [] }, { timeMs: -1 }),

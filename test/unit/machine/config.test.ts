@@ -1,5 +1,5 @@
 import { describe, expect, test } from 'vitest';
-import { commandOptions } from '../../../src/machine/boot.js';
+import { checkCommand } from '../../../src/machine/command.js';
 import { checkConfig, type MachineConfig } from '../../../src/machine/config.js';
 import { GIB } from '../../../src/util/units.js';
 
@@ -44,19 +44,30 @@ test.each([
   [{ kernel: undefined }, /^no kernel is given$/],
   [{ devices: new Array(14).fill({ kind: 'rng' }) }, /^devices: more than 13 virtio devices in one machine$/],
   [{ channel: true, devices: new Array(13).fill({ kind: 'rng' }) }, /^devices: more than 13/],
+  [{ command: { argv: ['a\0b'] } }, /^command: there is a NUL in "a\\u0000b"$/],
+  [{ command: { argv: [], cwd: '/\0' } }, /^command: there is a NUL/],
 ])('checkConfig() refuses %j', (config, message) => {
   expect(() => check(config)).toThrow(
     expect.objectContaining({ code: 'TSVM_CONFIG', message: expect.stringMatching(message) }),
   );
 });
 
-describe('commandOptions()', () => {
+describe('checkCommand()', () => {
   test.each([-1, 0.5, Number.NaN, 2 ** 32 - 1, 2 ** 32])('refuses %d as an id', (id) => {
-    expect(() => commandOptions({ argv: [], user: { uid: id, gid: 0 } })).toThrow('command.user');
-    expect(() => commandOptions({ argv: [], user: { uid: 0, gid: id } })).toThrow('command.user');
+    expect(() => checkCommand({ argv: [], user: { uid: id, gid: 0 } })).toThrow('command.user');
+    expect(() => checkCommand({ argv: [], user: { uid: 0, gid: id } })).toThrow('command.user');
   });
 
   test.each(['', 'A=B'])('refuses %j as the name of a variable', (name) => {
-    expect(() => commandOptions({ argv: [], env: { [name]: 'x' } })).toThrow('is not a name');
+    expect(() => checkCommand({ argv: [], env: { [name]: 'x' } })).toThrow('is not a name');
+  });
+
+  test('takes 4096 words, and 256 variables beside those that init has', () => {
+    const variables = (count: number) =>
+      Object.fromEntries(Array.from({ length: count }, (_, i) => [`V${i}`, '']));
+    const own = { PATH: '/bin', HOME: '/', TERM: 'dumb' };
+    checkCommand({ argv: new Array(4096).fill('x'), env: { ...own, ...variables(256) } });
+    expect(() => checkCommand({ argv: new Array(4097).fill('x') })).toThrow('command: 4097 words');
+    expect(() => checkCommand({ argv: [], env: variables(257) })).toThrow('command: 257 variables');
   });
 });

@@ -1,0 +1,74 @@
+/** Command of a guest, as guests/init takes it: the strings that say it, and what does not fit into them. */
+import { TsvmError } from '../errors.js';
+import { ID_RANGE, isId } from '../util/ids.js';
+import { KIB } from '../util/units.js';
+import { isVariableName } from '../util/variable-name.js';
+
+/** Bound of a command that is sent: a message of guests/init/channel.c, MESSAGE_BYTES, with room for the facts that go with it. */
+const MAX_SENT_BYTES = 256 * KIB - 512;
+/** Bound of a command's words; guests/init/init.h: MAX_ARGS. */
+const MAX_WORDS = 4096;
+/** Bound of its variables beside those that init has itself; guests/init/init.c: MAX_ENV. */
+const MAX_VARIABLES = 256;
+const OWN_VARIABLES: readonly string[] = ['PATH', 'HOME', 'TERM'];
+
+/** A program that the guest's init runs instead of a shell. */
+export interface GuestCommand {
+  /** Program and arguments. Empty: an interactive shell. */
+  readonly argv: readonly string[];
+  readonly env?: Readonly<Record<string, string>>;
+  readonly cwd?: string;
+  /** Ids in the guest. Default: 0, with the groups of init. */
+  readonly user?: { readonly uid: number; readonly gid: number };
+  /** Give the program a terminal with echo and line editing (true), or byte-exact output (false). Default true. */
+  readonly tty?: boolean;
+  readonly rows?: number;
+  readonly columns?: number;
+}
+
+/**
+ * Checks a command.
+ *
+ * @throws TsvmError `TSVM_CONFIG` for what init cannot take: ids that Linux does not have, a variable whose name is none, a NUL, and more
+ * words or variables than it has room for.
+ */
+export function checkCommand(command: GuestCommand): void {
+  const { argv, env = {}, user } = command;
+  if (user !== undefined && !(isId(user.uid) && isId(user.gid)))
+    throw new TsvmError('TSVM_CONFIG', `command.user: ${user.uid}:${user.gid}: each must be ${ID_RANGE}`);
+  const names = Object.keys(env);
+  const badName = names.find((name) => !isVariableName(name));
+  if (badName !== undefined)
+    throw new TsvmError('TSVM_CONFIG', `command.env: ${JSON.stringify(badName)} is not a name`);
+  const bad = [...commandOptions(command), ...argv].find((text) => text.includes('\0'));
+  if (bad !== undefined)
+    throw new TsvmError('TSVM_CONFIG', `command: there is a NUL in ${JSON.stringify(bad)}`);
+  refuseMore(argv.length, MAX_WORDS, 'words');
+  refuseMore(names.filter((name) => !OWN_VARIABLES.includes(name)).length, MAX_VARIABLES, 'variables');
+}
+
+/** Checks a command that is to be sent to a guest that waits for it. @throws TsvmError `TSVM_CONFIG` as {@link checkCommand}, and if it is too long. */
+export function checkSentCommand(command: GuestCommand): void {
+  checkCommand(command);
+  const strings = [...commandOptions(command), '', ...command.argv];
+  refuseMore(Buffer.byteLength(strings.join('\0')), MAX_SENT_BYTES, 'bytes with its environment');
+}
+
+function refuseMore(count: number, most: number, what: string): void {
+  if (count <= most) return;
+  throw new TsvmError('TSVM_CONFIG', `command: ${count} ${what}`, {
+    hint: `no more than ${most} fit; put the rest into a file or standard input`,
+  });
+}
+
+/** Options of a command, as guests/README.md lists them. */
+export function commandOptions({ env = {}, cwd, user, tty, rows, columns }: GuestCommand): string[] {
+  return [
+    `tty=${tty === false ? 0 : 1}`,
+    ...(rows === undefined ? [] : [`rows=${rows}`]),
+    ...(columns === undefined ? [] : [`cols=${columns}`]),
+    ...(cwd === undefined ? [] : [`cwd=${cwd}`]),
+    ...(user === undefined ? [] : [`uid=${user.uid}`, `gid=${user.gid}`]),
+    ...Object.entries(env).map(([name, value]) => `env=${name}=${value}`),
+  ];
+}
