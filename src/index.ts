@@ -96,8 +96,8 @@ export type {
   MachineState,
   MachineTimeline,
 } from './machine/machine.js';
-export type { DeviceMetrics, ExitMetrics, MachineMetrics } from './machine/metrics.js';
-export { prometheusText } from './machine/prometheus.js';
+export type { DeviceMetrics, ExitMetrics, MachineMetrics } from './machine/report/metrics.js';
+export { prometheusText } from './machine/report/prometheus.js';
 export {
   openSavedMachine,
   type RestoreOptions,

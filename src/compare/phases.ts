@@ -1,5 +1,5 @@
 /** A machine's timeline as the phases that a report shows, by the same names whichever way the machine came about. */
-import type { TimelineEntry } from '../machine/timeline.js';
+import type { TimelineEntry } from '../machine/report/timeline.js';
 import type { Phase } from './subject.js';
 
 /** Each phase, and the entry of the timeline at which it ends; one that a machine does not go through has none. */

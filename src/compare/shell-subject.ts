@@ -3,7 +3,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { TimelineEntry } from '../machine/timeline.js';
+import type { TimelineEntry } from '../machine/report/timeline.js';
 import { collectOutput } from './output.js';
 import { machinePhases } from './phases.js';
 import { descendants } from './process-tree.js';

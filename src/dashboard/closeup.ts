@@ -2,7 +2,7 @@
 import type { Readable } from 'node:stream';
 import { RemoteMachine } from '../control/client/connect.js';
 import { isRunning, type MachineFolder, type MachineStore } from '../control/machine-store.js';
-import type { TimelineEntry } from '../machine/timeline.js';
+import type { TimelineEntry } from '../machine/report/timeline.js';
 import type { Closeup } from './detail.js';
 import type { View } from './sampler.js';
 

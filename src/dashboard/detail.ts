@@ -1,6 +1,6 @@
 /** What is to be seen of one machine, as lines: panes by name. */
 import type { Usage } from '../container/cgroup.js';
-import type { TimelineEntry } from '../machine/timeline.js';
+import type { TimelineEntry } from '../machine/report/timeline.js';
 import { formatAge } from '../util/age.js';
 import { formatBytes } from '../util/units.js';
 import type { View } from './sampler.js';

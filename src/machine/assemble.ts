@@ -16,28 +16,32 @@ import { createGuestMemory } from '../memory/guest-memory.js';
 import type { NativeAddon, NativeKvm } from '../native/binding.js';
 import { CHANNEL_PORTS, MachineChannel } from './channel.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
-import type { KvmMachine, Parts } from './kvm-machine.js';
-import { Platform } from './platform.js';
+import type { Parts } from './core.js';
+import type { Lifecycle } from './lifecycle.js';
+import { Platform, type PlatformEvents } from './platform.js';
 import { PmemSlots } from './pmem-slots.js';
+import { insnEmulation } from './report/metrics.js';
 import { STOP_PORTS, StopPort } from './stop-port.js';
 import { Wiring } from './wiring.js';
 
+/** Pieces of a machine that how it is made decides: booted, restored or forked. */
 export interface Pieces {
-  readonly config: MachineConfig;
   readonly addon: NativeAddon;
   readonly kvm: NativeKvm;
   /** The machine's from now on, also if this fails. */
   readonly vm: Vm;
+  readonly profile: HostProfile;
   readonly host: MachineHost;
 }
 
-/** The parts of `machine`, whose clean-up they are given to as they come into being. */
+/** Makes the parts of a machine, wired to its lifecycle, whose clean-up each is given to as it comes into being. */
 export async function assemble(
-  machine: KvmMachine,
+  lifecycle: Lifecycle,
+  config: MachineConfig,
   pieces: Pieces,
 ): Promise<Omit<Parts, 'cmdline' | 'origin'>> {
-  const { config, addon, vm, host } = pieces;
-  const { cleanup } = machine;
+  const { addon, vm, host } = pieces;
+  const { cleanup, guard, terminal } = lifecycle;
   const devices = [];
   cleanup.defer(() => host.close());
   const channel = config.channel === true ? new MachineChannel(config) : undefined;
@@ -47,7 +51,7 @@ export async function assemble(
     addon,
     vm,
     memoryBytes: config.memoryBytes ?? DEFAULT_MEMORY_BYTES,
-    onLost: (message) => machine.memoryLost(message),
+    onLost: (message) => lifecycle.memoryLost(message),
   });
   const deviceHost: Host = {
     ...host,
@@ -73,9 +77,9 @@ export async function assemble(
   }
   cleanup.defer(() => vm.close());
   const memory = createGuestMemory(vm.ram.mapped, pmem.mapped);
-  const wiring = new Wiring(addon, vm.handle, machine.guard);
+  const wiring = new Wiring(addon, vm.handle, guard);
   cleanup.defer(() => wiring.close());
-  const { terminal, platformEvents: events } = machine;
+  const events = platformEvents(lifecycle, vm, channel);
   const platform = new Platform({ config, memory, wiring, devices, terminal, events });
   cleanup.defer(async () => {
     try {
@@ -92,6 +96,26 @@ export async function assemble(
   const disks = devices.filter((device) => device instanceof Blk);
   const cards = devices.filter((device) => device instanceof Net);
   return { ...pieces, memory, platform, channel, stopPort, balloon, disks, cards, pmem };
+}
+
+/** What the platform's devices tell the machine. */
+function platformEvents(
+  lifecycle: Lifecycle,
+  { vcpus }: Vm,
+  channel: MachineChannel | undefined,
+): PlatformEvents {
+  const { ends, events } = lifecycle;
+  return {
+    onMark: (code) => lifecycle.mark(code, () => insnEmulation(vcpus)),
+    onExitStatus: (status) => {
+      ends.exitStatus = status;
+      channel?.onExitStatus(status);
+    },
+    onPowerOff: () => lifecycle.finish(ends.powerOff()),
+    onReset: () => lifecycle.finish(ends.reset()),
+    onDeviceError: (device, reason) => events.emit('deviceError', { device, reason }),
+    onDeviceFault: (device, error) => lifecycle.fault(`the device ${device}`, error),
+  };
 }
 
 /** The first device, so that the guest's init finds the ports at /dev/vport0p*. */

@@ -6,15 +6,15 @@ import { openHostKvm } from '../host/kvm/open.js';
 import { createVm, setBootState } from '../kvm/vm.js';
 import { ramRanges } from '../memory/layout.js';
 import { loadAddon } from '../native/binding.js';
-import { Cleanup } from '../util/cleanup.js';
 import { assemble, chooseProfile } from './assemble.js';
 import { loadGuest, readBootFiles } from './boot.js';
 import { lookAtDevices } from './check.js';
 import { checkConfig, DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
+import { MachineCore } from './core.js';
 import { KvmMachine } from './kvm-machine.js';
+import { Lifecycle } from './lifecycle.js';
 import type { Machine } from './machine.js';
-import { reproduction } from './reproduction.js';
-import { Timeline } from './timeline.js';
+import { Timeline } from './report/timeline.js';
 
 /**
  * Makes a machine and loads its guest; no instruction has run yet.
@@ -37,13 +37,13 @@ async function create(config: MachineConfig, namesConsole: boolean): Promise<Mac
   const profile = chooseProfile(config.profile ?? 'auto');
   const files = await readBootFiles(config);
   timeline.mark('files-read');
-  const cleanup = new Cleanup();
+  const lifecycle = new Lifecycle(timeline);
+  const { cleanup } = lifecycle;
   try {
     await lookAtDevices(config.devices);
     const addon = loadAddon();
     const kvm = openHostKvm(addon);
     cleanup.defer(() => kvm.close());
-    const machine = new KvmMachine({ profile, timeline, cleanup, reproduction });
     const vm = createVm(addon, kvm, {
       ram: ramRanges(config.memoryBytes ?? DEFAULT_MEMORY_BYTES),
       cpus: config.cpus ?? 1,
@@ -52,14 +52,13 @@ async function create(config: MachineConfig, namesConsole: boolean): Promise<Mac
     cleanup.defer(() => vm.close());
     setBootState(vm);
     timeline.mark('vm-created');
-    const host = createHost(addon, machine.terminal);
-    const parts = await assemble(machine, { config, addon, kvm, vm, host });
+    const host = createHost(addon, lifecycle.terminal);
+    const parts = await assemble(lifecycle, config, { addon, kvm, vm, profile, host });
     const { memory, platform } = parts;
     const { slots } = platform;
     const cmdline = await loadGuest({ config, files, memory, vm, profile, slots, namesConsole });
     timeline.mark('guest-loaded');
-    machine.attach({ ...parts, cmdline });
-    return machine;
+    return new KvmMachine(new MachineCore(lifecycle, config, { ...parts, cmdline }));
   } catch (error) {
     await cleanup.run();
     throw error;

@@ -7,23 +7,24 @@
 import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';
 import { decodeVmState } from '../kvm/vm-state.js';
-import { Cleanup } from '../util/cleanup.js';
 import { assemble } from './assemble.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
-import { KvmMachine } from './kvm-machine.js';
+import { MachineCore } from './core.js';
+import { Lifecycle } from './lifecycle.js';
 import { fillStore, type PreparedVm, prepareVm } from './prepared-vm.js';
-import { Timeline } from './timeline.js';
+import { Timeline } from './report/timeline.js';
 
 /** What is wrong with more is not the number but that nobody means it. */
 export const MAX_FORKS = 10_000;
 
+/** A fork that is being made. */
 interface Child {
-  readonly machine: KvmMachine;
+  readonly lifecycle: Lifecycle;
   readonly prepared: PreparedVm;
 }
 
 /** Makes VMs of the shape of `parent`'s, until it has `count` in store. */
-export async function prepareForks(parent: KvmMachine, count: number): Promise<void> {
+export async function prepareForks(parent: MachineCore, count: number): Promise<void> {
   checkCount(count);
   await fillStore(parent.prepared, count, () => {
     parent.refuseUnless(['ready', 'running', 'paused'], 'prepare forks of');
@@ -32,33 +33,35 @@ export async function prepareForks(parent: KvmMachine, count: number): Promise<v
 }
 
 /** @throws whatever {@link createMachine} throws; then no fork is left. */
-export async function forkMachine(parent: KvmMachine, count: number): Promise<KvmMachine[]> {
+export async function forkMachine(parent: MachineCore, count: number): Promise<MachineCore[]> {
   checkCount(count);
   parent.refuseUnless(['running', 'paused'], 'fork');
   const { kvm, vm, host } = parent.parts;
   const children: Child[] = [];
   const hosts: MachineHost[] = [];
   try {
-    for (let i = 0; i < count; i++) children.push(conceive(parent));
+    for (let i = 0; i < count; i++) children.push(takeVm(parent));
     const { state, config } = await parent.still('fork', () => {
       const saved = parent.save(kvm.msrIndexList());
       const base = vm.ram.freeze();
       for (const { prepared } of children) prepared.vm.ram.adopt(base);
-      for (const { machine } of children) hosts.push(host.fork(machine.terminal));
+      for (const { lifecycle } of children) hosts.push(host.fork(lifecycle.terminal));
       return { state: saved, config: parent.config };
     });
     const vmState = decodeVmState(state.vm);
+    const forks: MachineCore[] = [];
     for (const [i, child] of children.entries()) {
-      await bear(parent, config, child, hosts[i] as MachineHost);
-      child.machine.restore(state, vmState);
+      const fork = await assembleFork(parent, config, child, hosts[i] as MachineHost);
+      fork.restore(state, vmState);
+      forks.push(fork);
     }
-    KvmMachine.startTogether(children.map(({ machine }) => machine));
+    MachineCore.startTogether(forks);
+    return forks;
   } catch (error) {
-    await Promise.all(children.map(({ machine }) => machine.stop()));
-    await Promise.all(hosts.map((unborn) => unborn.close()));
+    await Promise.all(children.map(({ lifecycle }) => lifecycle.kill()));
+    await Promise.all(hosts.map((unused) => unused.close()));
     throw error;
   }
-  return children.map(({ machine }) => machine);
 }
 
 function checkCount(count: number): void {
@@ -66,35 +69,34 @@ function checkCount(count: number): void {
   throw new TsvmError('TSVM_CONFIG', `${count} forks: it must be a whole number from 1 to ${MAX_FORKS}`);
 }
 
-function prepareFork(parent: KvmMachine): PreparedVm {
-  const { addon, config, vm } = parent.parts;
-  const { memoryBytes = DEFAULT_MEMORY_BYTES, cpus = 1 } = config;
+function prepareFork(parent: MachineCore): PreparedVm {
+  const { addon, vm } = parent.parts;
+  const { memoryBytes = DEFAULT_MEMORY_BYTES, cpus = 1 } = parent.config;
   return prepareVm({ addon, memoryBytes, cpus, cpuid: vm.cpuid });
 }
 
-function conceive(parent: KvmMachine): Child {
-  const timeline = new Timeline();
+/** Takes a VM out of `parent`'s store for a fork, or makes one. */
+function takeVm(parent: MachineCore): Child {
+  const lifecycle = new Lifecycle(new Timeline());
+  const { timeline, cleanup } = lifecycle;
   timeline.mark('create');
   const prepared = parent.prepared.pop() ?? prepareFork(parent);
-  const cleanup = new Cleanup();
   cleanup.defer(() => prepared.kvm.close());
   cleanup.defer(() => prepared.vm.close());
-  const { hostProfile: profile, reproduction } = parent;
-  const machine = new KvmMachine({ profile, timeline, cleanup, reproduction });
-  prepared.owner = machine;
+  prepared.owner = lifecycle;
   timeline.mark('vm-created');
-  return { machine, prepared };
+  return { lifecycle, prepared };
 }
 
 /** @param config - as it was when `host` was made: a disk may have been changed since */
-async function bear(
-  parent: KvmMachine,
+async function assembleFork(
+  parent: MachineCore,
   config: MachineConfig,
-  child: Child,
+  { lifecycle, prepared }: Child,
   host: MachineHost,
-): Promise<void> {
-  const { machine, prepared } = child;
-  const { addon, cmdline } = parent.parts;
-  const parts = await assemble(machine, { config, addon, ...prepared, host });
-  machine.attach({ ...parts, cmdline });
+): Promise<MachineCore> {
+  const { addon, profile, cmdline } = parent.parts;
+  const { kvm, vm } = prepared;
+  const parts = await assemble(lifecycle, config, { addon, kvm, vm, profile, host });
+  return new MachineCore(lifecycle, config, { ...parts, cmdline });
 }

@@ -7,8 +7,8 @@ import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
 import type { GuestChannel } from './channel.js';
 import type { MachineConfig } from './config.js';
 import type { MachineConsole } from './console.js';
-import type { ExitMetrics, MachineMetrics } from './metrics.js';
-import type { TimelineEntry } from './timeline.js';
+import type { ExitMetrics, MachineMetrics } from './report/metrics.js';
+import type { TimelineEntry } from './report/timeline.js';
 
 /** Why a machine ended. */
 export type MachineEnd =

@@ -12,7 +12,6 @@ import { ramRanges } from '../memory/layout.js';
 import { loadAddon } from '../native/binding.js';
 import type { Snapshot } from '../snapshot/format.js';
 import { type OpenedSnapshot, openSnapshot, refused } from '../snapshot/reader.js';
-import { Cleanup } from '../util/cleanup.js';
 import { assemble, chooseProfile } from './assemble.js';
 import {
   type BindingOptions,
@@ -25,12 +24,13 @@ import {
 } from './bindings.js';
 import { lookAtDevices } from './check.js';
 import { checkConfig, type MachineConfig } from './config.js';
+import { MachineCore } from './core.js';
 import { KvmMachine } from './kvm-machine.js';
+import { Lifecycle } from './lifecycle.js';
 import type { Machine } from './machine.js';
 import type { Platform } from './platform.js';
 import { emptyStore, fillStore, type PreparedVm, prepareVm, type VmShape } from './prepared-vm.js';
-import { reproduction } from './reproduction.js';
-import { Timeline } from './timeline.js';
+import { Timeline } from './report/timeline.js';
 
 export interface RestoreOptions extends BindingOptions {
   /**
@@ -196,21 +196,21 @@ class OpenSavedMachine implements SavedMachine {
       requests === undefined
         ? await bindDevices(this.#devices, options)
         : await bindSame(this.#devices, requests, options);
-    const cleanup = new Cleanup();
+    const lifecycle = new Lifecycle(timeline);
     try {
-      return await this.#restore({ ...this.config, devices }, options.disks, timeline, cleanup);
+      return await this.#restore(lifecycle, { ...this.config, devices }, options.disks);
     } catch (error) {
-      await cleanup.run();
+      await lifecycle.cleanup.run();
       throw error;
     }
   }
 
   async #restore(
+    lifecycle: Lifecycle,
     config: MachineConfig,
     disks: RestoreOptions['disks'],
-    timeline: Timeline,
-    cleanup: Cleanup,
   ): Promise<Machine> {
+    const { cleanup, timeline } = lifecycle;
     const { snapshot, directory, checksum } = this.#opened;
     const { addon } = this.#shape;
     // Where there is a VM in store, KVM is known to be there, and what is wrong with a file is said when it is opened.
@@ -218,17 +218,17 @@ class OpenSavedMachine implements SavedMachine {
     const prepared = this.#store.pop() ?? this.#prepare();
     const { kvm, vm } = prepared;
     cleanup.defer(() => kvm.close());
-    const machine = new KvmMachine({ profile: this.#profile, timeline, cleanup, reproduction });
-    prepared.owner = machine;
+    prepared.owner = lifecycle;
     cleanup.defer(() => vm.close());
     timeline.mark('vm-created');
-    const host = createHost(addon, machine.terminal, { disks: disks ?? 'overlay' });
-    const parts = await assemble(machine, { config, addon, kvm, vm, host });
-    watchMemory(parts.platform, snapshot.config.memoryBytes, () => machine.memoryLost());
+    const host = createHost(addon, lifecycle.terminal, { disks: disks ?? 'overlay' });
+    const parts = await assemble(lifecycle, config, { addon, kvm, vm, profile: this.#profile, host });
+    watchMemory(parts.platform, snapshot.config.memoryBytes, () => lifecycle.memoryLost());
     checkDiskFacts(snapshot.disks, await host.disks());
-    machine.attach({ ...parts, cmdline: snapshot.cmdline, origin: { directory, checksum } });
-    machine.restore(snapshot.state, this.#vmState);
-    return machine;
+    const { cmdline } = snapshot;
+    const core = new MachineCore(lifecycle, config, { ...parts, cmdline, origin: { directory, checksum } });
+    core.restore(snapshot.state, this.#vmState);
+    return new KvmMachine(core);
   }
 
   #refuseClosed(): void {

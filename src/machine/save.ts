@@ -16,10 +16,10 @@ import { readChain, readManifest } from '../snapshot/reader.js';
 import { SnapshotWriter } from '../snapshot/writer.js';
 import { VERSION } from '../util/version.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
-import type { KvmMachine, Parts } from './kvm-machine.js';
+import type { MachineCore, Parts } from './core.js';
 
 export async function snapshotMachine(
-  machine: KvmMachine,
+  machine: MachineCore,
   directory: string,
   options: SnapshotOptions,
 ): Promise<SnapshotResult> {
@@ -63,7 +63,7 @@ export async function snapshotMachine(
     await writer.commit({
       tsvm: VERSION,
       created: new Date().toISOString(),
-      host: { profile: machine.profile, cpu: readCpu() },
+      host: { profile: machine.parts.profile.name, cpu: readCpu() },
       config,
       cmdline,
       state,

@@ -216,9 +216,9 @@ describe('Machine.fork()', () => {
     {
       await using guest = await noted();
       await guest.machine.prepareForks(4);
-      expect((guest.machine as KvmMachine).prepared).toHaveLength(4);
+      expect((guest.machine as KvmMachine).core.prepared).toHaveLength(4);
       const forks = await forksOf(guest.machine, 3);
-      expect((guest.machine as KvmMachine).prepared).toHaveLength(1);
+      expect((guest.machine as KvmMachine).core.prepared).toHaveLength(1);
       for (const fork of forks) expect(await note(fork, 'f')).toBe('a f');
       await stopAll(forks);
     }

@@ -84,7 +84,7 @@ export function stopwatch(): number[] {
 
 /** The guest's memory as the host sees it. Look only while the machine is paused, or at what nobody writes. */
 export function memoryOf(machine: Machine): GuestMemory {
-  return (machine as KvmMachine).parts.memory;
+  return (machine as KvmMachine).core.parts.memory;
 }
 
 /** Adds a note to a notebook and returns all that is in it. No two notes in it may be the same. */

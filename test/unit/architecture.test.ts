@@ -97,6 +97,7 @@ const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
     options: ['cli'],
     session: ['cli', 'options'],
   },
+  machine: { machine: ['report'], report: ['machine'] },
   container: { container: ['engines'], engines: ['container'] },
   virtio: { virtio: [], transport: ['virtio'] },
   kvm: { kvm: [], profiles: ['kvm'] },

@@ -2,7 +2,7 @@
 import type { Duplex } from 'node:stream';
 import { z } from 'zod';
 import { DEFAULT_MEMORY_BYTES } from '../../machine/config.js';
-import { prometheusText } from '../../machine/prometheus.js';
+import { prometheusText } from '../../machine/report/prometheus.js';
 import { ApiError } from '../api-error.js';
 import { fullConfiguration, slotBindings } from '../firecracker/models.js';
 import type { Instance } from '../instance.js';

@@ -1,6 +1,6 @@
 /** What machines do in a second, from two looks at their counters. */
 
-import type { DeviceMetrics } from '../../machine/metrics.js';
+import type { DeviceMetrics } from '../../machine/report/metrics.js';
 import type { MachineStats } from './stats.js';
 
 export interface DeviceRates {

@@ -1,7 +1,7 @@
 /** What a machine costs and does, at one moment: for `tsvm stats`, `tsvm top` and their like, who take differences. */
 import { readFileSync } from 'node:fs';
 import { DEFAULT_MEMORY_BYTES } from '../../machine/config.js';
-import type { MachineMetrics } from '../../machine/metrics.js';
+import type { MachineMetrics } from '../../machine/report/metrics.js';
 import type { Instance, InstanceState } from '../instance.js';
 import type { ProcessStats } from './process-meter.js';
 

@@ -1,7 +1,7 @@
 import { expect, test } from 'vitest';
 import { Blk } from '../../../src/devices/blk/blk.js';
-import { deviceMetrics, type MachineMetrics } from '../../../src/machine/metrics.js';
-import { prometheusText } from '../../../src/machine/prometheus.js';
+import { deviceMetrics, type MachineMetrics } from '../../../src/machine/report/metrics.js';
+import { prometheusText } from '../../../src/machine/report/prometheus.js';
 import { MemoryDisk, settle } from '../../support/memory-disk.js';
 import { Rig } from '../../support/mock-driver.js';
 

@@ -1,5 +1,5 @@
 import { expect, test } from 'vitest';
-import { Timeline } from '../../../src/machine/timeline.js';
+import { Timeline } from '../../../src/machine/report/timeline.js';
 
 test('Timeline.guestMark() keeps the first mark of each code, and counts the others', () => {
   const timeline = new Timeline();

@@ -1,5 +1,5 @@
 /** Metrics as Prometheus scrapes them: the text format, version 0.0.4 (prometheus.io/docs/instrumenting/exposition_formats). */
-import type { DurationSummary } from '../util/histogram.js';
+import type { DurationSummary } from '../../util/histogram.js';
 import type { DeviceMetrics, MachineMetrics } from './metrics.js';
 
 type Labels = Readonly<Record<string, string>>;

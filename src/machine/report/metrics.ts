@@ -1,11 +1,11 @@
 /** What a machine has done so far, in numbers. */
-import { exitReasonName } from '../kvm/constants.js';
-import { decodeStats } from '../kvm/stats.js';
-import type { NativeVcpu } from '../native/binding.js';
-import type { DurationSummary } from '../util/histogram.js';
-import type { DeviceCounters } from '../virtio/device.js';
-import type { QueueCounters } from '../virtio/queue.js';
-import type { VirtioMmio } from '../virtio/transport/mmio.js';
+import { exitReasonName } from '../../kvm/constants.js';
+import { decodeStats } from '../../kvm/stats.js';
+import type { NativeVcpu } from '../../native/binding.js';
+import type { DurationSummary } from '../../util/histogram.js';
+import type { DeviceCounters } from '../../virtio/device.js';
+import type { QueueCounters } from '../../virtio/queue.js';
+import type { VirtioMmio } from '../../virtio/transport/mmio.js';
 
 /** Layout of NativeVcpu.counters. */
 const RUN_RETURNS = 0;
@@ -116,4 +116,9 @@ export function kvmStats(vcpus: readonly NativeVcpu[]): ReadonlyMap<string, numb
     return undefined; // Linux before 5.14
   }
   return total;
+}
+
+/** KVM's count of emulated instructions over the vCPUs, where it has one. */
+export function insnEmulation(vcpus: readonly NativeVcpu[]): number | undefined {
+  return kvmStats(vcpus)?.get('insn_emulation');
 }

@@ -1,5 +1,5 @@
 /** A small typed event emitter whose subscriptions are disposable. A listener that throws does not stop the others. */
-import type { Guard } from '../util/guard.js';
+import type { Guard } from '../../util/guard.js';
 
 export class Events<EventMap extends Record<string, unknown>> {
   readonly #listeners = new Map<keyof EventMap, Set<(payload: never) => void>>();
