@@ -1,21 +1,19 @@
 /** Brings what the operator named into the machine: kernel, initramfs, command line, firmware. */
 import { joinCmdline } from '../boot/cmdline.js';
-import { commandSegment } from '../boot/cpio.js';
 import { builtinFirmware, type FirmwareImage, loadFirmware } from '../boot/firmware.js';
 import { checkKernelFile } from '../boot/kernel-image.js';
 import { type DeviceRow, loadLinux, writeResetHandover } from '../boot/load.js';
 import { MAX_UNPACKED_BYTES, unpackInitrd } from '../boot/unpack-initrd.js';
 import { TsvmError } from '../errors.js';
+import { commandSegment } from '../guest/command.js';
 import { InputFile, readInputFile } from '../host/files.js';
 import { runXz } from '../host/process/program-filter.js';
 import type { HostProfile } from '../kvm/profiles/profile.js';
 import type { Vm } from '../kvm/vm.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
-import { ID_RANGE, isId } from '../util/ids.js';
 import { warnOperator } from '../util/operator-warning.js';
 import { GIB, MIB } from '../util/units.js';
-import { isVariableName } from '../util/variable-name.js';
-import { DEFAULT_MEMORY_BYTES, type GuestCommand, type MachineConfig } from './config.js';
+import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import { consoleParameter, deviceParameters } from './device-parameters.js';
 import { setEntryState } from './entry.js';
 
@@ -67,10 +65,7 @@ async function readOtherFiles(config: MachineConfig): Promise<Omit<BootFiles, 'k
   const segments: Uint8Array[] = [];
   if (initrd !== undefined)
     segments.push(...(config.unpackInitrd === false ? [initrd] : await unpackedInitrd(initrd, config)));
-  if (config.command !== undefined) {
-    const { argv } = config.command;
-    segments.push(commandSegment({ options: commandOptions(config.command), argv }));
-  }
+  if (config.command !== undefined) segments.push(commandSegment(config.command));
   const firmware =
     rom !== undefined ? loadFirmware(rom) : config.firmware === 'builtin' ? builtinFirmware() : undefined;
   return { initrd: segments, firmware };
@@ -92,30 +87,6 @@ async function unpackedInitrd(initrd: Uint8Array, config: MachineConfig): Promis
   return await named(`initramfs ${config.initrd}`, () =>
     unpackInitrd(initrd, runXz, mostBytes, warnOperator),
   );
-}
-
-/**
- * The guest init's options, as guests/README.md lists them.
- *
- * @throws TsvmError `TSVM_CONFIG` for ids that Linux does not have, and for a variable whose name is none.
- */
-export function commandOptions(command: GuestCommand): string[] {
-  const options = [`tty=${command.tty === false ? 0 : 1}`];
-  if (command.rows !== undefined) options.push(`rows=${command.rows}`);
-  if (command.columns !== undefined) options.push(`cols=${command.columns}`);
-  if (command.cwd !== undefined) options.push(`cwd=${command.cwd}`);
-  if (command.user !== undefined) {
-    const { uid, gid } = command.user;
-    if (!isId(uid) || !isId(gid))
-      throw new TsvmError('TSVM_CONFIG', `command.user: ${uid}:${gid}: each must be ${ID_RANGE}`);
-    options.push(`uid=${uid}`, `gid=${gid}`);
-  }
-  for (const [name, value] of Object.entries(command.env ?? {})) {
-    if (!isVariableName(name))
-      throw new TsvmError('TSVM_CONFIG', `command.env: ${JSON.stringify(name)} is not a name`);
-    options.push(`env=${name}=${value}`);
-  }
-  return options;
 }
 
 export interface GuestParts {

@@ -3,7 +3,8 @@ import { checkCmdlineText } from '../boot/cmdline.js';
 import type { KernelEntry } from '../boot/kernel-image.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
-import type { GuestBuild } from '../host/guest-store.js';
+import type { GuestCommand } from '../guest/command.js';
+import type { GuestBuild } from '../guest/store.js';
 import { VIRTIO_GSIS } from '../memory/layout.js';
 import { isId } from '../util/ids.js';
 import { formatBytes, MIB, PAGE_BYTES } from '../util/units.js';
@@ -14,20 +15,6 @@ export const MAX_MEMORY_BYTES = 512 * 1024 * MIB;
 export const DEFAULT_MEMORY_BYTES = 128 * MIB;
 /** One byte holds an APIC id in the MP table and in xAPIC mode; 64 is what is tested. */
 export const MAX_CPUS = 64;
-
-/** A program that the guest's init runs instead of a shell. */
-export interface GuestCommand {
-  /** Program and arguments. Empty: an interactive shell. */
-  readonly argv: readonly string[];
-  readonly env?: Readonly<Record<string, string>>;
-  readonly cwd?: string;
-  /** Ids in the guest. Default: 0, with the groups of init. */
-  readonly user?: { readonly uid: number; readonly gid: number };
-  /** Give the program a terminal with echo and line editing (true), or byte-exact output (false). Default true. */
-  readonly tty?: boolean;
-  readonly rows?: number;
-  readonly columns?: number;
-}
 
 /** How the guest learns of its virtio devices: from the DSDT, or from `virtio_mmio.device=` parameters. */
 export type DeviceDiscovery = 'acpi' | 'cmdline';

@@ -5,6 +5,9 @@ import type { BalloonControl } from '../devices/backends/balloon.js';
 import type { NetControl } from '../devices/backends/net.js';
 import type { Blk } from '../devices/blk/blk.js';
 import { TsvmError } from '../errors.js';
+import type { MachineChannel } from '../guest/channel.js';
+import { markName } from '../guest/protocol.js';
+import type { StopPort } from '../guest/stop-port.js';
 import type { MachineHost } from '../host/host.js';
 import type { MachineVsock } from '../host/vsock/endpoint.js';
 import type { ExitAssist, HostProfile } from '../kvm/profiles/profile.js';
@@ -21,7 +24,6 @@ import type { NativeAddon, NativeKvm, NativeVcpu } from '../native/binding.js';
 import type { SavedState, SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
 import type { Cleanup } from '../util/cleanup.js';
 import { Guard } from '../util/guard.js';
-import type { MachineChannel } from './channel.js';
 import type { MachineConfig } from './config.js';
 import { type MachineConsole, Terminal } from './console.js';
 import { changeDisk } from './disk-change.js';
@@ -33,7 +35,6 @@ import { deviceMetrics, exitMetrics, kvmStats, type MachineMetrics, vcpuMetrics 
 import type { Platform } from './platform.js';
 import type { PmemSlots } from './pmem-slots.js';
 import { emptyStore, type PreparedVm } from './prepared-vm.js';
-import type { StopPort } from './stop-port.js';
 import { nowMs, type Timeline } from './timeline.js';
 import { type FatalExit, VcpuRunner } from './vcpu-runner.js';
 
@@ -389,7 +390,7 @@ export class KvmMachine implements Machine {
   }
 
   #mark(code: number): void {
-    const name = MARK_NAMES[code] ?? `mark-${code}`;
+    const name = markName(code);
     this.#timeline.guestMark(code, name, () => this.#insnEmulation());
     this.#events.emit('mark', { code, name, ms: nowMs() });
   }
@@ -480,5 +481,3 @@ export class KvmMachine implements Machine {
 function stateError(action: string, state: MachineState): TsvmError {
   return new TsvmError('TSVM_STATE', `cannot ${action} a machine that is ${state}`);
 }
-
-const MARK_NAMES: Readonly<Record<number, string>> = { 1: 'init', 2: 'command', 3: 'ready', 4: 'done' };

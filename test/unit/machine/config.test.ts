@@ -1,5 +1,4 @@
-import { describe, expect, test } from 'vitest';
-import { commandOptions } from '../../../src/machine/boot.js';
+import { expect, test } from 'vitest';
 import { checkConfig, type MachineConfig } from '../../../src/machine/config.js';
 import { GIB } from '../../../src/util/units.js';
 
@@ -48,15 +47,4 @@ test.each([
   expect(() => check(config)).toThrow(
     expect.objectContaining({ code: 'TSVM_CONFIG', message: expect.stringMatching(message) }),
   );
-});
-
-describe('commandOptions()', () => {
-  test.each([-1, 0.5, Number.NaN, 2 ** 32 - 1, 2 ** 32])('refuses %d as an id', (id) => {
-    expect(() => commandOptions({ argv: [], user: { uid: id, gid: 0 } })).toThrow('command.user');
-    expect(() => commandOptions({ argv: [], user: { uid: 0, gid: id } })).toThrow('command.user');
-  });
-
-  test.each(['', 'A=B'])('refuses %j as the name of a variable', (name) => {
-    expect(() => commandOptions({ argv: [], env: { [name]: 'x' } })).toThrow('is not a name');
-  });
 });
