@@ -78,17 +78,17 @@ export { rng } from './devices/rng.js';
 export type { VsockConfig } from './devices/vsock/config.js';
 export { vsock } from './devices/vsock/vsock.js';
 export { GuestError, TsvmError, type TsvmErrorCode } from './errors.js';
-export { findGuest, type Guest, type GuestBuild, listGuests } from './host/guest-store.js';
+export type { GuestChannel } from './guest/channel.js';
+export type { GuestCommand } from './guest/command.js';
+export type { GuestFacts } from './guest/facts.js';
+export { findGuest, type Guest, type GuestBuild, listGuests } from './guest/store.js';
 export { NetSwitch, type NetSwitchCounters, type NetSwitchOptions } from './host/net/net-switch.js';
 export type { MachineVsock } from './host/vsock/endpoint.js';
 export { type Image, ImageStore } from './image/image.js';
 export type { DeviceBindings, HostWish } from './machine/bindings.js';
-export type { GuestChannel } from './machine/channel.js';
-export type { GuestCommand } from './machine/command.js';
 export type { DeviceDiscovery, MachineConfig } from './machine/config.js';
 export type { MachineConsole } from './machine/console.js';
 export { createMachine } from './machine/create.js';
-export type { GuestFacts } from './machine/guest-facts.js';
 export type {
   Machine,
   MachineEnd,

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { commandSegment } from '../../src/boot/cpio.js';
+import { commandSegment } from '../../src/guest/command.js';
 import { MIB } from '../../src/util/units.js';
 import type { BenchHost } from './benchmark.js';
 import { GUEST_MEMORY_BYTES, guestOf } from './guest.js';
@@ -70,7 +70,7 @@ export function initramfsWith(
   base = guestOf(host).initrd,
 ): string {
   const path = join(directory, 'initramfs-command.cpio');
-  const command = commandSegment({ options: ['tty=0', 'env=TERM=linux'], argv });
+  const command = commandSegment({ argv, tty: false, env: { TERM: 'linux' } });
   writeFileSync(path, Buffer.concat([readFileSync(base), command]));
   return path;
 }

@@ -7,7 +7,7 @@
  */
 import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { cmdlineForRoot } from '../../src/host/guest-store.js';
+import { cmdlineForRoot } from '../../src/guest/store.js';
 import { ImageStore } from '../../src/image/image.js';
 import { blk, type Machine, type MachineConfig, pmem } from '../../src/index.js';
 import { slope } from '../../src/util/statistics.js';

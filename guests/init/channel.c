@@ -7,10 +7,7 @@
  */
 #include "init.h"
 
-enum { CONTROL = 1, IN, OUT, ERR, PORTS };
-
 enum {
-  MESSAGE_BYTES = 256 * 1024, /* of one message from the host: a command with its environment; untouched bss */
   CHANNEL_WAIT_MS = 5000,     /* for the ports to appear */
   FLOW_BYTES = 32 * 1024,     /* moved at a time: as much as the kernel puts into one buffer of a port */
   PAGE = 4096,
@@ -20,7 +17,7 @@ static int ports[PORTS];
 static int signals, console, random = -1;
 static long command;
 
-static char message[4 + MESSAGE_BYTES];
+static char message[4 + MAX_MESSAGE_BYTES];
 static ulong have; /* bytes of messages so far */
 
 /* One of the command's streams; at to end is what has come in and not gone out. */
@@ -47,6 +44,17 @@ static void watch(struct flow *flow, struct pollfd *entry) {
 /* No page of ours is met for the first time after the machine was saved. */
 static void touch(char *from, const char *to) {
   for (; from < to; from += PAGE) *(volatile char *)from = *from;
+}
+
+/* Ends the guest if the host speaks a version that we do not: it would misread us, and we it. */
+static void check_version(void) {
+  unsigned char version = 0;
+  static char theirs[4], ours[4];
+  SYS4(pread64, port, &version, 1, PORT_VERSION);
+  if (version == 0 || version == PROTOCOL_VERSION) return;
+  SAY("the host speaks version ", decimal(version, theirs), " of the channel, and this init version ",
+      decimal(PROTOCOL_VERSION, ours), ": make the guest anew (tsvm guest build)");
+  finish(127, 0);
 }
 
 /* --- set-up ----------------------------------------------------------------------------------------------------- */
@@ -103,7 +111,7 @@ static int read_more(void) {
 static long message_size(void) {
   if (have < 4) return -1;
   ulong size = *(__u32 *)message;
-  if (size > MESSAGE_BYTES) {
+  if (size > MAX_MESSAGE_BYTES) {
     SAY("a message from the host is too long");
     finish(127, 0);
   }
@@ -124,9 +132,9 @@ int apply_now(const char *text) {
   } else if ((value = after(text, "entropy="))) {
     struct { /* struct rand_pool_info */
       int bits, bytes;
-      unsigned char seed[64];
+      unsigned char seed[MAX_ENTROPY_BYTES];
     } pool = {0, 0, {0}};
-    for (; value[0] && value[1] && pool.bytes < 64; value += 2) {
+    for (; value[0] && value[1] && pool.bytes < MAX_ENTROPY_BYTES; value += 2) {
       int high = value[0] <= '9' ? value[0] - '0' : value[0] - 'a' + 10;
       int low = value[1] <= '9' ? value[1] - '0' : value[1] - 'a' + 10;
       pool.seed[pool.bytes++] = (unsigned char)(high << 4 | low);
@@ -295,7 +303,7 @@ static __attribute__((noreturn)) void run_command(void) {
     for (int n = 0; n < 3; n++) SYS2(dup2, console, n);
     use_terminal(&options);
     for (int n = IN; n <= ERR; n++) wanted[n].fd = -1;
-    out(PORT_MARK, MARK_EXEC);
+    out(PORT_MARK, MARK_COMMAND);
   } else if (options.no_stdin) {
     end_flow(IN);
   }
@@ -316,6 +324,7 @@ void serve_channel(void) {
   } else {
     console = (int)SYS3(fcntl, 0, F_DUPFD_CLOEXEC, 3);
   }
+  check_version();
   if (open_ports() < 0) {
     SAY("the channel's ports are missing");
     return;

@@ -532,10 +532,10 @@ __attribute__((noreturn, used)) void init_main(void) {
   unsigned char offer = 0;
   SYS4(pread64, port, &offer, 1, PORT_MARK);
   char *other = entered && !options.given ? parameter("init=") : 0;
-  if (offer == MACHINE_HAS_STOP_PORT) listen_for_stop(other != 0);
+  if (offer == OFFER_STOP_PORT) listen_for_stop(other != 0);
 
   if (!options.given) {
-    if (offer == MACHINE_HAS_CHANNEL) serve_channel();
+    if (offer == OFFER_CHANNEL) serve_channel();
     if (other) { /* a distribution's own init takes over */
       ulong none = 0;
       SYS4(rt_sigprocmask, 2, &none, 0, sizeof none);
@@ -547,7 +547,7 @@ __attribute__((noreturn, used)) void init_main(void) {
   if (!args[0]) args[0] = "/bin/sh";
   use_terminal(&options);
 
-  out(PORT_MARK, MARK_EXEC);
+  out(PORT_MARK, MARK_COMMAND);
   supervise(start(&options), options.tty);
 }
 

@@ -2,15 +2,10 @@
 #ifndef TSVM_INIT_H
 #define TSVM_INIT_H
 
+#include "protocol.h"
 #include "sys.h"
 
 #define SIGNAL_BIT(number) (1ul << ((number) - 1))
-
-/* Port I/O through /dev/port: the file offset is the port. */
-enum { PORT_MARK = 0x5f0, PORT_EXIT_STATUS = 0x5f1, PORT_SLEEP_CONTROL = 0x600 };
-enum { MARK_INIT = 1, MARK_EXEC = 2, MARK_READY = 3, MARK_DONE = 4 };
-/* What PORT_MARK reads as when the machine has a channel, or a port to ask for its end. */
-enum { MACHINE_HAS_CHANNEL = 'C', MACHINE_HAS_STOP_PORT = 'S' };
 
 enum { MAX_ARGS = 4096 }; /* words of a command; 32 KiB of untouched bss */
 

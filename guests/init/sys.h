@@ -78,6 +78,15 @@ static inline ulong number(const char **text) {
   return n;
 }
 
+/* The digits of `value`, which is below 1000. */
+static inline char *decimal(unsigned value, char text[4]) {
+  char *at = text + 3;
+  *at = 0;
+  do *--at = (char)('0' + value % 10);
+  while (value /= 10);
+  return at;
+}
+
 /* One line on the console: a list of texts that ends with 0. */
 static inline void say(const char *const *texts) {
   SYS3(write, 2, "init: ", 6);

@@ -2,7 +2,7 @@
  * Writes and reads "newc" cpio archives, the format of an initramfs (Documentation/driver-api/early-userspace/buffer-format.rst).
  */
 import { TsvmError } from '../errors.js';
-import { S_IFDIR, S_IFMT, S_IFREG } from '../util/file-mode.js';
+import { S_IFDIR, S_IFMT } from '../util/file-mode.js';
 import { alignUp } from '../util/units.js';
 
 const MAGIC = '070701';
@@ -82,31 +82,6 @@ export function* readCpio(archive: Uint8Array): Generator<CpioEntry> {
     yield { path, mode: field(FIELD_MODE), data: archive.subarray(dataAt, dataEnd) };
     at = alignUp(dataEnd, ALIGN);
   }
-}
-
-/** Options for the guest's init, as `key=value`. */
-export interface GuestCommand {
-  readonly options: readonly string[];
-  /** Empty for an interactive shell. */
-  readonly argv: readonly string[];
-}
-
-/**
- * The initramfs segment that tells init what to run: one file, `/.tsvm/command`, of NUL-terminated strings: options,
- * an empty string, then the arguments.
- */
-export function commandSegment(command: GuestCommand): Uint8Array {
-  const strings = [...command.options, '', ...command.argv];
-  const bad = strings.find((text) => text.includes('\0'));
-  if (bad !== undefined) throw new RangeError('a guest command contains a NUL');
-  return writeCpio([
-    { path: '.tsvm', mode: S_IFDIR | 0o755 },
-    {
-      path: '.tsvm/command',
-      mode: S_IFREG | 0o644,
-      data: new TextEncoder().encode(strings.map((text) => `${text}\0`).join('')),
-    },
-  ]);
 }
 
 function padding(length: number): Uint8Array {

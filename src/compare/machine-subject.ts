@@ -2,6 +2,7 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { beginCommand } from '../guest/life.js';
 import type { MachineConfig } from '../machine/config.js';
 import type { Machine } from '../machine/machine.js';
 import { openSavedMachine, type SavedMachine } from '../machine/restore.js';
@@ -70,11 +71,15 @@ async function startMachine(make: () => Promise<Machine>, mode: ProbeMode): Prom
   const begun = performance.now();
   const since = (): number => performance.now() - begun;
   const machine = await make();
-  const { channel } = machine;
-  if (channel === undefined) throw new Error('the machine has no channel');
+  const life = beginCommand(machine, {
+    command: { argv: ['/probe', mode], env: {} },
+    connect({ stderr }) {
+      stderr.resume();
+      return async () => {};
+    },
+  });
+  const { channel } = life;
   const output = collectOutput(channel.stdout, since);
-  channel.stderr.resume();
-  channel.send({ argv: ['/probe', mode], env: {} });
   if (mode !== 'idle') channel.stdin.end();
   if (machine.state === 'ready') await machine.start();
   const end = channel.exited.then((status) => {
@@ -91,7 +96,7 @@ async function startMachine(make: () => Promise<Machine>, mode: ProbeMode): Prom
     async ended() {
       channel.stdin.end();
       const ms = await end;
-      await machine.stop();
+      await life.end();
       return { ms, output: output.text() };
     },
     stop: () => machine.stop(),

@@ -1,5 +1,5 @@
 /** One process that runs many machines: `tsvm serve`. Each is made on request, and has its own name, folder and socket. */
-import { checkSentCommand } from '../machine/command.js';
+import { checkSentCommand } from '../guest/command.js';
 import type { Machine } from '../machine/machine.js';
 import { ApiError } from './api-error.js';
 import { checkSetup } from './firecracker/setup.js';

@@ -1,4 +1,5 @@
 /** Makes a machine of this process known by a name, with a log and the control API, until it has ended. */
+import { beginCommand } from '../guest/life.js';
 import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
 import { bugEnd } from '../machine/guest-ends.js';
 import type { Machine } from '../machine/machine.js';
@@ -135,11 +136,10 @@ async function endOf(
 ): Promise<InstanceEnd> {
   const { channel } = machine;
   if (channel === undefined) return instanceEnd(await machine.wait());
-  const logged = logCommand(channel, instance);
-  if (command !== undefined && !channel.hasCommand) channel.send({ argv: command });
-  const status = await channel.exited;
-  if (status !== undefined) await logged();
-  await machine.stop();
-  const end = await machine.wait();
+  const life = beginCommand(machine, {
+    command: command === undefined || channel.hasCommand ? undefined : { argv: command },
+    connect: () => logCommand(channel, instance),
+  });
+  const { status, end } = await life.end();
   return status === undefined ? instanceEnd(end) : commandEnd(status);
 }

@@ -1,12 +1,14 @@
 /** Puts a machine together: the VM, its devices, and the wires between. For boot, restore and fork alike. */
 import type { BalloonControl } from '../devices/backends/balloon.js';
-import type { PortHost } from '../devices/backends/console.js';
 import type { Host } from '../devices/backends/host.js';
 import { Blk } from '../devices/blk/blk.js';
 import { virtioConsole } from '../devices/console/console.js';
 import { Net } from '../devices/net/net.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
+import { agentPorts, portOf } from '../guest/agent.js';
+import { MachineChannel } from '../guest/channel.js';
+import { StopPort } from '../guest/stop-port.js';
 import { readHostFacts } from '../host/facts.js';
 import type { MachineHost } from '../host/host.js';
 import type { HostProfile } from '../kvm/profiles/profile.js';
@@ -14,14 +16,12 @@ import { detectProfile, hostProfiles } from '../kvm/profiles/registry.js';
 import type { Vm } from '../kvm/vm.js';
 import { createGuestMemory } from '../memory/guest-memory.js';
 import type { NativeAddon, NativeKvm } from '../native/binding.js';
-import { CHANNEL_PORTS, MachineChannel } from './channel.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import type { Parts } from './core.js';
 import type { Lifecycle } from './lifecycle.js';
 import { Platform, type PlatformEvents } from './platform.js';
 import { PmemSlots } from './pmem-slots.js';
 import { insnEmulation } from './report/metrics.js';
-import { STOP_PORTS, StopPort } from './stop-port.js';
 import { Wiring } from './wiring.js';
 
 /** Pieces of a machine that how it is made decides: booted, restored or forked. */
@@ -119,19 +119,11 @@ function platformEvents(
 }
 
 /** The first device, so that the guest's init finds the ports at /dev/vport0p*. */
-function consoleRequests({ console, channel, stopPort }: MachineConfig): DeviceRequest[] {
-  const terminal = console === 'virtio';
-  if (channel === true) return [virtioConsole({ console: terminal, ports: CHANNEL_PORTS })];
-  if (stopPort === true) return [virtioConsole({ console: terminal, ports: STOP_PORTS })];
+function consoleRequests(config: MachineConfig): DeviceRequest[] {
+  const terminal = config.console === 'virtio';
+  const ports = agentPorts(config);
+  if (ports.length > 0) return [virtioConsole({ console: terminal, ports })];
   return terminal ? [virtioConsole()] : [];
-}
-
-function portOf(ours: MachineChannel | StopPort | undefined, name: string): PortHost {
-  if (ours instanceof MachineChannel) return ours.port(name);
-  if (ours === undefined || name !== STOP_PORTS[0]) {
-    throw new TsvmError('TSVM_CONFIG', `console.ports: nobody serves port '${name}' without a channel`);
-  }
-  return ours;
 }
 
 export function chooseProfile(name: string): HostProfile {

@@ -1,11 +1,11 @@
 /** Brings what the operator named into the machine: kernel, initramfs, command line, firmware. */
 import { joinCmdline } from '../boot/cmdline.js';
-import { commandSegment } from '../boot/cpio.js';
 import { builtinFirmware, type FirmwareImage, loadFirmware } from '../boot/firmware.js';
 import { checkKernelFile } from '../boot/kernel-image.js';
 import { type DeviceRow, loadLinux, writeResetHandover } from '../boot/load.js';
 import { MAX_UNPACKED_BYTES, unpackInitrd } from '../boot/unpack-initrd.js';
 import { TsvmError } from '../errors.js';
+import { commandSegment } from '../guest/command.js';
 import { InputFile, readInputFile } from '../host/files.js';
 import { runXz } from '../host/process/program-filter.js';
 import type { HostProfile } from '../kvm/profiles/profile.js';
@@ -13,7 +13,6 @@ import type { Vm } from '../kvm/vm.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { warnOperator } from '../util/operator-warning.js';
 import { GIB, MIB } from '../util/units.js';
-import { commandOptions } from './command.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import { consoleParameter, deviceParameters } from './device-parameters.js';
 import { setEntryState } from './entry.js';
@@ -66,10 +65,7 @@ async function readOtherFiles(config: MachineConfig): Promise<Omit<BootFiles, 'k
   const segments: Uint8Array[] = [];
   if (initrd !== undefined)
     segments.push(...(config.unpackInitrd === false ? [initrd] : await unpackedInitrd(initrd, config)));
-  if (config.command !== undefined) {
-    const { argv } = config.command;
-    segments.push(commandSegment({ options: commandOptions(config.command), argv }));
-  }
+  if (config.command !== undefined) segments.push(commandSegment(config.command));
   const firmware =
     rom !== undefined ? loadFirmware(rom) : config.firmware === 'builtin' ? builtinFirmware() : undefined;
   return { initrd: segments, firmware };

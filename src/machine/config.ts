@@ -3,11 +3,11 @@ import { checkCmdlineText } from '../boot/cmdline.js';
 import type { KernelEntry } from '../boot/kernel-image.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
-import type { GuestBuild } from '../host/guest-store.js';
+import { checkCommand, type GuestCommand } from '../guest/command.js';
+import type { GuestBuild } from '../guest/store.js';
 import { VIRTIO_GSIS } from '../memory/layout.js';
 import { isId } from '../util/ids.js';
 import { formatBytes, MIB, PAGE_BYTES } from '../util/units.js';
-import { checkCommand, type GuestCommand } from './command.js';
 
 export const MIN_MEMORY_BYTES = 2 * MIB;
 /** The guest's physical addresses must stay below what every x86-64 CPU can reach (2^40), with room for the hole. */

@@ -3,6 +3,8 @@ import type { BalloonControl } from '../devices/backends/balloon.js';
 import type { NetControl } from '../devices/backends/net.js';
 import type { Blk } from '../devices/blk/blk.js';
 import { TsvmError } from '../errors.js';
+import type { MachineChannel } from '../guest/channel.js';
+import type { StopPort } from '../guest/stop-port.js';
 import type { MachineHost } from '../host/host.js';
 import type { ExitAssist, HostProfile } from '../kvm/profiles/profile.js';
 import type { Vm } from '../kvm/vm.js';
@@ -16,7 +18,6 @@ import {
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { NativeAddon, NativeKvm, NativeVcpu } from '../native/binding.js';
 import type { SavedState } from '../snapshot/format.js';
-import type { MachineChannel } from './channel.js';
 import type { MachineConfig } from './config.js';
 import type { Lifecycle } from './lifecycle.js';
 import type { MachineState } from './machine.js';
@@ -24,7 +25,6 @@ import type { Platform } from './platform.js';
 import type { PmemSlots } from './pmem-slots.js';
 import { emptyStore, type PreparedVm } from './prepared-vm.js';
 import { Meter } from './report/meter.js';
-import type { StopPort } from './stop-port.js';
 import { type FatalExit, VcpuRunner } from './vcpu-runner.js';
 
 /** Parts of a machine. */

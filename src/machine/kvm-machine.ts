@@ -2,9 +2,9 @@
 import type { BalloonControl } from '../devices/backends/balloon.js';
 import type { NetControl } from '../devices/backends/net.js';
 import type { Blk } from '../devices/blk/blk.js';
+import type { GuestChannel } from '../guest/channel.js';
 import type { MachineVsock } from '../host/vsock/endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
-import type { GuestChannel } from './channel.js';
 import type { MachineConfig } from './config.js';
 import type { MachineConsole } from './console.js';
 import type { MachineCore } from './core.js';

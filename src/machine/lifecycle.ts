@@ -3,6 +3,7 @@
  * it, and its vCPUs last.
  */
 import { setTimeout as sleep } from 'node:timers/promises';
+import { markName } from '../guest/protocol.js';
 import { Cleanup } from '../util/cleanup.js';
 import { Guard } from '../util/guard.js';
 import { Terminal } from './console.js';
@@ -13,8 +14,6 @@ import { nowMs, type Timeline } from './report/timeline.js';
 
 /** Time for a machine with a fault to release what it holds, before its end is told. */
 const BUG_RELEASE_MS = 10_000;
-
-const MARK_NAMES: Readonly<Record<number, string>> = { 1: 'init', 2: 'command', 3: 'ready', 4: 'done' };
 
 export class Lifecycle {
   readonly timeline: Timeline;
@@ -66,7 +65,7 @@ export class Lifecycle {
 
   /** Takes a mark of the guest's. */
   mark(code: number, insnEmulation: () => number | undefined): void {
-    const name = MARK_NAMES[code] ?? `mark-${code}`;
+    const name = markName(code);
     this.timeline.guestMark(code, name, insnEmulation);
     this.events.emit('mark', { code, name, ms: nowMs() });
   }

@@ -2,9 +2,9 @@
 import type { BalloonControl as MachineBalloon } from '../devices/backends/balloon.js';
 import type { DiskControl as MachineDisk } from '../devices/backends/disk.js';
 import type { NetControl as MachineCard } from '../devices/backends/net.js';
+import type { GuestChannel } from '../guest/channel.js';
 import type { MachineVsock } from '../host/vsock/endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
-import type { GuestChannel } from './channel.js';
 import type { MachineConfig } from './config.js';
 import type { MachineConsole } from './console.js';
 import type { ExitMetrics, MachineMetrics } from './report/metrics.js';

@@ -3,11 +3,13 @@ import assert from 'node:assert';
 import { Bus } from '../bus/bus.js';
 import type { BusDevice } from '../bus/bus-device.js';
 import { ACPI_POWER_PORTS, AcpiPower } from '../devices/pc/acpi-power.js';
-import { BOOT_MARKS_PORTS, BOOT_OFFER, BootMarks } from '../devices/pc/boot-marks.js';
+import { BOOT_MARKS_PORTS, BootMarks } from '../devices/pc/boot-marks.js';
 import { DEBUG_CONSOLE_PORTS, DebugConsole } from '../devices/pc/debug-console.js';
 import { I8042, I8042_PORTS, type I8042State } from '../devices/pc/i8042.js';
 import { RTC_PORTS, Rtc, type RtcState } from '../devices/pc/rtc.js';
 import { SERIAL_PORTS, Serial, type SerialState } from '../devices/pc/serial.js';
+import { offerOf } from '../guest/agent.js';
+import { PROTOCOL_VERSION } from '../guest/protocol.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import {
   ACPI_POWER_PORT,
@@ -101,7 +103,7 @@ export class Platform {
       'port',
       BOOT_MARKS_PORT,
       BOOT_MARKS_PORTS,
-      new BootMarks({ ...events, offer: offerOf(config) }),
+      new BootMarks({ ...events, offer: offerOf(config), version: PROTOCOL_VERSION }),
     );
     this.#attach('port', ACPI_POWER_PORT, ACPI_POWER_PORTS, new AcpiPower(events));
     if (config.firmware !== undefined) {
@@ -171,11 +173,6 @@ export class Platform {
       transport.restore(state.slots[i] as VirtioMmioState);
     });
   }
-}
-
-function offerOf({ channel, stopPort }: MachineConfig): number {
-  if (channel === true) return BOOT_OFFER.CHANNEL;
-  return stopPort === true ? BOOT_OFFER.STOP_PORT : BOOT_OFFER.NOTHING;
 }
 
 function firmwareFacts(config: MachineConfig) {

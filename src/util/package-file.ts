@@ -5,7 +5,7 @@
  * |---|---|---|
  * | recipes of guests, the command | `guests/`, `dist/bin/` | `tsvm` |
  * | addon, launcher, probe | `kvm-addon/build/Release/` | `@tsvm/linux-x64-gnu` |
- * | the default guest, built | the folder of guests (host/guest-store.ts) | `@tsvm/guest-x64` |
+ * | the default guest, built | the folder of guests (guest/store.ts) | `@tsvm/guest-x64` |
  */
 import { existsSync, readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { appendFileSync, copyFileSync, readFileSync, truncateSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { cmdlineForRoot } from '../../src/host/guest-store.js';
+import { cmdlineForRoot } from '../../src/guest/store.js';
 import { createMachine, findGuest, pmem, restoreMachine } from '../../src/index.js';
 import { KIB, MIB } from '../../src/util/units.js';
 import { ConsoleLog, endOf, guestConfig, temporaryDirectory } from '../support/guest.js';

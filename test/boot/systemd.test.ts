@@ -2,7 +2,7 @@
  * A Debian with systemd on the default guest's kernel, its root on virtio-blk and on virtio-fs, to its login prompt and to its reboot.
  */
 import { beforeAll, describe, expect, test } from 'vitest';
-import { cmdlineForRoot } from '../../src/host/guest-store.js';
+import { cmdlineForRoot } from '../../src/guest/store.js';
 import { blk, createMachine, findGuest, type MachineConfig, share } from '../../src/index.js';
 import { MIB } from '../../src/util/units.js';
 import { debianWithSystemd, systemdProblem } from '../support/debian.js';

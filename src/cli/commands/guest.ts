@@ -3,7 +3,7 @@ import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { Command } from 'commander';
 import { TsvmError } from '../../errors.js';
-import { DEFAULT_GUEST, guestDirectory, listGuests } from '../../host/guest-store.js';
+import { DEFAULT_GUEST, guestDirectory, listGuests } from '../../guest/store.js';
 import { packageFile } from '../../util/package-file.js';
 
 const EXAMPLES = `

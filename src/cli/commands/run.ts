@@ -5,11 +5,11 @@ import { commandEnd, instanceEnd } from '../../control/instance-end.js';
 import { logCommand } from '../../control/logs/command-log.js';
 import { pathsByName } from '../../devices/console/config.js';
 import type { VsockConfig } from '../../devices/vsock/config.js';
-import { TsvmError } from '../../errors.js';
+import { checkSentCommand, type GuestCommand } from '../../guest/command.js';
+import { freshFacts } from '../../guest/facts.js';
+import { beginCommand } from '../../guest/life.js';
 import { type MachineRoot, machineRoot } from '../../image/machine-root.js';
-import { checkSentCommand, type GuestCommand } from '../../machine/command.js';
 import type { MachineConfig } from '../../machine/config.js';
-import { freshFacts } from '../../machine/guest-facts.js';
 import type { Machine } from '../../machine/machine.js';
 import { bootToReady, machineFromTemplate } from '../../template/template.js';
 import { formatBytes } from '../../util/units.js';
@@ -184,31 +184,25 @@ async function serve(
   options: RunOptions,
   stopper: Stopper,
 ): Promise<number> {
-  const { channel } = machine;
   const tty = command.tty === true;
-  if (channel === undefined) throw new TsvmError('TSVM_STATE', 'the machine has no channel');
   const published = await publishNamed(machine, command.argv, options);
   const apart = published !== undefined && backgroundName() !== undefined;
   const detach = tty && !apart ? attachConsole(machine, { waitForCommand: true }) : () => {};
-  const drained = tty
-    ? async () => {}
-    : apart
-      ? logCommand(channel, published.instance)
-      : connectStreams(channel);
   try {
-    if (tty) process.stdout.on('resize', () => channel.resize(process.stdout.rows, process.stdout.columns));
-    channel.send(command, {
-      ...freshFacts(),
-      ...(hostname === undefined ? {} : { hostname }),
+    const life = beginCommand(machine, {
+      command,
+      facts: { ...freshFacts(), ...(hostname === undefined ? {} : { hostname }) },
+      connect(channel) {
+        if (!tty) return apart ? logCommand(channel, published.instance) : connectStreams(channel);
+        process.stdout.on('resize', () => channel.resize(process.stdout.rows, process.stdout.columns));
+        return async () => {};
+      },
     });
     if (machine.state === 'ready') await machine.start();
     if (apart) sayReady();
-    stopper.forwardTo((number) => channel.signal(number));
-    const status = await channel.exited;
-    await drained();
-    await machine.stop();
+    stopper.forwardTo((number) => life.channel.signal(number));
+    const { status, end } = await life.end();
     detach();
-    const end = await machine.wait();
     explainTimeout(stopper, options);
     if (stopper.exitCode !== EXIT_CODES.timeout && status === undefined) explainEnd(end);
     if (options.timeline !== undefined) writeTimeline(options.timeline, machine);

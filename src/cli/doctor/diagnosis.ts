@@ -1,7 +1,7 @@
 /** Everything that `tsvm doctor` finds, as data and as text. */
 import { tmpdir } from 'node:os';
+import { guestDirectory } from '../../guest/store.js';
 import { cacheDirectory } from '../../host/cache-directory.js';
-import { guestDirectory } from '../../host/guest-store.js';
 import { HostTree } from '../../host/host-tree.js';
 import { programPath } from '../../host/process/program-path.js';
 import { templateDirectory } from '../../template/store.js';

@@ -1,5 +1,5 @@
 /** Checks of the default guest, and of what builds it. */
-import { findGuest } from '../../host/guest-store.js';
+import { findGuest } from '../../guest/store.js';
 import { packageFile } from '../../util/package-file.js';
 import { type Check, has, lacks, type Need, type Verdict } from './check.js';
 import { failed } from './machine-checks.js';

@@ -1,12 +1,6 @@
 /** `--guest`: which of the built guests a machine is made of. */
 import { Option } from 'commander';
-import {
-  DEBIAN_GUEST,
-  DEFAULT_GUEST,
-  debianGuestProblem,
-  findGuest,
-  type Guest,
-} from '../../host/guest-store.js';
+import { DEBIAN_GUEST, DEFAULT_GUEST, debianGuestProblem, findGuest, type Guest } from '../../guest/store.js';
 
 export const guestOption = (): Option =>
   new Option(

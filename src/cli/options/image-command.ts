@@ -3,11 +3,11 @@
 import { resolve } from 'node:path';
 import { defaultEnvironment } from '../../container/config.js';
 import { TsvmError } from '../../errors.js';
-import { DEBIAN_GUEST, findGuest, type Guest } from '../../host/guest-store.js';
+import type { GuestCommand } from '../../guest/command.js';
+import { DEBIAN_GUEST, findGuest, type Guest } from '../../guest/store.js';
 import type { Image, ImageStore } from '../../image/image.js';
 import type { ImageConfig } from '../../image/oci-layout.js';
 import type { ImageUser } from '../../image/user.js';
-import type { GuestCommand } from '../../machine/command.js';
 import { guestRemedy } from '../../util/package-file.js';
 import { environment, parseVariables } from '../environment.js';
 

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import type { DeviceRequest } from '../../devices/registry.js';
 import { TsvmError } from '../../errors.js';
-import { cmdlineForRoot, DEFAULT_GUEST, findGuest, type Guest } from '../../host/guest-store.js';
+import { cmdlineForRoot, DEFAULT_GUEST, findGuest, type Guest } from '../../guest/store.js';
 import { checkMachine, lookAtDevices } from '../../machine/check.js';
 import { MAX_CPUS, type MachineConfig } from '../../machine/config.js';
 import { backgroundName } from '../background.js';

@@ -1,6 +1,6 @@
 /** A command's streams in the guest on this process's: apart, byte for byte, each at the pace of who reads. */
 import { fstatSync } from 'node:fs';
-import type { GuestChannel } from '../../machine/channel.js';
+import type { GuestChannel } from '../../guest/channel.js';
 
 /** Connects them. The returned function waits until all output is out, and lets go of stdin. */
 export function connectStreams(channel: GuestChannel): () => Promise<void> {

@@ -1,5 +1,5 @@
 /** The streams of a command in a machine that has no terminal of its own here: what it says is in the log, what is typed goes to it. */
-import type { GuestChannel } from '../../machine/channel.js';
+import type { GuestChannel } from '../../guest/channel.js';
 import type { Instance } from '../instance.js';
 
 /** Connects them. The returned function waits until all that the command said is in the log. */

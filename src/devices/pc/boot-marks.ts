@@ -1,24 +1,19 @@
 /**
- * Two ports of our own: MARK, by which the guest says how far it has come, and EXIT_STATUS, by which its init hands over
- * the exit status of the command that it ran. MARK reads as what the machine offers.
+ * Two ports of our own: MARK, by which the guest says how far it has come, and EXIT_STATUS, by which its init hands over the exit status of
+ * the command that it ran. MARK reads as what the machine offers, EXIT_STATUS as the version of that.
  */
 import type { BusDevice } from '../../bus/bus-device.js';
 
 /** MARK and EXIT_STATUS. */
 export const BOOT_MARKS_PORTS = 2;
 
-/** Marks that tsvm's own init sets; a guest may use the others as it likes. */
-export const BOOT_MARK = { INIT: 1, COMMAND: 2, READY: 3, DONE: 4 } as const;
-
-/** What MARK reads as: "C", "S", or 0. Ports that are not there read 0xff. */
-export const BOOT_OFFER = { NOTHING: 0, CHANNEL: 0x43, STOP_PORT: 0x53 } as const;
-
 const MARK = 0;
 const EXIT_STATUS = 1;
 
 export interface BootMarksOptions {
-  /** What the guest's init finds at its first virtio-console: the channel, the stop port, or nothing. */
+  /** Offer of the machine, in one byte. Default 0: nothing. */
   readonly offer?: number;
+  readonly version?: number;
   onMark(mark: number): void;
   onExitStatus(status: number): void;
 }
@@ -32,8 +27,9 @@ export class BootMarks implements BusDevice {
   }
 
   read(offset: number, data: Uint8Array): void {
-    data.fill(0);
-    if (offset === MARK) data[0] = this.#options.offer ?? BOOT_OFFER.NOTHING;
+    const { offer = 0, version = 0 } = this.#options;
+    for (let i = 0; i < data.length; i++)
+      data[i] = offset + i === MARK ? offer : offset + i === EXIT_STATUS ? version : 0;
   }
 
   write(offset: number, data: Uint8Array): void {

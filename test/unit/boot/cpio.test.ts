@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
-import { commandSegment, readCpio, writeCpio } from '../../../src/boot/cpio.js';
+import { readCpio, writeCpio } from '../../../src/boot/cpio.js';
 import { S_IFCHR, S_IFDIR, S_IFREG } from '../../../src/util/file-mode.js';
 import { missingProgram } from '../../support/skip-reasons.js';
 
@@ -62,23 +62,5 @@ describe('readCpio()', () => {
     const archive = writeCpio(entries);
     for (let length = 0; length < archive.length - 1; length += 13)
       expect(() => [...readCpio(archive.subarray(0, length))]).toThrowError(/damaged: no archive member/);
-  });
-});
-
-describe('commandSegment()', () => {
-  it('puts options, an empty string and arguments into /.tsvm/command', () => {
-    const segment = commandSegment({ options: ['tty=0', 'env=A=b'], argv: ['echo', 'ä', ''] });
-    const expected = Buffer.from('tty=0\0env=A=b\0\0echo\0ä\0\0');
-    expect(Buffer.from(segment).includes(Buffer.concat([Buffer.from('.tsvm/command\0'), expected]))).toBe(
-      true,
-    );
-    if (noCpio === undefined)
-      expect(cpio(['-i', '--quiet', '--to-stdout', '.tsvm/command'], segment)).toBe(
-        expected.toString('latin1'),
-      );
-  });
-
-  it('refuses a NUL, which would make one string two', () => {
-    expect(() => commandSegment({ options: [], argv: ['a\0b'] })).toThrowError(/NUL/);
   });
 });

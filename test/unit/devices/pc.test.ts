@@ -33,10 +33,13 @@ test('AcpiPower powers off on S5 only, and resets on the reset value only', () =
   expect([inb(device, 0), inb(device, 1), inb(device, 2)]).toEqual([0, 0, 0]);
 });
 
-test('BootMarks tells marks from exit statuses', () => {
+test('BootMarks tells marks from exit statuses, and reads as the offer and its version', () => {
   const onMark = vi.fn();
   const onExitStatus = vi.fn();
-  const device = new BootMarks({ onMark, onExitStatus });
+  const device = new BootMarks({ offer: 0x43, version: 7, onMark, onExitStatus });
+  const both = new Uint8Array(2);
+  device.read(0, both);
+  expect([inb(device, 0), inb(device, 1), ...both]).toEqual([0x43, 7, 0x43, 7]);
   outb(device, 0, 1);
   outb(device, 1, 139);
   expect(onMark.mock.calls).toEqual([[1]]);

@@ -1,5 +1,4 @@
-import { describe, expect, test } from 'vitest';
-import { checkCommand } from '../../../src/machine/command.js';
+import { expect, test } from 'vitest';
 import { checkConfig, type MachineConfig } from '../../../src/machine/config.js';
 import { GIB } from '../../../src/util/units.js';
 
@@ -50,24 +49,4 @@ test.each([
   expect(() => check(config)).toThrow(
     expect.objectContaining({ code: 'TSVM_CONFIG', message: expect.stringMatching(message) }),
   );
-});
-
-describe('checkCommand()', () => {
-  test.each([-1, 0.5, Number.NaN, 2 ** 32 - 1, 2 ** 32])('refuses %d as an id', (id) => {
-    expect(() => checkCommand({ argv: [], user: { uid: id, gid: 0 } })).toThrow('command.user');
-    expect(() => checkCommand({ argv: [], user: { uid: 0, gid: id } })).toThrow('command.user');
-  });
-
-  test.each(['', 'A=B'])('refuses %j as the name of a variable', (name) => {
-    expect(() => checkCommand({ argv: [], env: { [name]: 'x' } })).toThrow('is not a name');
-  });
-
-  test('takes 4096 words, and 256 variables beside those that init has', () => {
-    const variables = (count: number) =>
-      Object.fromEntries(Array.from({ length: count }, (_, i) => [`V${i}`, '']));
-    const own = { PATH: '/bin', HOME: '/', TERM: 'dumb' };
-    checkCommand({ argv: new Array(4096).fill('x'), env: { ...own, ...variables(256) } });
-    expect(() => checkCommand({ argv: new Array(4097).fill('x') })).toThrow('command: 4097 words');
-    expect(() => checkCommand({ argv: [], env: variables(257) })).toThrow('command: 257 variables');
-  });
 });

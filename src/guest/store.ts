@@ -6,12 +6,12 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { isErrnoError, TsvmError } from '../errors.js';
+import { cacheDirectory } from '../host/cache-directory.js';
+import { readHostFacts } from '../host/facts.js';
+import { type FolderRules, isName, OwnFolder } from '../host/own-folder.js';
 import type { HostFacts } from '../kvm/profiles/profile.js';
 import { detectProfile } from '../kvm/profiles/registry.js';
 import { guestRemedy, installedGuests } from '../util/package-file.js';
-import { cacheDirectory } from './cache-directory.js';
-import { readHostFacts } from './facts.js';
-import { type FolderRules, isName, OwnFolder } from './own-folder.js';
 
 /** Rules of the folder of guests: a kernel that somebody else put there would have a guest's secrets. The superuser's guests are for all. */
 const RULES: FolderRules = {

@@ -10,7 +10,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { findGuest, findGuestFor, listGuests } from '../../../src/host/guest-store.js';
+import { findGuest, findGuestFor, listGuests } from '../../../src/guest/store.js';
 import { checkConfig, type MachineConfig } from '../../../src/machine/config.js';
 import { GIB } from '../../../src/util/units.js';
 import { temporaryDirectory } from '../../support/guest.js';

@@ -1,11 +1,10 @@
 /** Facts that a machine learns of the world outside: what is wrong in a copy that goes on with the memory of its original. */
 import { randomBytes } from 'node:crypto';
 import { TsvmError } from '../errors.js';
+import { MAX_ENTROPY_BYTES } from './protocol.js';
 
 /** Minimum of entropy that is worth a reseed: a key of the kernel's generator. */
 const MIN_ENTROPY_BYTES = 32;
-/** Maximum that guests/init takes in one message; the kernel would take more (include/uapi/linux/random.h). */
-const MAX_ENTROPY_BYTES = 64;
 /** HOST_NAME_MAX of Linux. */
 const MAX_HOSTNAME_BYTES = 64;
 

@@ -1,11 +1,13 @@
-/** Command of a guest, as guests/init takes it: the strings that say it, and what does not fit into them. */
+/** Form of a command: the strings that guests/init reads, in a file of the initramfs and in a message of the channel alike. */
+import { writeCpio } from '../boot/cpio.js';
 import { TsvmError } from '../errors.js';
+import { S_IFDIR, S_IFREG } from '../util/file-mode.js';
 import { ID_RANGE, isId } from '../util/ids.js';
-import { KIB } from '../util/units.js';
 import { isVariableName } from '../util/variable-name.js';
+import { MAX_MESSAGE_BYTES } from './protocol.js';
 
-/** Bound of a command that is sent: a message of guests/init/channel.c, MESSAGE_BYTES, with room for the facts that go with it. */
-const MAX_SENT_BYTES = 256 * KIB - 512;
+/** Bound of a command that is sent: a message, with room for the facts that go with it. */
+const MAX_SENT_BYTES = MAX_MESSAGE_BYTES - 512;
 /** Bound of a command's words; guests/init/init.h: MAX_ARGS. */
 const MAX_WORDS = 4096;
 /** Bound of its variables beside those that init has itself; guests/init/init.c: MAX_ENV. */
@@ -40,7 +42,7 @@ export function checkCommand(command: GuestCommand): void {
   const badName = names.find((name) => !isVariableName(name));
   if (badName !== undefined)
     throw new TsvmError('TSVM_CONFIG', `command.env: ${JSON.stringify(badName)} is not a name`);
-  const bad = [...commandOptions(command), ...argv].find((text) => text.includes('\0'));
+  const bad = commandStrings(command).find((text) => text.includes('\0'));
   if (bad !== undefined)
     throw new TsvmError('TSVM_CONFIG', `command: there is a NUL in ${JSON.stringify(bad)}`);
   refuseMore(argv.length, MAX_WORDS, 'words');
@@ -50,8 +52,11 @@ export function checkCommand(command: GuestCommand): void {
 /** Checks a command that is to be sent to a guest that waits for it. @throws TsvmError `TSVM_CONFIG` as {@link checkCommand}, and if it is too long. */
 export function checkSentCommand(command: GuestCommand): void {
   checkCommand(command);
-  const strings = [...commandOptions(command), '', ...command.argv];
-  refuseMore(Buffer.byteLength(strings.join('\0')), MAX_SENT_BYTES, 'bytes with its environment');
+  refuseMore(
+    Buffer.byteLength(commandStrings(command).join('\0')),
+    MAX_SENT_BYTES,
+    'bytes with its environment',
+  );
 }
 
 function refuseMore(count: number, most: number, what: string): void {
@@ -61,14 +66,41 @@ function refuseMore(count: number, most: number, what: string): void {
   });
 }
 
-/** Options of a command, as guests/README.md lists them. */
-export function commandOptions({ env = {}, cwd, user, tty, rows, columns }: GuestCommand): string[] {
+/** Strings of a command: options as guests/README.md lists them, `more` first; an empty string; the program and its arguments. */
+export function commandStrings(
+  { argv, env = {}, cwd, user, tty, rows, columns }: GuestCommand,
+  more: readonly string[] = [],
+): string[] {
   return [
+    ...more,
     `tty=${tty === false ? 0 : 1}`,
     ...(rows === undefined ? [] : [`rows=${rows}`]),
     ...(columns === undefined ? [] : [`cols=${columns}`]),
     ...(cwd === undefined ? [] : [`cwd=${cwd}`]),
     ...(user === undefined ? [] : [`uid=${user.uid}`, `gid=${user.gid}`]),
     ...Object.entries(env).map(([name, value]) => `env=${name}=${value}`),
+    '',
+    ...argv,
   ];
+}
+
+/** Initramfs segment that tells init what to run: one file, `/.tsvm/command`. `command` has passed {@link checkCommand}. */
+export function commandSegment(command: GuestCommand): Uint8Array {
+  return writeCpio([
+    { path: '.tsvm', mode: S_IFDIR | 0o755 },
+    { path: '.tsvm/command', mode: S_IFREG | 0o644, data: terminated(commandStrings(command)) },
+  ]);
+}
+
+/** Message of the channel: 32 bits of length, and the strings. */
+export function framed(strings: readonly string[]): Buffer {
+  const text = terminated(strings);
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(text.length);
+  return Buffer.concat([length, text]);
+}
+
+/** The strings, each ended by a NUL. */
+function terminated(strings: readonly string[]): Buffer {
+  return Buffer.from(strings.map((string) => `${string}\0`).join(''));
 }

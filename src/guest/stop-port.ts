@@ -1,9 +1,6 @@
 /** The host's side of a port by which the guest's init is asked to end the machine (guests/README.md, "The stop port"). */
 import type { PortControl, PortHost } from '../devices/backends/console.js';
 
-/** The one port of the machine's first virtio-console; guests/init/init.c knows it by this number. */
-export const STOP_PORTS = ['tsvm.stop'] as const;
-
 /** Any byte does. */
 const REQUEST = Uint8Array.of(1);
 

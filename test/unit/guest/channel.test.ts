@@ -3,7 +3,8 @@ import { once } from 'node:events';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { PortControl, PortHost } from '../../../src/devices/backends/console.js';
-import { CHANNEL_PORTS, MachineChannel } from '../../../src/machine/channel.js';
+import { MachineChannel } from '../../../src/guest/channel.js';
+import { CHANNEL_PORTS, PROTOCOL_VERSION } from '../../../src/guest/protocol.js';
 
 /** A device's port that takes `room` bytes and then no more until it is drained. */
 class FakePort implements PortControl {
@@ -322,4 +323,18 @@ test('MachineChannel of a copy sends what its original had said and the device h
   const taken = Buffer.from([...original.control.taken, ...control.taken]);
   control.taken.splice(0, control.taken.length, ...taken);
   expect(messages(control)).toEqual([['tty=0', '', 'job'], ['signal=15']]);
+});
+
+test('MachineChannel of a copy whose init speaks another version of the protocol is refused', () => {
+  const { channel } = setUp();
+  const state = channel.save();
+  const restore = (protocol: number | undefined) => setUp().channel.restore({ ...state, protocol });
+  restore(PROTOCOL_VERSION);
+  restore(undefined); // from before there were versions
+  expect(() => restore(PROTOCOL_VERSION + 1)).toThrow(
+    expect.objectContaining({
+      code: 'TSVM_STATE',
+      message: expect.stringMatching(/protocol has version 2, not 1/),
+    }),
+  );
 });

@@ -2,23 +2,21 @@
  * A command for a guest that is up: the host's end of the ports that guests/init serves. The guest's init sets everything up,
  * says `ready` and waits; there a machine can be saved, and each of its copies be given a command of its own.
  */
-import { Readable, Writable } from 'node:stream';
-import type { PortControl, PortHost } from '../devices/backends/console.js';
+import { type Readable, Writable } from 'node:stream';
+import type { PortHost } from '../devices/backends/console.js';
 import { TsvmError } from '../errors.js';
-import { checkSentCommand, commandOptions, type GuestCommand } from './command.js';
-import type { MachineConfig } from './config.js';
-import { factOptions, freshFacts, type GuestFacts } from './guest-facts.js';
-
-/** Ports 1 to 4 of the machine's first virtio-console; guests/init/channel.c knows them by these numbers. */
-export const CHANNEL_PORTS = ['tsvm.control', 'tsvm.stdin', 'tsvm.stdout', 'tsvm.stderr'] as const;
-
-/** Output that is kept for a reader on the host before the guest has to wait. */
-const OUTPUT_BUFFER_BYTES = 64 * 1024;
+import { checkStateVersion } from '../util/state.js';
+import { InputPort, OutputPort } from './channel-ports.js';
+import { checkSentCommand, commandStrings, framed, type GuestCommand } from './command.js';
+import { factOptions, freshFacts, type GuestFacts } from './facts.js';
+import { CHANNEL_PORTS, PROTOCOL_VERSION } from './protocol.js';
 
 const SIGTERM = 15;
 
 /** State of the channel in a saved machine. */
 export interface ChannelState {
+  /** Version of the protocol that its init speaks. Absent: 1. */
+  readonly protocol?: number | undefined;
   readonly hasCommand: boolean;
   /** Bytes of messages that the device had not taken yet, in Base64. */
   readonly unsent: string;
@@ -96,8 +94,8 @@ export class MachineChannel implements GuestChannel {
   #hasCommand = false;
   #isCopy = false;
 
-  constructor(config: MachineConfig) {
-    this.#hasConsole = config.console !== 'none';
+  constructor({ console }: { readonly console?: string | undefined }) {
+    this.#hasConsole = console !== 'none';
     this.stdin = new Writable({
       write: (chunk: Uint8Array, _encoding, callback) => {
         this.#inputUsed = true;
@@ -155,12 +153,11 @@ export class MachineChannel implements GuestChannel {
       });
     }
     checkSentCommand(command);
-    const options = [
+    const more = [
       ...factOptions({ ...(this.#isCopy ? freshFacts() : {}), ...facts }),
       ...(this.#hasNoInput ? ['stdin=0'] : []),
-      ...commandOptions({ ...command, tty: command.tty === true }),
     ];
-    this.#say([...options, '', ...command.argv]);
+    this.#say(commandStrings({ ...command, tty: command.tty === true }, more));
     this.#hasCommand = true;
     this.#saidNoInput = this.#hasNoInput;
   }
@@ -176,13 +173,19 @@ export class MachineChannel implements GuestChannel {
   }
 
   save(): ChannelState {
-    return { hasCommand: this.#hasCommand, unsent: this.#control.unsent.toString('base64') };
+    const unsent = this.#control.unsent.toString('base64');
+    return { protocol: PROTOCOL_VERSION, hasCommand: this.#hasCommand, unsent };
   }
 
-  /** Makes this the channel of a copy. `state` is that of the original, which knew of none in older snapshots. */
+  /**
+   * Makes this the channel of a copy. `state` is that of the original, which knew of none in older snapshots.
+   *
+   * @throws TsvmError `TSVM_STATE` if the copy's init speaks another version of the protocol.
+   */
   restore(state: ChannelState | undefined): void {
     this.#isCopy = true;
     if (state === undefined) return;
+    checkStateVersion('the channel’s protocol', { version: state.protocol ?? 1 }, PROTOCOL_VERSION);
     this.#hasCommand = state.hasCommand;
     this.#control.write(Buffer.from(state.unsent, 'base64'));
   }
@@ -242,131 +245,5 @@ export class MachineChannel implements GuestChannel {
     for (const output of [this.#stdout, this.#stderr]) output.end();
     this.stdin.destroy();
     this.#resolveExited(undefined);
-  }
-}
-
-/** A message to guests/init. */
-function framed(strings: readonly string[]): Buffer {
-  const text = Buffer.from(strings.map((string) => `${string}\0`).join(''));
-  const length = Buffer.alloc(4);
-  length.writeUInt32LE(text.length);
-  return Buffer.concat([length, text]);
-}
-
-/** A port that the host writes to; what the guest says on it is ignored. */
-class InputPort implements PortHost {
-  /** The guest's program closed the port: nobody will read what is written from now on. */
-  onGone: (() => void) | undefined;
-  readonly #waiting: { rest: Uint8Array; readonly done?: () => void }[] = [];
-  #control: PortControl | undefined;
-  #open = false;
-  #closed = false;
-
-  connect(control: PortControl): void {
-    this.#control = control;
-  }
-
-  /** Bytes that the device has not taken yet. */
-  get unsent(): Buffer {
-    return Buffer.concat(this.#waiting.map(({ rest }) => rest));
-  }
-
-  onOutput(): boolean {
-    return true;
-  }
-
-  onDrain(): void {
-    this.#pump();
-  }
-
-  onOpen(open: boolean): void {
-    if (this.#open && !open) this.onGone?.();
-    this.#open = open;
-  }
-
-  /** Calls `done` when the device has taken all of it. */
-  write(bytes: Uint8Array, done?: () => void): void {
-    this.#waiting.push({ rest: bytes, ...(done && { done }) });
-    if (this.#waiting.length === 1) this.#pump();
-  }
-
-  close(): void {
-    this.#closed = true;
-    if (this.#waiting.length === 0) this.#control?.close();
-  }
-
-  #pump(): void {
-    const control = this.#control;
-    for (
-      let first = this.#waiting[0];
-      control !== undefined && first !== undefined;
-      first = this.#waiting[0]
-    ) {
-      const taken = control.input(first.rest);
-      if (taken < first.rest.length) {
-        first.rest = first.rest.subarray(taken);
-        return;
-      }
-      this.#waiting.shift();
-      first.done?.();
-    }
-    if (this.#closed) control?.close();
-  }
-}
-
-/** A port that the host reads from, as a stream: the guest waits while nobody reads. */
-class OutputPort implements PortHost {
-  readonly stream: Readable;
-  #control: PortControl | undefined;
-  #wanted = false;
-  #open = false;
-  #unwanted = false;
-  #flushing = false;
-  #ended = false;
-
-  constructor() {
-    this.stream = new Readable({
-      highWaterMark: OUTPUT_BUFFER_BYTES,
-      read: () => {
-        this.#wanted = true;
-        this.#control?.resumeOutput();
-      },
-      destroy: (error, callback) => {
-        // The guest looks at the ports as it opens them; until then none may seem closed.
-        this.#unwanted = !this.#flushing && !this.#ended;
-        if (this.#unwanted && this.#open) this.#control?.close();
-        callback(error);
-      },
-    });
-  }
-
-  connect(control: PortControl): void {
-    this.#control = control;
-  }
-
-  onOutput(bytes: Uint8Array): boolean {
-    if (this.#ended || this.stream.destroyed) return true;
-    this.#wanted = false;
-    // The stream may ask for more from within `push`, and then says no for what came before.
-    return this.stream.push(Buffer.from(bytes)) || this.#wanted || this.#flushing;
-  }
-
-  onDrain(): void {}
-
-  onOpen(open: boolean): void {
-    this.#open = open;
-    if (open && this.#unwanted) this.#control?.close();
-  }
-
-  /** Takes what is there, wanted or not: the guest's queue bounds it. */
-  flush(): void {
-    this.#flushing = true;
-    this.#control?.resumeOutput();
-  }
-
-  /** Whatever the guest still sends goes nowhere. */
-  end(): void {
-    this.#ended = true;
-    if (!this.stream.destroyed) this.stream.push(null);
   }
 }

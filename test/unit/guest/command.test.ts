@@ -1,0 +1,39 @@
+/** The form of a command for guests/init. */
+import { describe, expect, it, test } from 'vitest';
+import { readCpio } from '../../../src/boot/cpio.js';
+import { checkCommand, commandSegment } from '../../../src/guest/command.js';
+
+describe('checkCommand()', () => {
+  it('refuses a NUL, which would make one string two', () => {
+    expect(() => checkCommand({ argv: ['a\0b'] })).toThrow(
+      expect.objectContaining({ code: 'TSVM_CONFIG', message: expect.stringMatching(/NUL/) }),
+    );
+  });
+
+  test.each([-1, 0.5, Number.NaN, 2 ** 32 - 1, 2 ** 32])('refuses %d as an id', (id) => {
+    expect(() => checkCommand({ argv: [], user: { uid: id, gid: 0 } })).toThrow('command.user');
+    expect(() => checkCommand({ argv: [], user: { uid: 0, gid: id } })).toThrow('command.user');
+  });
+
+  test.each(['', 'A=B'])('refuses %j as the name of a variable', (name) => {
+    expect(() => checkCommand({ argv: [], env: { [name]: 'x' } })).toThrow('is not a name');
+  });
+
+  test('takes 4096 words, and 256 variables beside those that init has', () => {
+    const variables = (count: number) =>
+      Object.fromEntries(Array.from({ length: count }, (_, i) => [`V${i}`, '']));
+    const own = { PATH: '/bin', HOME: '/', TERM: 'dumb' };
+    checkCommand({ argv: new Array(4096).fill('x'), env: { ...own, ...variables(256) } });
+    expect(() => checkCommand({ argv: new Array(4097).fill('x') })).toThrow('command: 4097 words');
+    expect(() => checkCommand({ argv: [], env: variables(257) })).toThrow('command: 257 variables');
+  });
+});
+
+describe('commandSegment()', () => {
+  it('puts options, an empty string and arguments into /.tsvm/command', () => {
+    const segment = commandSegment({ argv: ['echo', 'ä', ''], tty: false, env: { A: 'b' } });
+    const [folder, file] = [...readCpio(segment)];
+    expect([folder?.path, file?.path]).toEqual(['.tsvm', '.tsvm/command']);
+    expect(Buffer.from(file?.data ?? []).toString()).toBe('tty=0\0env=A=b\0\0echo\0ä\0\0');
+  });
+});
