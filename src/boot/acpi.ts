@@ -5,6 +5,14 @@
  * Linux drops the 8259 and the PIT on such a platform (arch/x86/kernel/acpi/boot.c,
  * `acpi_generic_reduced_hw_init`): interrupts of legacy devices exist only if the DSDT names them, and the local APIC
  * timer must do without calibration by the PIT, which CPUID's TSC-deadline bit or KVM's clock provides.
+ *
+ * @spec acpi-6.5 4.1     Hardware-reduced ACPI  #yes
+ * @spec acpi-6.5 5.2.5   RSDP                   #yes
+ * @spec acpi-6.5 5.2.8   XSDT                   #yes
+ * @spec acpi-6.5 5.2.9   FADT                   #yes
+ * @spec acpi-6.5 5.2.11  DSDT                   #yes
+ * @spec acpi-6.5 5.2.12  MADT                   #yes
+ * @spec virtio-1.3 4.2.1 MMIO device discovery  #yes
  */
 import assert from 'node:assert';
 import type { GuestMemory } from '../memory/guest-memory.js';

@@ -1,8 +1,10 @@
 /**
  * Page tables for the 64-bit entry: an identity map in 2 MiB pages.
  *
- * boot.rst ("64-bit boot protocol") asks for the kernel, boot_params and the command line to be mapped. The kernel
+ * boot.rst ("64-bit Boot Protocol") asks for the kernel, boot_params and the command line to be mapped. The kernel
  * builds its own tables within its first hundred instructions, so no more is mapped than it can touch until then.
+ *
+ * @spec linux-boot "64-bit Boot Protocol"  Identity map  #yes
  */
 import assert from 'node:assert';
 import type { GuestMemory } from '../memory/guest-memory.js';

@@ -2,6 +2,9 @@
  * The ACPI sleep control, sleep status and reset registers of a hardware-reduced machine: `poweroff` and `reboot`.
  *
  * ACPI 6.5, 4.8.3.7 (sleep control and status), 4.8.3.6 (reset register).
+ *
+ * @spec acpi-6.5 4.8.3.6  Reset register                      #yes
+ * @spec acpi-6.5 4.8.3.7  Sleep control and status registers  #partial  soft-off only
  */
 import type { BusDevice } from '../../bus/bus-device.js';
 
