@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import { statusField } from '../host/proc.js';
 import { Cleanup } from '../util/cleanup.js';
 import { nativeFile, nativeRemedy } from '../util/package-file.js';
 import { Cgroup, type Usage } from './cgroup.js';
@@ -282,8 +283,7 @@ function writeMaps(pid: number, maps: IdMaps, superuser: boolean): void {
 }
 
 function heldCapabilities(): bigint {
-  const [, digits = '0'] = /^CapPrm:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
-  return BigInt(`0x${digits}`);
+  return BigInt(`0x${statusField('self', 'CapPrm') ?? '0'}`);
 }
 
 function isAlive(pid: number): boolean {

@@ -15,6 +15,7 @@ import { TsvmError } from '../errors.js';
 import { cacheDirectory } from '../host/cache-directory.js';
 import { describeFileError } from '../host/files.js';
 import { type FolderRules, OwnFolder } from '../host/own-folder.js';
+import { processExists } from '../host/proc.js';
 import { KIB, MIB } from '../util/units.js';
 import { Blob } from './blob.js';
 import { imageError } from './image-error.js';
@@ -182,7 +183,7 @@ function keyOf(kind: string, { path, stats: { ino, size, mtimeMs, ctimeMs } }: B
 function unfinishedName(store: OwnFolder): string {
   for (const name of store.names()) {
     const pid = Number(name.slice(name.lastIndexOf('-') + 1));
-    if (name.startsWith(UNFINISHED) && !existsSync(`/proc/${pid}`)) discard(store, name);
+    if (name.startsWith(UNFINISHED) && !processExists(pid)) discard(store, name);
   }
   return `${UNFINISHED}${randomUUID()}-${process.pid}`;
 }
