@@ -20,6 +20,11 @@ import {
   ACPI_ADDR,
   ACPI_END,
   ACPI_POWER_PORT,
+  ACPI_RESET_OFFSET,
+  ACPI_RESET_VALUE,
+  ACPI_S5_SLEEP_TYPE,
+  ACPI_SLEEP_CONTROL_OFFSET,
+  ACPI_SLEEP_STATUS_OFFSET,
   type Gpa,
   I8042_IRQ,
   I8042_PORT,
@@ -69,15 +74,6 @@ const FADT_RESET_REG_SUP = 1 << 10;
 const FADT_HW_REDUCED_ACPI = 1 << 20;
 const SYSTEM_IO = 1;
 const BYTE_ACCESS = 1;
-
-/** What goes into the sleep control register's SLP_TYP field for S5, and into `\_S5`. */
-export const S5_SLEEP_TYPE = 5;
-/** Written to the reset register. */
-export const RESET_VALUE = 1;
-/** The registers' places behind ACPI_POWER_PORT. */
-export const SLEEP_CONTROL_OFFSET = 0;
-export const SLEEP_STATUS_OFFSET = 1;
-export const RESET_OFFSET = 2;
 
 // MADT, 5.2.12.
 const MADT_REVISION = 5;
@@ -173,11 +169,11 @@ export function fadt(dsdtAddr: Gpa): Uint8Array {
     FADT_WBINVD | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_RESET_REG_SUP | FADT_HW_REDUCED_ACPI,
     true,
   );
-  register(FADT.resetReg, ACPI_POWER_PORT + RESET_OFFSET);
-  view.setUint8(FADT.resetValue, RESET_VALUE);
+  register(FADT.resetReg, ACPI_POWER_PORT + ACPI_RESET_OFFSET);
+  view.setUint8(FADT.resetValue, ACPI_RESET_VALUE);
   view.setUint8(FADT.minorVersion, FADT_MINOR);
-  register(FADT.sleepControlReg, ACPI_POWER_PORT + SLEEP_CONTROL_OFFSET);
-  register(FADT.sleepStatusReg, ACPI_POWER_PORT + SLEEP_STATUS_OFFSET);
+  register(FADT.sleepControlReg, ACPI_POWER_PORT + ACPI_SLEEP_CONTROL_OFFSET);
+  register(FADT.sleepStatusReg, ACPI_POWER_PORT + ACPI_SLEEP_STATUS_OFFSET);
   return table('FACP', FADT_REVISION, bytes.subarray(HEADER_BYTES));
 }
 
@@ -215,7 +211,7 @@ export function dsdt({ devices, portDevices = DEFAULT_PORT_DEVICES }: AcpiOption
       ),
     ),
   ];
-  const sleepState = aml.pkg(aml.integer(S5_SLEEP_TYPE), aml.integer(0), aml.integer(0), aml.integer(0));
+  const sleepState = aml.pkg(aml.integer(ACPI_S5_SLEEP_TYPE), aml.integer(0), aml.integer(0), aml.integer(0));
   const body = new TableWriter().append(aml.name('\\_S5', sleepState)).append(aml.scope('\\_SB', ...terms));
   return table('DSDT', 2, body.bytes());
 }

@@ -9,8 +9,8 @@
 import assert from 'node:assert';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { type Gpa, PAGE_TABLES_ADDR, PAGE_TABLES_END } from '../memory/layout.js';
+import { PAGE_BYTES } from '../util/units.js';
 
-const PAGE_BYTES = 0x1000;
 const LARGE_PAGE_BYTES = 0x20_0000;
 const ENTRIES = 512;
 /** What one page directory maps. */

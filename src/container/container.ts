@@ -9,7 +9,7 @@ import { nativeFile, nativeRemedy } from '../util/package-file.js';
 import { Cgroup, type Usage } from './cgroup.js';
 import { hostHierarchies, sweepCgroups } from './cgroup-host.js';
 import { composePlan } from './compose.js';
-import { type ContainerConfig, checkConfig, type Engine, type IdRange, refuse } from './config.js';
+import { type ContainerConfig, checkContainerConfig, type Engine, type IdRange, refuse } from './config.js';
 import { copyLayers, mountsOverlayForUsers, removeCopy, sweepCopies } from './copied-root.js';
 import { DockerImage, removeDockerContainer } from './engines/docker-image.js';
 import { composeEnginePlan, findEngine } from './engines/engine.js';
@@ -136,7 +136,7 @@ export async function startContainer(
   host: ContainerHost = {},
   streams: Streams = 'pipe',
 ): Promise<Container> {
-  checkConfig(asked);
+  checkContainerConfig(asked);
   const launcher = host.launcher ?? nativeFile('container-launcher');
   const place = join(dirname(launcher), 'container-root');
   if (!existsSync(launcher) || !existsSync(place)) {

@@ -7,8 +7,9 @@
 import { randomBytes } from 'node:crypto';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { isErrnoError, TsvmError } from '../errors.js';
+import { TsvmError } from '../errors.js';
 import { describeFileError, isOfTheMoment } from '../host/files.js';
+import { removeEntry, sweep } from '../host/folder-store.js';
 import { type FolderRules, isOwnFolder, OwnFolder } from '../host/own-folder.js';
 import { processStart } from '../host/proc.js';
 import { MAX_RECORD_BYTES, type MachineRecord, parseRecord, type RecordedEnd } from './machine-record.js';
@@ -120,16 +121,7 @@ export class MachineFolder {
 
   remove(): void {
     using store = OwnFolder.open(dirname(this.path), RULES);
-    if (store === undefined) return;
-    // Whoever looks meanwhile finds all of it or nothing.
-    const doomed = store.unfinishedName(this.name);
-    try {
-      store.rename(this.name, doomed);
-    } catch (error) {
-      if (isErrnoError(error) && error.code === 'ENOENT') return;
-      throw error;
-    }
-    store.remove(doomed);
+    if (store !== undefined) removeEntry(store, this.name);
   }
 
   #open(): OwnFolder {
@@ -158,6 +150,7 @@ export class MachineStore {
     checkName(name);
     const pidStart = processStart(process.pid) ?? '';
     using store = OwnFolder.make(this.directory, RULES);
+    sweep(store);
     const folder = this.#folder(name);
     while (!store.makeFolder(name)) {
       if (isTaken(store, folder)) {
