@@ -5,6 +5,14 @@
  * Linux drops the 8259 and the PIT on such a platform (arch/x86/kernel/acpi/boot.c,
  * `acpi_generic_reduced_hw_init`): interrupts of legacy devices exist only if the DSDT names them, and the local APIC
  * timer must do without calibration by the PIT, which CPUID's TSC-deadline bit or KVM's clock provides.
+ *
+ * @spec acpi-6.5 4.1     Hardware-reduced ACPI  #yes
+ * @spec acpi-6.5 5.2.5   RSDP                   #yes
+ * @spec acpi-6.5 5.2.8   XSDT                   #yes
+ * @spec acpi-6.5 5.2.9   FADT                   #yes
+ * @spec acpi-6.5 5.2.11  DSDT                   #yes
+ * @spec acpi-6.5 5.2.12  MADT                   #yes
+ * @spec virtio-1.3 4.2.1 MMIO device discovery  #yes
  */
 import assert from 'node:assert';
 import type { GuestMemory } from '../memory/guest-memory.js';
@@ -12,6 +20,11 @@ import {
   ACPI_ADDR,
   ACPI_END,
   ACPI_POWER_PORT,
+  ACPI_RESET_OFFSET,
+  ACPI_RESET_VALUE,
+  ACPI_S5_SLEEP_TYPE,
+  ACPI_SLEEP_CONTROL_OFFSET,
+  ACPI_SLEEP_STATUS_OFFSET,
   type Gpa,
   I8042_IRQ,
   I8042_PORT,
@@ -61,15 +74,6 @@ const FADT_RESET_REG_SUP = 1 << 10;
 const FADT_HW_REDUCED_ACPI = 1 << 20;
 const SYSTEM_IO = 1;
 const BYTE_ACCESS = 1;
-
-/** What goes into the sleep control register's SLP_TYP field for S5, and into `\_S5`. */
-export const S5_SLEEP_TYPE = 5;
-/** Written to the reset register. */
-export const RESET_VALUE = 1;
-/** The registers' places behind ACPI_POWER_PORT. */
-export const SLEEP_CONTROL_OFFSET = 0;
-export const SLEEP_STATUS_OFFSET = 1;
-export const RESET_OFFSET = 2;
 
 // MADT, 5.2.12.
 const MADT_REVISION = 5;
@@ -165,11 +169,11 @@ export function fadt(dsdtAddr: Gpa): Uint8Array {
     FADT_WBINVD | FADT_PWR_BUTTON | FADT_SLP_BUTTON | FADT_RESET_REG_SUP | FADT_HW_REDUCED_ACPI,
     true,
   );
-  register(FADT.resetReg, ACPI_POWER_PORT + RESET_OFFSET);
-  view.setUint8(FADT.resetValue, RESET_VALUE);
+  register(FADT.resetReg, ACPI_POWER_PORT + ACPI_RESET_OFFSET);
+  view.setUint8(FADT.resetValue, ACPI_RESET_VALUE);
   view.setUint8(FADT.minorVersion, FADT_MINOR);
-  register(FADT.sleepControlReg, ACPI_POWER_PORT + SLEEP_CONTROL_OFFSET);
-  register(FADT.sleepStatusReg, ACPI_POWER_PORT + SLEEP_STATUS_OFFSET);
+  register(FADT.sleepControlReg, ACPI_POWER_PORT + ACPI_SLEEP_CONTROL_OFFSET);
+  register(FADT.sleepStatusReg, ACPI_POWER_PORT + ACPI_SLEEP_STATUS_OFFSET);
   return table('FACP', FADT_REVISION, bytes.subarray(HEADER_BYTES));
 }
 
@@ -207,7 +211,7 @@ export function dsdt({ devices, portDevices = DEFAULT_PORT_DEVICES }: AcpiOption
       ),
     ),
   ];
-  const sleepState = aml.pkg(aml.integer(S5_SLEEP_TYPE), aml.integer(0), aml.integer(0), aml.integer(0));
+  const sleepState = aml.pkg(aml.integer(ACPI_S5_SLEEP_TYPE), aml.integer(0), aml.integer(0), aml.integer(0));
   const body = new TableWriter().append(aml.name('\\_S5', sleepState)).append(aml.scope('\\_SB', ...terms));
   return table('DSDT', 2, body.bytes());
 }

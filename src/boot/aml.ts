@@ -1,5 +1,7 @@
 /**
  * A tiny encoder for ACPI Machine Language, just what a table of devices needs (ACPI 6.5, chapter 20).
+ *
+ * @spec acpi-6.5 20  ACPI Machine Language  #partial  what a table of devices needs
  */
 import { TableWriter } from './table-writer.js';
 

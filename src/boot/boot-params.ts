@@ -1,5 +1,7 @@
 /**
  * boot_params, the page through which Linux learns of its machine (Documentation/arch/x86/zero-page.rst).
+ *
+ * @spec linux-boot "Zero page"  boot_params  #yes
  */
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { BOOT_PARAMS_ADDR, CMDLINE_ADDR, type Gpa } from '../memory/layout.js';

@@ -4,6 +4,8 @@
  * Documentation/arch/x86/boot.rst. Unpacking the payload on the host saves the guest its decompressor, and a host
  * whose KVM interprets ring 0 saves minutes. The payload is the compressed file followed by its unpacked length in
  * four bytes (scripts/Makefile.lib, `size_append`; gzip's own trailer is the same).
+ *
+ * @spec linux-boot "Loading The Rest of The Kernel"  bzImage and its payload  #yes
  */
 import { TsvmError } from '../errors.js';
 import { type Gpa, HIGH_RAM_START } from '../memory/layout.js';

@@ -1,5 +1,7 @@
 /**
  * The kernel's command line: put together, checked, written with its NUL.
+ *
+ * @spec linux-boot "The Kernel Command Line"  Length and place  #yes
  */
 import { TsvmError } from '../errors.js';
 import type { GuestMemory } from '../memory/guest-memory.js';

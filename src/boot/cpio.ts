@@ -1,5 +1,7 @@
 /**
  * Writes and reads "newc" cpio archives, the format of an initramfs (Documentation/driver-api/early-userspace/buffer-format.rst).
+ *
+ * @spec linux-initramfs "cpio_file"  "newc" archives  #yes
  */
 import { TsvmError } from '../errors.js';
 import { S_IFDIR, S_IFMT } from '../util/file-mode.js';

@@ -4,6 +4,8 @@
  * The format is elf(5). Linux is loaded at the physical addresses of its PT_LOAD headers; `e_entry` of a vmlinux is
  * the physical address of `startup_64` (arch/x86/kernel/vmlinux.lds.S, `phys_startup_64`). Kernels with CONFIG_PVH
  * carry their 32-bit entry in a note (Xen, public/elfnote.h).
+ *
+ * @spec elf "Program header"  PT_LOAD, and the PVH entry in PT_NOTE  #yes
  */
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { type Gpa, HIGH_RAM_START, MMIO_HOLE_START } from '../memory/layout.js';

@@ -1,5 +1,8 @@
 /**
  * How a vCPU enters the kernel: the GDT in RAM and the registers as plain data, for whoever sets them.
+ *
+ * @spec linux-boot "64-bit Boot Protocol"  Registers and GDT at the entry  #yes
+ * @spec pvh "start state"  Registers at the 32-bit entry  #yes
  */
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { BOOT_STACK_ADDR, GDT_ADDR, type Gpa } from '../memory/layout.js';

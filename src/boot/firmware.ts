@@ -3,10 +3,9 @@
  */
 import { TsvmError } from '../errors.js';
 import { BIOS_AREA_END, type Gpa, MMIO_HOLE_END } from '../memory/layout.js';
-import { KIB, MIB } from '../util/units.js';
+import { KIB, MIB, PAGE_BYTES } from '../util/units.js';
 import { RESET_ROM_HEX } from './reset-rom.js';
 
-const PAGE_BYTES = 4 * KIB;
 /** The first KiB that a processor in real mode can reach with its reset CS. */
 export const FIRMWARE_MIN_BYTES = 64 * KIB;
 /** What the memory map leaves free below 4 GiB. */

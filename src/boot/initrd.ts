@@ -4,9 +4,9 @@
 import { TsvmError } from '../errors.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { Gpa } from '../memory/layout.js';
+import { alignUp, PAGE_BYTES } from '../util/units.js';
 import { lowRamEnd } from './e820.js';
 
-const PAGE_BYTES = 0x1000;
 /** `initrd_addr_max` of every x86-64 kernel so far; an ELF file does not say. */
 export const DEFAULT_INITRD_ADDR_MAX = 0x7fff_ffff;
 /** The kernel's unpacker wants every archive to start at a multiple of four (init/initramfs.c). */
@@ -55,8 +55,4 @@ export function writeInitrd(
     at = padded + segment.length;
   }
   return { addr, length };
-}
-
-function alignUp(value: number, align: number): number {
-  return Math.ceil(value / align) * align;
 }

@@ -2,6 +2,8 @@
  * The MP table (Intel MultiProcessor Specification 1.4, chapter 4): processors, IOAPIC and interrupt lines, for
  * kernels without ACPI. Linux finds it at once, because it looks at the last KiB of conventional memory early
  * (arch/x86/kernel/mpparse.c, `mpparse_find_mptable`).
+ *
+ * @spec mp-1.4 4  MP configuration table  #yes
  */
 import type { GuestMemory } from '../memory/guest-memory.js';
 import {

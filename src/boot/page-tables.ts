@@ -1,14 +1,16 @@
 /**
  * Page tables for the 64-bit entry: an identity map in 2 MiB pages.
  *
- * boot.rst ("64-bit boot protocol") asks for the kernel, boot_params and the command line to be mapped. The kernel
+ * boot.rst ("64-bit Boot Protocol") asks for the kernel, boot_params and the command line to be mapped. The kernel
  * builds its own tables within its first hundred instructions, so no more is mapped than it can touch until then.
+ *
+ * @spec linux-boot "64-bit Boot Protocol"  Identity map  #yes
  */
 import assert from 'node:assert';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { type Gpa, PAGE_TABLES_ADDR, PAGE_TABLES_END } from '../memory/layout.js';
+import { PAGE_BYTES } from '../util/units.js';
 
-const PAGE_BYTES = 0x1000;
 const LARGE_PAGE_BYTES = 0x20_0000;
 const ENTRIES = 512;
 /** What one page directory maps. */

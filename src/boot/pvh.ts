@@ -1,5 +1,7 @@
 /**
  * What a kernel that is entered through PVH is told (Xen, docs/misc/pvh.pandoc; xen/include/public/arch-x86/hvm/start_info.h).
+ *
+ * @spec pvh "struct hvm_start_info"  What the kernel is told  #yes
  */
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { CMDLINE_ADDR, type Gpa, PVH_START_INFO_ADDR } from '../memory/layout.js';

@@ -1,6 +1,8 @@
 /**
  * Offsets of the x86 setup header and of boot_params ("zero page"), in which it lies at the same place.
  * Documentation/arch/x86/boot.rst and zero-page.rst; arch/x86/include/uapi/asm/bootparam.h.
+ *
+ * @spec linux-boot "Details of Header Fields"  Offsets of the setup header  #yes
  */
 
 /** Offsets into a bzImage and, the same, into boot_params. */

@@ -1,6 +1,8 @@
 /**
  * Unpacks an initramfs on the host. It takes what Linux takes (init/initramfs.c; Documentation/driver-api/early-userspace/
  * buffer-format.rst): archives one after another, compressed or not, with zeros between them, with or without trailers.
+ *
+ * @spec linux-initramfs "initramfs"  Archives in a row, compressed or not  #yes
  */
 import { TsvmError } from '../errors.js';
 import { alignUp } from '../util/units.js';

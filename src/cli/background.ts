@@ -17,7 +17,7 @@ export function backgroundName(): string | undefined {
 }
 
 /** Tells the parent that the machine runs and can be found. */
-export function sayReady(): void {
+export function reportReady(): void {
   process.send?.('ready');
   process.disconnect?.();
 }

@@ -9,6 +9,7 @@ import { controllersOf, hostHierarchies } from '../container/cgroup-host.js';
 import { TsvmError } from '../errors.js';
 import { findGuest } from '../guest/store.js';
 import { readHostFacts } from '../host/facts.js';
+import { statusField } from '../host/proc.js';
 import { ImageStore } from '../image/image.js';
 import { machineRoot } from '../image/machine-root.js';
 import { detectProfile } from '../kvm/profiles/registry.js';
@@ -231,7 +232,7 @@ function environment(machines: boolean): Record<string, string> {
 
 /** List of the CPUs that this process may use: 0-1 (proc_pid_status(5)). */
 function allowedCpus(): string {
-  return /^Cpus_allowed_list:\s*(.+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 'all';
+  return statusField('self', 'Cpus_allowed_list') ?? 'all';
 }
 
 function cgroupVersions(): string {

@@ -3,8 +3,9 @@ import type { ContainerConfig } from '../container/config.js';
 import { ENGINES, type Engine } from '../container/config.js';
 import { type ContainerHost, startContainer } from '../container/container.js';
 import { DockerImage, dockerContainerPid } from '../container/engines/docker-image.js';
+import { parentOf } from '../host/proc.js';
 import { collectOutput } from './output.js';
-import { descendants, parentOf } from './process-tree.js';
+import { descendants } from './process-tree.js';
 import type { Instance, ProbeMode, Subject } from './subject.js';
 
 /** `config` has all but the command. */

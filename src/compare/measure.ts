@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { setFlagsFromString } from 'node:v8';
 import { runInNewContext } from 'node:vm';
 import { quantile, slope } from '../util/statistics.js';
-import { type HeldMemory, heldMemory } from './process-tree.js';
+import { heldTogether } from './process-tree.js';
 import type { Instance, Phase, Subject } from './subject.js';
 
 export interface StartResult {
@@ -27,7 +27,7 @@ export interface MemoryResult {
   readonly subject: string;
   readonly points: readonly MemoryPoint[];
   /** Of the line through the points: one more. */
-  readonly slope: HeldMemory;
+  readonly slope: { readonly pssBytes: number; readonly privateBytes: number };
   /** How many fit in the budget, if one more always costs as much. */
   readonly fitting: number;
   /** Why it ended before the last count. */
@@ -123,7 +123,7 @@ export async function measureMemory(
   settleMs: number = SETTLE_MS,
 ): Promise<MemoryResult> {
   collectGarbage();
-  const before = heldMemory([process.pid]);
+  const before = heldTogether([process.pid]);
   const instances: Instance[] = [];
   const points: MemoryPoint[] = [];
   let problem: string | undefined;
@@ -136,11 +136,11 @@ export async function measureMemory(
       }
       await sleep(settleMs);
       collectGarbage();
-      const held = heldMemory([process.pid, ...instances.flatMap((instance) => instance.processes())]);
+      const held = heldTogether([process.pid, ...instances.flatMap((instance) => instance.processes())]);
       const cgroups = instances.map((instance) => instance.cgroupBytes());
       points.push({
         count,
-        pssBytes: held.pssBytes - before.pssBytes,
+        pssBytes: held.proportionalBytes - before.proportionalBytes,
         privateBytes: held.privateBytes - before.privateBytes,
         ...(cgroups.includes(undefined)
           ? {}

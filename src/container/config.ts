@@ -109,7 +109,7 @@ export const DEFAULT_HOSTNAME = 'container';
  *
  * @throws TsvmError `TSVM_CONTAINER` that names what cannot be.
  */
-export function checkConfig(config: ContainerConfig): void {
+export function checkContainerConfig(config: ContainerConfig): void {
   checkValues(config);
   if (config.layers.length === 0) {
     throw refuse('a container needs a root: a directory with the files of a system', '--rootfs DIR');

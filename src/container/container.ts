@@ -3,12 +3,13 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
+import { statusField } from '../host/proc.js';
 import { Cleanup } from '../util/cleanup.js';
 import { nativeFile, nativeRemedy } from '../util/package-file.js';
 import { Cgroup, type Usage } from './cgroup.js';
 import { hostHierarchies, sweepCgroups } from './cgroup-host.js';
 import { composePlan } from './compose.js';
-import { type ContainerConfig, checkConfig, type Engine, type IdRange, refuse } from './config.js';
+import { type ContainerConfig, checkContainerConfig, type Engine, type IdRange, refuse } from './config.js';
 import { copyLayers, mountsOverlayForUsers, removeCopy, sweepCopies } from './copied-root.js';
 import { DockerImage, removeDockerContainer } from './engines/docker-image.js';
 import { composeEnginePlan, findEngine } from './engines/engine.js';
@@ -135,7 +136,7 @@ export async function startContainer(
   host: ContainerHost = {},
   streams: Streams = 'pipe',
 ): Promise<Container> {
-  checkConfig(asked);
+  checkContainerConfig(asked);
   const launcher = host.launcher ?? nativeFile('container-launcher');
   const place = join(dirname(launcher), 'container-root');
   if (!existsSync(launcher) || !existsSync(place)) {
@@ -282,8 +283,7 @@ function writeMaps(pid: number, maps: IdMaps, superuser: boolean): void {
 }
 
 function heldCapabilities(): bigint {
-  const [, digits = '0'] = /^CapPrm:\s*([0-9a-f]+)$/m.exec(readFileSync('/proc/self/status', 'utf8')) ?? [];
-  return BigInt(`0x${digits}`);
+  return BigInt(`0x${statusField('self', 'CapPrm') ?? '0'}`);
 }
 
 function isAlive(pid: number): boolean {

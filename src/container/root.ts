@@ -24,7 +24,7 @@ export interface RootPlace {
  */
 export function mountRoot(
   { place, layers, copied, upper, ownAttributes }: RootPlace,
-  apart: boolean,
+  ownMounts: boolean,
 ): Step[] {
   const links = layers.map((layer, i): readonly [string, string] => [layer, i.toString(36)]);
   const names = links.map(([, name]) => name).reverse();
@@ -39,7 +39,7 @@ export function mountRoot(
     call(`name ${path}`, SYS.symlink, [path, name]);
   const base = [
     ...(upper === undefined ? [] : [call(`enter ${upper}`, SYS.chdir, [upper])]),
-    ...(apart ? [call('make a mount namespace', SYS.unshare, [CLONE.NEWNS])] : []),
+    ...(ownMounts ? [call('make a mount namespace', SYS.unshare, [CLONE.NEWNS])] : []),
     makeMountsPrivate(),
     mountFs('tmpfs', place, MS.NOSUID | MS.NODEV, 'mode=755'),
   ];

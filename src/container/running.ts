@@ -1,5 +1,5 @@
 /** Containers that run on this host, whichever process started them, by their cgroups. */
-import { readFileSync } from 'node:fs';
+import { commandLineOf } from '../host/proc.js';
 import { Cgroup, type Usage } from './cgroup.js';
 import { containerNames, hostHierarchies } from './cgroup-host.js';
 import { NAME_PREFIX } from './container.js';
@@ -23,14 +23,8 @@ export function runningContainers(): readonly RunningContainer[] {
     const cgroup = Cgroup.ofRunning(name, hierarchies);
     const [pid, first] = cgroup.processes;
     if (pid === undefined) return []; // it has ended, or is being made
-    return [{ name, makerPid, pid, command: commandLine(first), usage: cgroup.usage }];
+    return [
+      { name, makerPid, pid, command: first === undefined ? [] : commandLineOf(first), usage: cgroup.usage },
+    ];
   });
-}
-
-function commandLine(pid: number | undefined): readonly string[] {
-  try {
-    return pid === undefined ? [] : readFileSync(`/proc/${pid}/cmdline`, 'utf8').split('\0').slice(0, -1);
-  } catch {
-    return []; // it has ended
-  }
 }

@@ -3,11 +3,12 @@
  *
  * The addresses are those of a machine's `--net user`. Nothing is forwarded to it.
  */
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { USER_NET } from '../devices/backends/net.js';
 import { TsvmError } from '../errors.js';
 import { ADDRESS_ARGUMENTS, firstComplaint } from '../host/net/passt.js';
+import { hasDefaultRoute } from '../host/proc.js';
 import { CAPABILITIES, type Capability } from './capabilities.js';
 import { type IdRange, refuse } from './config.js';
 import { ExecuteError, Launch } from './launcher.js';
@@ -93,7 +94,7 @@ export class UserNetwork {
       await launch.created;
       launch.go();
       await launch.running;
-      for (let waitedMs = 0; !hasRoute(pid); waitedMs += POLL_MS) {
+      for (let waitedMs = 0; !hasDefaultRoute(pid); waitedMs += POLL_MS) {
         if (ended || waitedMs > READY_MS) throw pastaError(complaint);
         await sleep(POLL_MS);
       }
@@ -198,15 +199,6 @@ export function pastaArguments(pid: number, user?: NetworkUser): string[] {
       ? [String(pid)]
       : ['--netns-only', '--no-netns-quit', '--netns', '/proc/self/fd/0']),
   ];
-}
-
-/** An IPv4 default route, proc_pid_net(5). */
-function hasRoute(pid: number): boolean {
-  try {
-    return /^\S+\t00000000\t/m.test(readFileSync(`/proc/${pid}/net/route`, 'utf8'));
-  } catch {
-    return false;
-  }
 }
 
 function pastaError(complaint: string): TsvmError {

@@ -5,12 +5,13 @@
  * so in its record, or takes its place.
  */
 import { randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { isErrnoError, TsvmError } from '../errors.js';
-import { describeFileError } from '../host/files.js';
+import { TsvmError } from '../errors.js';
+import { describeFileError, isOfTheMoment } from '../host/files.js';
+import { removeEntry, sweep } from '../host/folder-store.js';
 import { type FolderRules, isOwnFolder, OwnFolder } from '../host/own-folder.js';
+import { processStart } from '../host/proc.js';
 import { MAX_RECORD_BYTES, type MachineRecord, parseRecord, type RecordedEnd } from './machine-record.js';
 
 export type { MachineRecord, RecordedEnd };
@@ -120,16 +121,7 @@ export class MachineFolder {
 
   remove(): void {
     using store = OwnFolder.open(dirname(this.path), RULES);
-    if (store === undefined) return;
-    // Whoever looks meanwhile finds all of it or nothing.
-    const doomed = store.unfinishedName(this.name);
-    try {
-      store.rename(this.name, doomed);
-    } catch (error) {
-      if (isErrnoError(error) && error.code === 'ENOENT') return;
-      throw error;
-    }
-    store.remove(doomed);
+    if (store !== undefined) removeEntry(store, this.name);
   }
 
   #open(): OwnFolder {
@@ -156,8 +148,9 @@ export class MachineStore {
     about: Pick<MachineRecord, 'memoryBytes' | 'cpus' | 'command' | 'serves'>,
   ): MachineFolder {
     checkName(name);
-    const pidStart = startOf(process.pid) ?? '';
+    const pidStart = processStart(process.pid) ?? '';
     using store = OwnFolder.make(this.directory, RULES);
+    sweep(store);
     const folder = this.#folder(name);
     while (!store.makeFolder(name)) {
       if (isTaken(store, folder)) {
@@ -208,21 +201,13 @@ export class MachineStore {
   }
 }
 
-/** Errors that say nothing of a file: this process or host has no more descriptors or memory, the disk fails. */
-const OF_THE_MOMENT: readonly string[] = ['EMFILE', 'ENFILE', 'ENOMEM', 'EIO'];
-
-function isOfTheMoment(error: unknown): boolean {
-  const cause = error instanceof TsvmError ? error.cause : error;
-  return isErrnoError(cause) && OF_THE_MOMENT.includes(cause.code);
-}
-
 function writeRecord(folder: OwnFolder, record: MachineRecord): void {
   folder.write(RECORD, `${JSON.stringify(record, undefined, 2)}\n`);
 }
 
 /** Whether its process lives. */
 export function isRunning({ pid, pidStart, end }: MachineRecord): boolean {
-  return end === undefined && startOf(pid) === pidStart;
+  return end === undefined && processStart(pid) === pidStart;
 }
 
 function isTaken(store: OwnFolder, folder: MachineFolder): boolean {
@@ -250,17 +235,4 @@ function settled(folder: MachineFolder): MachineRecord | undefined {
     // Another command was quicker, or it is another user's.
   }
   return lost;
-}
-
-/** proc_pid_stat(5), field 22; the second, a name in parentheses, may hold anything. */
-function startOf(pid: number): string | undefined {
-  const path = `/proc/${pid}/stat`;
-  try {
-    const stat = readFileSync(path, 'utf8');
-    const [state, ...rest] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-    return state === 'Z' ? undefined : rest[18];
-  } catch (cause) {
-    if (!isOfTheMoment(cause)) return undefined;
-    throw new TsvmError('TSVM_FILE', `cannot read ${path}: ${describeFileError(cause)}`, { cause });
-  }
 }

@@ -28,6 +28,15 @@ export function describeFileError(cause: unknown): string {
   }
 }
 
+/** Errors that say nothing of a file: this process or host has no more descriptors or memory, the disk fails. */
+const OF_THE_MOMENT: readonly string[] = ['EMFILE', 'ENFILE', 'ENOMEM', 'EIO'];
+
+/** Whether an error says nothing of the file that it was met with. */
+export function isOfTheMoment(error: unknown): boolean {
+  const cause = error instanceof TsvmError ? error.cause : error;
+  return isErrnoError(cause) && OF_THE_MOMENT.includes(cause.code);
+}
+
 /** <asm-generic/fcntl.h>: a descriptor of a name that reads and writes nothing, and neither wakes a device nor waits for a FIFO. */
 export const O_PATH = 0o10_000_000;
 

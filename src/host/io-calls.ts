@@ -1,8 +1,7 @@
 /** Calls that the addon's threads make: a promise for each, and what must stay alive until it is done. */
 import { constants as osConstants } from 'node:os';
 import { getSystemErrorName } from 'node:util';
-import { KIB } from '../util/units.js';
-import { totalBytes } from './transfer.js';
+import { KIB, totalBytes } from '../util/units.js';
 
 /** Largest read that is copied out of the page cache on the calling thread: some 10 microseconds of it. */
 const MAX_CACHED_BYTES = 128 * KIB;

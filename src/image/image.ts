@@ -1,5 +1,5 @@
 /** Images: what a machine and a container get their root from. A directory, an archive of a root, or an OCI image layout. */
-import { createHash, randomUUID } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import {
   accessSync,
   constants,
@@ -14,6 +14,7 @@ import { join, resolve } from 'node:path';
 import { TsvmError } from '../errors.js';
 import { cacheDirectory } from '../host/cache-directory.js';
 import { describeFileError } from '../host/files.js';
+import { discard, showEntry, unfinishedName } from '../host/folder-store.js';
 import { type FolderRules, OwnFolder } from '../host/own-folder.js';
 import { KIB, MIB } from '../util/units.js';
 import { Blob } from './blob.js';
@@ -32,8 +33,6 @@ export interface Image {
 
 /** Images that are kept unpacked; the one used longest ago goes first. */
 const MAX_KEPT = 16;
-/** Beginning of names for work in progress, which have the process's id at the end. */
-const UNFINISHED = '.unpacking-';
 /** The file system of an image, beside its root. */
 const EXT4 = 'root.ext4';
 
@@ -118,7 +117,7 @@ export class ImageStore {
       const unfinished = unfinishedName(store);
       try {
         make(join(this.directory, unfinished));
-        store.rename(unfinished, name);
+        showEntry(store, unfinished, name);
       } finally {
         discard(store, unfinished);
       }
@@ -140,7 +139,7 @@ export class ImageStore {
     const unfinished = unfinishedName(store);
     try {
       await unpack(join(this.directory, unfinished, 'root'));
-      renameInto(store, unfinished, key);
+      showEntry(store, unfinished, key);
     } finally {
       discard(store, unfinished);
     }
@@ -178,15 +177,6 @@ function keyOf(kind: string, { path, stats: { ino, size, mtimeMs, ctimeMs } }: B
   return `${kind}-${createHash('sha256').update(facts).digest('hex').slice(0, 32)}`;
 }
 
-/** Name for work in progress. What a process that was killed left of its own is removed. */
-function unfinishedName(store: OwnFolder): string {
-  for (const name of store.names()) {
-    const pid = Number(name.slice(name.lastIndexOf('-') + 1));
-    if (name.startsWith(UNFINISHED) && !existsSync(`/proc/${pid}`)) discard(store, name);
-  }
-  return `${UNFINISHED}${randomUUID()}-${process.pid}`;
-}
-
 function prune(store: OwnFolder, newest: string): void {
   const kept = store
     .names()
@@ -194,24 +184,6 @@ function prune(store: OwnFolder, newest: string): void {
     .map((name) => ({ name, usedMs: store.stats(name)?.mtimeMs ?? 0 }))
     .sort((a, b) => b.usedMs - a.usedMs);
   for (const { name } of kept.slice(MAX_KEPT - 1)) discard(store, name);
-}
-
-/** Removes what nobody needs. What cannot be removed stays, and is no reason not to use an image: the next one tries again. */
-function discard(store: OwnFolder, name: string): void {
-  try {
-    store.remove(name);
-  } catch {
-    // a folder that may not be written to, or a file with a flag, of before or by hand
-  }
-}
-
-/** Another process that unpacked the same meanwhile was first: its result is as good. */
-function renameInto(store: OwnFolder, from: string, to: string): void {
-  try {
-    store.rename(from, to);
-  } catch (error) {
-    if (store.stats(to) === undefined) throw error;
-  }
 }
 
 async function readLayout(path: string, tag: string | undefined) {

@@ -1,4 +1,8 @@
-/** OCI image layouts (image-spec 1.1, image-layout.md): a folder with an index, manifests, and blobs by their digests. */
+/**
+ * OCI image layouts (image-spec 1.1, image-layout.md): a folder with an index, manifests, and blobs by their digests.
+ *
+ * @spec oci-image-1.1 image-layout.md  Layouts  #yes
+ */
 import { join } from 'node:path';
 import { z } from 'zod';
 import { Blob } from './blob.js';

@@ -2,6 +2,8 @@
  * Headers of tar archives (POSIX.1-2017, pax; GNU tar's "Basic Tar Format") as entries, and entries as headers of one form.
  *
  * Texts are binary: a character is a byte, since names may have any.
+ *
+ * @spec posix-2017 "pax"  Interchange formats ustar and pax  #yes
  */
 import { imageError } from './image-error.js';
 

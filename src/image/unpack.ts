@@ -2,6 +2,8 @@
  * Layers of an image (OCI image-spec 1.1, layer.md) as one directory: each is an archive over those below it.
  *
  * bsdtar unpacks what the filter makes of them: it follows no symbolic link of an archive, and knows owners and attributes.
+ *
+ * @spec oci-image-1.1 layer.md  Layers  #yes
  */
 import { lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { TsvmError } from '../errors.js';

@@ -3,6 +3,8 @@
  *
  * The objects are made once per vCPU and filled again at each exit, so that an exit allocates nothing. They are valid
  * until the vCPU runs again.
+ *
+ * @spec kvm-api 5  struct kvm_run  #yes
  */
 import { KVM_EXIT } from './constants.js';
 

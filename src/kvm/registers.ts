@@ -2,6 +2,8 @@
  * KVM's register structures as plain data, and back (arch/x86/include/uapi/asm/kvm.h).
  *
  * The offsets are exported for code that looks at one register in the mapped run page and must not decode it all.
+ *
+ * @spec kvm-api 4.11  Registers: KVM_GET_REGS and its like  #yes
  */
 
 const REGS = [

@@ -1,4 +1,8 @@
-/** KVM's binary statistics (Documentation/virt/kvm/api.rst, 4.133): counters that the kernel keeps of a VM or vCPU. */
+/**
+ * KVM's binary statistics (Documentation/virt/kvm/api.rst, 4.133): counters that the kernel keeps of a VM or vCPU.
+ *
+ * @spec kvm-api 4.133  KVM_GET_STATS_FD  #yes
+ */
 
 const HEADER_BYTES = 24;
 const DESCRIPTOR_FIXED_BYTES = 16;

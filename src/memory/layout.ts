@@ -77,6 +77,14 @@ export const RTC_PORT = 0x70;
 export const DEBUG_CONSOLE_PORT = 0x402;
 export const BOOT_MARKS_PORT = 0x5f0;
 export const ACPI_POWER_PORT = 0x600;
+/** Registers behind it: what the FADT says and the device obeys. */
+export const ACPI_SLEEP_CONTROL_OFFSET = 0;
+export const ACPI_SLEEP_STATUS_OFFSET = 1;
+export const ACPI_RESET_OFFSET = 2;
+/** SLP_TYP of soft-off, in the sleep control register and in `\_S5`. */
+export const ACPI_S5_SLEEP_TYPE = 5;
+/** Value that the reset register obeys. */
+export const ACPI_RESET_VALUE = 1;
 
 /**
  * Global system interrupts for virtio slots, in the order they are given out: IOAPIC pins 5 to 23 without those that

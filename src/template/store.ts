@@ -2,9 +2,10 @@
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { isErrnoError, TsvmError } from '../errors.js';
+import { TsvmError } from '../errors.js';
 import { cacheDirectory } from '../host/cache-directory.js';
 import { describeFileError } from '../host/files.js';
+import { removeEntry, sweep } from '../host/folder-store.js';
 import { type FolderRules, OwnFolder } from '../host/own-folder.js';
 import { loadAddon } from '../native/binding.js';
 import { MANIFEST_NAME } from '../snapshot/format.js';
@@ -15,8 +16,6 @@ const MAX_TEMPLATES = 8;
 const LOCK_INTERVAL_MS = 50;
 
 const KEY = /^[0-9a-f]{16}$/;
-/** Names begin so of what is being removed. */
-const DOOMED = '.removed-';
 
 const RULES: FolderRules = {
   code: 'TSVM_TEMPLATE',
@@ -152,17 +151,13 @@ export class TemplateStore {
 
   /** False if it is not there any more. */
   async #take(key: string): Promise<boolean> {
-    // Out of sight in one step: nobody restores half a template.
     using store = this.#open();
     if (store === undefined) return false;
-    const doomed = `${DOOMED}${key}-${process.pid}`;
     try {
-      hide(store, key, doomed);
-      store.remove(doomed);
+      if (!removeEntry(store, key, MANIFEST_NAME)) return false;
       await this.#removeLock(store, key);
       return true;
     } catch (error) {
-      if (isErrnoError(error) && error.code === 'ENOENT') return false;
       throw this.#error('remove', error);
     }
   }
@@ -195,7 +190,7 @@ export class TemplateStore {
   async prune({ keep, most = MAX_TEMPLATES }: { keep?: string; most?: number } = {}): Promise<string[]> {
     using store = this.#open();
     if (store === undefined) return [];
-    for (const name of store.names()) if (name.startsWith(DOOMED)) store.remove(name);
+    sweep(store);
     const removed: string[] = [];
     for (const { key } of (await this.list()).slice(most))
       if (key !== keep && (await this.#take(key))) removed.push(key);
@@ -204,19 +199,6 @@ export class TemplateStore {
 }
 
 const lockName = (key: string): string => `${key}.lock`;
-
-/** Takes a template out of sight. */
-function hide(store: OwnFolder, key: string, doomed: string): void {
-  try {
-    store.rename(key, doomed);
-  } catch (error) {
-    if (!isErrnoError(error) || error.code !== 'EXDEV') throw error;
-    // A folder of a lower layer of an overlay, which may not be renamed: without its manifest it is no template.
-    using template = store.folder(key);
-    template?.remove(MANIFEST_NAME);
-    store.remove(key);
-  }
-}
 
 function bytesOnDisk(template: OwnFolder): number {
   return template.names().reduce((bytes, name) => bytes + (template.stats(name)?.blocks ?? 0) * 512, 0);

@@ -20,9 +20,9 @@ export function alignUp(value: number, alignment: number): number {
   return Math.ceil(value / alignment) * alignment;
 }
 
-/** Rounds down to a multiple of `alignment`; right for values up to 2^53. */
-export function alignDown(value: number, alignment: number): number {
-  return Math.floor(value / alignment) * alignment;
+/** Length of buffers together. */
+export function totalBytes(buffers: readonly Uint8Array[]): number {
+  return buffers.reduce((sum, { length }) => sum + length, 0);
 }
 
 /** Bytes in the largest unit that divides or nearly divides them: `256 MiB`, `1.5 GiB`. */

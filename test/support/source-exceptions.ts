@@ -103,7 +103,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'the package’s own build of the probe',
     places: { probeArchive: 'readFileSync' },
   },
-  { rule: 'fs path', file: 'compare/compare.ts', reason: KERNEL, places: { allowedCpus: 'readFileSync' } },
   {
     rule: 'fs path',
     file: 'compare/machine-subject.ts',
@@ -116,7 +115,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'the word gc',
     places: { collectGarbage: 'runInNewContext' },
   },
-  { rule: 'fs path', file: 'compare/process-tree.ts', reason: KERNEL, places: { text: 'readFileSync' } },
   {
     rule: 'fs path',
     file: 'compare/shell-subject.ts',
@@ -174,7 +172,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'container/container.ts',
     reason: KERNEL,
-    places: { allIds: 'readFileSync', writeMaps: 'writeFileSync', heldCapabilities: 'readFileSync' },
+    places: { allIds: 'readFileSync', writeMaps: 'writeFileSync' },
   },
   {
     rule: 'fs path',
@@ -223,12 +221,11 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'a device that the operator named',
     places: { resources: 'statSync' },
   },
-  { rule: 'fs path', file: 'container/running.ts', reason: KERNEL, places: { commandLine: 'readFileSync' } },
   {
     rule: 'fs path',
     file: 'container/user-network.ts',
     reason: KERNEL,
-    places: { hasRoute: 'readFileSync', opensTun: 'statSync' },
+    places: { opensTun: 'statSync' },
   },
   {
     rule: 'fs path',
@@ -254,14 +251,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'the folder is opened by OwnFolder, which refuses another user’s',
     places: { runDirectory: 'tmpdir' },
   },
-  { rule: 'fs path', file: 'control/machine-store.ts', reason: KERNEL, places: { startOf: 'readFileSync' } },
-  {
-    rule: 'fs path',
-    file: 'control/stats/process-meter.ts',
-    reason: KERNEL,
-    places: { readRollup: 'readFile' },
-  },
-  { rule: 'fs path', file: 'control/stats/stats.ts', reason: KERNEL, places: { text: 'readFileSync' } },
   { rule: 'fs path', file: 'dashboard/sampler.ts', reason: KERNEL, places: { 'Sampler.#count': 'statSync' } },
   {
     rule: 'process.env',
@@ -357,6 +346,17 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
+    file: 'host/proc.ts',
+    reason: KERNEL,
+    places: {
+      processExists: 'existsSync',
+      processStart: 'readFileSync',
+      ownHeldMemory: 'readFile',
+      procText: 'readFileSync',
+    },
+  },
+  {
+    rule: 'fs path',
     file: 'host/process/program-filter.ts',
     reason:
       'a file in a folder that mkdtemp() has made and that goes at once, and what the kernel says of it',
@@ -411,7 +411,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'both names begin at the descriptor of an OwnFolder',
     places: { 'ImageStore.ext4Of': 'renameSync' },
   },
-  { rule: 'fs path', file: 'image/image.ts', reason: KERNEL, places: { unfinishedName: 'existsSync' } },
   {
     rule: 'fs path',
     file: 'image/image.ts',

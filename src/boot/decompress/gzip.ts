@@ -1,5 +1,7 @@
 /**
  * gzip (RFC 1952) by Node's own zlib. One member at a time, so that what follows it in an initramfs is left alone.
+ *
+ * @spec rfc-1952 2.3  Member format  #yes
  */
 import { crc32, inflateRawSync } from 'node:zlib';
 import { DecompressError, type Unpacked } from './error.js';

@@ -4,6 +4,8 @@
  *
  * Frames are walked first, block by block, which needs no unpacking: it tells where the data end and the most they can
  * unpack to.
+ *
+ * @spec rfc-8878 3.1  Frames  #yes
  */
 import zlib from 'node:zlib';
 import { DecompressError, type Unpacked } from './error.js';

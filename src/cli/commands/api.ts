@@ -6,8 +6,8 @@ import { TsvmError } from '../../errors.js';
 import { sayBound } from '../options/binding-options.js';
 import { readConfigFile } from '../options/config-file.js';
 import { attachConsole } from '../session/console.js';
-import { EndSignals } from '../session/end-signals.js';
 import { explainEnd } from '../session/machine-end.js';
+import { StopSignals } from '../session/stop-signals.js';
 
 const EXAMPLES = `
 Examples:
@@ -42,11 +42,11 @@ export function apiCommand(): Command {
     .option('--openapi', 'print the API’s description (OpenAPI 3.1) and end')
     .addHelpText('after', EXAMPLES)
     .action(async (options: ApiOptions) => {
-      process.exitCode = await serve(options);
+      process.exitCode = await serveApi(options);
     });
 }
 
-async function serve(options: ApiOptions): Promise<number> {
+async function serveApi(options: ApiOptions): Promise<number> {
   if (options.openapi === true) {
     const [{ openApiDocument }, { routes }] = await Promise.all([
       import('../../control/http/openapi.js'),
@@ -67,14 +67,14 @@ async function serve(options: ApiOptions): Promise<number> {
     import('../../control/firecracker/config-file.js'),
   ]);
   const text = options.configFile === undefined ? undefined : await readConfigFile(options.configFile);
-  using signals = new EndSignals();
+  using stopSignals = StopSignals.ofMachine();
   const instance = new Instance(options.id, new ConsoleLog());
   instance.onBind = (_name, slot, text) => sayBound(slot, text);
   await using _server = options.api
     ? await ControlServer.listen(instance, options.apiSock ?? DEFAULT_SOCKET)
     : undefined;
-  signals.onSignal = () => void instance.kill();
-  if (signals.exitCode !== undefined) return signals.exitCode;
+  if (stopSignals.exitCode !== undefined) return stopSignals.exitCode;
+  stopSignals.watch({ stop: () => instance.kill() });
   // Whoever is told of the start is told before the guest says anything.
   const started = new Promise<void>((resolve) => {
     instance.onAdopt = resolve;
@@ -84,7 +84,7 @@ async function serve(options: ApiOptions): Promise<number> {
     await instance.start();
   }
   await Promise.race([started, instance.ended]);
-  if (!instance.hasStarted) return signals.exitCode ?? EXIT_CODES.ok;
+  if (!instance.hasStarted) return stopSignals.exitCode ?? EXIT_CODES.ok;
   const { machine } = instance;
   const path = instance.setup.serial?.serial_out_path;
   const file =
@@ -97,7 +97,7 @@ async function serve(options: ApiOptions): Promise<number> {
   file?.[Symbol.dispose]();
   if (path != null) await instance.logFiles.at('serial', path).close();
   explainEnd(end);
-  const exitCode = signals.exitCode ?? exitCodeOf(end);
+  const exitCode = stopSignals.exitCode ?? exitCodeOf(end);
   instance.finish(instanceEnd(end, exitCode));
   process.stdin.destroy();
   return exitCode;

@@ -12,10 +12,10 @@ import {
   type MachineOptions,
 } from '../options/machine-options.js';
 import { addNameOptions, type NameOptions } from '../options/name-options.js';
-import { EndSignals } from '../session/end-signals.js';
-import { runMachine } from '../session/foreground.js';
+import { stayWithMachine } from '../session/foreground.js';
 import { lookAtTimeline } from '../session/machine-end.js';
-import { detached, publishNamed } from '../session/named-machine.js';
+import { publishNamed, startDetached } from '../session/named-machine.js';
+import { StopSignals } from '../session/stop-signals.js';
 import { parseDuration } from '../values.js';
 
 const EXAMPLES = `
@@ -67,22 +67,19 @@ export function bootCommand(): Command {
 async function boot(argv: readonly string[], options: BootOptions): Promise<number> {
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
   const asked = askedMachine(argv, options);
-  const status = await detached(options);
+  const status = await startDetached(options);
   if (status !== undefined) return status;
   lookAtTimeline(options.timeline);
   if (options.save !== undefined) await lookAtSaveFolder(options.save);
   const config = await completeMachine(asked);
   const { usesOurInit } = asked;
-  const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
-  using signals = new EndSignals();
+  using stopSignals = StopSignals.ofMachine(timeoutMs);
   for (;;) {
     await using machine = await createMachine(config);
     const published = await publishNamed(machine, argv, options);
-    const { end, exitCode, forced } = await runMachine(machine, {
+    const { end, exitCode, forced } = await stayWithMachine(machine, stopSignals, {
       ...options,
       usesOurInit,
-      signals,
-      deadline,
     });
     await published?.finish(instanceEnd(end, exitCode));
     if (forced || end.kind !== 'reset' || options.reboot !== true) return exitCode;

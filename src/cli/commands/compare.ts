@@ -7,7 +7,7 @@ import { GIB } from '../../util/units.js';
 import { collect } from '../options/device-options.js';
 import { guestOption } from '../options/guest-option.js';
 import { lookAtOutputFile, writeOutputFile } from '../options/output-file.js';
-import { EndSignals } from '../session/end-signals.js';
+import { StopSignals } from '../session/stop-signals.js';
 import { parseChoice, parseCount, parseMemory } from '../values.js';
 import { sayWithoutKvm } from '../without-kvm.js';
 
@@ -66,9 +66,7 @@ async function run(options: CompareOptions): Promise<number> {
   for (const path of [options.json, options.html])
     if (path !== undefined && path !== '-') lookAtOutputFile(path);
   if (options.cpus !== undefined) pin(options.cpus);
-  const abort = new AbortController();
-  using signals = new EndSignals();
-  signals.onSignal = () => abort.abort();
+  using stopSignals = StopSignals.ofMachine();
   sayWithoutKvm('only containers are compared; with a KVM, machines beside them', { always: true });
   const { compare } = await import('../../compare/compare.js');
   try {
@@ -79,7 +77,7 @@ async function run(options: CompareOptions): Promise<number> {
       budgetBytes,
       parts,
       progress: showProgress,
-      signal: abort.signal,
+      signal: stopSignals.signal,
     });
     clearProgress();
     const { formatText } = await import('../../compare/format.js');
@@ -94,8 +92,8 @@ async function run(options: CompareOptions): Promise<number> {
     return 0;
   } catch (error) {
     clearProgress();
-    if (signals.exitCode === undefined) throw error;
-    return signals.exitCode;
+    if (stopSignals.exitCode === undefined) throw error;
+    return stopSignals.exitCode;
   }
 }
 

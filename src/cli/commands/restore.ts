@@ -7,10 +7,10 @@ import { restoreMachine } from '../../machine/restore.js';
 import { addBindingOptions, deviceBindings, sayBound, withCommandLine } from '../options/binding-options.js';
 import type { DeviceOptions } from '../options/device-options.js';
 import { addNameOptions, type NameOptions } from '../options/name-options.js';
-import { EndSignals } from '../session/end-signals.js';
-import { runMachine } from '../session/foreground.js';
+import { stayWithMachine } from '../session/foreground.js';
 import { lookAtTimeline } from '../session/machine-end.js';
-import { detached, publishNamed } from '../session/named-machine.js';
+import { publishNamed, startDetached } from '../session/named-machine.js';
+import { StopSignals } from '../session/stop-signals.js';
 import { parseChoice, parseDuration } from '../values.js';
 
 const EXAMPLES = `
@@ -52,26 +52,23 @@ export function restoreCommand(): Command {
         options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
       const disks = parseChoice('--disks', options.disks, ['overlay', 'direct']);
       const devices = deviceBindings(options);
-      const status = await detached(options);
+      const status = await startDetached(options);
       if (status !== undefined) {
         process.exitCode = status;
         return;
       }
       lookAtTimeline(options.timeline);
       if (options.save !== undefined) await lookAtSaveFolder(options.save);
-      const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
-      using signals = new EndSignals();
+      using stopSignals = StopSignals.ofMachine(timeoutMs);
       await using machine = await restoreMachine(directory, { disks, devices, onBind: sayBound }).catch(
         async (error) => {
           throw await withCommandLine(error, directory, { devices });
         },
       );
       const published = await publishNamed(machine, [], options);
-      const { end, exitCode } = await runMachine(machine, {
+      const { end, exitCode } = await stayWithMachine(machine, stopSignals, {
         ...options,
         usesOurInit: false,
-        signals,
-        deadline,
       });
       await published?.finish(instanceEnd(end, exitCode));
       process.exitCode = exitCode;

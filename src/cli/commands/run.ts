@@ -13,7 +13,7 @@ import type { MachineConfig } from '../../machine/config.js';
 import type { Machine } from '../../machine/machine.js';
 import { bootToReady, machineFromTemplate } from '../../template/template.js';
 import { formatBytes } from '../../util/units.js';
-import { backgroundName, sayReady } from '../background.js';
+import { backgroundName, reportReady } from '../background.js';
 import { environment, parseVariables } from '../environment.js';
 import { withEnvFiles } from '../options/env-file.js';
 import { imageCommand, lookAtImage } from '../options/image-command.js';
@@ -29,10 +29,10 @@ import {
 import { showBootProgress } from '../session/boot-progress.js';
 import { attachConsole } from '../session/console.js';
 import { explainEnd, lookAtTimeline, writeTimeline } from '../session/machine-end.js';
-import { detached, publishNamed } from '../session/named-machine.js';
+import { publishNamed, startDetached } from '../session/named-machine.js';
 import { runContainer } from '../session/run-container.js';
 import { connectStreams } from '../session/run-streams.js';
-import { Stopper } from '../session/stopper.js';
+import { StopSignals } from '../session/stop-signals.js';
 import { sayWithoutKvm, withContainerHint } from '../without-kvm.js';
 
 const EXAMPLES = `
@@ -72,14 +72,14 @@ async function run(words: readonly string[], options: RunOptions): Promise<numbe
   const asked = askedRun(words, options);
   // Nothing of a machine without a name is left in any case, as Docker’s --rm has it.
   const rm = options.rm === true && (options.name !== undefined || options.detach === true);
-  const apart = await detached({ ...options, rm });
-  if (apart !== undefined) return apart;
+  const status = await startDetached({ ...options, rm });
+  if (status !== undefined) return status;
   const withFiles = await withEnvFiles(options);
   lookAtTimeline(options.timeline);
   if (options.image !== undefined) await lookAtImage(words, options.image);
   return asked.isolation === 'container'
     ? await runInContainer(asked, withFiles)
-    : await runMachine(asked, withFiles).catch((error: unknown) => {
+    : await runInMachine(asked, withFiles).catch((error: unknown) => {
         // A container that would refuse these options is no way out.
         throw containerProblem(options) === undefined ? withContainerHint(error) : error;
       });
@@ -96,10 +96,10 @@ async function runInContainer(asked: AskedContainerRun, options: RunOptions): Pr
   return await runContainer({ ...config, makeCwd: options.workdir === undefined }, { ...options, timeoutMs });
 }
 
-async function runMachine(asked: AskedMachineRun, options: RunOptions): Promise<number> {
+async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promise<number> {
   const { words, timeoutMs, sockets, ports } = asked;
-  const apart = backgroundName() !== undefined;
-  const tty = options.tty ?? (!apart && process.stdin.isTTY === true && process.stdout.isTTY === true);
+  const inBackground = backgroundName() !== undefined;
+  const tty = options.tty ?? (!inBackground && process.stdin.isTTY === true && process.stdout.isTTY === true);
   const typed: GuestCommand = {
     argv: words,
     env: { TERM: process.env['TERM'] ?? 'linux', ...environment(parseVariables(options.env ?? [])) },
@@ -114,21 +114,19 @@ async function runMachine(asked: AskedMachineRun, options: RunOptions): Promise<
   checkSentCommand(command);
   const root = image === undefined ? undefined : await machineRoot(image.image, image.store, sayMaking);
   const hostname = image?.hostname ?? options.hostname;
-  const stopper = new Stopper(timeoutMs);
+  using stopSignals = StopSignals.ofCommand(timeoutMs);
   try {
     const whole = withRoot(config, root);
     const machine = options.template
-      ? await fromTemplate(whole, ports, stopper)
-      : await booted(whole, stopper);
+      ? await fromTemplate(whole, ports, stopSignals)
+      : await booted(whole, stopSignals);
     await using _ = machine;
     if (sockets !== undefined) await serveSockets(machine, sockets);
-    return await serve(machine, command, hostname, options, stopper);
+    return await runCommandIn(machine, command, hostname, options, stopSignals);
   } catch (error) {
-    if (stopper.exitCode === undefined) throw error;
-    explainTimeout(stopper, options);
-    return stopper.exitCode;
-  } finally {
-    stopper.close();
+    if (stopSignals.exitCode === undefined) throw error;
+    explainTimeout(stopSignals, options);
+    return stopSignals.exitCode;
   }
 }
 
@@ -149,16 +147,16 @@ async function serveSockets(machine: Machine, { path, cid }: VsockConfig): Promi
 async function fromTemplate(
   config: MachineConfig,
   ports: AskedMachineRun['ports'],
-  stopper: Stopper,
+  stopSignals: StopSignals,
 ): Promise<Machine> {
   let stopProgress = (): void => {};
   const machine = await machineFromTemplate(config, {
-    signal: stopper.signal,
+    signal: stopSignals.signal,
     ...(ports === undefined ? {} : { ports: pathsByName(ports) }),
     onBoot(template) {
       process.stderr.write('tsvm: booting a template for this configuration, once\n');
       stopProgress = showBootProgress(template);
-      stopper.watch(template);
+      stopSignals.watch(template);
     },
     onWait: () => process.stderr.write('tsvm: waiting for another process that boots this template\n'),
     onSaved({ directory, memoryBytes }) {
@@ -166,47 +164,47 @@ async function fromTemplate(
       process.stderr.write(`tsvm: saved in ${directory} (${formatBytes(memoryBytes)})\n`);
     },
   });
-  stopper.watch(machine);
+  stopSignals.watch(machine);
   return machine;
 }
 
-async function booted(config: MachineConfig, stopper: Stopper): Promise<Machine> {
+async function booted(config: MachineConfig, stopSignals: StopSignals): Promise<Machine> {
   return await bootToReady(config, (machine) => {
-    stopper.watch(machine);
+    stopSignals.watch(machine);
     showBootProgress(machine);
   });
 }
 
-async function serve(
+async function runCommandIn(
   machine: Machine,
   command: GuestCommand,
   hostname: string | undefined,
   options: RunOptions,
-  stopper: Stopper,
+  stopSignals: StopSignals,
 ): Promise<number> {
   const tty = command.tty === true;
   const published = await publishNamed(machine, command.argv, options);
-  const apart = published !== undefined && backgroundName() !== undefined;
-  const detach = tty && !apart ? attachConsole(machine, { waitForCommand: true }) : () => {};
+  const inBackground = published !== undefined && backgroundName() !== undefined;
+  const detach = tty && !inBackground ? attachConsole(machine, { waitForCommand: true }) : () => {};
   try {
     const life = beginCommand(machine, {
       command,
       facts: { ...freshFacts(), ...(hostname === undefined ? {} : { hostname }) },
       connect(channel) {
-        if (!tty) return apart ? logCommand(channel, published.instance) : connectStreams(channel);
+        if (!tty) return inBackground ? logCommand(channel, published.instance) : connectStreams(channel);
         process.stdout.on('resize', () => channel.resize(process.stdout.rows, process.stdout.columns));
         return async () => {};
       },
     });
     if (machine.state === 'ready') await machine.start();
-    if (apart) sayReady();
-    stopper.forwardTo((number) => life.channel.signal(number));
+    if (inBackground) reportReady();
+    stopSignals.forwardTo((number) => life.channel.signal(number));
     const { status, end } = await life.end();
     detach();
-    explainTimeout(stopper, options);
-    if (stopper.exitCode !== EXIT_CODES.timeout && status === undefined) explainEnd(end);
+    explainTimeout(stopSignals, options);
+    if (!stopSignals.timedOut && status === undefined) explainEnd(end);
     if (options.timeline !== undefined) writeTimeline(options.timeline, machine);
-    const exitCode = stopper.exitCode ?? status ?? exitCodeOf(end);
+    const exitCode = stopSignals.exitCode ?? status ?? exitCodeOf(end);
     await published?.finish(status === undefined ? instanceEnd(end, exitCode) : commandEnd(exitCode));
     return exitCode;
   } finally {
@@ -216,7 +214,7 @@ async function serve(
   }
 }
 
-function explainTimeout(stopper: Stopper, options: RunOptions): void {
-  if (stopper.exitCode === EXIT_CODES.timeout)
+function explainTimeout(stopSignals: StopSignals, options: RunOptions): void {
+  if (stopSignals.timedOut)
     process.stderr.write(`tsvm: the machine was ended after ${options.timeout}, as --timeout asks\n`);
 }

@@ -6,12 +6,12 @@ import { EXIT_CODES } from '../../control/exit-codes.js';
 import { checkName, MachineStore } from '../../control/machine-store.js';
 import type { SlotBindings } from '../../control/pool-request.js';
 import { TsvmError } from '../../errors.js';
-import { backgroundName, sayReady, startInBackground } from '../background.js';
+import { backgroundName, reportReady, startInBackground } from '../background.js';
 import { addBindingOptions, deviceBindings, sayBound, withCommandLine } from '../options/binding-options.js';
 import { readConfigFile } from '../options/config-file.js';
 import { type DeviceOptions, once } from '../options/device-options.js';
-import { EndSignals } from '../session/end-signals.js';
 import { runningMachine } from '../session/running.js';
+import { StopSignals } from '../session/stop-signals.js';
 
 const EXAMPLES = `
 Examples:
@@ -31,7 +31,7 @@ export function serveCommand(): Command {
     .option('-d, --detach', 'in the background')
     .addHelpText('after', EXAMPLES)
     .action(async ({ name, detach }: { name: string; detach?: boolean }) => {
-      process.exitCode = await serve(name, detach === true);
+      process.exitCode = await servePool(name, detach === true);
     });
 }
 
@@ -96,18 +96,18 @@ async function requestOf(
   }
 }
 
-async function serve(name: string, detach: boolean): Promise<number> {
+async function servePool(name: string, detach: boolean): Promise<number> {
   checkName(name);
   if (detach && backgroundName() === undefined) return await startInBackground(name);
   const { Pool } = await import('../../control/pool.js');
-  using signals = new EndSignals();
+  using stopSignals = StopSignals.ofMachine();
   await using pool = await Pool.open(new MachineStore(), name);
   pool.instance.onBind = (machine, slot, text) => sayBound(`${machine}: ${slot}`, text);
-  signals.onSignal = () => void pool.instance.kill();
-  if (signals.exitCode !== undefined) return signals.exitCode;
+  if (stopSignals.exitCode !== undefined) return stopSignals.exitCode;
+  stopSignals.watch({ stop: () => pool.instance.kill() });
   if (backgroundName() === undefined)
     process.stderr.write(`tsvm: runs machines for: tsvm start ${name} NAME\n`);
-  else sayReady();
+  else reportReady();
   await pool.instance.ended;
-  return signals.exitCode ?? EXIT_CODES.ok;
+  return stopSignals.exitCode ?? EXIT_CODES.ok;
 }

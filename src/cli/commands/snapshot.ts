@@ -15,6 +15,7 @@ import {
 import { showBootProgress } from '../session/boot-progress.js';
 import { runningMachine } from '../session/running.js';
 import { saveWithProgress } from '../session/save-progress.js';
+import { StopSignals } from '../session/stop-signals.js';
 import { parseDuration } from '../values.js';
 
 const EXAMPLES = `
@@ -78,7 +79,6 @@ async function snapshot(
   await using machine = await createMachine(config);
   const stopProgress = showBootProgress(machine);
   let tail = '';
-  let timedOut = false;
   const reached = new Promise<boolean>((resolve) => {
     machine.on('console', (bytes) => {
       process.stdout.write(bytes);
@@ -90,25 +90,16 @@ async function snapshot(
     });
     machine.on('end', () => resolve(false));
   });
-  const stop = (): void => void machine.stop();
-  const timer =
-    timeoutMs === undefined
-      ? undefined
-      : setTimeout(() => {
-          timedOut = true;
-          stop();
-        }, timeoutMs);
-  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, stop);
+  using stopSignals = StopSignals.ofMachine(timeoutMs);
+  stopSignals.watch(machine);
   try {
     await machine.start();
     if (await reached)
       return (await saveWithProgress(machine, directory, false)) ? EXIT_CODES.ok : EXIT_CODES.usage;
     process.stderr.write(`tsvm: the machine ended before it could be saved\n`);
-    return timedOut ? EXIT_CODES.timeout : 1;
+    return stopSignals.timedOut ? EXIT_CODES.timeout : 1;
   } finally {
-    clearTimeout(timer);
     stopProgress();
-    for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.removeListener(signal, stop);
   }
 }
 

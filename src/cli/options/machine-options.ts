@@ -103,8 +103,10 @@ export function askedMachine(
   const cmdline = (own: string): string =>
     [options.cmdline ?? own, options.append].filter((part) => part !== undefined && part !== '').join(' ');
   // A shell in the background has a terminal for whoever attaches to it.
-  const apart = backgroundName() !== undefined;
-  const tty = apart ? command.length === 0 : process.stdin.isTTY === true && process.stdout.isTTY === true;
+  const inBackground = backgroundName() !== undefined;
+  const tty = inBackground
+    ? command.length === 0
+    : process.stdin.isTTY === true && process.stdout.isTTY === true;
   const entry = parseChoice('--entry', options.entry, ['auto', 'pvh', 'bzimage']);
   const discovery =
     options.discovery === undefined
@@ -120,13 +122,13 @@ export function askedMachine(
     devices: deviceRequests(options),
     console: parseChoice('--console', options.console, ['serial', 'virtio', 'none']),
     // Whoever has a name can be asked to stop.
-    ...(usesOurInit && (apart || options.name !== undefined) ? { stopPort: true } : {}),
+    ...(usesOurInit && (inBackground || options.name !== undefined) ? { stopPort: true } : {}),
     ...(usesOurInit || command.length > 0
       ? {
           command: {
             argv: command,
             tty,
-            ...(tty && !apart ? { rows: process.stdout.rows, columns: process.stdout.columns } : {}),
+            ...(tty && !inBackground ? { rows: process.stdout.rows, columns: process.stdout.columns } : {}),
             env: { TERM: process.env['TERM'] ?? 'linux' },
           },
         }

@@ -7,7 +7,7 @@ import { backgroundName, startInBackground } from '../background.js';
 import type { NameOptions } from '../options/name-options.js';
 
 /** Starts another process that runs the machine, if it is to be in the background: exit status of this one, else undefined. */
-export async function detached({ name, detach, rm }: NameOptions): Promise<number | undefined> {
+export async function startDetached({ name, detach, rm }: NameOptions): Promise<number | undefined> {
   if (name !== undefined) checkName(name);
   if (rm === true && name === undefined && detach !== true) {
     throw new TsvmError('TSVM_USAGE', '--rm: a machine without a name leaves nothing', {

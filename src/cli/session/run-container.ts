@@ -6,7 +6,7 @@ import { EXIT_CODES } from '../../control/exit-codes.js';
 import { rawTerminal } from '../../host/tty.js';
 import { formatBytes } from '../../util/units.js';
 import { complain } from '../complain.js';
-import { Stopper } from './stopper.js';
+import { StopSignals } from './stop-signals.js';
 
 export interface ForegroundOptions {
   readonly timeoutMs: number | undefined;
@@ -20,29 +20,27 @@ export interface ForegroundOptions {
 /** Runs it, and returns what to exit with. */
 export async function runContainer(config: ContainerConfig, options: ForegroundOptions): Promise<number> {
   const tty = config.terminal !== undefined;
-  const stopper = new Stopper(options.timeoutMs);
+  using stopSignals = StopSignals.ofCommand(options.timeoutMs);
   // Most commands make no container, and do not wait for its code.
   const { startContainer } = await import('../../container/container.js');
   const restore = tty ? rawTerminal(process.stdin) : () => {};
   try {
     const host = options.engine === undefined ? {} : { engine: options.engine };
     const container = await startContainer(config, host, 'inherit');
-    stopper.watch({ stop: () => container.signal(SIGKILL) });
-    stopper.forwardTo((signal) => container.signal(signal));
+    stopSignals.watch({ stop: () => container.signal(SIGKILL) });
+    stopSignals.forwardTo((signal) => container.signal(signal));
     const onResize = (): void => container.signal(SIGWINCH);
     if (tty) process.on('SIGWINCH', onResize);
     const end = await container.wait();
     process.removeListener('SIGWINCH', onResize);
     restore();
-    return explainEnd(end, config, options, stopper);
+    return explainEnd(end, config, options, stopSignals);
   } catch (error) {
     restore();
     const { ExecuteError } = await import('../../container/launcher.js');
     if (!(error instanceof ExecuteError)) throw error;
     complain(`tsvm: ${error.message}`);
     return error.exitCode;
-  } finally {
-    stopper.close();
   }
 }
 
@@ -50,7 +48,7 @@ function explainEnd(
   { status, usage, outOfMemory, lostOutput }: ContainerEnd,
   config: ContainerConfig,
   options: ForegroundOptions,
-  stopper: Stopper,
+  stopSignals: StopSignals,
 ): number {
   if (outOfMemory) {
     const limit = formatBytes(config.limits?.memoryBytes ?? 0);
@@ -62,7 +60,7 @@ function explainEnd(
     process.stderr.write(`tsvm: the command’s output was cut: its file takes no more (${lostOutput})\n`);
   }
   if (options.stats === true) process.stderr.write(`${JSON.stringify(usage)}\n`);
-  if (stopper.exitCode === EXIT_CODES.timeout) {
+  if (stopSignals.timedOut) {
     process.stderr.write(`tsvm: the container was ended after ${options.timeout}, as --timeout asks\n`);
   }
   const code = status.kind === 'exited' ? status.code : SIGNAL_BASE + status.signal;
@@ -73,5 +71,5 @@ function explainEnd(
     );
   }
   // A command that could not know of it may say that all is well.
-  return stopper.exitCode ?? (code === 0 && lostOutput !== undefined ? EXIT_CODES.hostFailure : code);
+  return stopSignals.exitCode ?? (code === 0 && lostOutput !== undefined ? EXIT_CODES.hostFailure : code);
 }

@@ -1,4 +1,8 @@
-/** A container's configuration as other runtimes take it: config.json (OCI runtime-spec 1.0.2, config.md). */
+/**
+ * A container's configuration as other runtimes take it: config.json (OCI runtime-spec 1.0.2, config.md).
+ *
+ * @spec oci-runtime-1.0.2 config.md  config.json of a bundle  #yes
+ */
 import { statSync } from 'node:fs';
 import { type ArgumentCheck, callRules } from '../call-rules.js';
 import type { Capability } from '../capabilities.js';

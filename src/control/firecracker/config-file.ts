@@ -1,4 +1,8 @@
-/** A whole machine in a file, as `firecracker --config-file` takes it. */
+/**
+ * A whole machine in a file, as `firecracker --config-file` takes it.
+ *
+ * @spec firecracker-1.13 "--config-file"  A whole machine in a file  #yes
+ */
 import { TsvmError } from '../../errors.js';
 import { ApiError } from '../api-error.js';
 import { describeIssue } from '../http/issue.js';

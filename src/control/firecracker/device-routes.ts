@@ -1,4 +1,8 @@
-/** Firecracker's paths for devices: disks, files in memory, network cards, vsock, entropy, balloon. */
+/**
+ * Firecracker's paths for devices: disks, files in memory, network cards, vsock, entropy, balloon.
+ *
+ * @spec firecracker-1.13 "paths"  Devices: drives, cards, vsock, entropy, balloon, pmem  #yes
+ */
 import type { z } from 'zod';
 import { MIB, PAGE_BYTES } from '../../util/units.js';
 import { ApiError } from '../api-error.js';

@@ -2,6 +2,8 @@
  * What requests and replies look like: Firecracker's published API (firecracker.yaml, 1.13), as far as tsvm has the same things.
  *
  * Unknown fields are refused, as there. What is known and cannot be done here is refused by name, in setup.ts.
+ *
+ * @spec firecracker-1.13 "definitions"  Requests and replies  #partial  what cannot be done here is refused by name
  */
 import { z } from 'zod';
 import { MAX_CARD_ID_CHARACTERS } from '../../devices/net/options.js';

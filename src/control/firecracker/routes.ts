@@ -1,4 +1,8 @@
-/** Firecracker's paths, with its status codes, over machines of tsvm's. */
+/**
+ * Firecracker's paths, with its status codes, over machines of tsvm's.
+ *
+ * @spec firecracker-1.13 "paths"  The machine: boot source, configuration, actions, snapshots, state  #yes
+ */
 import type { z } from 'zod';
 import { VERSION } from '../../util/version.js';
 import { ApiError } from '../api-error.js';

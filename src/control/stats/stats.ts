@@ -1,12 +1,9 @@
 /** What a machine costs and does, at one moment: for `tsvm stats`, `tsvm top` and their like, who take differences. */
-import { readFileSync } from 'node:fs';
+import { threadTimes } from '../../host/proc.js';
 import { DEFAULT_MEMORY_BYTES } from '../../machine/config.js';
 import type { MachineMetrics } from '../../machine/report/metrics.js';
 import type { Instance, InstanceState } from '../instance.js';
 import type { ProcessStats } from './process-meter.js';
-
-/** The kernel's, which is 100 on every Linux (proc_pid_stat(5)). */
-const TICKS_PER_SECOND = 100;
 
 export interface VcpuStats {
   /** Processor time of its thread, the guest's and what KVM did for it. */
@@ -40,25 +37,9 @@ export async function machineStats(instance: Instance): Promise<MachineStats> {
     state,
     uptimeMs: startedMs === undefined ? 0 : atMs - startedMs,
     process,
-    vcpus: vcpus.map(({ threadId, exits }) => ({ ...threadStats(threadId), exits })),
+    vcpus: vcpus.map(({ threadId, exits }) => ({ ...threadTimes(threadId), exits })),
     memoryBytes: machine.config.memoryBytes ?? DEFAULT_MEMORY_BYTES,
     ...(machine.balloon === undefined ? {} : { balloonBytes: machine.balloon.actualBytes }),
     metrics,
   };
-}
-
-function threadStats(threadId: number): { cpuMs: number; state: string } {
-  const stat = text(`/proc/self/task/${threadId}/stat`);
-  const [state = '-', ...fields] = stat.slice(stat.lastIndexOf(')') + 2).split(' ');
-  // utime and stime, the 14th and 15th of all.
-  const ticks = Number(fields[10] ?? 0) + Number(fields[11] ?? 0);
-  return { cpuMs: (ticks * 1000) / TICKS_PER_SECOND, state: stat === '' ? '-' : state };
-}
-
-function text(path: string): string {
-  try {
-    return readFileSync(path, 'utf8');
-  } catch {
-    return ''; // a thread that has not run yet, or has ended
-  }
 }

@@ -13,6 +13,7 @@
 import { GuestError, TsvmError } from '../../errors.js';
 import { type Clock, systemClock } from '../../util/clock.js';
 import { checkState, checkStateVersion } from '../../util/state.js';
+import { totalBytes } from '../../util/units.js';
 import type { Chain, ChainReader } from '../../virtio/chain.js';
 import type {
   ConfigSpace,
@@ -326,10 +327,6 @@ function isPages(bytes: unknown): bytes is number {
     bytes >= 0 &&
     bytes <= 0xffff_ffff * BALLOON_PAGE_BYTES
   );
-}
-
-function totalBytes(views: readonly Uint8Array[]): number {
-  return views.reduce((sum, { length }) => sum + length, 0);
 }
 
 function unanswered(why: string): TsvmError {

@@ -1,4 +1,8 @@
-/** What a guest says of its memory (virtio 1.3, 5.5.6.3 and 5.5.6.4). It may say anything. */
+/**
+ * What a guest says of its memory (virtio 1.3, 5.5.6.3 and 5.5.6.4). It may say anything.
+ *
+ * @spec virtio-1.3 5.5.6.3  Memory statistics  #yes
+ */
 import type { ChainReader } from '../../virtio/chain.js';
 import { BALLOON_STATS, type BalloonStats } from '../backends/balloon.js';
 

@@ -1,4 +1,8 @@
-/** Requests of a virtio-blk (virtio 1.3, 5.2.6): read once, checked, and made into work for the backend. */
+/**
+ * Requests of a virtio-blk (virtio 1.3, 5.2.6): read once, checked, and made into work for the backend.
+ *
+ * @spec virtio-1.3 5.2.6  Block requests  #yes
+ */
 import { MIB } from '../../util/units.js';
 import type { Chain, ChainReader } from '../../virtio/chain.js';
 import type { BlockBackend } from '../backends/disk.js';

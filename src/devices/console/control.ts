@@ -1,6 +1,8 @@
 /**
  * What a virtio-console with many ports has to tell its driver: for each port, which messages are due. It is a set and
  * not a queue, so a driver that asks a thousand times is answered once (virtio 1.3, 5.3.6.2).
+ *
+ * @spec virtio-1.3 5.3.6.2  Control messages  #yes
  */
 import type { Virtqueue } from '../../virtio/device.js';
 

@@ -1,4 +1,8 @@
-/** READDIR and READDIRPLUS: as a stream where the file system has one, else out of a listing that was made when it began. */
+/**
+ * READDIR and READDIRPLUS: as a stream where the file system has one, else out of a listing that was made when it began.
+ *
+ * @spec fuse-7.38 "struct fuse_direntplus"  READDIR and READDIRPLUS  #yes
+ */
 import type { ChainReader, ChainWriter } from '../../virtio/chain.js';
 import { encodeName } from '../backends/file-names.js';
 import { type FileEntry, fileError } from '../backends/file-system.js';

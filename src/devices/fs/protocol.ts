@@ -1,4 +1,8 @@
-/** FUSE as Linux speaks it: include/uapi/linux/fuse.h, version 7.38. Everything is little-endian. */
+/**
+ * FUSE as Linux speaks it: include/uapi/linux/fuse.h, version 7.38. Everything is little-endian.
+ *
+ * @spec fuse-7.38 "structures"  Requests and replies  #yes
+ */
 
 export const FUSE_KERNEL_VERSION = 7;
 export const FUSE_KERNEL_MINOR_VERSION = 38;

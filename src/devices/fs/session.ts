@@ -4,6 +4,8 @@
  * Nothing of a request is trusted: names, lengths, IDs and offsets are checked here, so that file systems need not.
  *
  * @see https://docs.kernel.org/filesystems/fuse.html and include/uapi/linux/fuse.h
+ *
+ * @spec fuse-7.38 "enum fuse_opcode"  Requests  #partial  those of a virtiofs; the rest gets ENOSYS
  */
 import { S_IFMT, S_IFREG } from '../../util/file-mode.js';
 import type { Chain, ChainReader, ChainWriter } from '../../virtio/chain.js';

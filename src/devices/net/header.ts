@@ -1,6 +1,8 @@
 /**
  * struct virtio_net_hdr (virtio 1.3, 5.1.6), which is before each frame: flags, gso_type, hdr_len, gso_size, csum_start, csum_offset,
  * num_buffers; and what of a network stack's work it leaves to the other side.
+ *
+ * @spec virtio-1.3 5.1.6  struct virtio_net_hdr  #yes
  */
 import type { Offloads } from '../backends/net.js';
 

@@ -2,19 +2,20 @@
  * The ACPI sleep control, sleep status and reset registers of a hardware-reduced machine: `poweroff` and `reboot`.
  *
  * ACPI 6.5, 4.8.3.7 (sleep control and status), 4.8.3.6 (reset register).
+ *
+ * @spec acpi-6.5 4.8.3.6  Reset register                      #yes
+ * @spec acpi-6.5 4.8.3.7  Sleep control and status registers  #partial  soft-off only
  */
 import type { BusDevice } from '../../bus/bus-device.js';
+import {
+  ACPI_RESET_OFFSET,
+  ACPI_RESET_VALUE,
+  ACPI_S5_SLEEP_TYPE,
+  ACPI_SLEEP_CONTROL_OFFSET,
+} from '../../memory/layout.js';
 
 /** Sleep control, sleep status, reset. */
 export const ACPI_POWER_PORTS = 3;
-/** SLP_TYP of soft-off: what the DSDT's \_S5 must say. */
-export const ACPI_S5_SLEEP_TYPE = 5;
-/** What the FADT's RESET_VALUE must say. */
-export const ACPI_RESET_VALUE = 1;
-
-const SLEEP_CONTROL = 0;
-const RESET = 2;
-
 const SLP_EN = 0x20;
 const SLP_TYP_SHIFT = 2;
 const SLP_TYP_MASK = 0x07;
@@ -40,10 +41,10 @@ export class AcpiPower implements BusDevice {
   write(offset: number, data: Uint8Array): void {
     for (let i = 0; i < data.length; i++) {
       const value = data[i] as number;
-      if (offset + i === SLEEP_CONTROL && (value & SLP_EN) !== 0) {
+      if (offset + i === ACPI_SLEEP_CONTROL_OFFSET && (value & SLP_EN) !== 0) {
         // Only soft-off is in the DSDT; a guest that asks for another state goes on running.
         if (((value >>> SLP_TYP_SHIFT) & SLP_TYP_MASK) === ACPI_S5_SLEEP_TYPE) this.#options.onPowerOff();
-      } else if (offset + i === RESET && value === ACPI_RESET_VALUE) {
+      } else if (offset + i === ACPI_RESET_OFFSET && value === ACPI_RESET_VALUE) {
         this.#options.onReset();
       }
     }

@@ -1,6 +1,8 @@
 /**
  * Two ports of our own: MARK, by which the guest says how far it has come, and EXIT_STATUS, by which its init hands over the exit status of
  * the command that it ran. MARK reads as what the machine offers, EXIT_STATUS as the version of that.
+ *
+ * @spec tsvm-guest "ports"  MARK and EXIT_STATUS  #yes
  */
 import type { BusDevice } from '../../bus/bus-device.js';
 

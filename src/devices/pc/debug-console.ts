@@ -1,6 +1,8 @@
 /**
  * The debug port that SeaBIOS and others print to. It reads 0xE9, by which they know that somebody listens
  * (SeaBIOS src/hw/serialio.c, debug_io_port).
+ *
+ * @spec seabios "debug_io_port"  Debug console, which reads 0xE9  #yes
  */
 import type { BusDevice, FastRegister } from '../../bus/bus-device.js';
 

@@ -5,6 +5,8 @@
  * Intel 8042, as an AT has it: IBM, Personal System/2 Technical Reference, "Keyboard and Auxiliary Device Controller". What
  * drivers make of it: Linux drivers/input/serio/i8042.c and drivers/input/keyboard/atkbd.c; SeaBIOS src/hw/ps2port.c. There is no
  * mouse, and every command is answered at once: drivers poll for half a second where nothing comes.
+ *
+ * @spec ibm-ps2 "Keyboard and Auxiliary Device Controller"  Keyboard controller  #partial  a keyboard with one chord, no mouse
  */
 import type { BusDevice } from '../../bus/bus-device.js';
 import type { Irq } from '../../bus/irq.js';

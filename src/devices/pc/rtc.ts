@@ -4,6 +4,9 @@
  *
  * It has no interrupt: periodic, alarm and update-ended never come, and the update-in-progress bit is never seen set.
  * The time is that of the injected clock plus whatever the guest set it to.
+ *
+ * @spec mc146818 "Address map"  Time, calendar and CMOS memory  #yes
+ * @spec mc146818 "Interrupts"   Periodic, alarm, update-ended   #no   they never come
  */
 import type { BusDevice } from '../../bus/bus-device.js';
 import { checkState, checkStateVersion, type VersionedState } from '../../util/state.js';

@@ -9,6 +9,8 @@
  * loopback. So reading LSR and MSR has no side effect, which makes them `load` registers; THR is a `stream`.
  *
  * Registers: National Semiconductor PC16550D data sheet, June 1995, section 8.
+ *
+ * @spec pc16550d 8  Registers  #yes  no line noise, and modem lines that never change
  */
 import type { BusDevice, FastRegister } from '../../bus/bus-device.js';
 import type { Irq } from '../../bus/irq.js';

@@ -7,6 +7,8 @@
  * ```
  *
  * From everywhere a RST, either side's, leads to GONE.
+ *
+ * @spec virtio-1.3 5.10.6.5  Stream sockets  #yes
  */
 import type { VsockConnection, VsockPeer } from '../backends/vsock.js';
 import { Credit } from './credit.js';

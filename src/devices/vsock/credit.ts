@@ -1,4 +1,8 @@
-/** Buffer space of one vsock connection, both ways (virtio 1.3, 5.10.6.3). All counters run free and wrap at 2^32. */
+/**
+ * Buffer space of one vsock connection, both ways (virtio 1.3, 5.10.6.3). All counters run free and wrap at 2^32.
+ *
+ * @spec virtio-1.3 5.10.6.3  Buffer space management  #yes
+ */
 import assert from 'node:assert';
 import { BUF_ALLOC_BYTES } from '../backends/vsock.js';
 

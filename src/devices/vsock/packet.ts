@@ -1,4 +1,8 @@
-/** The header of a vsock packet (virtio 1.3, 5.10.6), between bytes of a chain and an object that is used again. */
+/**
+ * The header of a vsock packet (virtio 1.3, 5.10.6), between bytes of a chain and an object that is used again.
+ *
+ * @spec virtio-1.3 5.10.6  struct virtio_vsock_hdr  #yes
+ */
 
 import type { ChainReader, ChainWriter } from '../../virtio/chain.js';
 import { NO_CID } from '../backends/vsock.js';

@@ -17,7 +17,7 @@
 import assert from 'node:assert';
 import type { BlockBackend } from '../../devices/backends/disk.js';
 import { TsvmError } from '../../errors.js';
-import { totalBytes } from '../transfer.js';
+import { totalBytes } from '../../util/units.js';
 import { type ByteRange, clusterRuns } from './cluster-set.js';
 import { ForkPoint, SharedDisk } from './fork-point.js';
 import type { Layer } from './layer.js';

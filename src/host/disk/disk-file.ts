@@ -4,11 +4,12 @@ import { constants, type FileHandle } from 'node:fs/promises';
 import { TsvmError } from '../../errors.js';
 import type { NativeAddon } from '../../native/binding.js';
 import { warnOperator } from '../../util/operator-warning.js';
-import { BufferCursor, totalBytes, wholeTransfer } from '../transfer.js';
+import { totalBytes } from '../../util/units.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from './fallocate.js';
 import { openImage } from './image-file.js';
 import { DiskIo } from './io.js';
 import type { Layer } from './layer.js';
+import { BufferCursor, wholeTransfer } from './transfer.js';
 
 const SECTOR_BYTES = 512;
 

@@ -1,9 +1,10 @@
 /** What forks of a disk read while the disk goes on: see cow-disk.ts. */
 import { Cleanup } from '../../util/cleanup.js';
-import { BufferCursor, scatter, totalBytes } from '../transfer.js';
+import { totalBytes } from '../../util/units.js';
 import { type ByteRange, ClusterSet, clusterRuns, RangeLock, wholeClusters } from './cluster-set.js';
 import type { DiskBase, Layer } from './layer.js';
 import { ScratchFile, type ScratchMaker } from './scratch-file.js';
+import { BufferCursor, scatter } from './transfer.js';
 
 /** Copied at a time before a write. */
 const COPY_BYTES = 256 * 1024;

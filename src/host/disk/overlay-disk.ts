@@ -1,6 +1,6 @@
 /** A layer that takes the writes, over a disk that does not change. */
 import assert from 'node:assert';
-import { BufferCursor, totalBytes } from '../transfer.js';
+import { totalBytes } from '../../util/units.js';
 import {
   type ByteRange,
   CLUSTER_BYTES,
@@ -11,6 +11,7 @@ import {
 } from './cluster-set.js';
 import type { ClusterStore } from './cluster-store.js';
 import type { DiskBase, Layer } from './layer.js';
+import { BufferCursor } from './transfer.js';
 
 const ZEROES = new Uint8Array(CLUSTER_BYTES);
 

@@ -2,8 +2,8 @@
 import { close, ftruncateSync, readv, writev } from 'node:fs';
 import { promisify } from 'node:util';
 import type { NativeAddon } from '../../native/binding.js';
-import { wholeTransfer } from '../transfer.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from './fallocate.js';
+import { wholeTransfer } from './transfer.js';
 
 /** What scratch files need of the addon. */
 export type ScratchMaker = Pick<NativeAddon, 'memfd' | 'fallocate'>;

@@ -1,9 +1,5 @@
 /** Lists of buffers, as readv(2) and writev(2) take them. */
 
-export function totalBytes(buffers: readonly Uint8Array[]): number {
-  return buffers.reduce((sum, buffer) => sum + buffer.length, 0);
-}
-
 /** Hands out a list of buffers piece by piece. */
 export class BufferCursor {
   readonly #buffers: readonly Uint8Array[];

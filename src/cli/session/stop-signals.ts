@@ -1,0 +1,97 @@
+/** End of what a command runs, for the host's reasons: a signal, or time that is up. */
+import { EXIT_CODES } from '../../control/exit-codes.js';
+
+/** Signals that end a machine, each with the status to exit with. */
+const ENDING = {
+  SIGINT: EXIT_CODES.interrupted,
+  SIGTERM: EXIT_CODES.terminated,
+  SIGHUP: EXIT_CODES.terminated,
+} as const;
+/** Signals that a command which runs somewhere else gets, with their numbers in Linux. */
+const FORWARDED = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12 } as const;
+/** Signals of somebody who wants out: a second one ends what the first did not. */
+const INSISTING: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
+
+type Handlers = readonly (readonly [NodeJS.Signals, () => void])[];
+
+/**
+ * Listens from the start of a command to its end, over reboots: Node loses a signal that was caught while somebody listened
+ * and is to be told after nobody does.
+ */
+export class StopSignals implements Disposable {
+  /** Status to exit with, once a signal or the time limit asked for the end; the first one counts. */
+  exitCode: number | undefined;
+  readonly #abort = new AbortController();
+  #subject: { stop(): unknown } | undefined;
+  #forward: ((number: number) => void) | undefined;
+  #forwarded = false;
+  readonly #timer: NodeJS.Timeout | undefined;
+  readonly #handlers: Handlers;
+
+  private constructor(timeoutMs: number | undefined, handlers: (stop: StopSignals) => Handlers) {
+    this.#timer =
+      timeoutMs === undefined ? undefined : setTimeout(() => this.#stop(EXIT_CODES.timeout), timeoutMs);
+    this.#handlers = handlers(this);
+    for (const [signal, handler] of this.#handlers) process.on(signal, handler);
+  }
+
+  /** Ends a machine at the first signal. */
+  static ofMachine(timeoutMs?: number): StopSignals {
+    return new StopSignals(timeoutMs, (stop) =>
+      Object.entries(ENDING).map(([signal, exitCode]) => [
+        signal as keyof typeof ENDING,
+        () => stop.#stop(exitCode),
+      ]),
+    );
+  }
+
+  /** Gives signals to a command, once it runs ({@link forwardTo}), and ends it at the second that insists. */
+  static ofCommand(timeoutMs?: number): StopSignals {
+    return new StopSignals(timeoutMs, (stop) =>
+      Object.entries(FORWARDED).map(([signal, number]) => [
+        signal as keyof typeof FORWARDED,
+        () => stop.#onForwarded(signal as keyof typeof FORWARDED, number),
+      ]),
+    );
+  }
+
+  /** Aborted at the end that was asked for. */
+  get signal(): AbortSignal {
+    return this.#abort.signal;
+  }
+
+  get timedOut(): boolean {
+    return this.exitCode === EXIT_CODES.timeout;
+  }
+
+  /** Stops `subject` when the end is asked for; at once if it was. Undefined: nothing is there to be stopped. */
+  watch(subject: { stop(): unknown } | undefined): void {
+    this.#subject = subject;
+    if (this.exitCode !== undefined) void subject?.stop();
+  }
+
+  forwardTo(forward: (number: number) => void): void {
+    this.#forward = forward;
+  }
+
+  #onForwarded(signal: keyof typeof FORWARDED, number: number): void {
+    const insists = INSISTING.includes(signal);
+    if (this.#forward === undefined || (this.#forwarded && insists)) {
+      this.#stop(128 + number);
+    } else {
+      this.#forwarded ||= insists;
+      this.#forward(number);
+    }
+  }
+
+  #stop(exitCode: number): void {
+    this.exitCode ??= exitCode;
+    this.#abort.abort();
+    void this.#subject?.stop();
+  }
+
+  [Symbol.dispose](): void {
+    clearTimeout(this.#timer);
+    for (const [signal, handler] of this.#handlers) process.removeListener(signal, handler);
+  }
+}

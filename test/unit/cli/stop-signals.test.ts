@@ -1,0 +1,87 @@
+/** Ends that a signal or a time limit asks for. Signals are emitted, not sent: one process has all tests of a file. */
+import { afterEach, describe, expect, test, vi } from 'vitest';
+import { StopSignals } from '../../../src/cli/session/stop-signals.js';
+
+afterEach(() => vi.useRealTimers());
+
+describe('StopSignals.ofMachine()', () => {
+  test.each([
+    ['SIGINT', 130],
+    ['SIGTERM', 143],
+    ['SIGHUP', 143],
+  ] as const)('stops what is watched at %s, for status %d', (signal, status) => {
+    using stopSignals = StopSignals.ofMachine();
+    const stop = vi.fn();
+    stopSignals.watch({ stop });
+    expect([stopSignals.exitCode, stopSignals.signal.aborted]).toEqual([undefined, false]);
+    process.emit(signal);
+    expect([stopSignals.exitCode, stopSignals.signal.aborted]).toEqual([status, true]);
+    expect(stop).toHaveBeenCalledOnce();
+  });
+
+  test('keeps the status of the first signal', () => {
+    using stopSignals = StopSignals.ofMachine();
+    process.emit('SIGTERM');
+    process.emit('SIGINT');
+    expect(stopSignals.exitCode).toBe(143);
+  });
+
+  test('stops at once what is watched after the signal', () => {
+    using stopSignals = StopSignals.ofMachine();
+    process.emit('SIGINT');
+    const stop = vi.fn();
+    stopSignals.watch({ stop });
+    expect(stop).toHaveBeenCalledOnce();
+  });
+
+  test('stops nothing that is watched no more', () => {
+    using stopSignals = StopSignals.ofMachine();
+    const stop = vi.fn();
+    stopSignals.watch({ stop });
+    stopSignals.watch(undefined);
+    process.emit('SIGINT');
+    expect(stop).not.toHaveBeenCalled();
+  });
+
+  test('stops when the time is up', () => {
+    vi.useFakeTimers();
+    using stopSignals = StopSignals.ofMachine(1000);
+    const stop = vi.fn();
+    stopSignals.watch({ stop });
+    vi.advanceTimersByTime(999);
+    expect(stopSignals.timedOut).toBe(false);
+    vi.advanceTimersByTime(1);
+    expect([stopSignals.timedOut, stopSignals.exitCode]).toEqual([true, 124]);
+    expect(stop).toHaveBeenCalledOnce();
+  });
+
+  test('listens no more when it is disposed, and its time is not up', () => {
+    vi.useFakeTimers();
+    const before = process.listenerCount('SIGTERM');
+    const stopSignals = StopSignals.ofMachine(1000);
+    expect(process.listenerCount('SIGTERM')).toBe(before + 1);
+    stopSignals[Symbol.dispose]();
+    expect(process.listenerCount('SIGTERM')).toBe(before);
+    vi.advanceTimersByTime(2000);
+    expect(stopSignals.exitCode).toBeUndefined();
+  });
+});
+
+describe('StopSignals.ofCommand()', () => {
+  test('stops at a signal while there is no command', () => {
+    using stopSignals = StopSignals.ofCommand();
+    process.emit('SIGHUP');
+    expect(stopSignals.exitCode).toBe(129);
+  });
+
+  test('gives signals to the command, and stops at the second that insists', () => {
+    using stopSignals = StopSignals.ofCommand();
+    const forward = vi.fn();
+    stopSignals.forwardTo(forward);
+    for (const signal of ['SIGUSR1', 'SIGHUP', 'SIGINT', 'SIGQUIT'] as const) process.emit(signal);
+    expect(forward.mock.calls).toEqual([[10], [1], [2], [3]]);
+    expect(stopSignals.exitCode).toBeUndefined();
+    process.emit('SIGTERM');
+    expect([forward.mock.calls.length, stopSignals.exitCode]).toEqual([4, 143]);
+  });
+});
