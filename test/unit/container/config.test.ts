@@ -1,38 +1,40 @@
 /** Configurations of which no container can be made. */
 import { describe, expect, test } from 'vitest';
-import { checkConfig } from '../../../src/container/config.js';
+import { checkContainerConfig } from '../../../src/container/config.js';
 import { runArguments } from '../../../src/container/run-arguments.js';
 import { temporaryDirectory } from '../../support/guest.js';
 
 const config = { layers: [temporaryDirectory()], argv: ['true'] };
 const NOT_IDS = [-1, 0.5, Number.NaN, 2 ** 32 - 1, 2 ** 32, 2 ** 64, '0' as unknown as number];
 
-describe('checkConfig()', () => {
+describe('checkContainerConfig()', () => {
   test.each(NOT_IDS)('refuses %j as an id', (id) => {
-    expect(() => checkConfig({ ...config, user: { uid: id, gid: 0 } })).toThrow('user: uid');
-    expect(() => checkConfig({ ...config, user: { uid: 0, gid: id } })).toThrow('user: gid');
+    expect(() => checkContainerConfig({ ...config, user: { uid: id, gid: 0 } })).toThrow('user: uid');
+    expect(() => checkContainerConfig({ ...config, user: { uid: 0, gid: id } })).toThrow('user: gid');
     for (const range of [
       { container: id, host: 0, count: 1 },
       { container: 0, host: id, count: 1 },
     ]) {
-      expect(() => checkConfig({ ...config, uidMap: [range] })).toThrow('a whole number from 0');
-      expect(() => checkConfig({ ...config, gidMap: [range] })).toThrow('a whole number from 0');
+      expect(() => checkContainerConfig({ ...config, uidMap: [range] })).toThrow('a whole number from 0');
+      expect(() => checkContainerConfig({ ...config, gidMap: [range] })).toThrow('a whole number from 0');
     }
   });
 
   test.each([0, -1, 0.5, Number.NaN, 2 ** 32])('refuses a run of %d ids', (count) => {
     const range = { container: 0, host: 0, count };
-    expect(() => checkConfig({ ...config, uidMap: [range] })).toThrow('a whole number from 0');
+    expect(() => checkContainerConfig({ ...config, uidMap: [range] })).toThrow('a whole number from 0');
   });
 
   test('takes the greatest id', () => {
     const last = 2 ** 32 - 2;
     const range = { container: 0, host: 1, count: last };
-    expect(() => checkConfig({ ...config, user: { uid: last, gid: last }, uidMap: [range] })).not.toThrow();
+    expect(() =>
+      checkContainerConfig({ ...config, user: { uid: last, gid: last }, uidMap: [range] }),
+    ).not.toThrow();
   });
 
   test.each(['', 'A=B', 'A\0'])('refuses %j as the name of a variable', (name) => {
-    expect(() => checkConfig({ ...config, env: { [name]: 'x' } })).toThrow();
+    expect(() => checkContainerConfig({ ...config, env: { [name]: 'x' } })).toThrow();
   });
 
   test.each([
@@ -40,22 +42,22 @@ describe('checkConfig()', () => {
     ...['/', '//', '/.', '/./', 'data', '/a/../dev', '/..', '/a\0b'],
   ])('refuses a volume at %j', (target) => {
     const volumes = [{ source: '/', target }];
-    expect(() => checkConfig({ ...config, volumes })).toThrow(
+    expect(() => checkContainerConfig({ ...config, volumes })).toThrow(
       /^volume .*: (not a place in the container|it leads to the container’s own \/dev, \/proc, \/sys or root)$/,
     );
   });
 
   test.each(['/devices', '/process', '/a/dev', '/...'])('takes one at %j', (target) => {
-    expect(() => checkConfig({ ...config, volumes: [{ source: '/', target }] })).not.toThrow();
+    expect(() => checkContainerConfig({ ...config, volumes: [{ source: '/', target }] })).not.toThrow();
   });
 
   test('refuses more volumes than the launcher holds', () => {
     const volumes = Array.from({ length: 129 }, (_, i) => ({ source: '/', target: `/v${i}` }));
-    expect(() => checkConfig({ ...config, volumes })).toThrow('129 volumes are more than 128');
+    expect(() => checkContainerConfig({ ...config, volumes })).toThrow('129 volumes are more than 128');
   });
 
   test('refuses a working directory with a NUL', () => {
-    expect(() => checkConfig({ ...config, cwd: '/a\0b' })).toThrow('null character');
+    expect(() => checkContainerConfig({ ...config, cwd: '/a\0b' })).toThrow('null character');
   });
 });
 
