@@ -1,4 +1,5 @@
 /** Record of a machine with a name, as its process leaves it, and how it is read back. */
+import { type Fields, fieldProblem, isListOf, isText, isWhole, oneOf, orNone } from '../util/fields.js';
 
 /** End of a machine as its process recorded it; `lost` if the process was gone before it could. */
 export interface RecordedEnd {
@@ -41,47 +42,27 @@ const END_KINDS = [
 /** Longest record: the kernel takes 2 MiB of arguments, each byte of which JSON may write as six. */
 export const MAX_RECORD_BYTES = 16 << 20;
 
-/** Check of one field. */
-type Check = (value: unknown) => boolean;
-type Fields = Readonly<Record<string, Check>>;
+const isCount = isWhole(0);
 
-const isCount: Check = (value) => Number.isSafeInteger(value) && (value as number) >= 0;
-const isText: Check = (value) => typeof value === 'string';
-const optional =
-  (check: Check): Check =>
-  (value) =>
-    value === undefined || check(value);
-
-const END: Fields = {
-  kind: (value) => END_KINDS.some((kind) => kind === value),
-  exitCode: isCount,
-  message: optional(isText),
-  atMs: isCount,
+const END: Fields<RecordedEnd> = {
+  kind: oneOf(...END_KINDS),
+  exitCode: ['a count', isCount],
+  message: ['a text', orNone(isText)],
+  atMs: ['a count', isCount],
 };
 
-/** Every command loads this, most need none of it, and a schema library costs 60 ms to load. */
-const RECORD: Fields = {
-  version: (value) => value === 1,
-  name: isText,
-  pid: (value) => isCount(value) && value !== 0,
-  pidStart: (value) => isText(value) && /^\d*$/.test(value as string),
-  createdMs: isCount,
-  memoryBytes: isCount,
-  cpus: isCount,
-  command: (value) => Array.isArray(value) && value.every(isText),
-  serves: optional((value) => value === true),
-  end: optional((value) => isStrict(value, END)),
+const RECORD: Fields<MachineRecord> = {
+  version: ['1', (value) => value === 1],
+  name: ['a text', isText],
+  pid: ['a number of a process', isWhole(1)],
+  pidStart: ['a count, in decimal', (value) => isText(value) && /^\d*$/.test(value as string)],
+  createdMs: ['a count', isCount],
+  memoryBytes: ['a count', isCount],
+  cpus: ['a count', isCount],
+  command: ['a list of texts', isListOf(isText)],
+  serves: ['true', orNone((value) => value === true)],
+  end: ['an end', orNone((value) => fieldProblem(value, END) === undefined)],
 };
-
-/** Checks that a value has every field, each as it must be, and no other. */
-function isStrict(value: unknown, fields: Fields): boolean {
-  if (typeof value !== 'object' || value === null) return false;
-  const data = value as Readonly<Record<string, unknown>>;
-  return (
-    Object.keys(data).every((name) => Object.hasOwn(fields, name)) &&
-    Object.entries(fields).every(([name, check]) => check(Object.hasOwn(data, name) ? data[name] : undefined))
-  );
-}
 
 /** Reads a record; undefined for a text that is none. */
 export function parseRecord(text: string): MachineRecord | undefined {
@@ -91,5 +72,5 @@ export function parseRecord(text: string): MachineRecord | undefined {
   } catch {
     return undefined;
   }
-  return isStrict(data, RECORD) ? (data as MachineRecord) : undefined;
+  return fieldProblem(data, RECORD) === undefined ? (data as MachineRecord) : undefined;
 }

@@ -6,9 +6,10 @@
  */
 import { TsvmError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
+import type { Field, Fields } from '../util/fields.js';
 import { MAX_TIMER_MS } from '../util/timer.js';
 import { GIB, parseBytes } from '../util/units.js';
-import { checkRequestConfig, type RequestField } from './config-fields.js';
+import { checkRequestConfig } from './config-fields.js';
 
 export interface RateLimit {
   readonly bytesPerSecond?: number;
@@ -120,11 +121,11 @@ function isRate(value: unknown): value is number {
   );
 }
 
-const RATE: RequestField = ['a whole number a second', (value) => value === undefined || isRate(value)];
-const BURST: RequestField = ['a whole number', (value) => value === undefined || isRate(value)];
+const RATE: Field = ['a whole number a second', (value) => value === undefined || isRate(value)];
+const BURST: Field = ['a whole number', (value) => value === undefined || isRate(value)];
 
 /** Those of a limit, in a configuration that comes as data. */
-export const LIMIT_FIELDS: Readonly<Record<keyof RateLimit, RequestField>> = {
+export const LIMIT_FIELDS: Fields<RateLimit> = {
   bytesPerSecond: RATE,
   bytesBurst: BURST,
   opsPerSecond: RATE,
