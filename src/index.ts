@@ -90,6 +90,7 @@ export { createMachine } from './machine/create.js';
 export type { GuestFacts } from './machine/guest-facts.js';
 export type {
   Machine,
+  MachineControls,
   MachineEnd,
   MachineEvents,
   MachineState,

@@ -96,7 +96,7 @@ async function publishForks(
       void live(fork, published, undefined);
     }
   } catch (error) {
-    await Promise.all(forks.map((fork) => fork.stop()));
+    await Promise.all(forks.map((fork) => fork.kill()));
     throw error;
   }
 }
@@ -117,7 +117,7 @@ export async function live(
   try {
     end = await endOf(machine, published, command);
   } catch (error) {
-    await machine.stop();
+    await machine.kill();
     end = instanceEnd(bugEnd('the start of its command', error));
   }
   try {
@@ -139,7 +139,7 @@ async function endOf(
   if (command !== undefined && !channel.hasCommand) channel.send({ argv: command });
   const status = await channel.exited;
   if (status !== undefined) await logged();
-  await machine.stop();
+  await machine.kill();
   const end = await machine.wait();
   return status === undefined ? instanceEnd(end) : commandEnd(status);
 }

@@ -199,7 +199,7 @@ async function serve(
     stopper.forwardTo((number) => channel.signal(number));
     const status = await channel.exited;
     await drained();
-    await machine.stop();
+    await machine.kill();
     detach();
     const end = await machine.wait();
     explainTimeout(stopper, options);

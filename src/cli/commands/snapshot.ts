@@ -90,7 +90,7 @@ async function snapshot(
     });
     machine.on('end', () => resolve(false));
   });
-  const stop = (): void => void machine.stop();
+  const stop = (): void => void machine.kill();
   const timer =
     timeoutMs === undefined
       ? undefined

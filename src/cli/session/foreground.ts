@@ -47,7 +47,7 @@ export async function runMachine(
   let forced: number | undefined;
   const stopWith = (exitCode: number): void => {
     forced ??= exitCode;
-    void machine.stop();
+    void machine.kill();
   };
   signals.onSignal = stopWith;
   // One may have come while the machine was made.

@@ -9,7 +9,7 @@ export class Stopper {
   /** Status to exit with, if it was used. */
   exitCode: number | undefined;
   readonly #abort = new AbortController();
-  #subject: { stop(): unknown } | undefined;
+  #subject: { kill(): unknown } | undefined;
   #forward: ((number: number) => void) | undefined;
   #forwarded = false;
   readonly #timer: NodeJS.Timeout | undefined;
@@ -30,9 +30,9 @@ export class Stopper {
     return this.#abort.signal;
   }
 
-  watch(subject: { stop(): unknown }): void {
+  watch(subject: { kill(): unknown }): void {
     this.#subject = subject;
-    if (this.exitCode !== undefined) void subject.stop();
+    if (this.exitCode !== undefined) void subject.kill();
   }
 
   forwardTo(forward: (number: number) => void): void {
@@ -51,7 +51,7 @@ export class Stopper {
   #stop(exitCode: number): void {
     this.exitCode ??= exitCode;
     this.#abort.abort();
-    void this.#subject?.stop();
+    void this.#subject?.kill();
   }
 
   close(): void {

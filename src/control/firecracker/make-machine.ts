@@ -12,7 +12,7 @@ export async function makeMachine(setup: Setup): Promise<Machine> {
     limitCards(machine.cards, setup['network-interfaces'] ?? []);
     return machine;
   } catch (error) {
-    await machine.stop();
+    await machine.kill();
     throw error;
   }
 }
