@@ -1,7 +1,7 @@
 /** Makes a machine of this process known by a name, with a log and the control API, until it has ended. */
 import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
-import { bugEnd } from '../machine/guest-ends.js';
 import type { Machine } from '../machine/machine.js';
+import { bugEnd } from '../machine/report/guest-ends.js';
 import { Cleanup } from '../util/cleanup.js';
 import { warnOperator } from '../util/operator-warning.js';
 import { ControlServer } from './http/server.js';
