@@ -91,6 +91,7 @@ export type { MachineConsole } from './machine/console.js';
 export { createMachine } from './machine/create.js';
 export type {
   Machine,
+  MachineControls,
   MachineEnd,
   MachineEvents,
   MachineState,

@@ -64,7 +64,7 @@ async function measure({ host, log }: BenchContext, root: Root): Promise<Measure
     points.push({ count, usage: await settledMemory() });
     log(`${root.name}, ${count}: ${JSON.stringify(points.at(-1)?.usage)}`);
   }
-  await Promise.all(machines.map((machine) => machine.stop()));
+  await Promise.all(machines.map((machine) => machine.kill()));
 
   const total = ({ privateBytes, guestBytes }: ProcessMemory): number => privateBytes + guestBytes;
   const per = (bytesOf: (usage: ProcessMemory) => number): number =>

@@ -32,7 +32,7 @@ export const fork: Benchmark = {
           const start = performance.now();
           const forks = await parent.fork(count);
           samples.push(performance.now() - start);
-          await Promise.all(forks.map((machine) => machine.stop()));
+          await Promise.all(forks.map((machine) => machine.kill()));
         }
         measurements.push({
           metric: `${count} ${count === 1 ? 'fork' : 'forks'}, ${prepared ? 'VMs prepared' : 'from nothing'}`,
@@ -58,7 +58,7 @@ export const fork: Benchmark = {
       { metric: 'private per fork, guest RAM apart', unit: 'MiB', samples: [per('privateBytes')] },
       { metric: 'guest RAM written per fork', unit: 'MiB', samples: [per('guestCopiedBytes')] },
     );
-    await Promise.all(forks.map((machine) => machine.stop()));
+    await Promise.all(forks.map((machine) => machine.kill()));
     const base = join(scratch, 'base');
     const full = await parent.snapshot(base);
     await using restored = await restoreMachine(base);

@@ -39,7 +39,7 @@ export const memory: Benchmark = {
       points.push({ count, usage: await settledMemory() });
       context.log(`${count} machines: ${JSON.stringify(points.at(-1)?.usage)}`);
     }
-    await Promise.all(machines.map((machine) => machine.stop()));
+    await Promise.all(machines.map((machine) => machine.kill()));
     const after = await settledMemory();
 
     const per = (key: keyof ProcessMemory): number =>

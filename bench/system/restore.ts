@@ -74,7 +74,7 @@ async function firstInstruction({ runs, scratch, log }: BenchContext): Promise<M
     const entered = performance.now();
     await answered;
     const first = performance.now();
-    await restored.stop();
+    await restored.kill();
     const stopped = performance.now();
     if (run > 0) {
       samples.add('restore, to KVM_RUN', entered - start);
@@ -94,7 +94,7 @@ async function firstInstruction({ runs, scratch, log }: BenchContext): Promise<M
         performance.now() - start,
       );
     }
-    await copy.stop();
+    await copy.kill();
     start = performance.now();
     const [fork] = await machine.fork(1);
     const forked = performance.now();
@@ -104,7 +104,7 @@ async function firstInstruction({ runs, scratch, log }: BenchContext): Promise<M
         samples.add('fork into a prepared VM, to KVM_RUN', forked - start);
         samples.add('fork into a prepared VM, to the first mark answered', performance.now() - start);
       }
-      await fork.stop();
+      await fork.kill();
     }
   }
   log('first instruction: done');
@@ -120,7 +120,7 @@ async function commandInProcess({ host, runs, scratch, log }: BenchContext): Pro
   const { command: _command, ...config } = guestConfig(host, ['true']);
   const template = await bootToReady({ ...config, channel: true });
   const saved = await template.snapshot(directory);
-  await template.stop();
+  await template.kill();
   for (let run = 0; run <= runs; run++) {
     const start = performance.now();
     const machine = await restoreMachine(directory);
@@ -132,7 +132,7 @@ async function commandInProcess({ host, runs, scratch, log }: BenchContext): Pro
     const status = await machine.channel?.exited;
     const exited = performance.now();
     if (status !== 0) throw new Error(`\`true\` in a restored machine ended with ${status}`);
-    await machine.stop();
+    await machine.kill();
     if (run === 0) continue;
     ms.add('restore, to the end of `true`', exited - start);
     const { insnEmulation } = machine.timeline();

@@ -19,7 +19,7 @@ const answers = await Promise.all(
     channel.stdin.end();
     if (machine.state === 'ready') await machine.start();
     const answer = (await channel.stdout.toArray()).join('').trim();
-    await machine.stop();
+    await machine.kill();
     return answer;
   }),
 );

@@ -18,5 +18,5 @@ export async function bootMachine(more, index = 0) {
 }
 
 export async function done(...machines) {
-  await Promise.all(machines.map((machine) => machine.stop()));
+  await Promise.all(machines.map((machine) => machine.kill()));
 }

@@ -1,4 +1,5 @@
 /** What sits on the port or memory bus. */
+import type { VersionedState } from '../util/state.js';
 
 /**
  * Registers that the machine may serve without asking the device, so that the guest's access costs no JavaScript.
@@ -41,4 +42,8 @@ export interface BusDevice {
   /** A promise keeps the vCPU that wrote stopped until it settles. It must not reject. */
   write(offset: number, data: Uint8Array): void | Promise<void>;
   readonly fastRegisters?: readonly FastRegister[];
+  /** Plain, JSON-serialisable state; absent if the device has none. */
+  save?(): VersionedState;
+  /** Takes what `save` gave, from a snapshot that may be hostile. @throws TsvmError `TSVM_STATE` */
+  restore?(state: VersionedState): void;
 }

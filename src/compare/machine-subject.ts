@@ -23,9 +23,9 @@ export async function machineSubjects(
   try {
     signal.throwIfAborted();
     const parent = await bootToReady(config, (machine) =>
-      signal.addEventListener('abort', () => void machine.stop(), { once: true }),
+      signal.addEventListener('abort', () => void machine.kill(), { once: true }),
     );
-    cleanup.defer(() => parent.stop());
+    cleanup.defer(() => parent.kill());
     signal.throwIfAborted();
     await parent.snapshot(join(scratch, 'saved'));
     await parent.pause();
@@ -99,6 +99,6 @@ async function startMachine(make: () => Promise<Machine>, mode: ProbeMode): Prom
       await life.end();
       return { ms, output: output.text() };
     },
-    stop: () => machine.stop(),
+    stop: () => machine.kill(),
   };
 }

@@ -11,9 +11,6 @@ import type { PoolRequest, SlotBindings } from './pool-request.js';
 import { restoreFor } from './restore-for.js';
 import { ProcessMeter } from './stats/process-meter.js';
 
-/** What the guest's init gets to write back its disks in, after its command had its time. */
-const POWER_OFF_MS = 2000;
-
 /** `Serving`: it stands for a process that runs many. */
 export type InstanceState = 'Not started' | 'Running' | 'Paused' | 'Ended' | 'Serving';
 
@@ -208,18 +205,8 @@ export class Instance {
   }
 
   /** Asks the guest to end, where there is somebody to be asked, then ends it. */
-  async stop(timeoutMs: number): Promise<void> {
-    await this.#made();
-    if (this.#machine === undefined) {
-      this.finish(STOPPED);
-      return;
-    }
-    const gone = this.#machine.wait();
-    if (timeoutMs > 0 && this.#machine.requestStop() && !(await within(gone, timeoutMs))) {
-      this.#machine.requestStop({ insist: true });
-      await within(gone, POWER_OFF_MS);
-    }
-    await this.kill();
+  async stop(timeoutMs?: number): Promise<void> {
+    await this.#finishBy((machine) => machine.stop(timeoutMs));
   }
 
   async fork(names: readonly string[]): Promise<void> {
@@ -236,9 +223,13 @@ export class Instance {
   }
 
   async kill(): Promise<void> {
+    await this.#finishBy((machine) => machine.kill());
+  }
+
+  async #finishBy(endMachine: (machine: Machine) => Promise<void>): Promise<void> {
     await this.#made();
-    await this.#machine?.stop();
     if (this.#machine === undefined) this.finish(STOPPED);
+    else await endMachine(this.#machine);
     await this.ended;
   }
 
@@ -250,15 +241,3 @@ export class Instance {
 
 export const NOT_YET = 'The requested operation is not supported before starting the microVM.';
 export const TOO_LATE = 'The requested operation is not supported after starting the microVM.';
-
-async function within(promise: Promise<unknown>, ms: number): Promise<boolean> {
-  let timer: NodeJS.Timeout | undefined;
-  const late = new Promise<false>((resolve) => {
-    timer = setTimeout(() => resolve(false), ms);
-  });
-  try {
-    return await Promise.race([promise.then(() => true), late]);
-  } finally {
-    clearTimeout(timer);
-  }
-}

@@ -78,7 +78,7 @@ export class Pool implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#server[Symbol.asyncDispose]();
     await Promise.allSettled(this.#making);
-    await Promise.all([...this.#machines.keys()].map((machine) => machine.stop()));
+    await Promise.all([...this.#machines.keys()].map((machine) => machine.kill()));
     await Promise.all(this.#machines.values());
     await this.#closeSpare(0);
     this.#folder.remove();
@@ -108,7 +108,7 @@ export class Pool implements AsyncDisposable {
       this.#machines.set(machine, ended);
       await machine.start();
     } catch (error) {
-      await machine.stop();
+      await machine.kill();
       throw error;
     }
   }

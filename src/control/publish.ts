@@ -1,8 +1,8 @@
 /** Makes a machine of this process known by a name, with a log and the control API, until it has ended. */
 import { beginCommand } from '../guest/life.js';
 import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
-import { bugEnd } from '../machine/guest-ends.js';
 import type { Machine } from '../machine/machine.js';
+import { bugEnd } from '../machine/report/guest-ends.js';
 import { Cleanup } from '../util/cleanup.js';
 import { warnOperator } from '../util/operator-warning.js';
 import { ControlServer } from './http/server.js';
@@ -97,7 +97,7 @@ async function publishForks(
       void live(fork, published, undefined);
     }
   } catch (error) {
-    await Promise.all(forks.map((fork) => fork.stop()));
+    await Promise.all(forks.map((fork) => fork.kill()));
     throw error;
   }
 }
@@ -118,7 +118,7 @@ export async function live(
   try {
     end = await endOf(machine, published, command);
   } catch (error) {
-    await machine.stop();
+    await machine.kill();
     end = instanceEnd(bugEnd('the start of its command', error));
   }
   try {

@@ -1,4 +1,4 @@
-/** A command's life in a machine: its streams are connected, it is sent; it ends, its output is drained, and the machine is stopped. */
+/** A command's life in a machine: its streams are connected, it is sent; it ends, its output is drained, and the machine is killed. */
 import { TsvmError } from '../errors.js';
 import type { GuestChannel } from './channel.js';
 import type { GuestCommand } from './command.js';
@@ -7,7 +7,7 @@ import type { GuestFacts } from './facts.js';
 /** Part of a machine that a command's life needs. */
 interface CommandMachine<End> {
   readonly channel: GuestChannel | undefined;
-  stop(): Promise<void>;
+  kill(): Promise<void>;
   wait(): Promise<End>;
 }
 
@@ -21,7 +21,7 @@ export interface CommandStart {
 
 export interface CommandLife<End> {
   readonly channel: GuestChannel;
-  /** Waits for the command's end and its output, and stops the machine. `status` is undefined if the machine ended before. */
+  /** Waits for the command’s end and its output, and kills the machine. `status` is undefined if the machine ended before. */
   end(): Promise<{ readonly status: number | undefined; readonly end: End }>;
 }
 
@@ -43,7 +43,7 @@ export function beginCommand<End>(
     async end() {
       const status = await channel.exited;
       if (status !== undefined) await drained();
-      await machine.stop();
+      await machine.kill();
       return { status, end: await machine.wait() };
     },
   };

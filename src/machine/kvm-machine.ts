@@ -2,6 +2,7 @@
 import type { BalloonControl } from '../devices/backends/balloon.js';
 import type { NetControl } from '../devices/backends/net.js';
 import type { Blk } from '../devices/blk/blk.js';
+import { TsvmError } from '../errors.js';
 import type { GuestChannel } from '../guest/channel.js';
 import type { MachineVsock } from '../host/vsock/endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
@@ -14,6 +15,13 @@ import { guardedVsock } from './guarded-vsock.js';
 import type { Machine, MachineEnd, MachineEvents, MachineState, MachineTimeline } from './machine.js';
 import type { MachineMetrics } from './report/metrics.js';
 import { snapshotMachine } from './save.js';
+
+/** Time that `stop` gives the guest by default. */
+const DEFAULT_STOP_MS = 10_000;
+/** Longest time of a Node timer. */
+const MAX_STOP_MS = 2 ** 31 - 1;
+/** Time for the guest's init to write back its disks, after its command had its time. */
+const POWER_OFF_MS = 2000;
 
 export class KvmMachine implements Machine {
   readonly core: MachineCore;
@@ -118,8 +126,31 @@ export class KvmMachine implements Machine {
     return this.state === 'running' && this.core.parts.platform.pressCtrlAltDel();
   }
 
-  async stop(): Promise<void> {
+  async stop(timeoutMs = DEFAULT_STOP_MS): Promise<void> {
+    if (!(timeoutMs >= 0 && timeoutMs <= MAX_STOP_MS)) {
+      throw new TsvmError('TSVM_CONFIG', `timeoutMs: ${timeoutMs} is not from 0 to ${MAX_STOP_MS}`);
+    }
+    if (timeoutMs > 0 && this.requestStop() && !(await this.#endsWithin(timeoutMs))) {
+      this.requestStop({ insist: true });
+      await this.#endsWithin(POWER_OFF_MS);
+    }
+    await this.kill();
+  }
+
+  async kill(): Promise<void> {
     await this.core.lifecycle.kill();
+  }
+
+  async #endsWithin(ms: number): Promise<boolean> {
+    let timer: NodeJS.Timeout | undefined;
+    const late = new Promise<false>((resolve) => {
+      timer = setTimeout(() => resolve(false), ms);
+    });
+    try {
+      return await Promise.race([this.wait().then(() => true), late]);
+    } finally {
+      clearTimeout(timer);
+    }
   }
 
   wait(): Promise<MachineEnd> {
@@ -127,7 +158,7 @@ export class KvmMachine implements Machine {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.stop();
+    await this.kill();
   }
 
   metrics(): MachineMetrics {

@@ -7,9 +7,9 @@ import { markName } from '../guest/protocol.js';
 import { Cleanup } from '../util/cleanup.js';
 import { Guard } from '../util/guard.js';
 import { Terminal } from './console.js';
-import { bugEnd, GuestEnds } from './guest-ends.js';
 import type { MachineEnd, MachineEvents, MachineState } from './machine.js';
 import { Events } from './report/events.js';
+import { bugEnd, GuestEnds } from './report/guest-ends.js';
 import { nowMs, type Timeline } from './report/timeline.js';
 
 /** Time for a machine with a fault to release what it holds, before its end is told. */

@@ -22,7 +22,7 @@ export type MachineEnd =
   | { readonly kind: 'kvm-error'; readonly message: string; readonly registers: string }
   /** Something threw that must not: tsvm itself, or a listener of the library's user. `report` has its stack. */
   | { readonly kind: 'bug'; readonly message: string; readonly report: string }
-  /** `stop()` was called. */
+  /** Its plug was pulled: by `kill()`, or by a `stop()` that the guest did not answer. */
   | { readonly kind: 'stopped' };
 
 export type MachineState = 'ready' | 'running' | 'paused' | 'ended';
@@ -52,8 +52,25 @@ export interface MachineTimeline {
   readonly kvmStats: Readonly<Record<string, number>> | undefined;
 }
 
+/** Methods that a {@link Machine} of this process and a `RemoteMachine` of another share. */
+export interface MachineControls {
+  /** Stops every vCPU between two instructions. Nothing happens if it is paused. @throws TsvmError `TSVM_STATE` unless running. */
+  pause(): Promise<void>;
+  /** @throws TsvmError `TSVM_STATE` unless paused. */
+  resume(): Promise<void>;
+  /**
+   * Asks the guest to end, insists after `timeoutMs` (default 10 s), and pulls the plug if that does not help either. Resolves when the
+   * machine has ended: its end is a power-off where the guest obeyed, else `stopped`. The plug is pulled at once if nobody listens in
+   * the guest, if the machine does not run, or if `timeoutMs` is 0.
+   */
+  stop(timeoutMs?: number): Promise<void>;
+  /** Pulls the plug: ends the machine at once; disks are flushed. Safe at any time and more than once. */
+  kill(): Promise<void>;
+}
+
 /**
- * A machine. `stop()` or `await using` releases everything it holds; one that is only dropped is released when it ends.
+ * A machine. `kill()`, `stop()` or `await using`, which pulls the plug, releases everything it holds; one that is only dropped is released
+ * when it ends.
  *
  * @example
  * ```ts
@@ -65,7 +82,7 @@ export interface MachineTimeline {
  * console.log(await machine.wait());
  * ```
  */
-export interface Machine extends AsyncDisposable {
+export interface Machine extends MachineControls, AsyncDisposable {
   readonly state: MachineState;
   /** Name of the host profile in use. */
   readonly profile: string;
@@ -86,12 +103,6 @@ export interface Machine extends AsyncDisposable {
   readonly vsock: MachineVsock | undefined;
   /** @throws TsvmError `TSVM_STATE` if it was started before. */
   start(): Promise<void>;
-  /** Stops every vCPU between two instructions. Nothing happens if it is paused. @throws TsvmError `TSVM_STATE` unless running. */
-  pause(): Promise<void>;
-  /** @throws TsvmError `TSVM_STATE` unless paused. */
-  resume(): Promise<void>;
-  /** Ends the machine at once, as pulling the plug does; disks are flushed. Safe at any time and more than once. */
-  stop(): Promise<void>;
   /**
    * Puts another image in the place of disk `index` of `disks`, of the same mode; writes go to it. The old one is flushed and closed. The
    * guest is told the new size, and must not have the old one mounted: what it has read of that stays in its caches. If it is
@@ -102,11 +113,11 @@ export interface Machine extends AsyncDisposable {
    */
   changeDisk(index: number, path: string): Promise<void>;
   /**
-   * Asks the guest to end, once: over the channel or the stop port, where tsvm's init listens (it sends the command SIGTERM; with
-   * `insist`, after that, it ends everything; it writes back and unmounts disks, and powers off), else by Ctrl-Alt-Del. A reset is from
-   * now on a power-off.
+   * Asks the guest to end, once, and does not wait as `stop()` does: over the channel or the stop port, where tsvm's init listens (it
+   * sends the command SIGTERM; with `insist`, after that, it ends everything; it writes back and unmounts disks, and powers off), else by
+   * Ctrl-Alt-Del. A reset is from now on a power-off.
    *
-   * @returns false if nobody listens in the guest, or the machine does not run: then there is only `stop()`
+   * @returns false if nobody listens in the guest, or the machine does not run: then there is only `kill()`
    */
   requestStop(options?: { readonly insist?: boolean }): boolean;
   /** Presses Ctrl-Alt-Del on the guest's keyboard (PS/2). @returns false if the guest has no driver that waits for keys */

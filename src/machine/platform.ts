@@ -2,12 +2,13 @@
 import assert from 'node:assert';
 import { Bus } from '../bus/bus.js';
 import type { BusDevice } from '../bus/bus-device.js';
+import type { Irq } from '../bus/irq.js';
 import { ACPI_POWER_PORTS, AcpiPower } from '../devices/pc/acpi-power.js';
 import { BOOT_MARKS_PORTS, BootMarks } from '../devices/pc/boot-marks.js';
 import { DEBUG_CONSOLE_PORTS, DebugConsole } from '../devices/pc/debug-console.js';
-import { I8042, I8042_PORTS, type I8042State } from '../devices/pc/i8042.js';
-import { RTC_PORTS, Rtc, type RtcState } from '../devices/pc/rtc.js';
-import { SERIAL_PORTS, Serial, type SerialState } from '../devices/pc/serial.js';
+import { I8042, I8042_PORTS } from '../devices/pc/i8042.js';
+import { RTC_PORTS, Rtc } from '../devices/pc/rtc.js';
+import { SERIAL_PORTS, Serial } from '../devices/pc/serial.js';
 import { offerOf } from '../guest/agent.js';
 import { PROTOCOL_VERSION } from '../guest/protocol.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
@@ -28,7 +29,7 @@ import {
 } from '../memory/layout.js';
 import { allDone } from '../util/cleanup.js';
 import { checkState } from '../util/state.js';
-import type { VirtioDevice } from '../virtio/device.js';
+import type { DeviceState, VirtioDevice } from '../virtio/device.js';
 import { VirtioMmio, type VirtioMmioState } from '../virtio/transport/mmio.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import type { Terminal } from './console.js';
@@ -65,11 +66,68 @@ export interface Slot {
 
 /** Saved state of every device. */
 export interface PlatformState {
-  /** Null for a machine without a serial port. */
-  readonly serial: SerialState | null;
-  readonly i8042: I8042State;
-  readonly rtc: RtcState;
+  /** State of the devices at ports that have one, by the names of their rows. */
+  readonly board: Readonly<Record<string, DeviceState>>;
   readonly slots: readonly VirtioMmioState[];
+}
+
+/** A device at ports, on the board of the machine. */
+type BoardRow = {
+  /** Name of the device's state in a saved machine: it stays as it is. */
+  readonly name: string;
+  readonly base: number;
+  readonly length: number;
+  /** Default true. */
+  readonly present?: boolean;
+} & (
+  | { readonly irq?: undefined; readonly device: () => BusDevice }
+  | { readonly irq: number; readonly device: (irq: Irq) => BusDevice }
+);
+
+/** The devices at ports, a row each. Ports that firmware tables tell the guest too are named in memory/layout.ts. */
+function boardRows({ config, terminal, events }: PlatformOptions): readonly BoardRow[] {
+  return [
+    {
+      name: 'i8042',
+      base: I8042_PORT,
+      length: I8042_PORTS,
+      irq: I8042_IRQ,
+      device: (irq) => new I8042({ irq, onReset: events.onReset }),
+    },
+    {
+      name: 'rtc',
+      base: RTC_PORT,
+      length: RTC_PORTS,
+      device: () => new Rtc({ now: Date.now, firmware: firmwareFacts(config) }),
+    },
+    {
+      name: 'serial',
+      base: SERIAL_PORT,
+      length: SERIAL_PORTS,
+      irq: SERIAL_IRQ,
+      present: config.console !== 'none',
+      device: (irq) => serialPort(irq, config, terminal),
+    },
+    {
+      name: 'debug-console',
+      base: DEBUG_CONSOLE_PORT,
+      length: DEBUG_CONSOLE_PORTS,
+      present: config.firmware !== undefined,
+      device: () => new DebugConsole({ onOutput: terminal.onOutput }),
+    },
+    {
+      name: 'boot-marks',
+      base: BOOT_MARKS_PORT,
+      length: BOOT_MARKS_PORTS,
+      device: () => new BootMarks({ ...events, offer: offerOf(config), version: PROTOCOL_VERSION }),
+    },
+    {
+      name: 'acpi-power',
+      base: ACPI_POWER_PORT,
+      length: ACPI_POWER_PORTS,
+      device: () => new AcpiPower(events),
+    },
+  ];
 }
 
 export class Platform {
@@ -77,39 +135,20 @@ export class Platform {
   readonly mmio = new Bus();
   readonly slots: readonly Slot[];
   readonly #wiring: Wiring;
-  readonly #serial: Serial | undefined;
-  readonly #i8042: I8042;
-  readonly #rtc: Rtc;
+  /** Devices at ports, by the names of their rows. */
+  readonly #board: ReadonlyMap<string, BusDevice>;
 
   constructor(options: PlatformOptions) {
-    const { config, memory, wiring, events, terminal, devices } = options;
+    const { memory, wiring, events, devices } = options;
     this.#wiring = wiring;
-    const kind = config.console ?? 'serial';
-    if (kind !== 'none') {
-      const serial = new Serial({
-        irq: wiring.irq(SERIAL_IRQ),
-        onOutput: terminal.onOutput,
-        onDrain: () => terminal.onDrain(),
-      });
-      this.#serial = serial;
-      this.#attach('port', SERIAL_PORT, SERIAL_PORTS, serial);
-      if (kind === 'serial') terminal.connect({ input: (bytes) => serial.input(bytes), resize: () => {} });
-    }
-    this.#i8042 = new I8042({ irq: wiring.irq(I8042_IRQ), onReset: events.onReset });
-    this.#attach('port', I8042_PORT, I8042_PORTS, this.#i8042);
-    this.#rtc = new Rtc({ now: Date.now, firmware: firmwareFacts(config) });
-    this.#attach('port', RTC_PORT, RTC_PORTS, this.#rtc);
-    this.#attach(
-      'port',
-      BOOT_MARKS_PORT,
-      BOOT_MARKS_PORTS,
-      new BootMarks({ ...events, offer: offerOf(config), version: PROTOCOL_VERSION }),
+    const rows = boardRows(options).filter(({ present = true }) => present);
+    this.#board = new Map(
+      rows.map((row) => {
+        const device = row.irq === undefined ? row.device() : row.device(wiring.irq(row.irq));
+        this.#attach('port', row.base, row.length, device);
+        return [row.name, device];
+      }),
     );
-    this.#attach('port', ACPI_POWER_PORT, ACPI_POWER_PORTS, new AcpiPower(events));
-    if (config.firmware !== undefined) {
-      const debugConsole = new DebugConsole({ onOutput: terminal.onOutput });
-      this.#attach('port', DEBUG_CONSOLE_PORT, DEBUG_CONSOLE_PORTS, debugConsole);
-    }
     this.slots = devices.map((device, index) => this.#addSlot(index, device, memory, events));
   }
 
@@ -137,7 +176,8 @@ export class Platform {
 
   /** Presses Ctrl-Alt-Del. False if the guest has no driver that waits for keys. */
   pressCtrlAltDel(): boolean {
-    return this.#i8042.pressCtrlAltDel();
+    const keyboard = [...this.#board.values()].find((device) => device instanceof I8042);
+    return keyboard?.pressCtrlAltDel() === true;
   }
 
   /**
@@ -154,25 +194,37 @@ export class Platform {
 
   /** Only while paused. */
   save(): PlatformState {
-    return {
-      serial: this.#serial?.save() ?? null,
-      i8042: this.#i8042.save(),
-      rtc: this.#rtc.save(),
-      slots: this.slots.map(({ transport }) => transport.save()),
-    };
+    const board = [...this.#board].flatMap(([name, device]) => {
+      const state = device.save?.();
+      return state === undefined ? [] : [[name, { ...state }] as const];
+    });
+    return { board: Object.fromEntries(board), slots: this.slots.map(({ transport }) => transport.save()) };
   }
 
   /** Into devices that have done nothing yet; guest memory must be in place. They stay paused until `resume`. */
   restore(state: PlatformState): void {
-    checkState((state.serial !== null) === (this.#serial !== undefined), 'the serial port');
+    const board = new Map(Object.entries(state.board));
+    for (const [name, device] of this.#board) {
+      if (device.restore === undefined) continue;
+      const saved = board.get(name);
+      checkState(saved !== undefined, `it has no ${name}`);
+      device.restore(saved);
+      board.delete(name);
+    }
+    checkState(board.size === 0, 'it has a device that this machine has not');
     checkState(state.slots.length === this.slots.length, `it has ${state.slots.length} virtio devices`);
-    if (state.serial !== null) this.#serial?.restore(state.serial);
-    this.#i8042.restore(state.i8042);
-    this.#rtc.restore(state.rtc);
     this.slots.forEach(({ transport }, i) => {
       transport.restore(state.slots[i] as VirtioMmioState);
     });
   }
+}
+
+/** The serial port; the machine's console, unless that is elsewhere. */
+function serialPort(irq: Irq, config: MachineConfig, terminal: Terminal): Serial {
+  const serial = new Serial({ irq, onOutput: terminal.onOutput, onDrain: () => terminal.onDrain() });
+  if (config.console !== 'virtio')
+    terminal.connect({ input: (bytes) => serial.input(bytes), resize: () => {} });
+  return serial;
 }
 
 function firmwareFacts(config: MachineConfig) {

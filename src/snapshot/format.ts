@@ -7,7 +7,7 @@
 import * as z from 'zod/mini';
 import type { FolderRules } from '../host/own-folder.js';
 
-export const SNAPSHOT_FORMAT = 2;
+export const SNAPSHOT_FORMAT = 3;
 export const MANIFEST_NAME = 'machine.json';
 
 /** Rules for its folder, read or written: what lies in it becomes a machine. Links in a path that was typed are followed before. */
@@ -31,7 +31,6 @@ export const MAX_PIECES_DIFFERENTIAL: number = Math.floor((MAX_PIECES - MAX_PIEC
 
 type DeepReadonly<T> = T extends object ? { readonly [Key in keyof T]: DeepReadonly<T[Key]> } : T;
 
-const u8 = z.int().check(z.minimum(0), z.maximum(0xff));
 const u16 = z.int().check(z.minimum(0), z.maximum(0xffff));
 const u32 = z.int().check(z.minimum(0), z.maximum(0xffff_ffff));
 const count = z.int().check(z.minimum(0));
@@ -67,6 +66,9 @@ const queueState = z.strictObject({
   position: z.nullable(z.strictObject({ nextAvail: u16, nextUsed: u16, signalledUsed: u16 })),
 });
 
+/** State of a device, which the device itself checks when it takes it back. */
+const deviceState = z.looseObject({ version: count });
+
 const slotState = z.strictObject({
   version: count,
   deviceId: u32,
@@ -78,40 +80,12 @@ const slotState = z.strictObject({
   interruptStatus: u32,
   configGeneration: u32,
   queues: z.array(queueState),
-  device: z.looseObject({ version: count }),
+  device: deviceState,
 });
 
 const platformState = z.strictObject({
-  serial: z.nullable(
-    z.strictObject({
-      version: count,
-      ier: u8,
-      fcr: u8,
-      lcr: u8,
-      mcr: u8,
-      scr: u8,
-      divisor: u16,
-      listening: z.boolean(),
-      threPending: z.boolean(),
-      fifo: z.array(u8),
-      queue: z.array(u8),
-    }),
-  ),
-  i8042: z.strictObject({
-    version: count,
-    control: u8,
-    status: u8,
-    queue: z.array(u8),
-    controllerCommand: u8,
-    keyboardCommand: u8,
-  }),
-  rtc: z.strictObject({
-    version: count,
-    index: u8,
-    offsetMs: z.int(),
-    setting: z.boolean(),
-    cmos: z.array(u8),
-  }),
+  /** By the names of the rows of the board (machine/platform.ts). */
+  board: z.record(text, deviceState),
   slots: z.array(slotState),
 });
 

@@ -50,7 +50,7 @@ export async function machineFromTemplate(
       const { memoryBytes } = await machine.snapshot(directory);
       options.onSaved?.({ directory, memoryBytes });
     } finally {
-      await machine.stop();
+      await machine.kill();
     }
     await store.prune({ keep: key });
     return await restoreSame(store.pathOf(key), config.devices ?? [], restoreOptions);
@@ -97,7 +97,7 @@ export async function bootToReady(
     await machine.start();
     if (await ready) return machine;
   } catch (error) {
-    await machine.stop();
+    await machine.kill();
     throw error;
   } finally {
     console[Symbol.dispose]();

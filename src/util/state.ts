@@ -19,3 +19,51 @@ export function checkStateVersion(what: string, state: VersionedState, version: 
 export function checkState(condition: boolean, message: string): asserts condition {
   if (!condition) throw new TsvmError('TSVM_STATE', `saved state is not valid: ${message}`);
 }
+
+const isUnsigned = (value: unknown, max: number): boolean =>
+  Number.isInteger(value) && (value as number) >= 0 && (value as number) <= max;
+
+/** Kinds of fields of saved state, each with its check. */
+const FIELD_CHECKS = {
+  u8: (value: unknown) => isUnsigned(value, 0xff),
+  u16: (value: unknown) => isUnsigned(value, 0xffff),
+  integer: (value: unknown) => Number.isSafeInteger(value),
+  boolean: (value: unknown) => typeof value === 'boolean',
+  bytes: (value: unknown) => Array.isArray(value) && value.every((byte) => isUnsigned(byte, 0xff)),
+} as const;
+
+interface FieldTypes {
+  readonly u8: number;
+  readonly u16: number;
+  readonly integer: number;
+  readonly boolean: boolean;
+  readonly bytes: readonly number[];
+}
+
+/** Fields of a device's saved state, by name. */
+export type StateShape = Readonly<Record<string, keyof FieldTypes>>;
+
+/** Saved state with the fields of a shape. */
+export type StateOf<Shape extends StateShape> = VersionedState & {
+  readonly [Key in keyof Shape]: FieldTypes[Shape[Key]];
+};
+
+/**
+ * Saved state that has the fields of `shape`, and no others.
+ *
+ * @throws TsvmError `TSVM_STATE`
+ */
+export function stateOf<Shape extends StateShape>(
+  what: string,
+  state: VersionedState,
+  version: number,
+  shape: Shape,
+): StateOf<Shape> {
+  checkStateVersion(what, state, version);
+  const fields = new Map<string, unknown>(Object.entries(state));
+  for (const [name, kind] of Object.entries(shape))
+    checkState(FIELD_CHECKS[kind](fields.get(name)), `${what}: ${name}`);
+  const surplus = [...fields.keys()].find((name) => name !== 'version' && !Object.hasOwn(shape, name));
+  checkState(surplus === undefined, `${what}: it has a field too many`);
+  return state as StateOf<Shape>;
+}

@@ -67,7 +67,7 @@ describe('a guest with a balloon', () => {
   });
 
   afterAll(async () => {
-    await session?.machine.stop();
+    await session?.machine.kill();
   });
 
   test('what it frees goes back to the host', async () => {

@@ -79,7 +79,7 @@ describe('in a fork of a guest that is ready', () => {
   });
 
   afterAll(async () => {
-    await template?.stop();
+    await template?.kill();
   });
 
   async function fork(): Promise<Machine> {
@@ -269,7 +269,7 @@ describe('in a fork of a guest that is ready', () => {
     channel.send({ argv: ['true'] });
     expect(() => channel.send({ argv: ['true'] })).toThrow(/had one/);
     await channel.exited;
-    await machine.stop();
+    await machine.kill();
     expect(() => channel.send({ argv: ['true'] })).toThrow(/had one/);
   });
 
@@ -288,7 +288,7 @@ describe('in a fork of a guest that is ready', () => {
     const channel = channelOf(machine);
     channel.send({ argv: ['sleep', '1000'] });
     channel.stdin.write('x');
-    await machine.stop();
+    await machine.kill();
     expect(await channel.exited).toBeUndefined();
     expect(await textOf(channel.stdout)).toBe('');
   });

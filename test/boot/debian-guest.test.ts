@@ -86,7 +86,7 @@ describe('tsvm run --guest debian', () => {
         { status: 6, out },
       ]);
     } finally {
-      await Promise.all(forks.map((fork) => fork.stop()));
+      await Promise.all(forks.map((fork) => fork.kill()));
     }
   });
 });

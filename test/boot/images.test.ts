@@ -177,7 +177,7 @@ describe('a foreign firmware', () => {
     await machine.start();
     await log.waitFor(/SeaBIOS \(version \S+\)/);
     await log.waitFor(/No bootable device/);
-    await machine.stop();
+    await machine.kill();
     expect(await machine.wait()).toEqual({ kind: 'stopped' });
   });
 });

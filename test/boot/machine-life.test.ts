@@ -76,7 +76,7 @@ describe('Machine', () => {
     await machine.pause();
     expect(machine.state).toBe('paused');
     await machine.resume();
-    await machine.stop();
+    await machine.kill();
     expect(states).toEqual(['running', 'paused', 'running', 'ended']);
     expect(await machine.wait()).toEqual({ kind: 'stopped' });
   });
@@ -85,7 +85,7 @@ describe('Machine', () => {
     await using machine = await createMachine(config(tiny.sleep()));
     await machine.start();
     await expect(machine.start()).rejects.toMatchObject({ code: 'TSVM_STATE' });
-    await machine.stop();
+    await machine.kill();
     await expect(machine.start()).rejects.toMatchObject({ code: 'TSVM_STATE' });
     await expect(machine.pause()).rejects.toMatchObject({ code: 'TSVM_STATE' });
     await expect(machine.resume()).rejects.toMatchObject({ code: 'TSVM_STATE' });
@@ -98,23 +98,23 @@ describe('Machine', () => {
     await expect(machine.resume()).rejects.toMatchObject({ code: 'TSVM_STATE' });
   });
 
-  test('stop() and dispose may come in any order, twice, at once, and before start()', async () => {
+  test('kill() and dispose may come in any order, twice, at once, and before start()', async () => {
     const machine = await createMachine(config(tiny.spin()));
-    await Promise.all([machine.stop(), machine.stop(), machine[Symbol.asyncDispose]()]);
+    await Promise.all([machine.kill(), machine.kill(), machine[Symbol.asyncDispose]()]);
     await machine[Symbol.asyncDispose]();
     expect(machine.state).toBe('ended');
     const running = await createMachine(config(tiny.spin()));
     await running.start();
-    await Promise.all([running[Symbol.asyncDispose](), running.stop()]);
+    await Promise.all([running[Symbol.asyncDispose](), running.kill()]);
     await running[Symbol.asyncDispose]();
     expect(await running.wait()).toEqual({ kind: 'stopped' });
   });
 
-  test('stop() of a paused machine ends it', async () => {
+  test('kill() of a paused machine ends it', async () => {
     await using machine = await createMachine(config(tiny.spin()));
     await machine.start();
     await machine.pause();
-    await machine.stop();
+    await machine.kill();
     expect(machine.state).toBe('ended');
   });
 
@@ -136,7 +136,7 @@ describe('Machine', () => {
       await machine.resume();
     }
     await grown();
-    await machine.stop();
+    await machine.kill();
     const lost = marks.findIndex((mark, i) => i > 0 && mark !== ((marks[i - 1] ?? 0) + 1) % 64);
     expect(lost, 'a mark that was lost or doubled').toBe(-1);
   });
@@ -272,7 +272,7 @@ describe('what a machine leaves behind', () => {
     for (let i = 0; i < COUNT; i++) {
       const machine: Machine = await createMachine(config(tiny.spin(), { cpus: 2 }));
       if (i % 2 === 0) await machine.start();
-      await machine.stop();
+      await machine.kill();
     }
     expect(await settled()).toEqual(before);
   });

@@ -22,7 +22,7 @@ test('Memtest86+ boots as a bzImage, shows its first screen, tests the memory th
     cmdline: 'console=ttyS0,115200 nosmp',
     memoryBytes: 64 * MIB,
   });
-  await using _ = { [Symbol.asyncDispose]: () => machine.stop() };
+  await using _ = { [Symbol.asyncDispose]: () => machine.kill() };
   const log = new ConsoleLog(machine);
   await machine.start();
   await log.waitFor(/Memtest86\+ v/);

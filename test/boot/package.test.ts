@@ -25,8 +25,8 @@ channel.send({ argv: ['uname', '-r'] }, { timeMs: Date.now(), entropy: crypto.ge
 channel.stdin.end();
 if (fork.state === 'ready') await fork.start();
 process.stdout.write((await channel.stdout.toArray()).join(''));
-await fork.stop();
-await machine.stop();
+await fork.kill();
+await machine.kill();
 `;
 
 beforeAll(() => {

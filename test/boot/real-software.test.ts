@@ -58,7 +58,7 @@ describe('a guest with this machine’s programs', () => {
   });
 
   afterAll(async () => {
-    await shell?.machine.stop();
+    await shell?.machine.kill();
   });
 
   /** Runs a script in it; everything must succeed. */

@@ -25,7 +25,7 @@ beforeAll(async () => {
 });
 
 afterAll(async () => {
-  await session?.machine.stop();
+  await session?.machine.kill();
 });
 
 test('every vCPU is there and works', async () => {

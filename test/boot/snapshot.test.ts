@@ -39,7 +39,7 @@ describe('a guest from a template', () => {
     await Shell.in(await machineFromTemplate(await guestConfig(), { directory }));
 
   beforeAll(async () => {
-    await (await fresh()).machine.stop();
+    await (await fresh()).machine.kill();
   }, 300_000);
 
   test('that is saved with all that runs in it goes on with it, twice', async () => {
@@ -145,7 +145,7 @@ describe('a guest from a template', () => {
       all.map((_, i) => ['common', `${i}`, `host${i}`]),
     );
     expect(new Set(seen.map((text) => text.split('\n')[3])).size).toBe(all.length);
-    await Promise.all(all.map(({ machine }) => machine.stop()));
+    await Promise.all(all.map(({ machine }) => machine.kill()));
   });
 
   test('that was saved over and over while it works ends in order', async () => {
@@ -182,7 +182,7 @@ describe('a guest with a disk', () => {
       endOf(ready, log).then((end) => Promise.reject(new Error(JSON.stringify(end)))),
     ]);
   }, 200_000);
-  afterAll(async () => await ready?.stop());
+  afterAll(async () => await ready?.kill());
 
   test('forked, writes to a disk of its own', async () => {
     const forks = await ready.fork(2);
@@ -195,7 +195,7 @@ describe('a guest with a disk', () => {
       ),
     );
     expect(seen).toEqual(['0\n', '1\n']);
-    await Promise.all(forks.map((machine) => machine.stop()));
+    await Promise.all(forks.map((machine) => machine.kill()));
     expect(spawnSync('debugfs', ['-R', 'cat who', disk]).stdout.toString()).toBe('');
   });
 
@@ -212,7 +212,7 @@ describe('a guest with a disk', () => {
     await ready.snapshot(path);
     const printed = shell.output;
     const flushed = Number(/.*flushed (\d+)/s.exec(printed)![1]);
-    await ready.stop();
+    await ready.kill();
     // As it was at that moment, as if the plug had been pulled.
     const copy = join(root, 'copy');
     copyFileSync(disk, copy);

@@ -40,7 +40,7 @@ describe('Debian’s kernel', () => {
     expect(machine.pressCtrlAltDel()).toBe(false); // nobody is there yet
     await log.waitFor(KEYBOARD_READY);
     await log.waitFor(/^up/m);
-    expect(machine.requestStop()).toBe(true);
+    await machine.stop(TIMEOUT_MS);
     expect(await endOf(machine, log)).toEqual({ kind: 'power-off', exitStatus: 5 });
     expect(log.text).toContain('goodbye');
   });
@@ -54,6 +54,8 @@ test('the default guest has no keyboard, and says so', { timeout: TIMEOUT_MS }, 
   await machine.start();
   await log.waitFor(/up/);
   expect([machine.pressCtrlAltDel(), machine.requestStop()]).toEqual([false, false]);
+  await machine.stop(TIMEOUT_MS);
+  expect(await machine.wait()).toEqual({ kind: 'stopped' });
 });
 
 test('the default guest listens at its stop port', { timeout: TIMEOUT_MS }, async () => {

@@ -96,7 +96,7 @@ describe('Linux’s vsock_test passes', { timeout: TIMEOUT_MS }, () => {
   }, TIMEOUT_MS);
 
   afterEach(async () => {
-    await session?.machine.stop();
+    await session?.machine.kill();
   });
 
   /** The host's side, once it runs. */

@@ -46,7 +46,7 @@ describe('a guest with a vsock', () => {
   });
 
   afterAll(async () => {
-    await session?.machine.stop();
+    await session?.machine.kill();
   });
 
   test('a stream of the host’s, there and back', async () => {

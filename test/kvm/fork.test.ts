@@ -34,7 +34,7 @@ async function forksOf(machine: Machine, count: number): Promise<TinyMachine[]> 
 }
 
 async function stopAll(guests: readonly TinyMachine[]): Promise<void> {
-  await Promise.all(guests.map(({ machine }) => machine.stop()));
+  await Promise.all(guests.map(({ machine }) => machine.kill()));
 }
 
 describe('Machine.fork()', () => {
@@ -54,7 +54,7 @@ describe('Machine.fork()', () => {
     const guest = await noted();
     const [fork] = await forksOf(guest.machine, 1);
     await using _ = fork!;
-    await guest.machine.stop();
+    await guest.machine.kill();
     expect(await note(fork!, 'b')).toBe('a b');
   });
 
@@ -70,7 +70,7 @@ describe('Machine.fork()', () => {
     const texts = await Promise.all(line.map((guest, i) => note(guest, `x${i}`)));
     expect(texts).toEqual(['a x0', 'a b x1', 'a b c x2', 'a b c d x3']);
     // The first may go: nobody looks through a machine that has ended.
-    await line[0]!.machine.stop();
+    await line[0]!.machine.kill();
     expect(await note(line[3]!, 'y')).toBe('a b c d x3 y');
     await stopAll(line);
   });
@@ -134,7 +134,7 @@ describe('Machine.fork()', () => {
     await grandchild.machine.start();
     expect(await note(grandchild, 'g')).toBe('a f g');
     expect(await note(fork!, 'h')).toBe('a f h');
-    await fork!.machine.stop();
+    await fork!.machine.kill();
   });
 
   test('keeps what was typed and not read, for parent and fork', async () => {
@@ -144,14 +144,14 @@ describe('Machine.fork()', () => {
     const [fork] = await forksOf(guest.machine, 1);
     await guest.machine.resume();
     for (const each of [guest, fork!]) await each.log.waitFor(/t{2000}\n$/);
-    await fork!.machine.stop();
+    await fork!.machine.kill();
   });
 
   test('of several vCPUs', async () => {
     await using guest = await noted({ cpus: 3 });
     const [fork] = await forksOf(guest.machine, 1);
     expect(await note(fork!, 'f')).toBe('a f');
-    await fork!.machine.stop();
+    await fork!.machine.kill();
   });
 
   test('ends with its own end, and its own exit status', async () => {
@@ -160,7 +160,7 @@ describe('Machine.fork()', () => {
     await guest.machine.start();
     await guest.log.waitFor(/>/);
     const [fork] = await forksOf(guest.machine, 1);
-    await fork!.machine.stop();
+    await fork!.machine.kill();
     expect(await endOf(fork!.machine, fork!.log)).toEqual({ kind: 'stopped' });
     expect(guest.machine.state).toBe('running');
   });
@@ -171,9 +171,9 @@ describe('Machine.fork()', () => {
     await using guest = await noted({ devices: [deviceKinds['blk']!.fromCli(disk)] });
     const [first] = await forksOf(guest.machine, 1);
     const [second] = await forksOf(first!.machine, 1);
-    await first!.machine.stop();
+    await first!.machine.kill();
     expect(await note(second!, 'f')).toBe('a f');
-    await second!.machine.stop();
+    await second!.machine.kill();
     expect(readFileSync(disk).every((byte) => byte === 7)).toBe(true);
   });
 
@@ -198,7 +198,7 @@ describe('Machine.fork()', () => {
         (error: { code: string }) => error.code,
       );
       await sleep(delayMs);
-      await guest.machine.stop();
+      await guest.machine.kill();
       const what = await outcome;
       if (typeof what === 'string') {
         expect(what).toBe('TSVM_STATE');

@@ -50,7 +50,7 @@ async function survives(guest: TinyMachine): Promise<void> {
   await sleep(20);
   expect(machine.timeline().exits.total).toBe(before);
   await machine.resume();
-  await machine.stop();
+  await machine.kill();
   expect(await machine.wait()).toEqual({ kind: 'stopped' });
 }
 
@@ -179,7 +179,7 @@ describe('a guest that', () => {
     expect(received - paused).toBeLessThanOrEqual(64 * 1024);
     expect(wrong).toBe(0);
     expect(received / batches).toBeGreaterThan(2);
-    await machine.stop();
+    await machine.kill();
   });
 
   test('floods ports that reach JavaScript and its console at once leaves the host its timers', async () => {
@@ -199,7 +199,7 @@ describe('a guest that', () => {
     });
     await sleep(20);
     expect(drained).toBe(false);
-    await guest.machine.stop();
+    await guest.machine.kill();
   });
 
   test('reads its input slowly gets all of it, in order', async () => {

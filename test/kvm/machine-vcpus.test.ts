@@ -252,7 +252,7 @@ describe('several vCPUs', () => {
       await guest.machine.pause();
       await guest.machine.resume();
     }
-    await guest.machine.stop();
+    await guest.machine.kill();
     expect(await guest.machine.wait()).toEqual({ kind: 'stopped' });
   });
 });

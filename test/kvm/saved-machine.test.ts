@@ -41,7 +41,7 @@ test('restores with VMs made beforehand and without, each with its own memory, a
   expect(await Promise.all(copies.map((copy, i) => note(copy, `m${i}`)))).toEqual(
     copies.map((_, i) => `a n${i % 4} m${i}`),
   );
-  await Promise.all(copies.map(({ machine }) => machine.stop()));
+  await Promise.all(copies.map(({ machine }) => machine.kill()));
 });
 
 test('goes on when the folder is removed, and its machines when it is closed', async () => {

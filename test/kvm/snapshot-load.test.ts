@@ -47,7 +47,7 @@ beforeAll(async () => {
   server = await ControlServer.listen(instance, at('api.sock'));
 });
 afterAll(async () => {
-  if (instance.hasStarted) await instance.machine.stop();
+  if (instance.hasStarted) await instance.machine.kill();
   await server?.[Symbol.asyncDispose]();
 });
 

@@ -264,7 +264,7 @@ describe('Machine.snapshot()', () => {
         (error: TsvmError) => error.code,
       );
       await sleep(delayMs);
-      await guest.machine.stop();
+      await guest.machine.kill();
       expect(guest.machine.state).toBe('ended');
       const what = await outcome;
       expect(what).toBeOneOf(['saved', 'TSVM_STATE']);
@@ -297,7 +297,7 @@ describe('a restored machine', () => {
     expect(texts).toEqual(copies.map((_, i) => `a n${i}`));
     const again = await Promise.all(copies.map((copy, i) => note(copy, `m${i}`)));
     expect(again).toEqual(copies.map((_, i) => `a n${i} m${i}`));
-    await Promise.all(copies.map(({ machine }) => machine.stop()));
+    await Promise.all(copies.map(({ machine }) => machine.kill()));
   });
 
   test('is saved in full again, and needs nothing of the first', async () => {
@@ -336,7 +336,7 @@ describe('a restored machine', () => {
 
   test('that was never started leaves nothing, nor does one that ran', async () => {
     const path = await saved();
-    await (await restoreMachine(path)).stop();
+    await (await restoreMachine(path)).kill();
     const before = await settledHoldings();
     for (let i = 0; i < 20; i++) {
       await using copy = new TinyMachine(await restoreMachine(path));
@@ -586,8 +586,8 @@ describe('restoreMachine() refuses', () => {
     await using one = new TinyMachine(await restoreMachine(path, direct));
     expect(await refusal(restoreMachine(path, direct))).toMatchObject({ code: 'TSVM_DISK' });
     expect(await refusal(restoreMachine(path, { devices }))).toMatchObject({ code: 'TSVM_DISK' });
-    await one.machine.stop();
-    await (await restoreMachine(path, direct)).stop();
+    await one.machine.kill();
+    await (await restoreMachine(path, direct)).kill();
   });
 });
 
@@ -688,7 +688,7 @@ describe('what a snapshot asks for of the host', () => {
 describe('Machine.snapshot() and fork() refuse', () => {
   test('a machine that has ended', async () => {
     const guest = await noted();
-    await guest.machine.stop();
+    await guest.machine.kill();
     for (const action of [
       guest.machine.snapshot(folder()),
       guest.machine.fork(1),
@@ -774,11 +774,11 @@ test('kill -9 at any moment of a save leaves the old snapshot or a new one, and 
       },
     });
     clearTimeout(killer);
-    await (await restoreMachine(path)).stop();
+    await (await restoreMachine(path)).kill();
   }
   expect(await tsvm(command)).toMatchObject({ status: 0 });
   expect(readdirSync(path)).toHaveLength(2);
-  await (await restoreMachine(path)).stop();
+  await (await restoreMachine(path)).kill();
 });
 
 test('a memory file that is truncated under a running machine ends that machine alone, with a clear message', async () => {

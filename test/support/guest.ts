@@ -195,6 +195,6 @@ export class Session {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.machine.stop();
+    await this.machine.kill();
   }
 }

@@ -34,6 +34,6 @@ export class TinyMachine implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.machine.stop();
+    await this.machine.kill();
   }
 }

@@ -84,6 +84,6 @@ export class Shell implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.machine.stop();
+    await this.machine.kill();
   }
 }

@@ -74,16 +74,7 @@ export function fakeSnapshot(memoryBytes: number, more: Partial<Snapshot> = {}):
     state: {
       vm: { vcpus: [], irqchips: ['', '', ''], pit: '', clock: '' },
       platform: {
-        serial: null,
-        i8042: {
-          version: 2,
-          control: 0,
-          status: 0,
-          queue: [],
-          controllerCommand: 0,
-          keyboardCommand: 0,
-        },
-        rtc: { version: 1, index: 0, offsetMs: 0, setting: false, cmos: [] },
+        board: { rtc: { version: 1 } },
         slots: [],
       },
       typed: '',

@@ -74,7 +74,7 @@ async function serveApi(options: ApiOptions): Promise<number> {
     ? await ControlServer.listen(instance, options.apiSock ?? DEFAULT_SOCKET)
     : undefined;
   if (stopSignals.exitCode !== undefined) return stopSignals.exitCode;
-  stopSignals.watch({ stop: () => instance.kill() });
+  stopSignals.watch(instance);
   // Whoever is told of the start is told before the guest says anything.
   const started = new Promise<void>((resolve) => {
     instance.onAdopt = resolve;

@@ -104,7 +104,7 @@ async function servePool(name: string, detach: boolean): Promise<number> {
   await using pool = await Pool.open(new MachineStore(), name);
   pool.instance.onBind = (machine, slot, text) => sayBound(`${machine}: ${slot}`, text);
   if (stopSignals.exitCode !== undefined) return stopSignals.exitCode;
-  stopSignals.watch({ stop: () => pool.instance.kill() });
+  stopSignals.watch(pool.instance);
   if (backgroundName() === undefined)
     process.stderr.write(`tsvm: runs machines for: tsvm start ${name} NAME\n`);
   else reportReady();

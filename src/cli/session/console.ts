@@ -40,7 +40,7 @@ export function attachConsole(machine: Machine, options: ConsoleOptions): () => 
     void machine.pause().catch(ended);
     stdout.once('drain', () => void machine.resume().catch(ended));
   });
-  const onBrokenPipe = (): void => void machine.stop();
+  const onBrokenPipe = (): void => void machine.kill();
   const send = (bytes: Uint8Array): void => {
     lastByte = bytes[bytes.length - 1] ?? lastByte;
     if (machine.console.write(bytes)) return;
@@ -55,12 +55,12 @@ export function attachConsole(machine: Machine, options: ConsoleOptions): () => 
       return;
     }
     const bytes = filter.push(chunk, (command) => {
-      if (command === 'exit') void machine.stop();
+      if (command === 'exit') void machine.kill();
       else if (command === 'save') options.onSave?.();
       else process.stderr.write(`\r\n${ESCAPE_HELP}\r\n`);
     });
     if (guestListens) send(bytes);
-    else if (bytes.includes(CTRL_C)) void machine.stop();
+    else if (bytes.includes(CTRL_C)) void machine.kill();
   };
   // In canonical mode a second Ctrl-D ends a line that has no newline.
   const onEnd = (): void =>

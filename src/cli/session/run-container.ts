@@ -27,7 +27,7 @@ export async function runContainer(config: ContainerConfig, options: ForegroundO
   try {
     const host = options.engine === undefined ? {} : { engine: options.engine };
     const container = await startContainer(config, host, 'inherit');
-    stopSignals.watch({ stop: () => container.signal(SIGKILL) });
+    stopSignals.watch({ kill: () => container.signal(SIGKILL) });
     stopSignals.forwardTo((signal) => container.signal(signal));
     const onResize = (): void => container.signal(SIGWINCH);
     if (tty) process.on('SIGWINCH', onResize);

@@ -22,7 +22,7 @@ export class StopSignals implements Disposable {
   /** Status to exit with, once a signal or the time limit asked for the end; the first one counts. */
   exitCode: number | undefined;
   readonly #abort = new AbortController();
-  #subject: { stop(): unknown } | undefined;
+  #subject: { kill(): unknown } | undefined;
   #forward: ((number: number) => void) | undefined;
   #forwarded = false;
   readonly #timer: NodeJS.Timeout | undefined;
@@ -64,10 +64,10 @@ export class StopSignals implements Disposable {
     return this.exitCode === EXIT_CODES.timeout;
   }
 
-  /** Stops `subject` when the end is asked for; at once if it was. Undefined: nothing is there to be stopped. */
-  watch(subject: { stop(): unknown } | undefined): void {
+  /** Kills `subject` when the end is asked for; at once if it was. Undefined: nothing is there to be killed. */
+  watch(subject: { kill(): unknown } | undefined): void {
     this.#subject = subject;
-    if (this.exitCode !== undefined) void subject?.stop();
+    if (this.exitCode !== undefined) void subject?.kill();
   }
 
   forwardTo(forward: (number: number) => void): void {
@@ -87,7 +87,7 @@ export class StopSignals implements Disposable {
   #stop(exitCode: number): void {
     this.exitCode ??= exitCode;
     this.#abort.abort();
-    void this.#subject?.stop();
+    void this.#subject?.kill();
   }
 
   [Symbol.dispose](): void {

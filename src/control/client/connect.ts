@@ -1,7 +1,7 @@
 /** A machine of another process, steered from this one: what the commands and the dashboard use, and the library gives. */
 import type { Duplex, Readable } from 'node:stream';
 import { TsvmError } from '../../errors.js';
-import type { MachineTimeline } from '../../machine/machine.js';
+import type { MachineControls, MachineTimeline } from '../../machine/machine.js';
 import type { SnapshotResult } from '../../snapshot/format.js';
 import type { InstanceEnd } from '../instance-end.js';
 import { isRunning, type MachineRecord, MachineStore } from '../machine-store.js';
@@ -26,7 +26,7 @@ const MAX_EVENT_CHARACTERS = 64 << 10;
  *
  * Every call throws `TSVM_STATE` with the machine's own words if it refuses, or if nobody answers any more.
  */
-export class RemoteMachine {
+export class RemoteMachine implements MachineControls {
   readonly name: string;
   readonly #client: ControlClient;
 
@@ -59,14 +59,13 @@ export class RemoteMachine {
     await this.#client.call('PATCH', '/vm', { body: { state: 'Resumed' } });
   }
 
-  /** Asks the guest to end, where there is somebody to be asked, and ends it after `timeoutMs`. Default 10 s. */
   async stop(timeoutMs?: number): Promise<void> {
     await this.#client.call('PUT', '/tsvm/stop', {
       body: timeoutMs === undefined ? {} : { timeout_ms: timeoutMs },
     });
   }
 
-  /** Ends it at once; disks are flushed. */
+  /** @param timeoutMs - limit of its process's answer, which may hang; default: none */
   async kill(timeoutMs?: number): Promise<void> {
     await this.#client.call('PUT', '/tsvm/kill', timeoutMs === undefined ? {} : { timeoutMs });
   }

@@ -12,7 +12,6 @@ import { machineStats } from '../stats/stats.js';
 import { type Route, route, Stream } from './route.js';
 
 const MAX_FORKS = 1000;
-const DEFAULT_STOP_MS = 10_000;
 /** Console input in one request. */
 const MAX_INPUT_CHARACTERS = 32 << 10;
 
@@ -121,7 +120,7 @@ export const machineRoutes: readonly Route[] = [
     summary: 'asks the guest to end where it can be asked, and ends it after a time',
     body: stop,
     async handle({ instance, body }) {
-      await instance.stop(body.timeout_ms ?? DEFAULT_STOP_MS);
+      await instance.stop(body.timeout_ms);
       return undefined;
     },
   }),

@@ -10,7 +10,7 @@
  */
 import type { BusDevice } from '../../bus/bus-device.js';
 import type { Irq } from '../../bus/irq.js';
-import { checkState, checkStateVersion, type VersionedState } from '../../util/state.js';
+import { checkState, type StateOf, stateOf, type VersionedState } from '../../util/state.js';
 
 /** Ports 0x60 to 0x64. */
 export const I8042_PORTS = 5;
@@ -93,16 +93,17 @@ export interface I8042Options {
   onReset(): void;
 }
 
-/** Saved state of an {@link I8042}. */
-export interface I8042State extends VersionedState {
-  readonly control: number;
-  readonly status: number;
+const STATE_VERSION = 2;
+/** Fields of its saved state. */
+const STATE = {
+  control: 'u8',
+  status: 'u8',
   /** What waits to be read. */
-  readonly queue: readonly number[];
+  queue: 'bytes',
   /** The command that waits for its byte at the data port, of the controller or of the keyboard; or 0. */
-  readonly controllerCommand: number;
-  readonly keyboardCommand: number;
-}
+  controllerCommand: 'u8',
+  keyboardCommand: 'u8',
+} as const;
 
 export class I8042 implements BusDevice {
   readonly name = 'i8042';
@@ -257,9 +258,9 @@ export class I8042 implements BusDevice {
     }
   }
 
-  save(): I8042State {
+  save(): StateOf<typeof STATE> {
     return {
-      version: 2,
+      version: STATE_VERSION,
       control: this.#control,
       status: this.#status,
       queue: [...this.#queue],
@@ -268,8 +269,8 @@ export class I8042 implements BusDevice {
     };
   }
 
-  restore(state: I8042State): void {
-    checkStateVersion(this.name, state, 2);
+  restore(saved: VersionedState): void {
+    const state = stateOf(this.name, saved, STATE_VERSION, STATE);
     checkState(state.queue.length <= QUEUE_BYTES, `${this.name} has ${state.queue.length} bytes waiting`);
     this.#control = state.control;
     this.#status = state.status;

@@ -9,7 +9,7 @@
  * @spec mc146818 "Interrupts"   Periodic, alarm, update-ended   #no   they never come
  */
 import type { BusDevice } from '../../bus/bus-device.js';
-import { checkState, checkStateVersion, type VersionedState } from '../../util/state.js';
+import { checkState, type StateOf, stateOf, type VersionedState } from '../../util/state.js';
 import { GIB, KIB, MIB } from '../../util/units.js';
 
 /** Index and data port. */
@@ -73,13 +73,9 @@ export interface RtcOptions {
   };
 }
 
-/** Saved state of an {@link Rtc}. */
-export interface RtcState extends VersionedState {
-  readonly index: number;
-  readonly offsetMs: number;
-  readonly setting: boolean;
-  readonly cmos: readonly number[];
-}
+const STATE_VERSION = 1;
+/** Fields of its saved state. */
+const STATE = { index: 'u8', offsetMs: 'integer', setting: 'boolean', cmos: 'bytes' } as const;
 
 export class Rtc implements BusDevice {
   readonly name = 'rtc';
@@ -191,9 +187,9 @@ export class Rtc implements BusDevice {
     this.#offsetMs = time - this.#now();
   }
 
-  save(): RtcState {
+  save(): StateOf<typeof STATE> {
     return {
-      version: 1,
+      version: STATE_VERSION,
       index: this.#index,
       offsetMs: this.#offsetMs,
       setting: this.#setting,
@@ -201,10 +197,9 @@ export class Rtc implements BusDevice {
     };
   }
 
-  restore(state: RtcState): void {
-    checkStateVersion(this.name, state, 1);
+  restore(saved: VersionedState): void {
+    const state = stateOf(this.name, saved, STATE_VERSION, STATE);
     checkState(state.cmos.length === CMOS_BYTES, 'rtc: CMOS size');
-    checkState(Number.isSafeInteger(state.offsetMs), 'rtc: time offset');
     this.#index = state.index & INDEX_MASK;
     this.#offsetMs = state.offsetMs;
     this.#setting = state.setting;

@@ -15,7 +15,7 @@
 import type { BusDevice, FastRegister } from '../../bus/bus-device.js';
 import type { Irq } from '../../bus/irq.js';
 import { ByteQueue } from '../../util/byte-queue.js';
-import { checkState, checkStateVersion, type VersionedState } from '../../util/state.js';
+import { checkState, type StateOf, stateOf, type VersionedState } from '../../util/state.js';
 
 /** Ports that the UART takes. */
 export const SERIAL_PORTS = 8;
@@ -74,19 +74,20 @@ export interface SerialOptions {
   onDrain?(): void;
 }
 
-/** Saved state of a {@link Serial}. */
-export interface SerialState extends VersionedState {
-  readonly ier: number;
-  readonly fcr: number;
-  readonly lcr: number;
-  readonly mcr: number;
-  readonly scr: number;
-  readonly divisor: number;
-  readonly listening: boolean;
-  readonly threPending: boolean;
-  readonly fifo: readonly number[];
-  readonly queue: readonly number[];
-}
+const STATE_VERSION = 1;
+/** Fields of its saved state. */
+const STATE = {
+  ier: 'u8',
+  fcr: 'u8',
+  lcr: 'u8',
+  mcr: 'u8',
+  scr: 'u8',
+  divisor: 'u16',
+  listening: 'boolean',
+  threPending: 'boolean',
+  fifo: 'bytes',
+  queue: 'bytes',
+} as const;
 
 /**
  * A serial port of a PC: what the guest sends comes out at once, what it gets waits for it.
@@ -310,9 +311,9 @@ export class Serial implements BusDevice {
       ((mcr & 0x08) !== 0 ? MSR_DCD : 0);
   }
 
-  save(): SerialState {
+  save(): StateOf<typeof STATE> {
     return {
-      version: 1,
+      version: STATE_VERSION,
       ier: this.#ier,
       fcr: this.#fcr,
       lcr: this.#lcr,
@@ -326,8 +327,8 @@ export class Serial implements BusDevice {
     };
   }
 
-  restore(state: SerialState): void {
-    checkStateVersion(this.name, state, 1);
+  restore(saved: VersionedState): void {
+    const state = stateOf(this.name, saved, STATE_VERSION, STATE);
     checkState(state.fifo.length <= FIFO_BYTES, 'serial: FIFO too long');
     checkState(state.queue.length <= INPUT_QUEUE_BYTES, 'serial: input queue too long');
     this.#ier = state.ier & IER_MASK;

@@ -9,14 +9,14 @@ describe('StopSignals.ofMachine()', () => {
     ['SIGINT', 130],
     ['SIGTERM', 143],
     ['SIGHUP', 143],
-  ] as const)('stops what is watched at %s, for status %d', (signal, status) => {
+  ] as const)('kills what is watched at %s, for status %d', (signal, status) => {
     using stopSignals = StopSignals.ofMachine();
-    const stop = vi.fn();
-    stopSignals.watch({ stop });
+    const kill = vi.fn();
+    stopSignals.watch({ kill });
     expect([stopSignals.exitCode, stopSignals.signal.aborted]).toEqual([undefined, false]);
     process.emit(signal);
     expect([stopSignals.exitCode, stopSignals.signal.aborted]).toEqual([status, true]);
-    expect(stop).toHaveBeenCalledOnce();
+    expect(kill).toHaveBeenCalledOnce();
   });
 
   test('keeps the status of the first signal', () => {
@@ -26,33 +26,33 @@ describe('StopSignals.ofMachine()', () => {
     expect(stopSignals.exitCode).toBe(143);
   });
 
-  test('stops at once what is watched after the signal', () => {
+  test('kills at once what is watched after the signal', () => {
     using stopSignals = StopSignals.ofMachine();
     process.emit('SIGINT');
-    const stop = vi.fn();
-    stopSignals.watch({ stop });
-    expect(stop).toHaveBeenCalledOnce();
+    const kill = vi.fn();
+    stopSignals.watch({ kill });
+    expect(kill).toHaveBeenCalledOnce();
   });
 
-  test('stops nothing that is watched no more', () => {
+  test('kills nothing that is watched no more', () => {
     using stopSignals = StopSignals.ofMachine();
-    const stop = vi.fn();
-    stopSignals.watch({ stop });
+    const kill = vi.fn();
+    stopSignals.watch({ kill });
     stopSignals.watch(undefined);
     process.emit('SIGINT');
-    expect(stop).not.toHaveBeenCalled();
+    expect(kill).not.toHaveBeenCalled();
   });
 
-  test('stops when the time is up', () => {
+  test('kills when the time is up', () => {
     vi.useFakeTimers();
     using stopSignals = StopSignals.ofMachine(1000);
-    const stop = vi.fn();
-    stopSignals.watch({ stop });
+    const kill = vi.fn();
+    stopSignals.watch({ kill });
     vi.advanceTimersByTime(999);
     expect(stopSignals.timedOut).toBe(false);
     vi.advanceTimersByTime(1);
     expect([stopSignals.timedOut, stopSignals.exitCode]).toEqual([true, 124]);
-    expect(stop).toHaveBeenCalledOnce();
+    expect(kill).toHaveBeenCalledOnce();
   });
 
   test('listens no more when it is disposed, and its time is not up', () => {

@@ -68,7 +68,7 @@ test('a machine that is being made when its end is asked for is ended, and none 
   const killed = instance.kill();
   made.keep(machine);
   await Promise.all([started, killed]);
-  expect(machine.stop).toHaveBeenCalled();
+  expect(machine.kill).toHaveBeenCalled();
   await expect(instance.start()).rejects.toThrow(/after starting/);
 });
 
@@ -128,7 +128,7 @@ test('Pool ends a machine that is being made when it ends itself', async () => {
   made.keep(machine);
   await making.catch(() => {});
   await closed;
-  expect(machine.stop).toHaveBeenCalled();
+  expect(machine.kill).toHaveBeenCalled();
 });
 
 test('a saved machine that has a command is given no other, and is gone when one was asked for', async () => {
@@ -141,6 +141,6 @@ test('a saved machine that has a command is given no other, and is gone when one
   await expect(pool.instance.make('one', { snapshot: '/warm', command: ['job'] })).rejects.toThrow(
     /has a command already/,
   );
-  expect(machine.stop).toHaveBeenCalled();
+  expect(machine.kill).toHaveBeenCalled();
   expect(store.list().map(({ record }) => record.name)).toEqual(['pool']);
 });

@@ -55,7 +55,7 @@ test('live() gives no command to a guest that has one', async () => {
   const machine = played(send, true);
   const published = await PublishedMachine.publish(store, 'three', machine, { command: [] });
   const ended = live(machine, published, []);
-  await machine.stop();
+  await machine.kill();
   await ended;
   expect(send).not.toHaveBeenCalled();
 });
@@ -79,7 +79,7 @@ test('live() says on stderr alone that what a machine leaves cannot be written',
   const published = await PublishedMachine.publish(store, 'two', machine, { command: [] });
   vi.spyOn(published.instance.log, 'close').mockRejectedValue(new Error('EIO: i/o error, close'));
   const ended = live(machine, published, ['job']);
-  await machine.stop();
+  await machine.kill();
   await ended;
   expect(store.find('two').record.end).toMatchObject({ kind: 'stopped' });
   expect(warned).toHaveBeenCalledWith(expect.stringMatching(/^two: .*EIO/), 'TsvmWarning');

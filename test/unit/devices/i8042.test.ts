@@ -133,7 +133,6 @@ test('goes on where it was saved: in the middle of a chord and of a command', ()
   expect(copy.drain()).toEqual([0x38, 0xe0, 0x53, 0xe0, 0xd3, 0xb8, 0x9d]);
   copy.outb(DATA, 0x50);
   expect(copy.command(0x20)).toEqual([0x50]);
-  expect(() => copy.device.restore({ ...at.device.save(), queue: Array(33).fill(0) })).toThrowError(
-    /waiting/,
-  );
+  const full = { ...at.device.save(), queue: Array(33).fill(0) };
+  expect(() => copy.device.restore(full)).toThrowError(/waiting/);
 });

@@ -11,7 +11,7 @@ function play(status: number | undefined) {
   } as unknown as GuestChannel;
   const machine = {
     channel,
-    stop: async () => void said.push('stop'),
+    kill: async () => void said.push('kill'),
     wait: async () => 'the end',
   };
   const connect = () => {
@@ -21,18 +21,18 @@ function play(status: number | undefined) {
   return { said, machine, connect };
 }
 
-test('beginCommand() connects the streams, sends the command, drains what it said, and stops the machine', async () => {
+test('beginCommand() connects the streams, sends the command, drains what it said, and kills the machine', async () => {
   const { said, machine, connect } = play(3);
   const life = beginCommand(machine, { command: { argv: ['job'] }, connect });
   expect(said).toEqual(['connect', 'send job']);
   expect(await life.end()).toEqual({ status: 3, end: 'the end' });
-  expect(said).toEqual(['connect', 'send job', 'drained', 'stop']);
+  expect(said).toEqual(['connect', 'send job', 'drained', 'kill']);
 });
 
 test('beginCommand() of a machine that has its command sends none, and waits for no output of one that ended first', async () => {
   const { said, machine, connect } = play(undefined);
   expect(await beginCommand(machine, { connect }).end()).toEqual({ status: undefined, end: 'the end' });
-  expect(said).toEqual(['connect', 'stop']);
+  expect(said).toEqual(['connect', 'kill']);
 });
 
 test('beginCommand() refuses a machine without a channel', () => {

@@ -1,8 +1,8 @@
 /** What an operator gets to read when a KVM cannot go on with a guest. */
-import type { VcpuExit } from '../kvm/exit.js';
-import { decodeRegs, decodeSregs, formatRegs } from '../kvm/registers.js';
-import type { GuestMemory } from '../memory/guest-memory.js';
-import type { NativeVcpu } from '../native/binding.js';
+import type { VcpuExit } from '../../kvm/exit.js';
+import { decodeRegs, decodeSregs, formatRegs } from '../../kvm/registers.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
+import type { NativeVcpu } from '../../native/binding.js';
 
 const INSTRUCTION_BYTES = 16;
 

@@ -1,10 +1,10 @@
 /** How a guest ended, by what is known of it: what it printed, the status that its init reported, what it was asked for. */
-import type { GuestMemory } from '../memory/guest-memory.js';
-import type { NativeVcpu } from '../native/binding.js';
+import type { GuestMemory } from '../../memory/guest-memory.js';
+import type { NativeVcpu } from '../../native/binding.js';
+import type { MachineEnd } from '../machine.js';
+import type { FatalExit } from '../vcpu-runner.js';
 import { failureSummary, registerReport } from './failure-report.js';
-import type { MachineEnd } from './machine.js';
 import { PanicScanner } from './panic-scanner.js';
-import type { FatalExit } from './vcpu-runner.js';
 
 /** struct kvm_run, system_event.type. */
 const KVM_SYSTEM_EVENT_SHUTDOWN = 1;
