@@ -224,7 +224,7 @@ describe('the arrows of ARCHITECTURE.md', () => {
     ['control', 15],
     ['cli', 15],
     ['boot', 25],
-    ['machine', 32],
+    ['machine', 33],
     ['container', 25],
   ])('%s has at most %i files beside its folders', (layer, most) => {
     const loose = sourceFiles().filter((path) => dirname(path) === layer);
