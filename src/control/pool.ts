@@ -1,7 +1,6 @@
 /** One process that runs many machines: `tsvm serve`. Each is made on request, and has its own name, folder and socket. */
 import type { Machine } from '../machine/machine.js';
 import { ApiError } from './api-error.js';
-import { checkSetup } from './firecracker/setup.js';
 import { ControlServer } from './http/server.js';
 import { Instance } from './instance.js';
 import { ConsoleLog } from './logs/console-log.js';
@@ -84,17 +83,16 @@ export class Pool implements AsyncDisposable {
   }
 
   async #make(name: string, request: PoolRequest): Promise<void> {
-    if ('config' in request) await checkSetup(request.config);
     const machine =
-      'config' in request
-        ? await this.#makers.make(request.config)
+      'draft' in request
+        ? await this.#makers.make(request.draft)
         : await this.#restore(request.snapshot, {
             devices: request.devices ?? {},
             field: 'devices',
             onBind: (slot, text) => this.instance.onBind(name, slot, text),
           });
-    const asked = 'command' in request ? request.command : undefined;
-    const command = asked ?? [];
+    const { command: asked } = request;
+    const command = asked ?? machine.config.command?.argv ?? [];
     try {
       if (asked !== undefined && machine.channel?.hasCommand === true)
         throw new ApiError('The saved machine has a command already: ask for it without one.');

@@ -7,6 +7,7 @@ import { TsvmError } from '../errors.js';
 import type { GuestBuild } from '../host/guest-store.js';
 import { VIRTIO_GSIS } from '../memory/layout.js';
 import {
+  type Check,
   type Field,
   type Fields,
   FLAG,
@@ -88,18 +89,20 @@ export interface MachineConfig {
 const PATH: Field = ['a path', isPath, { type: 'string' }];
 /** Rows or columns of a terminal (struct winsize). */
 const CELLS: Field = ['a whole number up to 65535', isWhole(0, 0xffff), { type: 'integer' }];
+/** Check of a text of a command, which ends with a NUL when it is handed over. */
+const isWord: Check = (value) => typeof value === 'string' && !value.includes('\0');
 const isTexts = isListOf(isText);
 const ID: Field = [ID_RANGE, isId, { type: 'integer' }];
 const USER_FIELDS: Fields<NonNullable<GuestCommand['user']>> = { uid: ID, gid: ID };
 
 const COMMAND_FIELDS: Fields<GuestCommand> = {
-  argv: ['a list of strings', isTexts, { type: 'array', items: { type: 'string' } }],
+  argv: ['a list of strings without NUL', isListOf(isWord), { type: 'array', items: { type: 'string' } }],
   env: optional([
-    'an object of strings',
-    (value) => isRecord(value) && isTexts(Object.values(value)),
+    'an object of strings without NUL',
+    (value) => isRecord(value) && Object.values(value).every(isWord),
     { type: 'object', additionalProperties: { type: 'string' } },
   ]),
-  cwd: optional(['a path', isText, { type: 'string' }]),
+  cwd: optional(['a path', isWord, { type: 'string' }]),
   user: optional([
     `an object with uid and gid, each ${ID_RANGE}`,
     (value) => fieldProblem(value, USER_FIELDS) === undefined,
@@ -122,8 +125,7 @@ export const DATA_FIELDS = {
   console: optional(oneOf('serial', 'virtio', 'none')),
   command: optional([
     'an object with argv, a list of strings',
-    (value) =>
-      isRecord(value) && COMMAND_FIELDS.argv[1](value['argv']) && COMMAND_FIELDS.env[1](value['env']),
+    (value) => isRecord(value) && isTexts(value['argv']) && isTexts(Object.values(value['env'] ?? {})),
     objectSchema(COMMAND_FIELDS),
   ]),
   entry: optional(oneOf('auto', 'pvh', 'bzimage')),
