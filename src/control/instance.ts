@@ -2,7 +2,7 @@
 import type { MachineConfig } from '../machine/config.js';
 import type { Machine } from '../machine/machine.js';
 import { ApiError } from './api-error.js';
-import { type Setup, setupOf } from './firecracker/setup.js';
+import { type Draft, EMPTY_DRAFT } from './draft.js';
 import { type InstanceEnd, instanceEnd } from './instance-end.js';
 import type { ConsoleLog } from './logs/console-log.js';
 import { LogFiles } from './logs/log-file.js';
@@ -22,6 +22,13 @@ export interface InstanceEvent {
   readonly detail: object;
 }
 
+/** Request of the API, with the status of its answer. */
+export interface AnsweredRequest {
+  readonly method: string | undefined;
+  readonly url: string | undefined;
+  readonly status: number;
+}
+
 const STOPPED = instanceEnd({ kind: 'stopped' });
 
 /** Takes bytes; after `false`, `onDrain` says when it takes more. */
@@ -36,8 +43,8 @@ export class Instance {
   readonly meter: ProcessMeter;
   readonly logFiles = new LogFiles();
   readonly createdMs = Date.now();
-  /** As asked for, until it starts; of a machine that was made otherwise, in the same words. */
-  setup: Setup = {};
+  /** What it shall be, until it starts. */
+  draft: Draft = EMPTY_DRAFT;
   startedMs: number | undefined;
   readonly ended: Promise<InstanceEnd>;
   /** Makes copies by these names, where there is somebody who can. */
@@ -48,6 +55,8 @@ export class Instance {
   onAdopt: () => void = () => {};
   /** Called for everything of the host that a saved machine of this process gets, before it gets it. `text` is fit for a terminal. */
   onBind: (name: string, slot: string, text: string) => void = () => {};
+  /** Called for each request that was answered. */
+  onAnswer: (request: AnsweredRequest) => void = () => {};
   /** Where what is typed goes, if not to the machine's console. */
   input: InstanceInput | undefined;
   readonly #makers: Makers;
@@ -109,7 +118,7 @@ export class Instance {
    * @throws ApiError if it is decided already; TsvmError for what cannot be: it may be asked for otherwise then.
    */
   async start(): Promise<void> {
-    await this.#make(() => this.#makers.make(this.setup), true);
+    await this.#make(() => this.#makers.make(this.draft), true);
   }
 
   /**
@@ -152,7 +161,6 @@ export class Instance {
   /** Takes a machine that somebody made. */
   adopt(machine: Machine): void {
     this.#machine = machine;
-    this.setup = { ...setupOf(machine.config), ...this.setup };
     this.startedMs = Date.now();
     machine.on('console', (bytes) => this.log.push(bytes));
     machine.on('state', (state) => this.#tell('state', { state }));

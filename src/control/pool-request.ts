@@ -1,15 +1,12 @@
 /** Requests to `tsvm serve`. */
 import type { Binding } from '../devices/host-slot.js';
-import type { Setup } from './firecracker/setup.js';
+import type { Draft } from './draft.js';
 
-/** What a machine is made of: a configuration in Firecracker's words, or a folder that one was saved in. */
-export type PoolRequest =
-  | { readonly config: Setup }
-  | {
-      readonly snapshot: string;
-      readonly command?: readonly string[] | undefined;
-      readonly devices?: SlotBindings | undefined;
-    };
+/** What a machine is made of: a draft, or a folder that one was saved in; and a command for a guest that waits for one. */
+export type PoolRequest = (
+  | { readonly draft: Draft }
+  | { readonly snapshot: string; readonly devices?: SlotBindings | undefined }
+) & { readonly command?: readonly string[] | undefined };
 
 /** Bindings of a saved machine's slots by their names: what it may have of the host. */
 export type SlotBindings = Readonly<Record<string, Binding>>;

@@ -2,7 +2,6 @@
 import { checkSentCommand } from '../guest/command.js';
 import type { Machine } from '../machine/machine.js';
 import { ApiError } from './api-error.js';
-import { checkSetup } from './firecracker/setup.js';
 import { ControlServer } from './http/server.js';
 import { Instance } from './instance.js';
 import { ConsoleLog } from './logs/console-log.js';
@@ -85,18 +84,17 @@ export class Pool implements AsyncDisposable {
   }
 
   async #make(name: string, request: PoolRequest): Promise<void> {
-    const asked = 'command' in request ? request.command : undefined;
-    const command = asked ?? [];
-    checkSentCommand({ argv: command });
-    if ('config' in request) await checkSetup(request.config);
+    const { command: asked } = request;
+    if (asked !== undefined) checkSentCommand({ argv: asked });
     const machine =
-      'config' in request
-        ? await this.#makers.make(request.config)
+      'draft' in request
+        ? await this.#makers.make(request.draft)
         : await this.#restore(request.snapshot, {
             devices: request.devices ?? {},
             field: 'devices',
             onBind: (slot, text) => this.instance.onBind(name, slot, text),
           });
+    const command = asked ?? machine.config.command?.argv ?? [];
     try {
       if (asked !== undefined && machine.channel?.hasCommand === true)
         throw new ApiError('The saved machine has a command already: ask for it without one.');

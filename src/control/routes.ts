@@ -3,10 +3,12 @@ import { firecrackerRoutes } from './firecracker/routes.js';
 import { machineRoutes } from './http/machine-routes.js';
 import { openApiDocument } from './http/openapi.js';
 import { type Route, route } from './http/route.js';
+import { poolRoute } from './pool-route.js';
 
 export const routes: readonly Route[] = [
   ...firecrackerRoutes,
   ...machineRoutes,
+  poolRoute,
   route({
     method: 'GET',
     path: '/tsvm/openapi.json',

@@ -23,6 +23,15 @@ export interface DeviceRequest {
   open(host: Host): Promise<VirtioDevice>;
 }
 
+/** Path of the host that a device's configuration names. */
+export interface HostPath {
+  readonly path: string;
+  /** `socket`: a Unix socket that is made there; of a vsock, also those beside it, `PATH_PORT`. */
+  readonly type: 'file' | 'folder' | 'socket';
+  /** Whether the guest may change what is there. */
+  readonly isWritten: boolean;
+}
+
 /** One kind of device. Everything outside the device's own file derives from this row. */
 export interface DeviceKind {
   /** For help: what it is, in a line. */
@@ -43,6 +52,8 @@ export interface DeviceKind {
    * @throws TsvmError `TSVM_CONFIG`, naming the field.
    */
   fromConfig(config: unknown): DeviceRequest;
+  /** Lists the paths that a configuration names. @throws TsvmError `TSVM_CONFIG` */
+  paths(config: unknown): readonly HostPath[];
   /** Use of the host that its configurations make; undefined if they name nothing of it. */
   readonly hostUse: HostUse | undefined;
 }

@@ -20,6 +20,7 @@ export function plainKind(
       checkRequestConfig(kind, config, {});
       return request();
     },
+    paths: () => [],
     hostUse: undefined,
   };
 }

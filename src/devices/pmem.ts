@@ -151,5 +151,6 @@ export const pmemKind: DeviceKind = {
     throw new TsvmError('TSVM_USAGE', '--pmem needs a path', { hint: 'for example: --pmem root.ext4' });
   },
   fromConfig: (config) => pmem(checkPmemConfig(config)),
+  paths: (config) => [{ path: checkPmemConfig(config).path, type: 'file', isWritten: false }],
   hostUse: pmemHostUse,
 };

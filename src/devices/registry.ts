@@ -10,7 +10,7 @@ import { pmemKind } from './pmem.js';
 import { rngKind } from './rng.js';
 import { vsockKind } from './vsock/vsock.js';
 
-export type { DeviceKind, DeviceRequest } from './kind.js';
+export type { DeviceKind, DeviceRequest, HostPath } from './kind.js';
 
 export const deviceKinds: Readonly<Record<string, DeviceKind>> = {
   blk: blkKind,

@@ -2,12 +2,12 @@
 import { realpathSync } from 'node:fs';
 import { basename, dirname, join, resolve } from 'node:path';
 import { type Binding, type HostSlot, type HostUse, mapPaths } from '../devices/host-slot.js';
-import { type DeviceKind, type DeviceRequest, deviceKinds } from '../devices/registry.js';
+import type { DeviceKind, DeviceRequest } from '../devices/registry.js';
 import { isErrnoError, TsvmError } from '../errors.js';
 import { OwnFolder } from '../host/own-folder.js';
 import { SNAPSHOT_FOLDER } from '../snapshot/format.js';
-import { printable } from '../util/printable.js';
 import { shellQuote } from '../util/shell-quote.js';
+import { kindOf } from './spec.js';
 
 /**
  * Things of the host that the operator lets a saved machine have: a list of device requests, as `createMachine` took them, of which each
@@ -87,11 +87,6 @@ export async function bindSame(
   return await bindDevices({ folder: saved.folder, from: own, devices }, { devices: requests, ...options });
 }
 
-/** The devices as they were saved, checked; what they wish of the host is in them. @throws TsvmError */
-export function savedRequests(devices: SavedDevices['devices']): DeviceRequest[] {
-  return [...withOrdinals(devices)].map(({ kind, config }) => kind.fromConfig(config));
-}
-
 interface Outcome {
   readonly requests: DeviceRequest[];
   readonly bound: { readonly slot: string; readonly text: string }[];
@@ -132,9 +127,7 @@ function* withOrdinals(
 ): Generator<{ kind: DeviceKind; config: unknown; ordinal: number }> {
   const ordinals = new Map<string, number>();
   for (const { kind: name, config } of devices) {
-    const kind = Object.hasOwn(deviceKinds, name) ? deviceKinds[name] : undefined;
-    if (kind === undefined)
-      throw new TsvmError('TSVM_SNAPSHOT', `there is no device kind '${printable(name)}' here`);
+    const kind = kindOf(name);
     const ordinal = ordinals.get(name) ?? 0;
     ordinals.set(name, ordinal + 1);
     yield { kind, config, ordinal };

@@ -96,8 +96,6 @@ export interface GuestParts {
   readonly vm: Vm;
   readonly profile: HostProfile;
   readonly slots: readonly DeviceRow[];
-  /** Whether the kernel is told where the console is, if its command line does not say it. */
-  readonly namesConsole: boolean;
 }
 
 /** Loads the guest and sets the boot processor's registers. Returns the kernel's command line. */
@@ -109,7 +107,7 @@ export async function loadGuest(parts: GuestParts): Promise<string> {
   const discovery = config.discovery ?? 'acpi';
   const cmdline = joinCmdline([
     config.cmdline,
-    parts.namesConsole ? consoleParameter(config) : undefined,
+    consoleParameter(config),
     ...profile.kernelParameters,
     ...deviceParameters(config),
     ...(discovery === 'cmdline' ? slots.map(slotParameter) : []),

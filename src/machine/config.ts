@@ -1,12 +1,26 @@
 /** What a machine is made of, as the library's users say it, and the checks that need no host. */
 import { checkCmdlineText } from '../boot/cmdline.js';
 import type { KernelEntry } from '../boot/kernel-image.js';
+import { isPath } from '../devices/config-fields.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
 import { checkCommand, type GuestCommand } from '../guest/command.js';
 import type { GuestBuild } from '../guest/store.js';
 import { VIRTIO_GSIS } from '../memory/layout.js';
-import { isId } from '../util/ids.js';
+import {
+  type Field,
+  type Fields,
+  FLAG,
+  fieldProblem,
+  isListOf,
+  isRecord,
+  isText,
+  isWhole,
+  objectSchema,
+  oneOf,
+  optional,
+} from '../util/fields.js';
+import { ID_RANGE, isId } from '../util/ids.js';
 import { formatBytes, MIB, PAGE_BYTES } from '../util/units.js';
 
 export const MIN_MEMORY_BYTES = 2 * MIB;
@@ -27,9 +41,11 @@ export interface MachineConfig {
   readonly unpackInitrd?: boolean;
   /**
    * The kernel's command line. The host profile's parameters and the devices' are added to it, and `console=` for where the
-   * console is, unless it has a `console=` of its own.
+   * console is, unless it has a `console=` of its own, or `namesConsole` is false.
    */
   readonly cmdline?: string;
+  /** Tell the kernel where the console is. Default true. */
+  readonly namesConsole?: boolean;
   /** Bytes of RAM: a multiple of 4 KiB, from 2 MiB up. Default 128 MiB. */
   readonly memoryBytes?: number;
   /** vCPUs, 1 to 64. Default 1. */
@@ -56,61 +72,71 @@ export interface MachineConfig {
   readonly build?: GuestBuild;
 }
 
-type Check = (value: unknown) => boolean;
-const isText: Check = (value) => typeof value === 'string' && value !== '';
-const isWhole: Check = (value) => Number.isSafeInteger(value);
-const isBoolean: Check = (value) => typeof value === 'boolean';
-const isRecord: Check = (value) => typeof value === 'object' && value !== null && !Array.isArray(value);
-const isListOf =
-  (check: Check): Check =>
-  (value) =>
-    Array.isArray(value) && value.every(check);
-const isOneOf =
-  (...choices: readonly string[]): Check =>
-  (value) =>
-    choices.some((choice) => choice === value);
+const PATH: Field = ['a path', isPath, { type: 'string' }];
+/** Rows or columns of a terminal (struct winsize). */
+const CELLS: Field = ['a whole number up to 65535', isWhole(0, 0xffff), { type: 'integer' }];
+const isTexts = isListOf(isText);
+const ID: Field = [ID_RANGE, isId, { type: 'integer' }];
+const USER_FIELDS: Fields<NonNullable<GuestCommand['user']>> = { uid: ID, gid: ID };
 
-/** What a field must be, in words and as a check. For callers in plain JavaScript; a schema library costs 60 ms to load. */
-const FIELDS: Readonly<Record<keyof MachineConfig, readonly [expected: string, check: Check]>> = {
-  kernel: ['a path', isText],
-  initrd: ['a path', isText],
-  unpackInitrd: ['true or false', isBoolean],
-  cmdline: ['a string', (value) => typeof value === 'string'],
-  memoryBytes: ['a whole number of bytes', isWhole],
-  cpus: ['a whole number', isWhole],
-  devices: ['a list of device requests', isListOf(isRecord)],
-  console: ['serial, virtio or none', isOneOf('serial', 'virtio', 'none')],
-  command: ['an object with argv, a list of strings', isCommand],
-  channel: ['true or false', isBoolean],
-  stopPort: ['true or false', isBoolean],
-  entry: ['auto, pvh or bzimage', isOneOf('auto', 'pvh', 'bzimage')],
-  discovery: ['acpi or cmdline', isOneOf('acpi', 'cmdline')],
-  firmware: ['"builtin" or a path', isText],
-  profile: ['a name', isText],
-  build: ['what findGuest() says of a guest', isRecord],
+const COMMAND_FIELDS: Fields<GuestCommand> = {
+  argv: ['a list of strings', isTexts, { type: 'array', items: { type: 'string' } }],
+  env: optional([
+    'an object of strings',
+    (value) => isRecord(value) && isTexts(Object.values(value)),
+    { type: 'object', additionalProperties: { type: 'string' } },
+  ]),
+  cwd: optional(['a path', isText, { type: 'string' }]),
+  user: optional([
+    `an object with uid and gid, each ${ID_RANGE}`,
+    (value) => fieldProblem(value, USER_FIELDS) === undefined,
+    objectSchema(USER_FIELDS),
+  ]),
+  tty: optional(FLAG),
+  rows: optional(CELLS),
+  columns: optional(CELLS),
 };
 
-function isCommand(value: unknown): boolean {
-  if (!isRecord(value)) return false;
-  const { argv, env, user } = value as { argv?: unknown; env?: unknown; user?: unknown };
-  const strings = isListOf((item) => typeof item === 'string');
-  const ids = isListOf(isId);
-  return (
-    strings(argv) &&
-    (env === undefined || (isRecord(env) && strings(Object.values(env as object)))) &&
-    (user === undefined ||
-      (isRecord(user) && ids([(user as { uid?: unknown }).uid, (user as { gid?: unknown }).gid])))
-  );
-}
+/** Fields of a configuration that are data, and that its spec has likewise. */
+export const DATA_FIELDS = {
+  kernel: optional(PATH),
+  initrd: optional(PATH),
+  unpackInitrd: optional(FLAG),
+  cmdline: optional(['a string', isText, { type: 'string' }]),
+  namesConsole: optional(FLAG),
+  memoryBytes: optional(['a whole number of bytes', isWhole(), { type: 'integer' }]),
+  cpus: optional(['a whole number', isWhole(), { type: 'integer' }]),
+  console: optional(oneOf('serial', 'virtio', 'none')),
+  command: optional([
+    'an object with argv, a list of strings',
+    (value) => isRecord(value) && isTexts(value['argv']) && isTexts(Object.values(value['env'] ?? {})),
+    objectSchema(COMMAND_FIELDS),
+  ]),
+  entry: optional(oneOf('auto', 'pvh', 'bzimage')),
+  discovery: optional(oneOf('acpi', 'cmdline')),
+  firmware: optional(['"builtin" or a path', isPath, { type: 'string' }]),
+  profile: optional(['a name', (value) => isText(value) && value !== '', { type: 'string' }]),
+} as const satisfies Partial<Fields<MachineConfig>>;
 
-function checkFields(config: MachineConfig): void {
-  for (const [name, value] of Object.entries(config)) {
-    const field = Object.hasOwn(FIELDS, name) ? FIELDS[name as keyof MachineConfig] : undefined;
-    if (field === undefined)
-      throw new TsvmError('TSVM_CONFIG', `${name}: there is no such field in a machine's configuration`);
-    if (value !== undefined && !field[1](value))
-      throw new TsvmError('TSVM_CONFIG', `${name}: it must be ${field[0]}`);
-  }
+const FIELDS: Fields<MachineConfig> = {
+  ...DATA_FIELDS,
+  devices: optional(['a list of device requests', isListOf(isRecord)]),
+  channel: optional(FLAG),
+  stopPort: optional(FLAG),
+  build: optional(['what findGuest() says of a guest', isRecord]),
+};
+
+/**
+ * Checks that a value has the fields of `fields` and no others.
+ *
+ * @param prefix - of the names in messages: `command.`
+ * @throws TsvmError `TSVM_CONFIG`, naming the field.
+ */
+export function requireFields<T>(value: unknown, fields: Fields<T>, noun: string, prefix = ''): void {
+  const problem = fieldProblem(value, fields, noun);
+  if (problem === undefined) return;
+  const { field, why } = problem;
+  throw new TsvmError('TSVM_CONFIG', `${field === undefined ? noun : `${prefix}${field}`}: ${why}`);
 }
 
 /**
@@ -119,7 +145,31 @@ function checkFields(config: MachineConfig): void {
  * @throws TsvmError `TSVM_CONFIG`, naming the field.
  */
 export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: number }): void {
-  checkFields(config);
+  requireFields(config, FIELDS, "a machine's configuration");
+  checkBounds(config, host.totalMemoryBytes);
+  if (config.kernel === undefined && (config.firmware === undefined || config.firmware === 'builtin')) {
+    throw new TsvmError('TSVM_CONFIG', 'no kernel is given', {
+      hint: 'give a bzImage or vmlinux: --kernel FILE',
+    });
+  }
+}
+
+/** Ways to the guest's init: the channel, the stop port, or none. @throws TsvmError `TSVM_CONFIG` for two at once. */
+export function guestOf({ channel, stopPort }: MachineConfig): 'channel' | 'stop-port' | 'none' {
+  if (channel !== true) return stopPort === true ? 'stop-port' : 'none';
+  if (stopPort !== true) return 'channel';
+  throw new TsvmError('TSVM_CONFIG', 'stopPort: a machine with a channel is asked over that', {
+    hint: 'leave one of the two out',
+  });
+}
+
+/**
+ * Checks what a machine may have of everything, its guest aside: that of a saved machine is in its memory.
+ *
+ * @param totalMemoryBytes - memory of the host; without a limit for a machine that is not made here
+ * @throws TsvmError `TSVM_CONFIG`, naming the field.
+ */
+export function checkBounds(config: MachineConfig, totalMemoryBytes = Number.POSITIVE_INFINITY): void {
   const memoryBytes = config.memoryBytes ?? DEFAULT_MEMORY_BYTES;
   if (memoryBytes < MIN_MEMORY_BYTES) {
     throw new TsvmError('TSVM_CONFIG', `memory: ${formatBytes(memoryBytes)} is too little for a machine`, {
@@ -131,26 +181,34 @@ export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: num
       hint: 'for example: --memory 128M',
     });
   }
-  if (memoryBytes > Math.min(host.totalMemoryBytes, MAX_MEMORY_BYTES)) {
+  if (memoryBytes > MAX_MEMORY_BYTES) {
     throw new TsvmError(
       'TSVM_CONFIG',
-      `memory: ${formatBytes(memoryBytes)} is more than this host has for it (${formatBytes(host.totalMemoryBytes)})`,
+      `memory: ${formatBytes(memoryBytes)} is more than a machine can have (${formatBytes(MAX_MEMORY_BYTES)})`,
       {
         hint: 'give the machine less: --memory 1G',
       },
     );
   }
-  if (config.channel === true && config.command !== undefined) {
+  if (memoryBytes > totalMemoryBytes) {
+    throw new TsvmError(
+      'TSVM_CONFIG',
+      `memory: ${formatBytes(memoryBytes)} is more than this host has for it (${formatBytes(totalMemoryBytes)})`,
+      {
+        hint: 'give the machine less: --memory 1G',
+      },
+    );
+  }
+  const guest = guestOf(config);
+  if (config.command !== undefined) {
+    requireFields(config.command, COMMAND_FIELDS, 'command', 'command.');
+    checkCommand(config.command);
+  }
+  if (guest === 'channel' && config.command !== undefined) {
     throw new TsvmError('TSVM_CONFIG', 'command: a machine with a channel gets its command over it', {
       hint: 'call machine.channel.send()',
     });
   }
-  if (config.channel === true && config.stopPort === true) {
-    throw new TsvmError('TSVM_CONFIG', 'stopPort: a machine with a channel is asked over that', {
-      hint: 'leave one of the two out',
-    });
-  }
-  if (config.command !== undefined) checkCommand(config.command);
   checkCmdlineText(config.cmdline ?? '');
   const cpus = config.cpus ?? 1;
   if (cpus < 1 || cpus > MAX_CPUS) {
@@ -159,17 +217,12 @@ export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: num
     });
   }
   // Before the first of them is opened: each may be a file, a socket, a process of the host's.
-  const ports = config.channel === true || config.stopPort === true || config.console === 'virtio' ? 1 : 0;
+  const ports = guest !== 'none' || config.console === 'virtio' ? 1 : 0;
   if ((config.devices ?? []).length + ports > VIRTIO_GSIS.length) {
     throw new TsvmError(
       'TSVM_CONFIG',
       `devices: more than ${VIRTIO_GSIS.length} virtio devices in one machine`,
       { hint: 'leave out some of the devices; one --ports serves many ports' },
     );
-  }
-  if (config.kernel === undefined && (config.firmware === undefined || config.firmware === 'builtin')) {
-    throw new TsvmError('TSVM_CONFIG', 'no kernel is given', {
-      hint: 'give a bzImage or vmlinux: --kernel FILE',
-    });
   }
 }

@@ -22,15 +22,6 @@ import { Timeline } from './report/timeline.js';
  * @throws TsvmError for a configuration, file or host that will not do. Nothing is left behind then.
  */
 export async function createMachine(config: MachineConfig): Promise<Machine> {
-  return await create(config, true);
-}
-
-/** The same for a command line that says all that is to be said of a console, if only by leaving it out. */
-export async function createMachineAsTold(config: MachineConfig): Promise<Machine> {
-  return await create(config, false);
-}
-
-async function create(config: MachineConfig, namesConsole: boolean): Promise<Machine> {
   const timeline = new Timeline();
   timeline.mark('create');
   checkConfig(config, { totalMemoryBytes: hostMemory().totalBytes });
@@ -56,7 +47,7 @@ async function create(config: MachineConfig, namesConsole: boolean): Promise<Mac
     const parts = await assemble(lifecycle, config, { addon, kvm, vm, profile, host });
     const { memory, platform } = parts;
     const { slots } = platform;
-    const cmdline = await loadGuest({ config, files, memory, vm, profile, slots, namesConsole });
+    const cmdline = await loadGuest({ config, files, memory, vm, profile, slots });
     timeline.mark('guest-loaded');
     return new KvmMachine(new MachineCore(lifecycle, config, { ...parts, cmdline }));
   } catch (error) {

@@ -1,11 +1,12 @@
 import type { MachineConfig } from './config.js';
 
-/** `console=` for where the machine's console is; undefined if the operator's command line names one itself. */
+/** `console=` for where the machine's console is; undefined if the command line names one itself, or is to name none. */
 export function consoleParameter({
   cmdline = '',
   console = 'serial',
-}: Pick<MachineConfig, 'cmdline' | 'console'>): string | undefined {
-  if (/(^|\s)console=/.test(cmdline)) return undefined;
+  namesConsole = true,
+}: Pick<MachineConfig, 'cmdline' | 'console' | 'namesConsole'>): string | undefined {
+  if (!namesConsole || /(^|\s)console=/.test(cmdline)) return undefined;
   return { serial: 'console=ttyS0', virtio: 'console=hvc0', none: undefined }[console];
 }
 

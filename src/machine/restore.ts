@@ -10,7 +10,6 @@ import type { RamBase } from '../kvm/ram.js';
 import { type DecodedVmState, decodeVmState, savedCpuid } from '../kvm/vm-state.js';
 import { ramRanges } from '../memory/layout.js';
 import { loadAddon } from '../native/binding.js';
-import type { Snapshot } from '../snapshot/format.js';
 import { type OpenedSnapshot, openSnapshot, refused } from '../snapshot/reader.js';
 import { assemble, chooseProfile } from './assemble.js';
 import {
@@ -19,11 +18,10 @@ import {
   bindSame,
   type HostWish,
   type SavedDevices,
-  savedRequests,
   unboundWishes,
 } from './bindings.js';
 import { lookAtDevices } from './check.js';
-import { checkConfig, type MachineConfig } from './config.js';
+import { checkBounds, type MachineConfig } from './config.js';
 import { MachineCore } from './core.js';
 import { KvmMachine } from './kvm-machine.js';
 import { Lifecycle } from './lifecycle.js';
@@ -31,6 +29,7 @@ import type { Machine } from './machine.js';
 import type { Platform } from './platform.js';
 import { emptyStore, fillStore, type PreparedVm, prepareVm, type VmShape } from './prepared-vm.js';
 import { Timeline } from './report/timeline.js';
+import { configOf, loadedSpec, type MachineSpec, parseSpec } from './spec.js';
 
 export interface RestoreOptions extends BindingOptions {
   /**
@@ -140,7 +139,7 @@ class OpenSavedMachine implements SavedMachine {
 
   constructor(opened: OpenedSnapshot) {
     const { snapshot, directory } = opened;
-    const { host: savedHost, state, config, memory } = snapshot;
+    const { host: savedHost, state, memory } = snapshot;
     this.#opened = opened;
     this.#profile = chooseProfile('auto');
     if (this.#profile.name !== savedHost.profile) {
@@ -151,10 +150,11 @@ class OpenSavedMachine implements SavedMachine {
     }
     const problem = refuseCpu(savedHost.cpu, readCpu());
     if (problem !== undefined) throw refused(directory, problem);
-    this.#devices = { folder: directory, from: config.directory, devices: config.devices };
-    this.config = machineConfig(snapshot);
-    checkConfig({ ...this.config, kernel: 'saved' }, { totalMemoryBytes: hostMemory().totalBytes });
-    const { memoryBytes, cpus } = config;
+    const spec = savedSpec(directory, snapshot.config);
+    this.#devices = { folder: directory, from: snapshot.directory, devices: spec.devices };
+    this.config = configOf(spec);
+    checkBounds(this.config, hostMemory().totalBytes);
+    const { memoryBytes, cpus } = spec;
     const ramBytes = ramRanges(memoryBytes).reduce((sum, { length }) => sum + length, 0);
     if (ramBytes !== memory.bytes)
       throw refused(directory, `it has ${memory.bytes} bytes of memory, not ${ramBytes}`);
@@ -223,7 +223,7 @@ class OpenSavedMachine implements SavedMachine {
     timeline.mark('vm-created');
     const host = createHost(addon, lifecycle.terminal, { disks: disks ?? 'overlay' });
     const parts = await assemble(lifecycle, config, { addon, kvm, vm, profile: this.#profile, host });
-    watchMemory(parts.platform, snapshot.config.memoryBytes, () => lifecycle.memoryLost());
+    watchMemory(parts.platform, this.#shape.memoryBytes, () => lifecycle.memoryLost());
     checkDiskFacts(snapshot.disks, await host.disks());
     const { cmdline } = snapshot;
     const core = new MachineCore(lifecycle, config, { ...parts, cmdline, origin: { directory, checksum } });
@@ -286,17 +286,15 @@ function watchMemory(platform: Platform, memoryBytes: number, onLost: () => void
   for (const { addr, length } of ramRanges(memoryBytes)) platform.mmio.attach(addr, length, lost);
 }
 
-function machineConfig(snapshot: Snapshot): MachineConfig {
-  const { memoryBytes, cpus, console, firmware, channel, stopPort } = snapshot.config;
-  return {
-    memoryBytes,
-    cpus,
-    console,
-    channel,
-    stopPort,
-    ...(firmware ? { firmware: 'builtin' } : {}),
-    devices: savedRequests(snapshot.config.devices),
-  };
+/** Spec that a snapshot has, which is not trusted. @throws TsvmError that names the folder and the field. */
+function savedSpec(directory: string, data: unknown): MachineSpec {
+  try {
+    return loadedSpec(parseSpec(data));
+  } catch (error) {
+    if (!(error instanceof TsvmError)) throw error;
+    const { message, hint } = refused(directory, error.message);
+    throw new TsvmError(error.code, message, { hint, cause: error });
+  }
 }
 
 /** Why a guest that ran on `saved` cannot go on on `here`: it has looked once at what the CPU can do. */

@@ -7,7 +7,6 @@ import {
   MAX_CHAIN,
   MAX_PIECES_DIFFERENTIAL,
   MAX_PIECES_FULL,
-  type SavedConfig,
   type SnapshotOptions,
   type SnapshotResult,
 } from '../snapshot/format.js';
@@ -15,8 +14,9 @@ import { closeGaps, limitRuns, pagesWithData } from '../snapshot/memory-file.js'
 import { readChain, readManifest } from '../snapshot/reader.js';
 import { SnapshotWriter } from '../snapshot/writer.js';
 import { VERSION } from '../util/version.js';
-import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
+import type { MachineConfig } from './config.js';
 import type { MachineCore, Parts } from './core.js';
+import { loadedSpec, type MachineSpec, specOf } from './spec.js';
 
 export async function snapshotMachine(
   machine: MachineCore,
@@ -26,7 +26,7 @@ export async function snapshotMachine(
   const started = performance.now();
   machine.refuseUnless(['ready', 'running', 'paused'], 'save');
   const { addon, kvm, vm, host, cmdline, origin } = machine.parts;
-  savedConfig(machine.config); // whether it can be saved at all
+  savedSpec(machine.config); // whether it can be saved at all
   const base = options.differential === true ? origin : undefined;
   if (options.differential === true && base === undefined) {
     throw new TsvmError('TSVM_SNAPSHOT', 'a machine that was not restored has nothing to differ from', {
@@ -51,7 +51,7 @@ export async function snapshotMachine(
       const state = machine.save(kvm.msrIndexList());
       const disks = [...(await host.disks())];
       // Its disks may be others by now.
-      const config = { ...savedConfig(machine.config), directory: host.directory };
+      const config = { ...savedSpec(machine.config) };
       // What a base holds may have become zero: then the zeroes count.
       const runs =
         base === undefined
@@ -64,6 +64,7 @@ export async function snapshotMachine(
       tsvm: VERSION,
       created: new Date().toISOString(),
       host: { profile: machine.parts.profile.name, cpu: readCpu() },
+      directory: host.directory,
       config,
       cmdline,
       state,
@@ -115,31 +116,10 @@ async function folders(base: NonNullable<Parts['origin']>): Promise<string[]> {
   return await Promise.all(chain.map(({ directory }) => realpath(directory)));
 }
 
-function savedConfig(config: MachineConfig): Omit<SavedConfig, 'directory'> {
-  if (config.firmware !== undefined && config.firmware !== 'builtin') {
-    throw new TsvmError('TSVM_SNAPSHOT', 'a machine that started from a firmware file cannot be saved', {
-      hint: 'boot the kernel directly: --kernel FILE',
-    });
-  }
-  const devices = (config.devices ?? []).map((request) => {
-    if (request.config === undefined) {
-      throw new TsvmError(
-        'TSVM_SNAPSHOT',
-        `a machine with a device of kind ${request.kind} cannot be saved`,
-        {
-          hint: 'give its request a config from which it can be made again',
-        },
-      );
-    }
-    return { kind: request.kind, config: { ...request.config } };
+/** @throws TsvmError `TSVM_SNAPSHOT` for a machine that cannot be made again. */
+function savedSpec(config: MachineConfig): MachineSpec {
+  if (config.firmware === undefined || config.firmware === 'builtin') return loadedSpec(specOf(config));
+  throw new TsvmError('TSVM_SNAPSHOT', 'a machine that started from a firmware file cannot be saved', {
+    hint: 'boot the kernel directly: --kernel FILE',
   });
-  return {
-    memoryBytes: config.memoryBytes ?? DEFAULT_MEMORY_BYTES,
-    cpus: config.cpus ?? 1,
-    console: config.console ?? 'serial',
-    firmware: config.firmware !== undefined,
-    channel: config.channel ?? false,
-    stopPort: config.stopPort ?? false,
-    devices,
-  };
 }

@@ -107,20 +107,6 @@ const savedState = z.strictObject({
 });
 export type SavedState = DeepReadonly<z.infer<typeof savedState>>;
 
-/** What makes the same machine again, without its guest: that is in memory. */
-const savedConfig = z.strictObject({
-  /** What relative paths of devices are relative to. */
-  directory: text,
-  memoryBytes: count,
-  cpus: count,
-  console: z.enum(['serial', 'virtio', 'none']),
-  firmware: z.boolean(),
-  channel: z.boolean(),
-  stopPort: z.boolean(),
-  devices: z.array(z.strictObject({ kind: text, config: z.record(text, z.unknown()) })),
-});
-export type SavedConfig = DeepReadonly<z.infer<typeof savedConfig>>;
-
 const savedHost = z.strictObject({
   profile: text,
   cpu: z.strictObject({ vendor: text, family: text, model: text, name: text, flags: text }),
@@ -154,7 +140,10 @@ const snapshot = z.strictObject({
   /** ISO 8601. */
   created: text,
   host: savedHost,
-  config: savedConfig,
+  /** Folder that relative paths of the configuration are relative to. */
+  directory: text,
+  /** Spec of the machine, which is read by who makes machines of it. */
+  config: z.record(text, z.unknown()),
   cmdline: text,
   state: savedState,
   disks: z.array(savedDisk),

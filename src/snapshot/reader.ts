@@ -175,7 +175,9 @@ export function checkManifest(directory: string, text: string): { checksum: stri
   const { format, checksum, snapshot } = (data ?? {}) as Partial<z.infer<typeof manifestSchema>>;
   if (format !== SNAPSHOT_FORMAT) {
     const version = typeof format === 'number' ? `format ${format}` : 'no known format';
-    throw refused(directory, `it has ${version}, and this tsvm reads format ${SNAPSHOT_FORMAT}`);
+    const isOld = typeof format === 'number' && format < SNAPSHOT_FORMAT;
+    const maker = isOld ? 'it was made by an older tsvm: ' : '';
+    throw refused(directory, `${maker}it has ${version}, and this tsvm reads format ${SNAPSHOT_FORMAT}`);
   }
   // The text from the first field on is what was hashed; parsing and printing it again gives the same.
   const sum = createHash('sha256')
@@ -201,9 +203,7 @@ function textOf(snapshot: unknown): string | undefined {
   }
 }
 
-function checkPages(directory: string, { memory, config }: Snapshot): void {
-  if (memory.bytes !== config.memoryBytes)
-    throw refused(directory, `it has ${memory.bytes} bytes of memory, not ${config.memoryBytes}`);
+function checkPages(directory: string, { memory }: Snapshot): void {
   let end = 0;
   for (const [first, count] of memory.pages) {
     if (first < end || (first + count) * PAGE_BYTES > memory.bytes)

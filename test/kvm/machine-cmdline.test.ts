@@ -2,7 +2,8 @@
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { makeMachine } from '../../src/control/firecracker/make-machine.js';
+import { draftOfSetup } from '../../src/control/firecracker/draft.js';
+import { kvmMakers } from '../../src/control/makers.js';
 import { createMachine } from '../../src/index.js';
 import { MIB } from '../../src/util/units.js';
 import { temporaryDirectory } from '../support/guest.js';
@@ -21,10 +22,11 @@ test.each([
   expect(machine.cmdline).toMatch(cmdline);
 });
 
-test("makeMachine() leaves Firecracker's boot_args alone, which may name no console", async () => {
-  await using machine = await makeMachine({
+test("a draft in Firecracker's words leaves boot_args alone, which may name no console", async () => {
+  const draft = draftOfSetup({
     'boot-source': { kernel_image_path: kernel, boot_args: 'quiet' },
     'machine-config': { vcpu_count: 1, mem_size_mib: 4 },
   });
+  await using machine = await kvmMakers.make(draft);
   expect(machine.cmdline).toMatch(/^quiet(?!.*console=)/);
 });

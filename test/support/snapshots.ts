@@ -60,16 +60,8 @@ export function fakeSnapshot(memoryBytes: number, more: Partial<Snapshot> = {}):
     tsvm: '0.0.0',
     created: '2026-01-01T00:00:00.000Z',
     host: { profile: 'none', cpu: { vendor: 'v', family: '1', model: '1', name: 'n', flags: 'a b' } },
-    config: {
-      directory: '/',
-      memoryBytes,
-      cpus: 1,
-      console: 'none',
-      firmware: false,
-      channel: false,
-      stopPort: false,
-      devices: [],
-    },
+    directory: '/',
+    config: { version: 1, memoryBytes, cpus: 1, console: 'none', guest: 'none', devices: [] },
     cmdline: '',
     state: {
       vm: { vcpus: [], irqchips: ['', '', ''], pit: '', clock: '' },

@@ -86,11 +86,13 @@ const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
     vsock: ['host'],
   },
   control: {
-    control: ['firecracker', 'http', 'logs', 'stats'],
+    control: ['http', 'logs', 'stats'],
     client: ['control', 'stats'],
     firecracker: ['control', 'http'],
-    http: ['control', 'firecracker', 'logs', 'stats'],
+    http: ['control', 'logs', 'routes.ts', 'stats'],
     logs: ['control'],
+    'pool-route.ts': ['control', 'firecracker', 'http'],
+    'routes.ts': ['firecracker', 'http', 'pool-route.ts'],
     stats: ['control'],
   },
   cli: {
@@ -207,6 +209,8 @@ describe('the arrows of ARCHITECTURE.md', () => {
     ['guest/agent.ts', 'devices/console/console.ts'],
     ['control/logs/log-file.ts', 'control/http/server.ts'],
     ['control/client/connect.ts', 'control/firecracker/setup.ts'],
+    ['control/instance.ts', 'control/firecracker/draft.ts'],
+    ['control/http/machine-routes.ts', 'control/firecracker/models.ts'],
     ['cli/options/run-options.ts', 'cli/session/console.ts'],
     ['cli/session/console.ts', 'cli/commands/run.ts'],
     ['cli/table.ts', 'cli/session/console.ts'],
@@ -238,7 +242,7 @@ describe('the arrows of ARCHITECTURE.md', () => {
     ['control', 15],
     ['cli', 15],
     ['boot', 25],
-    ['machine', 26],
+    ['machine', 25],
     ['container', 25],
   ])('%s has at most %i files beside its folders', (layer, most) => {
     const loose = sourceFiles().filter((path) => dirname(path) === layer);

@@ -60,11 +60,12 @@ async function serveApi(options: ApiOptions): Promise<number> {
       hint: 'give --config-file',
     });
   }
-  const [{ ControlServer }, { Instance }, { ConsoleLog }, { configure }] = await Promise.all([
+  const [{ ControlServer }, { Instance }, { ConsoleLog }, { configure }, { draftOf }] = await Promise.all([
     import('../../control/http/server.js'),
     import('../../control/instance.js'),
     import('../../control/logs/console-log.js'),
     import('../../control/firecracker/config-file.js'),
+    import('../../control/firecracker/draft.js'),
   ]);
   const text = options.configFile === undefined ? undefined : await readConfigFile(options.configFile);
   using stopSignals = StopSignals.ofMachine();
@@ -86,7 +87,7 @@ async function serveApi(options: ApiOptions): Promise<number> {
   await Promise.race([started, instance.ended]);
   if (!instance.hasStarted) return stopSignals.exitCode ?? EXIT_CODES.ok;
   const { machine } = instance;
-  const path = instance.setup.serial?.serial_out_path;
+  const path = draftOf(instance).setup.serial?.serial_out_path;
   const file =
     path == null
       ? undefined

@@ -88,12 +88,13 @@ export class RemoteMachine implements MachineControls {
   /**
    * Makes and starts a machine in the process of `tsvm serve`; it is found by `name` then.
    *
-   * @param request - `config`: a machine in Firecracker's words (docs/api.md); `snapshot`: the folder of a saved one, with the `command`
-   * that its guest waits for, if it does, and the `devices` that it may have of the host, by the names of slots
+   * @param request - `spec`: a machine as data, `config`: one in Firecracker's words (docs/api.md); `snapshot`: the folder of a saved one,
+   * and the `devices` that it may have of the host, by the names of slots; `command`: what a guest with a channel is to run
    */
   async make(
     name: string,
     request:
+      | { readonly spec: object; readonly command?: readonly string[] }
       | { readonly config: object }
       | {
           readonly snapshot: string;

@@ -7,6 +7,7 @@ import { TsvmError } from '../../errors.js';
 import { ApiError } from '../api-error.js';
 import { describeIssue } from '../http/issue.js';
 import type { Instance } from '../instance.js';
+import { draftOf } from './draft.js';
 import { fullConfiguration } from './models.js';
 import { checkSetup } from './setup.js';
 
@@ -27,5 +28,5 @@ export async function configure(instance: Instance, text: string): Promise<void>
   } catch (error) {
     throw error instanceof ApiError ? wrong(error.message) : error;
   }
-  instance.setup = setup;
+  draftOf(instance).set(setup);
 }

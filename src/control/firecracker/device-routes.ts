@@ -8,6 +8,7 @@ import { MIB, PAGE_BYTES } from '../../util/units.js';
 import { ApiError } from '../api-error.js';
 import { type Route, route } from '../http/route.js';
 import type { Instance } from '../instance.js';
+import { draftOf } from './draft.js';
 import * as models from './models.js';
 import {
   changedLimit,
@@ -33,11 +34,13 @@ export const deviceRoutes: readonly Route[] = [
     async handle({ instance, body, parameters }) {
       sameId(parameters['drive_id'], body.drive_id);
       await checkDrive(body);
-      const others = (instance.setup.drives ?? []).filter(({ drive_id }) => drive_id !== body.drive_id);
+      const others = (draftOf(instance).setup.drives ?? []).filter(
+        ({ drive_id }) => drive_id !== body.drive_id,
+      );
       if (body.is_root_device && others.some(({ is_root_device }) => is_root_device)) {
         throw new ApiError('A root block device already exists!');
       }
-      instance.setup.drives = [...others, body];
+      draftOf(instance).set({ drives: [...others, body] });
       return undefined;
     },
   }),
@@ -51,7 +54,7 @@ export const deviceRoutes: readonly Route[] = [
     async handle({ instance, body, parameters }) {
       sameId(parameters['drive_id'], body.drive_id);
       checkLimiter(body.rate_limiter);
-      const drives = inGuestOrder(instance.setup.drives ?? []);
+      const drives = inGuestOrder(draftOf(instance).setup.drives ?? []);
       const index = drives.findIndex(({ drive_id }) => drive_id === body.drive_id);
       const drive = drives[index];
       const disk = instance.machine.disks[index];
@@ -61,7 +64,8 @@ export const deviceRoutes: readonly Route[] = [
       const limiter = body.rate_limiter ?? undefined;
       if (limiter !== undefined) disk.setLimit(changedLimit(disk.limit, limiter));
       // As they are now: another request may have come in between.
-      instance.setup.drives = (instance.setup.drives ?? []).map((other) =>
+      const draft = draftOf(instance);
+      const changed = (draft.setup.drives ?? []).map((other) =>
         other.drive_id === body.drive_id
           ? {
               ...other,
@@ -70,6 +74,7 @@ export const deviceRoutes: readonly Route[] = [
             }
           : other,
       );
+      draft.set({ drives: changed });
       return undefined;
     },
   }),
@@ -84,7 +89,9 @@ export const deviceRoutes: readonly Route[] = [
       if (body.read_only !== true)
         throw unsupported('pmem: it is read-only here, and has to be asked for as such');
       if (body.root_device === true) throw unsupported('root_device: say root=/dev/pmem0 in boot_args');
-      instance.setup.pmem = [...(instance.setup.pmem ?? []).filter(({ id }) => id !== body.id), body];
+      draftOf(instance).set({
+        pmem: [...(draftOf(instance).setup.pmem ?? []).filter(({ id }) => id !== body.id), body],
+      });
       return undefined;
     },
   }),
@@ -97,12 +104,12 @@ export const deviceRoutes: readonly Route[] = [
     handle({ instance, body, parameters }) {
       sameId(parameters['iface_id'], body.iface_id);
       checkInterface(body);
-      const cards = instance.setup['network-interfaces'] ?? [];
+      const cards = draftOf(instance).setup['network-interfaces'] ?? [];
       const others = cards.filter(({ iface_id }) => iface_id !== body.iface_id);
       if (others.some(({ guest_mac: mac }) => mac != null && mac === body.guest_mac)) {
         throw new ApiError(`The MAC address is already in use: ${body.guest_mac}`);
       }
-      instance.setup['network-interfaces'] = [...others, body];
+      draftOf(instance).set({ 'network-interfaces': [...others, body] });
       return undefined;
     },
   }),
@@ -114,7 +121,7 @@ export const deviceRoutes: readonly Route[] = [
     body: models.partialNetworkInterface,
     handle({ instance, body, parameters }) {
       sameId(parameters['iface_id'], body.iface_id);
-      const cards = instance.setup['network-interfaces'] ?? [];
+      const cards = draftOf(instance).setup['network-interfaces'] ?? [];
       const index = cards.findIndex(({ iface_id }) => iface_id === body.iface_id);
       const card = cards[index];
       const device = instance.machine.cards[index];
@@ -122,10 +129,12 @@ export const deviceRoutes: readonly Route[] = [
       const { rx_rate_limiter: rx, tx_rate_limiter: tx } = body;
       checkInterface(body);
       limitCards([device], [body]);
-      instance.setup['network-interfaces'] = cards.with(index, {
-        ...card,
-        ...(rx == null ? {} : { rx_rate_limiter: mergedLimiter(card.rx_rate_limiter, rx) }),
-        ...(tx == null ? {} : { tx_rate_limiter: mergedLimiter(card.tx_rate_limiter, tx) }),
+      draftOf(instance).set({
+        'network-interfaces': cards.with(index, {
+          ...card,
+          ...(rx == null ? {} : { rx_rate_limiter: mergedLimiter(card.rx_rate_limiter, rx) }),
+          ...(tx == null ? {} : { tx_rate_limiter: mergedLimiter(card.tx_rate_limiter, tx) }),
+        }),
       });
       return undefined;
     },
@@ -137,7 +146,7 @@ export const deviceRoutes: readonly Route[] = [
     summary: 'adds a vsock',
     body: models.vsockDevice,
     handle({ instance, body }) {
-      instance.setup.vsock = body;
+      draftOf(instance).set({ vsock: body });
       return undefined;
     },
   }),
@@ -149,7 +158,7 @@ export const deviceRoutes: readonly Route[] = [
     body: models.entropyDevice,
     handle({ instance, body }) {
       if (body.rate_limiter != null) throw unsupported('rate_limiter: the host has enough of it');
-      instance.setup.entropy = body;
+      draftOf(instance).set({ entropy: body });
       return undefined;
     },
   }),
@@ -161,7 +170,7 @@ export const deviceRoutes: readonly Route[] = [
     body: models.balloonDevice,
     handle({ instance, body }) {
       if (body.free_page_hinting === true) throw unsupported('free_page_hinting: it is for live migration');
-      instance.setup.balloon = body;
+      draftOf(instance).set({ balloon: body });
       return undefined;
     },
   }),
@@ -181,7 +190,7 @@ export const deviceRoutes: readonly Route[] = [
     handle({ instance, body }) {
       const device = configuredBalloon(instance);
       instance.machine.balloon?.setTarget(body.amount_mib * MIB);
-      instance.setup.balloon = { ...device, amount_mib: body.amount_mib };
+      draftOf(instance).set({ balloon: { ...device, amount_mib: body.amount_mib } });
       return undefined;
     },
   }),
@@ -214,7 +223,7 @@ export const deviceRoutes: readonly Route[] = [
       ) {
         throw new ApiError('Statistics cannot be turned on or off after the start');
       }
-      instance.setup.balloon = { ...device, ...body };
+      draftOf(instance).set({ balloon: { ...device, ...body } });
       return undefined;
     },
   }),
@@ -222,7 +231,8 @@ export const deviceRoutes: readonly Route[] = [
 
 const NO_BALLOON = 'Balloon device not found.';
 
-function configuredBalloon({ setup }: Instance): z.infer<typeof models.balloonDevice> {
+function configuredBalloon(instance: Instance): z.infer<typeof models.balloonDevice> {
+  const { setup } = draftOf(instance);
   if (setup.balloon == null) throw new ApiError(NO_BALLOON);
   return setup.balloon;
 }

@@ -7,6 +7,7 @@
  */
 import { z } from 'zod';
 import { MAX_CARD_ID_CHARACTERS } from '../../devices/net/options.js';
+import { slotBindings } from '../http/schemas.js';
 
 const text = z.string().min(1);
 const whole = z.int().min(0);
@@ -148,13 +149,6 @@ export const snapshotCreate = z.strictObject({
   snapshot_type: z.enum(['Full', 'Diff']).optional(),
   version: z.string().optional(),
 });
-/** Bindings of a saved machine's slots by their names, in tsvm's own words: what it may have of the host. */
-export const slotBindings = z
-  .record(z.string(), z.record(z.string(), z.unknown()))
-  .describe(
-    '{"disk 0": {"path": ..., "direct": true}, "share TAG": {"path": ..., "readOnly": true}, "net 0": {"backend": "user"}, ...}',
-  );
-
 export const snapshotLoad = z.strictObject({
   snapshot_path: text,
   mem_file_path: text.optional(),

@@ -9,6 +9,7 @@ import { ApiError } from '../api-error.js';
 import { type Route, route } from '../http/route.js';
 import type { Instance } from '../instance.js';
 import { deviceRoutes } from './device-routes.js';
+import { draftOf } from './draft.js';
 import * as models from './models.js';
 import { bindingsOf } from './overrides.js';
 import { checkBootSource, checkMachine, DEFAULT_MACHINE, unsupported } from './setup.js';
@@ -44,12 +45,15 @@ export const firecrackerRoutes: readonly Route[] = [
     path: '/vm/config',
     summary: 'the whole configuration',
     reply: models.fullConfiguration,
-    handle: ({ instance: { setup } }) => ({
-      drives: [],
-      'network-interfaces': [],
-      ...setup,
-      'machine-config': { ...DEFAULT_MACHINE, ...setup['machine-config'] },
-    }),
+    handle({ instance }) {
+      const { setup } = draftOf(instance);
+      return {
+        drives: [],
+        'network-interfaces': [],
+        ...setup,
+        'machine-config': { ...DEFAULT_MACHINE, ...setup['machine-config'] },
+      };
+    },
   }),
   route({
     method: 'GET',
@@ -61,7 +65,7 @@ export const firecrackerRoutes: readonly Route[] = [
       track_dirty_pages: false,
       huge_pages: 'None',
       ...DEFAULT_MACHINE,
-      ...instance.setup['machine-config'],
+      ...draftOf(instance).setup['machine-config'],
     }),
   }),
   route({
@@ -72,7 +76,7 @@ export const firecrackerRoutes: readonly Route[] = [
     body: models.machineConfiguration,
     handle({ instance, body }) {
       checkMachine(body);
-      instance.setup['machine-config'] = body;
+      draftOf(instance).set({ 'machine-config': body });
       return undefined;
     },
   }),
@@ -84,9 +88,9 @@ export const firecrackerRoutes: readonly Route[] = [
     body: models.machineConfigurationUpdate,
     handle({ instance, body }) {
       const given = Object.fromEntries(Object.entries(body).filter(([, value]) => value !== undefined));
-      const machine = { ...DEFAULT_MACHINE, ...instance.setup['machine-config'], ...given };
+      const machine = { ...DEFAULT_MACHINE, ...draftOf(instance).setup['machine-config'], ...given };
       checkMachine(machine);
-      instance.setup['machine-config'] = machine;
+      draftOf(instance).set({ 'machine-config': machine });
       return undefined;
     },
   }),
@@ -98,7 +102,7 @@ export const firecrackerRoutes: readonly Route[] = [
     body: models.bootSource,
     async handle({ instance, body }) {
       await checkBootSource(body);
-      instance.setup['boot-source'] = body;
+      draftOf(instance).set({ 'boot-source': body });
       return undefined;
     },
   }),
@@ -110,7 +114,7 @@ export const firecrackerRoutes: readonly Route[] = [
     body: models.logger,
     async handle({ instance, body }) {
       if (body.log_path !== undefined) await instance.logFiles.at('log', body.log_path).open();
-      instance.setup.logger = body;
+      draftOf(instance).set({ logger: body });
       return undefined;
     },
   }),
@@ -122,7 +126,7 @@ export const firecrackerRoutes: readonly Route[] = [
     body: models.metricsTarget,
     async handle({ instance, body }) {
       await instance.logFiles.at('metrics', body.metrics_path).open();
-      instance.setup.metrics = body;
+      draftOf(instance).set({ metrics: body });
       return undefined;
     },
   }),
@@ -134,7 +138,7 @@ export const firecrackerRoutes: readonly Route[] = [
     body: models.serialDevice,
     async handle({ instance, body }) {
       if (body.serial_out_path != null) await instance.logFiles.at('serial', body.serial_out_path).open();
-      instance.setup.serial = body;
+      draftOf(instance).set({ serial: body });
       return undefined;
     },
   }),
@@ -213,7 +217,7 @@ async function act(
       await instance.start();
       return undefined;
     case 'FlushMetrics': {
-      const path = instance.setup.metrics?.metrics_path;
+      const path = draftOf(instance).setup.metrics?.metrics_path;
       if (path === undefined) throw new ApiError('Logger was not initialized: PUT /metrics first.');
       const file = instance.logFiles.at('metrics', path);
       await file.open();

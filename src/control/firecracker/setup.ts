@@ -17,16 +17,17 @@ import { listGuests } from '../../guest/store.js';
 import { describeFileError, openChecked } from '../../host/files.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from '../../machine/config.js';
 import { consoleParameter } from '../../machine/device-parameters.js';
+import { type MachineSpec, specOf } from '../../machine/spec.js';
 import { MIB } from '../../util/units.js';
 import { ApiError } from '../api-error.js';
+import { EMPTY_DRAFT } from '../draft.js';
 import type * as models from './models.js';
 
 export type Drive = z.infer<typeof models.drive>;
 export type NetworkInterface = z.infer<typeof models.networkInterface>;
 
-/** {@link models.fullConfiguration}, in the making. */
-export type Setup = { -readonly [Key in keyof Full]: Full[Key] };
-type Full = Readonly<z.infer<typeof models.fullConfiguration>>;
+/** A whole machine, or as much of it as was asked for. */
+export type Setup = Readonly<z.infer<typeof models.fullConfiguration>>;
 
 export const DEFAULT_MACHINE = { vcpu_count: 1, mem_size_mib: 128 } as const;
 /** What Firecracker gives a kernel that is told nothing. */
@@ -70,23 +71,23 @@ export async function checkSetup(setup: Setup): Promise<void> {
 }
 
 /** The machine that was asked for. @throws ApiError if there is nothing to boot. */
-export async function configOf(setup: Setup): Promise<MachineConfig> {
+export async function specOfSetup(setup: Setup): Promise<MachineSpec> {
   const source = setup['boot-source'];
-  if (source === undefined) {
-    throw new ApiError('Cannot start microvm without kernel configuration.');
-  }
+  if (source === undefined) return await EMPTY_DRAFT.spec();
   const machine = setup['machine-config'] ?? DEFAULT_MACHINE;
   const guest = (await listGuests()).find(({ kernel }) => kernel === source.kernel_image_path);
   const ordered = inGuestOrder(setup.drives ?? []);
-  return {
+  return specOf({
     kernel: source.kernel_image_path,
     ...(source.initrd_path == null ? {} : { initrd: source.initrd_path }),
     cmdline: [source.boot_args ?? DEFAULT_BOOT_ARGS, rootParameter(ordered[0])].filter(Boolean).join(' '),
+    // `boot_args` say all that is to be said of a console, if only by leaving it out.
+    namesConsole: false,
     discovery: guest?.discovery ?? 'acpi',
     memoryBytes: machine.mem_size_mib * MIB,
     cpus: machine.vcpu_count,
     devices: devicesOf(setup, ordered),
-  };
+  });
 }
 
 /** The root is the guest's first. */

@@ -3,13 +3,14 @@ import type { Duplex } from 'node:stream';
 import { z } from 'zod';
 import { DEFAULT_MEMORY_BYTES } from '../../machine/config.js';
 import { prometheusText } from '../../machine/report/prometheus.js';
+import { isData, specOf } from '../../machine/spec.js';
 import { ApiError } from '../api-error.js';
-import { fullConfiguration, slotBindings } from '../firecracker/models.js';
 import type { Instance } from '../instance.js';
 import type { InstanceEnd } from '../instance-end.js';
 import { Follower } from '../logs/follower.js';
 import { machineStats } from '../stats/stats.js';
 import { type Route, route, Stream } from './route.js';
+import { machineFacts } from './schemas.js';
 
 const MAX_FORKS = 1000;
 /** Console input in one request. */
@@ -19,15 +20,6 @@ const size = z.strictObject({ columns: z.int().min(1).max(1000), rows: z.int().m
 const stop = z.strictObject({ timeout_ms: z.int().min(0).max(3_600_000).optional() });
 const snapshot = z.strictObject({ directory: z.string().min(1), differential: z.boolean().optional() });
 const fork = z.strictObject({ names: z.array(z.string()).min(1).max(MAX_FORKS) });
-const argument = z.string().regex(/^[^\0]*$/, 'an argument of a command has no NUL in it');
-const made = z.union([
-  z.strictObject({ config: fullConfiguration }),
-  z.strictObject({
-    snapshot: z.string().min(1),
-    command: z.array(argument).optional(),
-    devices: slotBindings.optional(),
-  }),
-]);
 const input = z.strictObject({ text: z.string().max(MAX_INPUT_CHARACTERS) });
 
 export const machineRoutes: readonly Route[] = [
@@ -35,6 +27,7 @@ export const machineRoutes: readonly Route[] = [
     method: 'GET',
     path: '/tsvm/machine',
     summary: 'what it is and how it is',
+    reply: machineFacts,
     handle: ({ instance }) => describe(instance),
   }),
   route({
@@ -159,22 +152,10 @@ export const machineRoutes: readonly Route[] = [
       return undefined;
     },
   }),
-  route({
-    method: 'PUT',
-    path: '/tsvm/machines/{name}',
-    summary:
-      'of tsvm serve: makes and starts a machine in its process, from a configuration, or from a saved one and what that may have of the host',
-    body: made,
-    async handle({ instance, body, parameters }) {
-      await instance.make(parameters['name'] ?? '', body);
-      return undefined;
-    },
-  }),
 ];
 
-function describe(instance: Instance): object {
+function describe(instance: Instance): z.input<typeof machineFacts> {
   const { id, state, createdMs, startedMs, end } = instance;
-  const machine = instance.hasStarted ? instance.machine : undefined;
   return {
     id,
     state,
@@ -182,17 +163,21 @@ function describe(instance: Instance): object {
     created_ms: createdMs,
     ...(startedMs === undefined ? {} : { started_ms: startedMs }),
     ...(end === undefined ? {} : { end }),
-    ...(machine === undefined
-      ? {}
-      : {
-          profile: machine.profile,
-          // A command on pipes: what it says has line feeds only.
-          has_terminal: instance.input === undefined,
-          cmdline: machine.cmdline,
-          cpus: machine.config.cpus ?? 1,
-          memory_bytes: machine.config.memoryBytes ?? DEFAULT_MEMORY_BYTES,
-          devices: (machine.config.devices ?? []).map(({ kind, config }) => ({ kind, ...config })),
-        }),
+    ...(instance.hasStarted ? describeMachine(instance) : {}),
+  };
+}
+
+function describeMachine({ machine, input }: Instance): Partial<z.input<typeof machineFacts>> {
+  const { profile, cmdline, config } = machine;
+  return {
+    profile,
+    // A command on pipes: what it says has line feeds only.
+    has_terminal: input === undefined,
+    cmdline,
+    cpus: config.cpus ?? 1,
+    memory_bytes: config.memoryBytes ?? DEFAULT_MEMORY_BYTES,
+    devices: (config.devices ?? []).map(({ kind, config }) => ({ kind, ...config })),
+    ...(isData(config) ? { directory: process.cwd(), spec: specOf(config) } : {}),
   };
 }
 

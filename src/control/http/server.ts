@@ -75,13 +75,17 @@ export class ControlServer implements AsyncDisposable {
       const reply = await this.#answer(request, gone.signal);
       if (reply instanceof Stream) stream(reply, response);
       else send(reply, response);
-      this.#log(request, response.statusCode);
+      this.#answered(request, response.statusCode);
     } catch (error) {
       const { status, message } = asApiError(error);
       if (response.headersSent) response.destroy();
       else sendJson(response, status, { fault_message: message });
-      this.#log(request, status);
+      this.#answered(request, status);
     }
+  }
+
+  #answered({ method, url }: IncomingMessage, status: number): void {
+    this.#instance.onAnswer({ method, url, status });
   }
 
   async #answer(request: IncomingMessage, gone: AbortSignal): Promise<Reply> {
@@ -111,14 +115,6 @@ export class ControlServer implements AsyncDisposable {
     } catch (error) {
       refuse(socket, error);
     }
-  }
-
-  #log({ method, url }: IncomingMessage, status: number): void {
-    const { logger } = this.#instance.setup;
-    if (logger?.log_path === undefined || /^(off|error|warn)/i.test(logger.level ?? 'info')) return;
-    const level = logger.show_level === true ? 'Info ' : '';
-    const line = `${new Date().toISOString()} [${this.#instance.id}] ${level}${method} ${url} ${status}\n`;
-    this.#instance.logFiles.at('log', logger.log_path).write(line);
   }
 }
 

@@ -25,7 +25,15 @@ import type { BlockBackend, DiskControl } from '../backends/disk.js';
 import { InFlight } from '../in-flight.js';
 import type { DeviceKind, DeviceRequest } from '../kind.js';
 import { checkLimit, type RateLimit, RateLimiter, restoredLimit } from '../rate-limit.js';
-import { BLK_ARGUMENT, type BlkConfig, blkHostUse, checkBlkConfig, checkId, parseBlk } from './config.js';
+import {
+  BLK_ARGUMENT,
+  type BlkConfig,
+  blkHostUse,
+  blkPaths,
+  checkBlkConfig,
+  checkId,
+  parseBlk,
+} from './config.js';
 import {
   type BlkCounters,
   BlkRequests,
@@ -367,5 +375,6 @@ export const blkKind: DeviceKind = {
   cliArgument: BLK_ARGUMENT,
   fromCli: (text) => blk(parseBlk(text)),
   fromConfig: (config) => blk(checkBlkConfig(config)),
+  paths: blkPaths,
   hostUse: blkHostUse,
 };

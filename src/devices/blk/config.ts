@@ -2,6 +2,7 @@
 import { TsvmError } from '../../errors.js';
 import { CHOICE, checkRequestConfig, isPath } from '../config-fields.js';
 import { type HostUse, numberedSlot, refuseOther, withoutCommas } from '../host-slot.js';
+import type { HostPath } from '../kind.js';
 import { keyAndValue } from '../option-text.js';
 import { LIMIT_FIELDS, parseLimit, type RateLimit } from '../rate-limit.js';
 
@@ -92,6 +93,17 @@ export function checkBlkConfig(config: unknown): BlkConfig {
     ],
     ...LIMIT_FIELDS,
   });
+}
+
+/** Image and overlay of a configuration. @throws TsvmError `TSVM_CONFIG` */
+export function blkPaths(config: unknown): HostPath[] {
+  const { path, overlay, readOnly = false, direct = true } = checkBlkConfig(config);
+  const isWritten = !readOnly && direct;
+  if (overlay === undefined) return [{ path, type: 'file', isWritten }];
+  return [
+    { path, type: 'file', isWritten: false },
+    { path: overlay, type: 'file', isWritten },
+  ];
 }
 
 /** Files of the host's. Whether they are written to is not for a saved configuration to say: see `RestoreOptions.disks`. */

@@ -2,6 +2,7 @@
 import { TsvmError } from '../../errors.js';
 import { CHOICE, checkRequestConfig, isPath } from '../config-fields.js';
 import { type HostUse, withoutCommas } from '../host-slot.js';
+import type { HostPath } from '../kind.js';
 import { keyAndValue } from '../option-text.js';
 
 /** Each costs the guest some tens of register writes. */
@@ -104,4 +105,11 @@ export const consoleHostUse: HostUse = {
 
 function socketPorts(config: unknown): SocketPort[] {
   return (checkConsoleConfig(config).ports ?? []).flatMap((port) => (typeof port === 'string' ? [] : port));
+}
+
+/** Sockets of a configuration's ports. @throws TsvmError `TSVM_CONFIG` */
+export function consolePaths(config: unknown): HostPath[] {
+  return socketPorts(config).flatMap(({ path }) =>
+    path === undefined ? [] : [{ path, type: 'socket', isWritten: true }],
+  );
 }

@@ -22,6 +22,7 @@ import type { DeviceKind, DeviceRequest } from '../kind.js';
 import {
   checkConsoleConfig,
   consoleHostUse,
+  consolePaths,
   MAX_NAMED_PORTS,
   parsePorts,
   type VirtioConsoleConfig,
@@ -361,5 +362,6 @@ export const consoleKind: DeviceKind = {
   cliArgument: 'NAME=SOCKET[,NAME=SOCKET ...]',
   fromCli: (text) => virtioConsole({ console: false, ports: parsePorts(text) }),
   fromConfig: (config) => virtioConsole(checkConsoleConfig(config)),
+  paths: consolePaths,
   hostUse: consoleHostUse,
 };

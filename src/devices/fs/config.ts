@@ -2,6 +2,7 @@
 import { TsvmError } from '../../errors.js';
 import { CHOICE, checkRequestConfig, isPath } from '../config-fields.js';
 import { type HostUse, withoutCommas } from '../host-slot.js';
+import type { HostPath } from '../kind.js';
 
 export interface ShareConfig {
   /** A folder of the host's. */
@@ -59,6 +60,12 @@ export function checkShareConfig(config: unknown): ShareConfig {
     readOnly: CHOICE,
     xattr: CHOICE,
   });
+}
+
+/** Folder of a configuration. @throws TsvmError `TSVM_CONFIG` */
+export function sharePaths(config: unknown): HostPath[] {
+  const { path, readOnly } = checkShareConfig(config);
+  return [{ path, type: 'folder', isWritten: readOnly !== true }];
 }
 
 /** A folder of the host's, and what may be done in it: no more than both the saved configuration and the operator say. */

@@ -27,6 +27,7 @@ import {
   SHARE_ARGUMENT,
   type ShareConfig,
   shareHostUse,
+  sharePaths,
   TAG_BYTES,
 } from './config.js';
 import { MAX_TRANSFER_BYTES } from './messages.js';
@@ -195,5 +196,6 @@ export const fsKind: DeviceKind = {
   cliArgument: SHARE_ARGUMENT,
   fromCli: (text) => share(parseShare(text)),
   fromConfig: (config) => share(checkShareConfig(config)),
+  paths: sharePaths,
   hostUse: shareHostUse,
 };

@@ -13,6 +13,7 @@
  * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_MQ, _RSS        #no   one JavaScript thread serves all queues anyway
  */
 import { type Clock, systemClock } from '../../util/clock.js';
+import { isListOf, isWhole } from '../../util/fields.js';
 import { checkState, checkStateVersion } from '../../util/state.js';
 import type { Chain, ChainReader } from '../../virtio/chain.js';
 import type {
@@ -390,13 +391,8 @@ export class Net implements VirtioDevice, NetClient, NetControl {
   }
 }
 
-function isMac(value: unknown): value is number[] {
-  return (
-    Array.isArray(value) &&
-    value.length === MAC_BYTES &&
-    value.every((byte) => Number.isInteger(byte) && byte >= 0 && byte <= 0xff)
-  );
-}
+const isMac = (value: unknown): value is number[] =>
+  isListOf(isWhole(0, 0xff), MAC_BYTES)(value) && (value as number[]).length === MAC_BYTES;
 
 /** Asks for a virtio-net on the host's network: by way of passt, or at a TAP interface. */
 export function net(config: NetConfig): DeviceRequest {
@@ -446,5 +442,6 @@ export const netKind: DeviceKind = {
   cliArgument: NET_ARGUMENT,
   fromCli: (text) => net(parseNet(text)),
   fromConfig: (config) => net(checkNetConfig(config)),
+  paths: () => [],
   hostUse: netHostUse,
 };

@@ -3,6 +3,7 @@ import { TsvmError } from '../../errors.js';
 import { CID_RANGE, DEFAULT_CID, isGuestCid } from '../backends/vsock.js';
 import { checkRequestConfig, isPath } from '../config-fields.js';
 import { type HostUse, refuseOther } from '../host-slot.js';
+import type { HostPath } from '../kind.js';
 
 /** What `vsock()` takes. */
 export interface VsockConfig {
@@ -37,6 +38,12 @@ export function checkVsockConfig(config: unknown): VsockConfig {
     path: ['a path', (path) => path === undefined || isPath(path)],
     cid: [CID_RANGE, (cid) => cid === undefined || isGuestCid(cid)],
   });
+}
+
+/** Socket of a configuration. @throws TsvmError `TSVM_CONFIG` */
+export function vsockPaths(config: unknown): HostPath[] {
+  const { path } = checkVsockConfig(config);
+  return path === undefined ? [] : [{ path, type: 'socket', isWritten: true }];
 }
 
 /** Unix sockets of the host's: one that is made, and those beside it that the guest connects to. */

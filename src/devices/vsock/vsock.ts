@@ -27,7 +27,7 @@ import type {
 import type { VsockControl, VsockEnd, VsockHost, VsockPeer } from '../backends/vsock.js';
 import { BUF_ALLOC_BYTES, checkCid, DEFAULT_CID, HOST_CID, isGuestCid, NO_CID } from '../backends/vsock.js';
 import type { DeviceKind, DeviceRequest } from '../kind.js';
-import { checkVsockConfig, parseVsock, type VsockConfig, vsockHostUse } from './config.js';
+import { checkVsockConfig, parseVsock, type VsockConfig, vsockHostUse, vsockPaths } from './config.js';
 import { CONNECTION_STATE, Connection, type ConnectionOwner } from './connection.js';
 import { Outbox } from './outbox.js';
 import {
@@ -446,5 +446,6 @@ export const vsockKind: DeviceKind = {
   cliArgument: 'PATH[,cid=N]',
   fromCli: (text) => vsock(parseVsock(text)),
   fromConfig: (config) => vsock(checkVsockConfig(config)),
+  paths: vsockPaths,
   hostUse: vsockHostUse,
 };

@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { beforeEach, expect, test, vi } from 'vitest';
 import { ControlClient } from '../../../src/control/client/client.js';
+import { EMPTY_DRAFT } from '../../../src/control/draft.js';
 import { ControlServer } from '../../../src/control/http/server.js';
 import { Instance } from '../../../src/control/instance.js';
 import { instanceEnd } from '../../../src/control/instance-end.js';
@@ -123,7 +124,7 @@ test('Pool ends a machine that is being made when it ends itself', async () => {
   const machine = playedMachine();
   makers.make.mockReturnValue(made.promise);
   const pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', makers);
-  const making = pool.instance.make('late', { config: {} });
+  const making = pool.instance.make('late', { draft: EMPTY_DRAFT });
   const closed = pool[Symbol.asyncDispose]();
   made.keep(machine);
   await making.catch(() => {});

@@ -3,6 +3,7 @@ import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, beforeEach, expect, test, vi } from 'vitest';
 import { ControlClient } from '../../../src/control/client/client.js';
+import { draftOf } from '../../../src/control/firecracker/draft.js';
 import { ControlServer } from '../../../src/control/http/server.js';
 import { Instance } from '../../../src/control/instance.js';
 import { ConsoleLog } from '../../../src/control/logs/console-log.js';
@@ -25,10 +26,10 @@ let client: ControlClient;
 beforeAll(async () => {
   for (const path of [one, two]) writeFileSync(path, Buffer.alloc(1024));
   const instance = new Instance('played', new ConsoleLog());
-  instance.setup = {
+  draftOf(instance).set({
     drives: [{ drive_id: 'a', path_on_host: one, is_root_device: false }],
     'network-interfaces': [{ iface_id: 'eth0', host_dev_name: 'tap0' }],
-  };
+  });
   const machine = { state: 'running', config: {}, on: () => {}, disks: [disk], cards: [card], changeDisk };
   instance.adopt(machine as unknown as Machine);
   server = await ControlServer.listen(instance, socket);

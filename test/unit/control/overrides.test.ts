@@ -1,6 +1,6 @@
 import { describe, expect, test } from 'vitest';
 import { bindingsOf } from '../../../src/control/firecracker/overrides.js';
-import { configOf, setupOf } from '../../../src/control/firecracker/setup.js';
+import { setupOf, specOfSetup } from '../../../src/control/firecracker/setup.js';
 import { net } from '../../../src/devices/net/net.js';
 import { vsock } from '../../../src/devices/vsock/vsock.js';
 import { bindDevices } from '../../../src/machine/bindings.js';
@@ -75,9 +75,9 @@ describe('bindingsOf()', () => {
 });
 
 test('a card keeps its name in the machine that is made', async () => {
-  const { devices } = await configOf({
+  const { devices } = await specOfSetup({
     'boot-source': { kernel_image_path: '/k' },
     'network-interfaces': [{ iface_id: 'outer', host_dev_name: 'tap0' }],
   });
-  expect(devices?.[0]?.config).toMatchObject({ id: 'outer', backend: 'tap', name: 'tap0' });
+  expect(devices[0]?.config).toMatchObject({ id: 'outer', backend: 'tap', name: 'tap0' });
 });

@@ -7,13 +7,14 @@ import {
   checkInterface,
   checkLimiter,
   checkMachine,
-  configOf,
   limitCards,
   limitOf,
   mergedLimiter,
   type Setup,
   setupOf,
+  specOfSetup,
 } from '../../../src/control/firecracker/setup.js';
+import { configOf } from '../../../src/machine/spec.js';
 import { temporaryDirectory } from '../../support/guest.js';
 
 const root = temporaryDirectory();
@@ -23,16 +24,16 @@ const BOOT: Setup = { 'boot-source': { kernel_image_path: kernel, boot_args: 'co
 const drive = { drive_id: 'a', path_on_host: kernel, is_root_device: false };
 
 test('without a kernel there is nothing to start', async () => {
-  await expect(configOf({})).rejects.toThrow('Cannot start microvm without kernel configuration');
+  await expect(specOfSetup({})).rejects.toThrow('Cannot start microvm without kernel configuration');
 });
 
 test('the root is the first disk, wherever it stands, and the kernel is told', async () => {
   const drives = [drive, { ...drive, drive_id: 'root', is_root_device: true, is_read_only: true }];
-  const { devices, cmdline } = await configOf({ ...BOOT, drives });
-  expect(devices?.map(({ config }) => config?.['id'])).toEqual(['root', 'a']);
+  const { devices, cmdline } = await specOfSetup({ ...BOOT, drives });
+  expect(devices.map(({ config }) => config?.['id'])).toEqual(['root', 'a']);
   expect(cmdline).toBe('console=ttyS0 root=/dev/vda ro');
   const [first] = drives.slice(1);
-  const byUuid = await configOf({
+  const byUuid = await specOfSetup({
     ...BOOT,
     drives: [{ ...(first ?? drive), partuuid: 'abc-01', is_read_only: false }],
   });
@@ -47,8 +48,8 @@ test('a machine that was made otherwise is described with the console that its k
 
 test('buckets become rates', async () => {
   const rate_limiter = { bandwidth: { size: 1000, refill_time: 100 }, ops: { size: 5, refill_time: 1000 } };
-  const { devices } = await configOf({ ...BOOT, drives: [{ ...drive, rate_limiter }] });
-  expect(devices?.[0]?.config).toMatchObject({
+  const { devices } = await specOfSetup({ ...BOOT, drives: [{ ...drive, rate_limiter }] });
+  expect(devices[0]?.config).toMatchObject({
     bytesPerSecond: 10_000,
     bytesBurst: 1000,
     opsPerSecond: 5,
@@ -67,10 +68,10 @@ test('every device has its request, and a machine is described in the same words
     entropy: {},
     balloon: { amount_mib: 0, deflate_on_oom: true },
   };
-  const config = await configOf(setup);
-  expect(config).toMatchObject({ kernel, cpus: 2, memoryBytes: 256 << 20 });
-  expect(config.devices?.map(({ kind }) => kind)).toEqual(['blk', 'pmem', 'net', 'vsock', 'rng', 'balloon']);
-  expect(setupOf(config)).toEqual(setup);
+  const spec = await specOfSetup(setup);
+  expect(spec).toMatchObject({ kernel, cpus: 2, memoryBytes: 256 << 20 });
+  expect(spec.devices.map(({ kind }) => kind)).toEqual(['blk', 'pmem', 'net', 'vsock', 'rng', 'balloon']);
+  expect(setupOf(configOf(spec))).toEqual(setup);
 });
 
 test.each([

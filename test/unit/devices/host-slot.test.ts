@@ -135,6 +135,13 @@ describe.each(Object.entries(deviceKinds))('DeviceKind.hostUse of %s', (kind, ro
     }
   });
 
+  test('has every path of it among its paths', () => {
+    for (const hostile of sample?.hostile ?? []) {
+      const said = row.paths(hostile).map(({ path }) => path);
+      expect(said.toSorted()).toEqual(absolutePaths(hostile).toSorted());
+    }
+  });
+
   test('refuses a binding that is none', () => {
     if (use === undefined) return;
     for (const hostile of sample?.hostile ?? []) {
@@ -146,6 +153,12 @@ describe.each(Object.entries(deviceKinds))('DeviceKind.hostUse of %s', (kind, ro
     }
   });
 });
+
+/** Every text in `value` that begins with a slash. */
+function absolutePaths(value: unknown): string[] {
+  if (typeof value === 'string') return value.startsWith('/') ? [value] : [];
+  return typeof value === 'object' && value !== null ? Object.values(value).flatMap(absolutePaths) : [];
+}
 
 const useOf = (kind: string): HostUse => {
   const use = deviceKinds[kind]?.hostUse;

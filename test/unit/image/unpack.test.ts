@@ -10,6 +10,7 @@ import {
   readFileSync,
   renameSync,
   rmSync,
+  utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -292,17 +293,21 @@ describe('the store', () => {
   test('opens images though one that is not needed cannot be removed', async () => {
     const store = new ImageStore(newPath());
     mkdirSync(store.directory, { mode: 0o700 });
-    for (let i = 0; i < 20; i++) mkdirSync(join(store.directory, `old-${i}`));
+    for (let i = 0; i < 20; i++) {
+      mkdirSync(join(store.directory, `old-${i}`));
+      utimesSync(join(store.directory, `old-${i}`), i, i);
+    }
     const remove = OwnFolder.prototype.remove;
     vi.spyOn(OwnFolder.prototype, 'remove').mockImplementation(function (this: OwnFolder, name) {
-      if (name === 'old-3' || name.startsWith('.unpacking'))
+      if (name.includes('old-3-') || name.startsWith('.unpacking'))
         throw Object.assign(new Error(), { code: 'EPERM' });
       remove.call(this, name);
     });
     const image = await store.open(written(tarOf([{ name: 'a', content: 'a' }])));
     expect(namesIn(image.root)).toEqual(['a']);
-    const names = readdirSync(store.directory).filter((name) => name.startsWith('old-'));
-    expect(names).toContain('old-3');
+    const names = readdirSync(store.directory).filter((name) => name.includes('old-'));
+    expect(names.filter((name) => name.startsWith('.'))).toEqual([expect.stringContaining('old-3-')]);
+    expect(names.filter((name) => name.startsWith('old-'))).not.toContain('old-4');
     expect(names.length).toBeLessThanOrEqual(16);
   });
 

@@ -128,7 +128,13 @@ describe('openSnapshot() refuses', () => {
   test('a format of the future, naming both', async () => {
     const path = join(directory, MANIFEST_NAME);
     writeFileSync(path, readFileSync(path, 'utf8').replace(`"format":${SNAPSHOT_FORMAT}`, '"format":99'));
-    expect((await refusal(directory)).message).toMatch(/it has format 99, and this tsvm reads format 3/);
+    expect((await refusal(directory)).message).toMatch(/: it has format 99, and this tsvm reads format 3$/);
+  });
+
+  test('a format of the past, which an older tsvm made', async () => {
+    const path = join(directory, MANIFEST_NAME);
+    writeFileSync(path, readFileSync(path, 'utf8').replace(`"format":${SNAPSHOT_FORMAT}`, '"format":2'));
+    expect((await refusal(directory)).message).toMatch(/it was made by an older tsvm: it has format 2, and/);
   });
 
   test('any flipped byte of machine.json', async () => {
@@ -220,10 +226,6 @@ describe('openSnapshot() refuses', () => {
       snapshot.memory.pages = [[0, huge / PAGE_BYTES]];
     });
     await refusal(directory);
-    editManifest(directory, (snapshot) => {
-      snapshot.config.memoryBytes = huge;
-    });
-    await refusal(directory);
   });
 
   const changes: Readonly<Record<string, (snapshot: LooseSnapshot) => unknown>> = {
@@ -243,13 +245,14 @@ describe('openSnapshot() refuses', () => {
       it.memory.stamp.inode = '1';
     },
     'bad base64': (it) => (it.state.typed = '*'),
-    'a negative count': (it) => (it.config.cpus = -1),
+    'a negative count': (it) =>
+      (it.disks = [{ path: '/', readOnly: true, sizeBytes: -1, mtimeNs: '', inode: '' }]),
     'a device without a version': (it) => delete it.state.platform.board.rtc.version,
     'a device that is no object': (it) => (it.state.platform.board.rtc = 7),
     'a field too many': (it) => (it.state.more = 1),
     'a field too few': (it) => delete it.state.vm,
     'null for a field': (it) => (it.host = null),
-    'a console of no kind': (it) => (it.config.console = 'vga'),
+    'a configuration that is none': (it) => (it.config = []),
     'an empty base': (it) => (it.base = {}),
     'a base that is not there': (it) => (it.base = { directory: '../none', checksum: '0'.repeat(64) }),
     'itself as its base': (it) => (it.base = { directory: '.', checksum: '0'.repeat(64) }),
@@ -290,7 +293,6 @@ describe('openSnapshot() refuses', () => {
     const path = memoryFile(directory);
     truncateSync(path, memoryBytes);
     editManifest(directory, (snapshot) => {
-      snapshot.config.memoryBytes = memoryBytes;
       snapshot.memory.bytes = memoryBytes;
       snapshot.memory.pages = Array.from({ length: pages / 2 }, (_, i) => [2 * i, 1]);
     });

@@ -32,6 +32,8 @@ test('templateKey() is 16 digits, and the same for the same configuration', asyn
   expect(await templateKey({ ...config, kernel: relative('.', kernel) })).toBe(key);
   const { cmdline, kernel: first, ...rest } = config;
   expect(await templateKey({ ...rest, kernel: first!, cmdline: cmdline! })).toBe(key);
+  // What is said is what is left out.
+  expect(await templateKey({ ...config, cpus: 1, console: 'serial' })).toBe(key);
 });
 
 test('templateKey() does not depend on the command, or on what is said of the guest', async () => {
@@ -57,6 +59,7 @@ test('templateKey() is another for everything that makes another machine', async
     { ...config, cmdline: '' },
     { ...config, console: 'virtio' },
     { ...config, discovery: 'acpi' },
+    { ...config, namesConsole: false },
     { ...config, devices: [] },
     { ...config, devices: [deviceKinds['blk']!.fromCli(disk)] },
     { ...config, devices: [...config.devices!, deviceKinds['rng']!.fromCli('')] },
