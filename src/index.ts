@@ -76,7 +76,7 @@ export { type PmemConfig, pmem } from './devices/pmem.js';
 export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/registry.js';
 export { rng } from './devices/rng.js';
 export type { VsockConfig } from './devices/vsock/config.js';
-export { vsock } from './devices/vsock/vsock.js';
+export { vsock } from './devices/vsock/kind.js';
 export { GuestError, TsvmError, type TsvmErrorCode } from './errors.js';
 export { findGuest, type Guest, type GuestBuild, listGuests } from './host/guest-store.js';
 export { NetSwitch, type NetSwitchCounters, type NetSwitchOptions } from './host/net/net-switch.js';

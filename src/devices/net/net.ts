@@ -34,7 +34,6 @@ import {
   type NetBackend,
   type NetClient,
   type NetHub,
-  USER_NET,
 } from '../backends/net.js';
 import type { DeviceKind, DeviceRequest } from '../kind.js';
 import { checkLimit, type RateLimit, RateLimiter, restoredLimit } from '../rate-limit.js';
@@ -52,11 +51,13 @@ import {
 import { netHostUse } from './host-use.js';
 import {
   checkNetConfig,
+  isMac,
   NET_ARGUMENT,
   type NetConfig,
   parseNet,
   placeOf,
   randomMac,
+  staticAddress,
   toMac,
 } from './options.js';
 
@@ -390,14 +391,6 @@ export class Net implements VirtioDevice, NetClient, NetControl {
   }
 }
 
-function isMac(value: unknown): value is number[] {
-  return (
-    Array.isArray(value) &&
-    value.length === MAC_BYTES &&
-    value.every((byte) => Number.isInteger(byte) && byte >= 0 && byte <= 0xff)
-  );
-}
-
 /** Asks for a virtio-net on the host's network: by way of passt, or at a TAP interface. */
 export function net(config: NetConfig): DeviceRequest {
   const checked = checkNetConfig(config);
@@ -416,12 +409,6 @@ export function net(config: NetConfig): DeviceRequest {
       });
     },
   };
-}
-
-/** Documentation/admin-guide/nfs/nfsroot.rst, `ip=`: what passt would answer to DHCP. */
-function staticAddress(ordinal: number): string {
-  const { guestAddress, gatewayAddress, netmask, nameServerAddress } = USER_NET;
-  return `ip=${guestAddress}::${gatewayAddress}:${netmask}::eth${ordinal}:off:${nameServerAddress}`;
 }
 
 /** Asks for a virtio-net at a switch that other machines of this process are at. Such a machine cannot be saved. */

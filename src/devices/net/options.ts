@@ -1,7 +1,7 @@
 /** What is asked of a network card, in the words of the command line and of the library. */
 import { TsvmError } from '../../errors.js';
 import type { Host } from '../backends/host.js';
-import { MAC_BYTES, MAX_MTU, MIN_MTU, type NetPlace, type PortForward } from '../backends/net.js';
+import { MAC_BYTES, MAX_MTU, MIN_MTU, type NetPlace, type PortForward, USER_NET } from '../backends/net.js';
 import { checkRequestConfig } from '../config-fields.js';
 import { keyAndValue } from '../option-text.js';
 import { LIMIT_FIELDS, parseLimit, type RateLimit } from '../rate-limit.js';
@@ -206,4 +206,19 @@ function isForward(value: unknown): boolean {
     Number.isInteger(guestPort) &&
     Object.keys(rest).length === 0
   );
+}
+
+/** Whether a saved address is one. */
+export function isMac(value: unknown): value is number[] {
+  return (
+    Array.isArray(value) &&
+    value.length === MAC_BYTES &&
+    value.every((byte) => Number.isInteger(byte) && byte >= 0 && byte <= 0xff)
+  );
+}
+
+/** Documentation/admin-guide/nfs/nfsroot.rst, `ip=`: what passt would answer to DHCP. */
+export function staticAddress(ordinal: number): string {
+  const { guestAddress, gatewayAddress, netmask, nameServerAddress } = USER_NET;
+  return `ip=${guestAddress}::${gatewayAddress}:${netmask}::eth${ordinal}:off:${nameServerAddress}`;
 }
