@@ -17,6 +17,8 @@
  *
  * @packageDocumentation
  */
+
+export type { KernelEntry } from './boot/kernel-image.js';
 export type { BusDevice, FastRegister } from './bus/bus-device.js';
 export type { Irq } from './bus/irq.js';
 export { CAPABILITIES, type Capability, DEFAULT_CAPABILITIES } from './container/capabilities.js';
@@ -28,6 +30,7 @@ export {
   type IdRange,
   type IoLimit,
   type Limits,
+  NAMESPACES,
   type Namespace,
   type Volume,
 } from './container/config.js';
@@ -37,13 +40,21 @@ export {
   type ContainerHost,
   startContainer,
 } from './container/container.js';
-export { ExecuteError, type ExitStatus } from './container/launcher.js';
+export { ExecuteError, type ExitStatus, type Streams } from './container/launcher.js';
 export { connect, listMachines, type RemoteEvent, RemoteMachine } from './control/client/connect.js';
+export type { InstanceState } from './control/instance.js';
 export type { InstanceEnd } from './control/instance-end.js';
 export type { MachineRecord, RecordedEnd } from './control/machine-store.js';
-export type { MachineStats } from './control/stats/stats.js';
-export type { BalloonControl as MachineBalloon, BalloonStats } from './devices/backends/balloon.js';
-export type { DiskControl as MachineDisk } from './devices/backends/disk.js';
+export type { ProcessStats } from './control/stats/process-meter.js';
+export type { MachineStats, VcpuStats } from './control/stats/stats.js';
+export {
+  BALLOON_STATS,
+  type BalloonControl as MachineBalloon,
+  type BalloonHost,
+  type BalloonStats,
+} from './devices/backends/balloon.js';
+export type { ConsoleInput, ConsolePort, PortControl, PortHost } from './devices/backends/console.js';
+export type { BlockBackend, DiskControl as MachineDisk, DiskOptions } from './devices/backends/disk.js';
 export {
   type AttributeChanges,
   type DirectoryEntry,
@@ -53,14 +64,31 @@ export {
   type FileSystem,
   type FileSystemFacts,
   fileError,
+  type RenameHow,
+  type SetXattrHow,
+  type ShareOptions,
 } from './devices/backends/file-system.js';
+export type { Host, HostLook } from './devices/backends/host.js';
 export type {
+  FrameSource,
   NetBackend,
   NetClient,
   NetControl as MachineCard,
   NetHub,
+  NetPlace,
+  Offloads,
   PortForward,
+  TapNet,
+  UserNet,
 } from './devices/backends/net.js';
+export type { PmemBackend } from './devices/backends/pmem.js';
+export type {
+  VsockConnection,
+  VsockControl,
+  VsockEnd,
+  VsockHost,
+  VsockPeer,
+} from './devices/backends/vsock.js';
 export { balloon } from './devices/balloon/balloon.js';
 export { blk } from './devices/blk/blk.js';
 export type { BlkConfig } from './devices/blk/config.js';
@@ -68,23 +96,26 @@ export type { SocketPort, VirtioConsoleConfig } from './devices/console/config.j
 export { virtioConsole } from './devices/console/console.js';
 export type { ShareConfig } from './devices/fs/config.js';
 export { type Share, share } from './devices/fs/fs.js';
-export { MemoryFileSystem } from './devices/fs/memory-file-system.js';
-export type { Binding } from './devices/host-slot.js';
+export { type MemoryFile, MemoryFileSystem, type MemoryNode } from './devices/fs/memory-file-system.js';
+export type { Binding, HostSlot, HostUse, SlotBinding } from './devices/host-slot.js';
 export { net, netAt } from './devices/net/net.js';
 export type { NetConfig } from './devices/net/options.js';
 export { type PmemConfig, pmem } from './devices/pmem.js';
+export type { RateLimit } from './devices/rate-limit.js';
 export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/registry.js';
 export { rng } from './devices/rng.js';
 export type { VsockConfig } from './devices/vsock/config.js';
-export { vsock } from './devices/vsock/vsock.js';
+export { vsock } from './devices/vsock/kind.js';
 export { GuestError, TsvmError, type TsvmErrorCode } from './errors.js';
 export type { GuestChannel } from './guest/channel.js';
 export type { GuestCommand } from './guest/command.js';
 export type { GuestFacts } from './guest/facts.js';
 export { findGuest, type Guest, type GuestBuild, listGuests } from './guest/store.js';
 export { NetSwitch, type NetSwitchCounters, type NetSwitchOptions } from './host/net/net-switch.js';
+export type { HeldMemory } from './host/proc.js';
 export type { MachineVsock } from './host/vsock/endpoint.js';
 export { type Image, ImageStore } from './image/image.js';
+export type { ImageConfig } from './image/oci-layout.js';
 export type { DeviceBindings, HostWish } from './machine/bindings.js';
 export type { DeviceDiscovery, MachineConfig } from './machine/config.js';
 export type { MachineConsole } from './machine/console.js';
@@ -97,16 +128,27 @@ export type {
   MachineState,
   MachineTimeline,
 } from './machine/machine.js';
-export type { DeviceMetrics, ExitMetrics, MachineMetrics } from './machine/report/metrics.js';
+export type { DeviceMetrics, ExitMetrics, MachineMetrics, VcpuMetrics } from './machine/report/metrics.js';
 export { prometheusText } from './machine/report/prometheus.js';
+export type { TimelineEntry } from './machine/report/timeline.js';
 export {
   openSavedMachine,
   type RestoreOptions,
   restoreMachine,
   type SavedMachine,
 } from './machine/restore.js';
-export type { GuestMemory } from './memory/guest-memory.js';
+export type { GuestMemory, MemoryRegion } from './memory/guest-memory.js';
 export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from './snapshot/format.js';
 export { machineFromTemplate, type TemplateOptions } from './template/template.js';
+export type { DurationHistogram, DurationSummary } from './util/histogram.js';
 export type { Chain, ChainReader, ChainWriter } from './virtio/chain.js';
-export type { ConfigSpace, DeviceState, VirtioContext, VirtioDevice, Virtqueue } from './virtio/device.js';
+export {
+  type ConfigSpace,
+  DEFAULT_REQUEST_BYTES,
+  type DeviceCounters,
+  type DeviceState,
+  type VirtioContext,
+  type VirtioDevice,
+  type Virtqueue,
+} from './virtio/device.js';
+export type { QueueCounters } from './virtio/queue.js';

@@ -8,11 +8,12 @@ import { collectOutput } from './output.js';
 import { descendants } from './process-tree.js';
 import type { Instance, ProbeMode, Subject } from './subject.js';
 
-/** `config` has all but the command. */
+/** @param config all but the command. @param image disposed of with the subject */
 export function containerSubject(
   name: string,
   config: Omit<ContainerConfig, 'argv'>,
   host: ContainerHost = {},
+  image?: AsyncDisposable,
 ): Subject {
   return {
     name,
@@ -20,7 +21,7 @@ export function containerSubject(
     from: 'process',
     start: (mode) => start({ ...config, argv: ['/probe', mode] }, mode, host),
     async [Symbol.asyncDispose]() {
-      await host.dockerImage?.[Symbol.asyncDispose]();
+      await image?.[Symbol.asyncDispose]();
     },
   };
 }
@@ -35,10 +36,8 @@ export async function engineSubjects(
     try {
       // Handed to its daemon once, as an image is pulled once.
       const dockerImage = engine === 'docker' ? await DockerImage.import(config.layers[0] ?? '') : undefined;
-      const subject = containerSubject(`container, by ${engine}`, config, {
-        engine,
-        ...(dockerImage === undefined ? {} : { dockerImage }),
-      });
+      const host = { engine, ...(dockerImage === undefined ? {} : { dockerImage }) };
+      const subject = containerSubject(`container, by ${engine}`, config, host, dockerImage);
       await (await subject.start('start')).ended();
       found.push(subject);
     } catch (error) {

@@ -29,7 +29,7 @@ export interface ContainerHost {
   /** Another runtime that runs it instead of ours. It has the same namespaces, files, limits and rights, as far as it knows them. */
   readonly engine?: Engine;
   /** What docker runs, if it was imported before. Default: the one layer, imported for this container alone. */
-  readonly dockerImage?: DockerImage;
+  readonly dockerImage?: { readonly id: string };
   /** Whether the layers are copied instead of mounted over one another. Default: for users of a kernel before 5.11, which cannot. */
   readonly copy?: boolean;
 }

@@ -8,7 +8,7 @@ import type { DeviceKind } from './kind.js';
 import { netKind } from './net/net.js';
 import { pmemKind } from './pmem.js';
 import { rngKind } from './rng.js';
-import { vsockKind } from './vsock/vsock.js';
+import { vsockKind } from './vsock/kind.js';
 
 export type { DeviceKind, DeviceRequest, HostPath } from './kind.js';
 

@@ -22,6 +22,8 @@ const npm = (script: string) => ({ kind: 'command', command: ['npm', 'run', '--s
 export const TIERS: readonly Tier[] = [
   { name: 'lint', ceilingSeconds: 20, what: npm('lint') },
   { name: 'types', ceilingSeconds: 60, what: npm('typecheck') },
+  // What public signatures use is public too.
+  { name: 'reference', ceilingSeconds: 90, what: npm('reference:check') },
   { name: 'unit', ceilingSeconds: 150, what: { kind: 'projects', projects: ['unit'] } },
   { name: 'build', ceilingSeconds: 60, what: npm('build:ts') },
   {

@@ -6,7 +6,7 @@ import { parsePorts, type SocketPort } from '../../devices/console/config.js';
 import { virtioConsole } from '../../devices/console/console.js';
 import { type DeviceRequest, deviceKinds } from '../../devices/registry.js';
 import { parseVsock, type VsockConfig } from '../../devices/vsock/config.js';
-import { vsock } from '../../devices/vsock/vsock.js';
+import { vsock } from '../../devices/vsock/kind.js';
 import { TsvmError } from '../../errors.js';
 import { factOptions } from '../../guest/facts.js';
 import { DEFAULT_GUEST, type Guest } from '../../guest/store.js';

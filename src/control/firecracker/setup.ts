@@ -12,7 +12,7 @@ import { checkLimit, type RateLimit } from '../../devices/rate-limit.js';
 import type { DeviceRequest } from '../../devices/registry.js';
 import { rng } from '../../devices/rng.js';
 import type { VsockConfig } from '../../devices/vsock/config.js';
-import { vsock } from '../../devices/vsock/vsock.js';
+import { vsock } from '../../devices/vsock/kind.js';
 import { listGuests } from '../../guest/store.js';
 import { describeFileError, openChecked } from '../../host/files.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from '../../machine/config.js';

@@ -42,7 +42,8 @@ export class MemoryNode {
   }
 }
 
-interface MemoryFile {
+/** File that is open. */
+export interface MemoryFile {
   readonly node: MemoryNode;
 }
 

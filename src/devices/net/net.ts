@@ -13,7 +13,6 @@
  * @spec virtio-1.3 5.1.3  VIRTIO_NET_F_MQ, _RSS        #no   one JavaScript thread serves all queues anyway
  */
 import { type Clock, systemClock } from '../../util/clock.js';
-import { isListOf, isWhole } from '../../util/fields.js';
 import { checkState, checkStateVersion } from '../../util/state.js';
 import type { Chain, ChainReader } from '../../virtio/chain.js';
 import type {
@@ -35,7 +34,6 @@ import {
   type NetBackend,
   type NetClient,
   type NetHub,
-  USER_NET,
 } from '../backends/net.js';
 import type { DeviceKind, DeviceRequest } from '../kind.js';
 import { checkLimit, type RateLimit, RateLimiter, restoredLimit } from '../rate-limit.js';
@@ -53,11 +51,13 @@ import {
 import { netHostUse } from './host-use.js';
 import {
   checkNetConfig,
+  isMac,
   NET_ARGUMENT,
   type NetConfig,
   parseNet,
   placeOf,
   randomMac,
+  staticAddress,
   toMac,
 } from './options.js';
 
@@ -391,9 +391,6 @@ export class Net implements VirtioDevice, NetClient, NetControl {
   }
 }
 
-const isMac = (value: unknown): value is number[] =>
-  isListOf(isWhole(0, 0xff), MAC_BYTES)(value) && (value as number[]).length === MAC_BYTES;
-
 /** Asks for a virtio-net on the host's network: by way of passt, or at a TAP interface. */
 export function net(config: NetConfig): DeviceRequest {
   const checked = checkNetConfig(config);
@@ -412,12 +409,6 @@ export function net(config: NetConfig): DeviceRequest {
       });
     },
   };
-}
-
-/** Documentation/admin-guide/nfs/nfsroot.rst, `ip=`: what passt would answer to DHCP. */
-function staticAddress(ordinal: number): string {
-  const { guestAddress, gatewayAddress, netmask, nameServerAddress } = USER_NET;
-  return `ip=${guestAddress}::${gatewayAddress}:${netmask}::eth${ordinal}:off:${nameServerAddress}`;
 }
 
 /** Asks for a virtio-net at a switch that other machines of this process are at. Such a machine cannot be saved. */

@@ -1,7 +1,9 @@
 /** What is asked of a network card, in the words of the command line and of the library. */
+
 import { TsvmError } from '../../errors.js';
+import { isListOf, isWhole } from '../../util/fields.js';
 import type { Host } from '../backends/host.js';
-import { MAC_BYTES, MAX_MTU, MIN_MTU, type NetPlace, type PortForward } from '../backends/net.js';
+import { MAC_BYTES, MAX_MTU, MIN_MTU, type NetPlace, type PortForward, USER_NET } from '../backends/net.js';
 import { checkRequestConfig } from '../config-fields.js';
 import { keyAndValue } from '../option-text.js';
 import { LIMIT_FIELDS, parseLimit, type RateLimit } from '../rate-limit.js';
@@ -206,4 +208,15 @@ function isForward(value: unknown): boolean {
     Number.isInteger(guestPort) &&
     Object.keys(rest).length === 0
   );
+}
+
+/** Tells whether a saved address is one. */
+export function isMac(value: unknown): value is number[] {
+  return isListOf(isWhole(0, 0xff), MAC_BYTES)(value) && (value as number[]).length === MAC_BYTES;
+}
+
+/** Documentation/admin-guide/nfs/nfsroot.rst, `ip=`: what passt would answer to DHCP. */
+export function staticAddress(ordinal: number): string {
+  const { guestAddress, gatewayAddress, netmask, nameServerAddress } = USER_NET;
+  return `ip=${guestAddress}::${gatewayAddress}:${netmask}::eth${ordinal}:off:${nameServerAddress}`;
 }

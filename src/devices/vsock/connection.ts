@@ -1,5 +1,5 @@
 /**
- * One vsock connection: what it is in, what it owes the guest, and what the guest may do to it.
+ * One vsock connection: its state, the packets that are pending for the guest, and what the guest may do to it.
  *
  * ```text
  * host asks:   REQUESTED ── RESPONSE ──▶ OPEN ── host let go: both ended, or it left ▶ LINGERING ─ RST ▶ GONE
@@ -27,7 +27,7 @@ export const CONNECTION_STATE = { REQUESTED: 0, OFFERED: 1, OPEN: 2, LINGERING: 
 export type ConnectionState = (typeof CONNECTION_STATE)[keyof typeof CONNECTION_STATE];
 
 /** Packets in the order in which they go out. A bit each: of one kind, one is enough. */
-const DUE_OPS = [
+const PENDING_OPS = [
   VIRTIO_VSOCK_OP_REQUEST,
   VIRTIO_VSOCK_OP_RESPONSE,
   VIRTIO_VSOCK_OP_SHUTDOWN,
@@ -37,8 +37,8 @@ const DUE_OPS = [
 
 /** What a connection asks of its device. */
 export interface ConnectionOwner {
-  /** It owes the guest a packet. */
-  owes(connection: Connection): void;
+  /** A packet for the guest is pending. */
+  packetPending(connection: Connection): void;
   /** Moves bytes into receive buffers, as far as there are any; returns how many. */
   transmit(connection: Connection, bytes: Uint8Array): number;
   /** Ends it, and tells the guest. */
@@ -60,7 +60,7 @@ export class Connection implements VsockConnection {
   /** When the guest's answer must have come, for one that waits for it. */
   deadlineMs = 0;
   readonly #owner: ConnectionOwner;
-  #due = 0;
+  #pending = 0;
   /** SHUTDOWN flags that came, and that were sent; they never go away again (virtio 1.3, 5.10.6.5). */
   #guestShutdown = 0;
   #sentShutdown = 0;
@@ -79,13 +79,13 @@ export class Connection implements VsockConnection {
     this.hostPort = ports.hostPort;
   }
 
-  get owing(): boolean {
-    return this.#due !== 0;
+  get hasPending(): boolean {
+    return this.#pending !== 0;
   }
 
   /** The guest never heard of it. */
   get unheard(): boolean {
-    return (this.#due & (1 << VIRTIO_VSOCK_OP_REQUEST)) !== 0;
+    return (this.#pending & (1 << VIRTIO_VSOCK_OP_REQUEST)) !== 0;
   }
 
   /** The host has let go of it. */
@@ -113,16 +113,17 @@ export class Connection implements VsockConnection {
     return this.#guestShutdown === SHUTDOWN_BOTH;
   }
 
-  owe(op: (typeof DUE_OPS)[number]): void {
-    this.#due |= 1 << op;
-    this.#owner.owes(this);
+  post(op: (typeof PENDING_OPS)[number]): void {
+    this.#pending |= 1 << op;
+    this.#owner.packetPending(this);
   }
 
-  /** The next packet of those that are owed. It counts as sent, and as news of credit, which every packet has with it. */
-  takeOwed(): number {
+  /** The next pending packet. It counts as sent, and as news of credit, which every packet has with it. */
+  takePending(): number {
     const op =
-      DUE_OPS.find((candidate) => (this.#due & (1 << candidate)) !== 0) ?? VIRTIO_VSOCK_OP_CREDIT_UPDATE;
-    this.#due &= ~((1 << op) | (1 << VIRTIO_VSOCK_OP_CREDIT_UPDATE));
+      PENDING_OPS.find((candidate) => (this.#pending & (1 << candidate)) !== 0) ??
+      VIRTIO_VSOCK_OP_CREDIT_UPDATE;
+    this.#pending &= ~((1 << op) | (1 << VIRTIO_VSOCK_OP_CREDIT_UPDATE));
     return op;
   }
 
@@ -140,13 +141,13 @@ export class Connection implements VsockConnection {
 
   #updateShutdown(): void {
     if (this.state === CONNECTION_STATE.OPEN && this.#shutdownFlags !== this.#sentShutdown)
-      this.owe(VIRTIO_VSOCK_OP_SHUTDOWN);
+      this.post(VIRTIO_VSOCK_OP_SHUTDOWN);
   }
 
   accept(): void {
     if (this.state !== CONNECTION_STATE.OFFERED) return;
     this.state = CONNECTION_STATE.OPEN;
-    this.owe(VIRTIO_VSOCK_OP_RESPONSE);
+    this.post(VIRTIO_VSOCK_OP_RESPONSE);
   }
 
   send(bytes: Uint8Array): number {
@@ -169,7 +170,7 @@ export class Connection implements VsockConnection {
   consumed(count: number): void {
     this.credit.consume(count);
     if (this.state === CONNECTION_STATE.OPEN && this.credit.updateDue)
-      this.owe(VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+      this.post(VIRTIO_VSOCK_OP_CREDIT_UPDATE);
   }
 
   close(): void {

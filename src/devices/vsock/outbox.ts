@@ -1,5 +1,5 @@
 /**
- * Packets for the guest that wait for receive buffers: resets first, then what connections owe, then their data.
+ * Packets for the guest that wait for receive buffers: resets first, then pending packets of connections, then their data.
  *
  * So nothing that says how a connection stands is overtaken by its data, and senders share the buffers by turns.
  */
@@ -42,7 +42,7 @@ export class Outbox {
   readonly #events: OutboxEvents;
   readonly #resets: Reset[] = [];
   // Sets keep the order of arrival, and hold nobody twice.
-  readonly #owing = new Set<Connection>();
+  readonly #hasPending = new Set<Connection>();
   readonly #senders = new Set<Connection>();
   readonly #header = newHeader();
   #queue: Virtqueue | undefined;
@@ -81,8 +81,8 @@ export class Outbox {
     if (!unheard) this.addReset({ guestPort, hostCid: HOST_CID, hostPort, type: VIRTIO_VSOCK_TYPE_STREAM });
   }
 
-  owe(connection: Connection): void {
-    this.#owing.add(connection);
+  enqueue(connection: Connection): void {
+    this.#hasPending.add(connection);
   }
 
   /** The guest has room for more, perhaps, or wants nothing any more; then a sender must not wait for it. */
@@ -94,13 +94,13 @@ export class Outbox {
   }
 
   forget(connection: Connection): void {
-    this.#owing.delete(connection);
+    this.#hasPending.delete(connection);
     this.#senders.delete(connection);
   }
 
   clear(): void {
     this.#resets.length = 0;
-    this.#owing.clear();
+    this.#hasPending.clear();
     this.#senders.clear();
   }
 
@@ -125,8 +125,8 @@ export class Outbox {
   #sendNext(queue: Virtqueue): boolean {
     const reset = this.#resets[0];
     if (reset !== undefined) return this.#sendReset(queue, reset);
-    const [connection] = this.#owing;
-    if (connection !== undefined) return this.#sendOwed(queue, connection);
+    const [connection] = this.#hasPending;
+    if (connection !== undefined) return this.#sendPending(queue, connection);
     const [sender] = this.#senders;
     if (sender === undefined) return false;
     this.#senders.delete(sender);
@@ -151,11 +151,11 @@ export class Outbox {
     return true;
   }
 
-  #sendOwed(queue: Virtqueue, connection: Connection): boolean {
+  #sendPending(queue: Virtqueue, connection: Connection): boolean {
     const chain = this.#room(queue);
     if (chain === undefined) return false;
-    const op = connection.takeOwed();
-    if (!connection.owing) this.#owing.delete(connection);
+    const op = connection.takePending();
+    if (!connection.hasPending) this.#hasPending.delete(connection);
     const flags = op === VIRTIO_VSOCK_OP_SHUTDOWN ? connection.takeShutdownFlags() : 0;
     this.#address(connection, op, flags);
     this.#complete(queue, chain, undefined);
@@ -166,7 +166,7 @@ export class Outbox {
   transmit(connection: Connection, bytes: Uint8Array): number {
     const queue = this.#queue;
     // Others have waited longer for buffers, or have to be told first of what comes before.
-    const others = this.#resets.length + this.#owing.size + (this.#pumping ? 0 : this.#senders.size);
+    const others = this.#resets.length + this.#hasPending.size + (this.#pumping ? 0 : this.#senders.size);
     let sent = 0;
     if (queue !== undefined && !this.#held && others === 0) {
       while (sent < bytes.length) {
@@ -187,7 +187,7 @@ export class Outbox {
     } else if (!connection.starved) {
       connection.starved = true;
       // virtio 1.3, 5.10.6.3: a driver may say how much room there is only when it is asked.
-      connection.owe(VIRTIO_VSOCK_OP_CREDIT_REQUEST);
+      connection.post(VIRTIO_VSOCK_OP_CREDIT_REQUEST);
     }
   }
 

@@ -25,7 +25,7 @@ export class TransportReset {
   /** Connections must wait. */
   #underway = false;
   /** To be told to the driver, as soon as there is a buffer. */
-  #due = false;
+  #eventPending = false;
   /** The event queue's available index when it was told; it moves on when the driver gives the buffer back. */
   #toldAt: number | undefined;
   #callOff: (() => void) | undefined;
@@ -43,11 +43,11 @@ export class TransportReset {
   begin(): void {
     this.cancel();
     this.#underway = true;
-    this.#due = true;
+    this.#eventPending = true;
   }
 
   cancel(): void {
-    this.#due = false;
+    this.#eventPending = false;
     this.#endWait();
   }
 
@@ -62,13 +62,13 @@ export class TransportReset {
   send(queue: Virtqueue): void {
     if (this.#underway) this.#callOff ??= this.#clock.after(PATIENCE_MS, () => this.#finish());
     if (this.#toldAt !== undefined && queue.watch() !== this.#toldAt) this.#finish();
-    while (this.#due) {
+    while (this.#eventPending) {
       const availableAt = queue.watch();
       const chain = queue.pop();
       if (chain === undefined) break;
       if (chain.writer.length >= EVENT_BYTES) {
         chain.writer.writeU32(VIRTIO_VSOCK_EVENT_TRANSPORT_RESET);
-        this.#due = false;
+        this.#eventPending = false;
         if (this.#underway) this.#toldAt = availableAt;
       } else {
         this.#events.shortBuffer();

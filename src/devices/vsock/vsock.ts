@@ -25,9 +25,7 @@ import type {
   Virtqueue,
 } from '../../virtio/device.js';
 import type { VsockControl, VsockEnd, VsockHost, VsockPeer } from '../backends/vsock.js';
-import { BUF_ALLOC_BYTES, checkCid, DEFAULT_CID, HOST_CID, isGuestCid, NO_CID } from '../backends/vsock.js';
-import type { DeviceKind, DeviceRequest } from '../kind.js';
-import { checkVsockConfig, parseVsock, type VsockConfig, vsockHostUse, vsockPaths } from './config.js';
+import { BUF_ALLOC_BYTES, DEFAULT_CID, HOST_CID, isGuestCid, NO_CID } from '../backends/vsock.js';
 import { CONNECTION_STATE, Connection, type ConnectionOwner } from './connection.js';
 import { Outbox } from './outbox.js';
 import {
@@ -186,7 +184,7 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
     }
     const connection = this.#isOurs() ? this.#table.get(header.srcPort, header.dstPort) : undefined;
     if (connection !== undefined) this.#onPacket(connection, whole ? header.op : 0);
-    else if (header.op !== VIRTIO_VSOCK_OP_RST) this.#onStranger(whole);
+    else if (header.op !== VIRTIO_VSOCK_OP_RST) this.#onUnknown(whole);
   }
 
   #isOurs(): boolean {
@@ -198,7 +196,7 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
   }
 
   /** A packet of no connection. virtio 1.3, 5.10.6.4 MUST: one of an unknown type is answered by a RST too. */
-  #onStranger(whole: boolean): void {
+  #onUnknown(whole: boolean): void {
     const { srcPort: guestPort, dstCid: hostCid, dstPort: hostPort, type, op } = this.#packet.header;
     if (whole && op === VIRTIO_VSOCK_OP_REQUEST) {
       if (this.#isOurs() && !this.#table.full && this.#offer(guestPort, hostPort)) return;
@@ -232,7 +230,7 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
       case VIRTIO_VSOCK_OP_CREDIT_UPDATE:
         return;
       case VIRTIO_VSOCK_OP_CREDIT_REQUEST:
-        connection.owe(VIRTIO_VSOCK_OP_CREDIT_UPDATE);
+        connection.post(VIRTIO_VSOCK_OP_CREDIT_UPDATE);
         return;
       case VIRTIO_VSOCK_OP_RST:
         this.#finish(connection, connection.bothEnded ? 'closed' : 'reset');
@@ -301,7 +299,7 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
     connection.peer = peer;
     this.#table.add(connection);
     this.#waiting.add(connection);
-    connection.owe(VIRTIO_VSOCK_OP_REQUEST);
+    connection.post(VIRTIO_VSOCK_OP_REQUEST);
     return connection;
   }
 
@@ -315,12 +313,12 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
     this.#sendEvent();
   }
 
-  owes(connection: Connection): void {
+  packetPending(connection: Connection): void {
     if (this.#transportReset.underway && connection.unheard) {
       this.#early.push(connection);
       return;
     }
-    this.#outbox.owe(connection);
+    this.#outbox.enqueue(connection);
     this.#pump();
   }
 
@@ -334,7 +332,7 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
     const early = this.#early;
     this.#early = [];
     for (const connection of early)
-      if (connection.state === CONNECTION_STATE.REQUESTED) this.#outbox.owe(connection);
+      if (connection.state === CONNECTION_STATE.REQUESTED) this.#outbox.enqueue(connection);
     this.#pump();
   }
 
@@ -420,32 +418,3 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
     await this.#host.close?.();
   }
 }
-
-/** Asks for a virtio-vsock. */
-export function vsock(config: VsockConfig = {}): DeviceRequest {
-  const { path, cid = DEFAULT_CID } = config;
-  checkCid(cid);
-  return {
-    kind: 'vsock',
-    config: { ...(path === undefined ? {} : { path }), cid },
-    ...(path === undefined ? {} : { look: (host) => host.vsock(path) }),
-    async open(host) {
-      const side = await host.openVsock(path);
-      const device = new Vsock({ host: side, cid });
-      side.attach(device);
-      return device;
-    },
-  };
-}
-
-export const vsockKind: DeviceKind = {
-  summary:
-    'sockets to the guest (AF_VSOCK there): Unix sockets at PATH, and PATH_PORT for those that it connects to',
-  guestKconfig: 'CONFIG_VIRTIO_VSOCKETS',
-  cliFlag: 'vsock',
-  cliArgument: 'PATH[,cid=N]',
-  fromCli: (text) => vsock(parseVsock(text)),
-  fromConfig: (config) => vsock(checkVsockConfig(config)),
-  paths: vsockPaths,
-  hostUse: vsockHostUse,
-};

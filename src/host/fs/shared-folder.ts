@@ -27,14 +27,13 @@ import { S_IFCHR, S_IFDIR, S_IFIFO, S_IFMT, S_IFREG, S_IFSOCK } from '../../util
 import { describeFileError } from '../files.js';
 import { Descriptor, type FolderCalls, FolderFacts, FolderIo } from './folder-io.js';
 import { type FolderDirectory, listFolder } from './folder-list.js';
+import { asMemberOf, howToMake, permissionsOf, positioned } from './folder-modes.js';
 import type { FolderNode } from './folder-node.js';
 import { FolderNodes } from './folder-nodes.js';
 import { FolderXattrs } from './folder-xattrs.js';
 
-const { O_APPEND, O_EXCL } = constants;
+const { O_EXCL } = constants;
 const FOLDER_HINT = 'give the path of a folder, and the name the guest mounts it by';
-const PERMISSIONS = 0o777;
-const STICKY = 0o1000;
 /** Bytes that readdir() reads at a time. */
 const LISTED_BYTES = 32_768;
 /** PATH_MAX. */
@@ -430,23 +429,3 @@ export class SharedFolder
     await this.#io.close();
   }
 }
-
-/** Mode without setuid and setgid: what the guest makes must give nobody on the host more than they have. */
-const permissionsOf = (type: number, mode: number): number =>
-  mode & (type === S_IFDIR ? PERMISSIONS | STICKY : PERMISSIONS);
-
-/**
- * The user for whom a file gets another group. Its owner may give it to any group that they are in, which the guest's kernel has looked
- * at and FUSE does not tell: the host's is told that it is this one. The owner stays, and the host's kernel asks who that is.
- */
-const asMemberOf = ({ gid }: AttributeChanges, user: FileOwner): FileOwner =>
-  gid === undefined ? user : { ...user, gid };
-
-/** Flags without O_APPEND: a page that was mapped is written back where it belongs. Each write says whether it appends. */
-const positioned = (flags: number): number => flags & ~O_APPEND;
-
-/** Flags and permissions of a file that is made and opened. */
-const howToMake = (flags: number, mode: number): [flags: number, permissions: number] => [
-  positioned(flags),
-  permissionsOf(S_IFREG, mode),
-];

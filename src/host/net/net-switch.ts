@@ -68,6 +68,8 @@ export class NetSwitch implements NetHub {
   /**
    * Gives a port its card's address. A second card with the same one, as in a fork, stays unplugged until the first is gone:
    * two would take each other's frames.
+   *
+   * @internal
    */
   plug(port: Port): void {
     this.#ports.add(port);
@@ -78,6 +80,7 @@ export class NetSwitch implements NetHub {
     port.setLink(true);
   }
 
+  /** @internal */
   unplug(port: Port): void {
     this.#ports.delete(port);
     for (const [address, { port: owner }] of this.#addresses) if (owner === port) this.#forget(address);
@@ -91,6 +94,7 @@ export class NetSwitch implements NetHub {
     this.#addresses.delete(address);
   }
 
+  /** @internal */
   send(from: Port, source: FrameSource): void {
     if (!from.up) return;
     const frame = this.#frame.subarray(0, source.remaining);

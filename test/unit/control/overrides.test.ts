@@ -2,7 +2,7 @@ import { describe, expect, test } from 'vitest';
 import { bindingsOf } from '../../../src/control/firecracker/overrides.js';
 import { setupOf, specOfSetup } from '../../../src/control/firecracker/setup.js';
 import { net } from '../../../src/devices/net/net.js';
-import { vsock } from '../../../src/devices/vsock/vsock.js';
+import { vsock } from '../../../src/devices/vsock/kind.js';
 import { bindDevices } from '../../../src/machine/bindings.js';
 import type { MachineConfig } from '../../../src/machine/config.js';
 

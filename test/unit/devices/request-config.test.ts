@@ -8,7 +8,7 @@ import { net } from '../../../src/devices/net/net.js';
 import { pmem } from '../../../src/devices/pmem.js';
 import { deviceKinds } from '../../../src/devices/registry.js';
 import { rng } from '../../../src/devices/rng.js';
-import { vsock } from '../../../src/devices/vsock/vsock.js';
+import { vsock } from '../../../src/devices/vsock/kind.js';
 import { TsvmError } from '../../../src/errors.js';
 
 /** Every form that a request of a kind can have. A kind that is missing here fails the tests. */

@@ -1,9 +1,10 @@
 import { describe, expect, test } from 'vitest';
 import type { VsockConnection } from '../../../src/devices/backends/vsock.js';
 import { BUF_ALLOC_BYTES, MAX_CONNECTIONS } from '../../../src/devices/backends/vsock.js';
+import { vsockKind } from '../../../src/devices/vsock/kind.js';
 import { MAX_RESETS } from '../../../src/devices/vsock/outbox.js';
 import { PATIENCE_MS } from '../../../src/devices/vsock/transport-reset.js';
-import { Vsock, vsockKind } from '../../../src/devices/vsock/vsock.js';
+import { Vsock } from '../../../src/devices/vsock/vsock.js';
 import { ANSWER_MS } from '../../../src/devices/vsock/waiting.js';
 import { TsvmError } from '../../../src/errors.js';
 import { FakeClock } from '../../support/fake-clock.js';
