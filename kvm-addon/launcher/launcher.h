@@ -34,6 +34,7 @@ struct direction { // what goes one way between two descriptors
   int from, to;    // -1: there will be no more
   int file, pipe;  // of an input that is a file: where it is read, and the end of the command's pipe that the command has as well
   size_t held, sent;
+  size_t read; // from the beginning
   char bytes[CHUNK_BYTES];
 };
 enum way { WAY_IN, WAY_OUT, WAY_ERROR, WAYS };
@@ -48,7 +49,7 @@ void give_back(const struct direction *way); // what a file was read for, and no
 // reopen.c
 int is_node(int fd); // whether a FIFO has a name
 // Puts a stream in the place of itself whose node cannot be changed by way of it. A negative errno if that cannot be.
-long reopen_read_only(int fd);
+long reopen_read_only(int fd, const struct stat *facts);
 // A terminal for output, where a write takes what there is room for: whether it waits is said for all who have it open. Others as they are.
 int without_waiting(int terminal);
 

@@ -23,6 +23,7 @@ long move(struct direction *way) {
     way->sent += (size_t)count;
   } else {
     way->held = (size_t)count;
+    way->read += (size_t)count;
     way->sent = 0;
   }
   return 1;
@@ -38,14 +39,8 @@ static int is_harmless_device(const struct stat *facts) {
   return major == MAJOR_OF_MEMORY && facts->st_rdev < 1 << 16 && minor >= 3 && minor <= 9 && minor != 4;
 }
 
-// Whether its node is out of the command's reach. Who may not mount is none's owner but its own; for others what cannot be opened again
-// (of another mount namespace, or the other end is gone) is relayed.
-static int is_protected(int fd) {
-  long error = reopen_read_only(fd);
-  return error >= 0 || error == -EPERM;
-}
-
-// Whether it must be kept out of the container; EISDIR: it can be no stream, and would be a way to all that is around it.
+// Whether it must be kept out of the container: files, and nodes that cannot be put out of the command's reach, since they are of another
+// mount namespace, or the other end is gone. EISDIR: it can be no stream, and would be a way to all that is around it.
 static long is_relayed(int fd, struct stat *facts) {
   if (SYS2(__NR_fstat, fd, facts) < 0) return 0; // closed
   char terminal[64]; // struct termios
@@ -56,9 +51,9 @@ static long is_relayed(int fd, struct stat *facts) {
     case S_IFBLK:
       return 1;
     case S_IFCHR:
-      return (!is_harmless_device(facts) && SYS3(__NR_ioctl, fd, TCGETS, terminal) < 0) || !is_protected(fd);
+      return (!is_harmless_device(facts) && SYS3(__NR_ioctl, fd, TCGETS, terminal) < 0) || reopen_read_only(fd, facts) < 0;
     case S_IFIFO:
-      return is_node(fd) && !is_protected(fd);
+      return is_node(fd) && reopen_read_only(fd, facts) < 0;
     default:
       return 0;
   }
@@ -116,7 +111,9 @@ void give_back(const struct direction *way) {
   if (way->pipe < 0) return;
   int unread = 0;
   SYS3(__NR_ioctl, way->pipe, FIONREAD, &unread);
-  long left = unread + (long)(way->held - way->sent);
+  size_t left = (size_t)unread + way->held - way->sent;
+  // The command may have put something into its pipe itself: nobody reads again what was before it.
+  if (left > way->read) left = way->read;
   // Whoever reads on after the command, as in a shell's list, finds the rest.
-  if (left > 0) SYS3(__NR_lseek, way->file, -left, 1);
+  if (left > 0) SYS3(__NR_lseek, way->file, -(long)left, 1);
 }

@@ -10,6 +10,7 @@ export const SYS = {
   execve: 59,
   chdir: 80,
   fchdir: 81,
+  fchown: 93,
   mkdir: 83,
   rmdir: 84,
   symlink: 88,

@@ -25,6 +25,7 @@ export function composeProcess(config: ContainerConfig, held: bigint, root: Slot
   const cwd = config.cwd ?? '/';
   return [
     ...dropFromBoundingSet(capabilities),
+    ...(uid === 0 ? [] : giveStreams(uid)),
     // No group but its own. A user namespace of one id cannot say so; there is none to be dropped then.
     call('leave all groups', SYS.setgroups, [0, 0], { ignore: [ERRNO.EPERM] }),
     call(`become group ${gid}`, SYS.setresgid, [gid, gid, gid]),
@@ -36,6 +37,16 @@ export function composeProcess(config: ContainerConfig, held: bigint, root: Slot
     ...(config.privileged === true ? [] : installFilter(seccompFilter(capabilities))),
     ...execute(config),
   ];
+}
+
+/**
+ * Makes pipes and the terminal that are the command's streams its user's, as runc does: it opens them again by /dev/stdout. The host's own
+ * terminals, FIFOs and devices are on read-only mounts, and stay whose they are.
+ */
+function giveStreams(uid: number): Step[] {
+  return [0, 1, 2].map((fd) =>
+    call('give the streams to the user', SYS.fchown, [fd, uid, -1], { ignore: [ERRNO.EROFS, ERRNO.EPERM] }),
+  );
 }
 
 /** Enters the working directory as the user who is to be there. */

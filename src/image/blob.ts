@@ -1,5 +1,5 @@
 /** Files that images come in. One is opened once, and what is compared with its digest is what is unpacked: its name may lead elsewhere by then. */
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { constants, type Stats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
@@ -10,12 +10,21 @@ import { imageError } from './image-error.js';
 const PIECE_BYTES = 256 << 10;
 const MAGIC_BYTES = 512;
 
+/** One reading from the start to the end: every byte that is handed out is hashed. */
+interface Reading {
+  readonly hash: Hash;
+  position: number;
+  /** Piece that is being read. */
+  piece: Promise<Uint8Array | undefined>;
+}
+
 export class Blob implements AsyncDisposable {
   readonly path: string;
   /** Facts of the file when it was opened. */
   readonly stats: Stats;
   readonly #file: FileHandle;
   readonly #digest: string | undefined;
+  #reading: Reading | undefined;
 
   private constructor(path: string, file: FileHandle, stats: Stats, digest: string | undefined) {
     this.path = path;
@@ -53,17 +62,37 @@ export class Blob implements AsyncDisposable {
 
   /** Reads all of it, from the start. Whoever reads to the end has what the digest says. @throws TsvmError if it has changed. */
   async *pieces(): AsyncGenerator<Uint8Array> {
-    const hash = createHash('sha256');
-    for (let position = 0; ; ) {
-      const piece = Buffer.allocUnsafe(PIECE_BYTES);
-      const { bytesRead } = await this.#file.read(piece, 0, piece.length, position);
-      if (bytesRead === 0) break;
-      position += bytesRead;
-      const bytes = piece.subarray(0, bytesRead);
-      hash.update(bytes);
-      yield bytes;
-    }
-    if (this.#digest !== undefined && `sha256:${hash.digest('hex')}` !== this.#digest) {
+    const reading: Reading = { hash: createHash('sha256'), position: 0, piece: Promise.resolve(undefined) };
+    this.#reading = reading;
+    for (let piece = await this.#next(reading); piece !== undefined; piece = await this.#next(reading))
+      yield piece;
+    await this.#check(reading);
+  }
+
+  /** Reads what the last reader of {@link pieces} left, so that it is known what that one had. @throws TsvmError if it has changed. */
+  async finish(): Promise<void> {
+    const reading = this.#reading;
+    if (reading === undefined || this.#digest === undefined) return;
+    while ((await this.#next(reading)) !== undefined);
+    await this.#check(reading);
+  }
+
+  /** One at a time: a reader that goes away may leave one that is under way. */
+  #next(reading: Reading): Promise<Uint8Array | undefined> {
+    reading.piece = reading.piece.then(async () => {
+      const buffer = Buffer.allocUnsafe(PIECE_BYTES);
+      const { bytesRead } = await this.#file.read(buffer, 0, buffer.length, reading.position);
+      if (bytesRead === 0) return undefined;
+      reading.position += bytesRead;
+      const piece = buffer.subarray(0, bytesRead);
+      reading.hash.update(piece);
+      return piece;
+    });
+    return reading.piece;
+  }
+
+  async #check({ hash }: Reading): Promise<void> {
+    if (this.#digest !== undefined && `sha256:${hash.copy().digest('hex')}` !== this.#digest) {
       throw imageError(
         `${this.path}: its content does not have the digest that is its name`,
         'copy the layout again',
@@ -73,11 +102,6 @@ export class Blob implements AsyncDisposable {
     if (size !== this.stats.size || mtimeMs !== this.stats.mtimeMs) {
       throw imageError(`${this.path}: it was changed while it was read`, 'try again when it is written');
     }
-  }
-
-  /** Compares it with its digest. @throws TsvmError if it has another. */
-  async verify(): Promise<void> {
-    for await (const _ of this.pieces());
   }
 
   /** Reads all of it, if it is not longer than `maxBytes`. */

@@ -51,11 +51,13 @@ export async function unpackLayers(
   const left = { ...limits };
   for (const [i, { path, digest }] of layers.entries()) {
     await using blob = await Blob.open(path, digest);
-    await blob.verify();
-    const marks = i === 0 ? [] : await marksOf(blob, { ...left });
-    await named(blob, async () => {
-      for (const mark of marks) whiteOut(mark, directory);
-    });
+    if (i > 0) {
+      // A mark may stand behind what takes the place of what it hides.
+      const marks = await marksOf(blob, { ...left });
+      await named(blob, async () => {
+        for (const mark of marks) whiteOut(mark, directory);
+      });
+    }
     await unpackOver(blob, directory, left);
   }
 }
@@ -76,6 +78,7 @@ async function unpackOver(blob: Blob, directory: string, limits: Limits): Promis
   const options = ['-x', '-p', ...owners, '--xattrs', '--no-fflags', '--no-acls', '-C', directory, '-f', '-'];
   await named(blob, async () => {
     await feed(BSDTAR, options, filterTar(await unpacked(blob), { superuser, limits }));
+    await blob.finish();
   });
 }
 
@@ -89,6 +92,7 @@ async function marksOf(blob: Blob, limits: Limits): Promise<readonly string[]> {
       onMark: (path) => marks.push(path),
     });
     for await (const _ of entries);
+    await blob.finish();
   });
   return marks;
 }
@@ -119,6 +123,8 @@ async function named(blob: Blob, work: () => Promise<void>): Promise<void> {
     if (error instanceof TsvmError && (error.code !== 'TSVM_IMAGE' || error.message.startsWith(blob.path))) {
       throw error;
     }
+    // What has not the digest that is its name is that, whatever else is wrong with it.
+    await blob.finish();
     const hint = error instanceof TsvmError ? error.hint : undefined;
     throw imageError(`${blob.path}: ${error instanceof Error ? error.message : error}`, hint, error);
   }

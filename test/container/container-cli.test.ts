@@ -1,11 +1,10 @@
 /** `tsvm container run`: as a user runs it, and as nobody in particular. */
 import type { ChildProcess } from 'node:child_process';
-import { chmodSync, cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { chmodSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { packageFile } from '../../src/util/package-file.js';
 import { cliProblem, run, TSVM, tsvm } from '../support/cli.js';
-import { makeBusyboxRoot } from '../support/container.js';
+import { installIn, makeBusyboxRoot } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
@@ -18,10 +17,7 @@ beforeAll(() => {
   const problem = cliProblem();
   if (problem !== undefined) throw new Error(problem);
   makeBusyboxRoot(root);
-  for (const path of ['dist/bin', 'kvm-addon/build/Release', 'package.json']) {
-    mkdirSync(join(installed, dirname(path)), { recursive: true });
-    cpSync(packageFile(path), join(installed, path), { recursive: true });
-  }
+  installIn(installed);
   chmodSync(folder, 0o755);
 });
 

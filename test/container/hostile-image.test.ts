@@ -12,9 +12,8 @@ import {
 import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { TsvmError } from '../../src/errors.js';
-import { packageFile } from '../../src/util/package-file.js';
 import { cliProblem, run } from '../support/cli.js';
-import { inContainer, makeBusyboxRoot } from '../support/container.js';
+import { inContainer, installIn, makeBusyboxRoot } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 // Dozens of containers in each, on a machine that may be busy.
@@ -40,10 +39,7 @@ beforeAll(() => {
   if (problem !== undefined) throw new Error(problem);
   makeBusyboxRoot(root);
   chmodSync(folder, 0o755);
-  for (const path of ['dist/bin', 'kvm-addon/build/Release', 'package.json']) {
-    mkdirSync(join(installed, dirname(path)), { recursive: true });
-    cpSync(packageFile(path), join(installed, path), { recursive: true });
-  }
+  installIn(installed);
   cpSync(join(root, 'bin'), join(folder, 'bare/bin'), { recursive: true, verbatimSymlinks: true });
   newFolder('canary/sub');
   chmodSync(canary, 0o777);

@@ -1,9 +1,9 @@
 /** Standard streams of a container that are files: they are the launcher's, and the command's are pipes. */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeAll, expect, test, vi } from 'vitest';
 import { cliProblem, run, TSVM } from '../support/cli.js';
-import { makeBusyboxRoot } from '../support/container.js';
+import { installIn, makeBusyboxRoot } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
 import { notRoot } from '../support/skip-reasons.js';
 
@@ -14,11 +14,15 @@ const folder = temporaryDirectory();
 const root = join(folder, 'root');
 const log = join(folder, 'log');
 const input = join(folder, 'input');
+/** Place in which another user finds the command. */
+const installed = join(folder, 'tsvm');
 
 beforeAll(() => {
   const problem = cliProblem();
   if (problem !== undefined) throw new Error(problem);
   makeBusyboxRoot(root);
+  installIn(installed);
+  chmodSync(folder, 0o755);
 });
 
 const command = `"${process.execPath}" "${TSVM}" container run --rootfs "${root}" -- sh -c`;
@@ -60,6 +64,14 @@ test('input is read from where it stands, and what nobody took stays for the nex
   expect(all.stdout.toString()).toBe('one two three four');
 });
 
+test('what the command puts into its own input lets nobody read again what was before it', async () => {
+  writeFileSync(input, 'one two three');
+  const { stdout } = await line(
+    `{ dd bs=1 count=4 2>/dev/null; tsvm 'printf xxxxxxxx > /proc/self/fd/0'; cat; } < input`,
+  );
+  expect(stdout.toString()).toBe('one two three');
+});
+
 test('much of it is whole when the command has ended, both ways', async () => {
   const bytes = Buffer.from(Array.from({ length: 3_000_000 }, (_, i) => (i * 31) & 0xff));
   writeFileSync(input, bytes);
@@ -90,21 +102,44 @@ test('a directory is no stream, and no way to what is around it', async () => {
   }
 });
 
+test.each([
+  ['pipes', (command: string) => `echo in | ${command} 2>&1 | cat`],
+  ['files', (command: string) => `echo in > input; ${command} < input > log 2>&1; cat log`],
+  ['terminal', (command: string) => `echo in | script -qec '${command}' /dev/null`],
+])('a user who is not root opens streams that are its %s by their names', async (name, of) => {
+  const tty = name === 'terminal' ? '-t' : '';
+  const script = 'read -r x < /dev/stdin; echo "<$x>" > /dev/stdout; echo "<err>" > /dev/stderr';
+  writeFileSync(join(root, 'bin/streams'), script);
+  const options = `${tty} --user 1000:1000 --rootfs "${root}"`;
+  const { stdout } = await line(
+    of(`"${process.execPath}" "${TSVM}" container run ${options} -- sh /bin/streams`),
+  );
+  expect(stdout.toString().match(/<.*>/g)).toEqual(['<in>', '<err>']); // a terminal echoes, too
+});
+
 const CHANGE =
   'for at in 0 1; do chmod 666 /proc/self/fd/$at && echo changed $at; touch /proc/self/fd/$at; done 2>/dev/null';
 
-test('a FIFO, a device and a terminal of the host’s stay as they are', async ({ skip }) => {
+test.for([
+  ['the superuser', ''],
+  ['a user', 'setpriv --reuid=12345 --regid=12345 --clear-groups'],
+])('a FIFO, a device and a terminal of the host’s stay as they are, for %s', async ([, as], { skip }) => {
   skip(notRoot() !== undefined, notRoot());
-  const fifo = await line(
-    `mkfifo -m 600 fifo; exec 9<> fifo; tsvm '${CHANGE}; echo out' < /dev/full > fifo; head -n 1 <&9; stat -c %a fifo`,
+  const inContainer = (script: string) =>
+    `"${process.execPath}" "${join(installed, 'dist/bin/tsvm.cjs')}" container run --rootfs "${root}" -- sh -c '${script}'`;
+  writeFileSync(
+    join(folder, 'with-fifo'),
+    `mkfifo -m 600 fifo; exec 9<> fifo; ${inContainer(`${CHANGE}; echo out`)} < /dev/full > fifo; head -n 1 <&9; stat -c %a fifo`,
   );
+  mkdirSync(join(folder, 'open'), { recursive: true });
+  chmodSync(join(folder, 'open'), 0o777);
+  const fifo = await line(`cd open; ${as} sh ../with-fifo; rm -f fifo`);
   expect([fifo.stdout.toString(), fifo.stderr]).toEqual(['out\n600\n', '']);
   writeFileSync(
     join(folder, 'on-terminal'),
-    `stat -c %a $(tty); "${process.execPath}" "${TSVM}" container run --rootfs "${root}" -- \\
-       sh -c 'test -c /proc/self/fd/1 && echo device; ${CHANGE}' < /dev/full; stat -c %a $(tty)`,
+    `stat -c %a $(tty); ${inContainer(`test -c /proc/self/fd/1 && echo device; ${CHANGE}`)} < /dev/full; stat -c %a $(tty)`,
   );
-  const terminal = await line('script -qec "sh on-terminal" /dev/null < /dev/null');
+  const terminal = await line(`${as} script -qec "sh on-terminal" /dev/null < /dev/null`);
   // Without a KVM, a line on a terminal says what one would add.
   const lines = terminal.stdout.toString().replace(/^tsvm: .*$/m, '');
   const [before, ...after] = lines.trim().split(/\s+/);

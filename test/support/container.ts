@@ -1,10 +1,11 @@
 /** A root of busybox, and commands in containers over it. */
 import { spawnSync } from 'node:child_process';
 import { chmodSync, cpSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { hostHierarchies } from '../../src/container/cgroup-host.js';
 import type { ContainerConfig } from '../../src/container/config.js';
 import { type Container, type ContainerEnd, startContainer } from '../../src/container/container.js';
+import { packageFile } from '../../src/util/package-file.js';
 import { must } from './must.js';
 
 /** Makes one at `path`: bin/ with all of busybox, and the folders that a root has. */
@@ -19,6 +20,14 @@ export function makeBusyboxRoot(path: string): string {
   }
   writeFileSync(join(path, 'etc/passwd'), 'root:x:0:0::/root:/bin/sh\n');
   return path;
+}
+
+/** Puts what `tsvm container` needs into a folder: for users who do not come to where it was built. */
+export function installIn(folder: string): void {
+  for (const path of ['dist/bin', 'kvm-addon/build/Release', 'package.json']) {
+    mkdirSync(join(folder, dirname(path)), { recursive: true });
+    cpSync(packageFile(path), join(folder, path), { recursive: true });
+  }
 }
 
 /** Programs of test/container/ in a root's /bin that make system calls, and tell what comes of them. */

@@ -183,4 +183,8 @@ export const fullConfiguration = z.strictObject({
   logger: logger.nullable().optional(),
   metrics: metricsTarget.nullable().optional(),
   serial: serialDevice.nullable().optional(),
+  // Firecracker's own says that it has none of these.
+  'mmds-config': z.unknown().optional(),
+  'cpu-config': z.unknown().optional(),
+  'memory-hotplug': z.unknown().optional(),
 });

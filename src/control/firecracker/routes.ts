@@ -12,7 +12,7 @@ import { deviceRoutes } from './device-routes.js';
 import { draftOf } from './draft.js';
 import * as models from './models.js';
 import { bindingsOf } from './overrides.js';
-import { checkBootSource, checkMachine, DEFAULT_MACHINE, unsupported } from './setup.js';
+import { ABSENT, checkBootSource, checkMachine, DEFAULT_MACHINE, unsupported } from './setup.js';
 
 /** Of the API that is spoken. */
 const API_VERSION = '1.13.0';
@@ -196,6 +196,18 @@ export const firecrackerRoutes: readonly Route[] = [
     },
   }),
   ...deviceRoutes,
+  ...ABSENT.flatMap(({ path, methods, what }) =>
+    methods.map((method) =>
+      route({
+        method,
+        path,
+        summary: 'not here: refused by name',
+        handle() {
+          throw unsupported(what);
+        },
+      }),
+    ),
+  ),
 ];
 
 /** It has no word for the others. */

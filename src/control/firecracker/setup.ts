@@ -30,6 +30,25 @@ export type NetworkInterface = z.infer<typeof models.networkInterface>;
 export type Setup = Readonly<z.infer<typeof models.fullConfiguration>>;
 
 export const DEFAULT_MACHINE = { vcpu_count: 1, mem_size_mib: 128 } as const;
+const NO_MMDS =
+  'mmds: there is no metadata service here; a share or a disk brings the guest what it is to know';
+/** Parts of Firecracker's API that are not here: their requests, their name in a configuration, and what is said of them. */
+export const ABSENT = [
+  { path: '/mmds', methods: ['GET', 'PUT', 'PATCH'], what: NO_MMDS },
+  { path: '/mmds/config', methods: ['PUT'], key: 'mmds-config', what: NO_MMDS },
+  {
+    path: '/cpu-config',
+    methods: ['PUT'],
+    key: 'cpu-config',
+    what: 'cpu-config: the guest’s CPU is the host’s, as KVM has it',
+  },
+  {
+    path: '/hotplug/memory',
+    methods: ['GET', 'PUT', 'PATCH'],
+    key: 'memory-hotplug',
+    what: 'hotplug/memory: the memory of a machine does not grow; a balloon gives back what is not used',
+  },
+] as const;
 /** What Firecracker gives a kernel that is told nothing. */
 const DEFAULT_BOOT_ARGS =
   'reboot=k panic=1 nomodule 8250.nr_uarts=0 i8042.noaux i8042.nomux i8042.dumbkbd swiotlb=noforce';
@@ -64,6 +83,7 @@ export function checkInterface(
 
 /** All of that at once. @throws ApiError */
 export async function checkSetup(setup: Setup): Promise<void> {
+  for (const part of ABSENT) if ('key' in part && setup[part.key] != null) throw unsupported(part.what);
   if (setup['machine-config'] !== undefined) checkMachine(setup['machine-config']);
   if (setup['boot-source'] !== undefined) await checkBootSource(setup['boot-source']);
   for (const drive of setup.drives ?? []) await checkDrive(drive);

@@ -7,6 +7,7 @@ import {
   checkInterface,
   checkLimiter,
   checkMachine,
+  checkSetup,
   limitCards,
   limitOf,
   mergedLimiter,
@@ -79,6 +80,15 @@ test.each([
   ['cpu_template', () => checkMachine({ vcpu_count: 2, mem_size_mib: 1, cpu_template: 'T2' })],
   ['huge_pages', () => checkMachine({ vcpu_count: 2, mem_size_mib: 1, huge_pages: '2M' })],
 ])('%s is known, and refused', (name, check) => expect(check).toThrow(`not supported: ${name}`));
+
+test.each([
+  ['mmds-config', 'mmds'] as const,
+  ['cpu-config', 'cpu-config'] as const,
+  ['memory-hotplug', 'hotplug/memory'] as const,
+])('%s of a configuration is known, and refused unless it is null', async (key, name) => {
+  await checkSetup({ [key]: null });
+  await expect(checkSetup({ [key]: { version: 'V2' } })).rejects.toThrow(`not supported: ${name}`);
+});
 
 test('a card has a limit each way, as the guest sees them', () => {
   const setLimit = vi.fn();

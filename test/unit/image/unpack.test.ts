@@ -258,13 +258,22 @@ describe('layers', () => {
     await expect(unpacking).rejects.toThrow(above.path);
     await expect(unpacking).rejects.toMatchObject({ code: 'TSVM_IMAGE' });
   });
+
+  test('are read once, and those above the lowest once more for their marks', async () => {
+    const layers = ['a', 'b', 'c'].map((name) => layer([{ name }]));
+    const reads = vi.spyOn(Blob.prototype, 'pieces');
+    await unpackLayers(layers, newPath());
+    const paths = reads.mock.contexts.map((blob) => (blob as Blob).path);
+    reads.mockRestore();
+    expect(layers.map(({ path }) => paths.filter((one) => one === path).length)).toEqual([1, 2, 2]);
+  });
 });
 
 describe('Blob', () => {
   test('is what was opened, whatever its name leads to by then', async () => {
     const { path, digest } = layer([{ name: 'genuine', content: 'x' }]);
     await using blob = await Blob.open(path, digest);
-    await blob.verify();
+    for await (const _ of blob.pieces());
     renameSync(written(tarOf([{ name: 'poison' }])), path);
     const root = newPath();
     await unpackArchive(blob, root);
@@ -275,9 +284,25 @@ describe('Blob', () => {
   test('that is written to after it was compared is refused when it is unpacked', async () => {
     const { path, digest } = layer([{ name: 'genuine', content: 'x' }]);
     await using blob = await Blob.open(path, digest);
-    await blob.verify();
+    for await (const _ of blob.pieces());
     writeFileSync(path, tarOf([{ name: 'poisons', content: 'x' }]));
     await expect(unpackArchive(blob, newPath())).rejects.toThrow('does not have the digest');
+  });
+
+  test('is compared whole, also if its reader leaves the end', async () => {
+    const bytes = Buffer.alloc(3 << 18, 'x');
+    const path = written(bytes);
+    const right = createHash('sha256').update(bytes).digest('hex');
+    for (const [digest, refused] of [
+      [right, false],
+      ['0'.repeat(64), true],
+    ] as const) {
+      await using blob = await Blob.open(path, `sha256:${digest}`);
+      for await (const _ of blob.pieces()) break;
+      const compared = blob.finish().catch((error: Error) => error.message);
+      if (refused) expect(await compared).toContain('does not have the digest');
+      else expect(await compared).toBeUndefined();
+    }
   });
 
   test('is no FIFO, which would never be opened', async () => {
