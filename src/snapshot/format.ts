@@ -7,7 +7,7 @@
 import * as z from 'zod/mini';
 import type { FolderRules } from '../host/own-folder.js';
 
-export const SNAPSHOT_FORMAT = 2;
+export const SNAPSHOT_FORMAT = 3;
 export const MANIFEST_NAME = 'machine.json';
 
 /** Rules for its folder, read or written: what lies in it becomes a machine. Links in a path that was typed are followed before. */
@@ -35,6 +35,8 @@ const u8 = z.int().check(z.minimum(0), z.maximum(0xff));
 const u16 = z.int().check(z.minimum(0), z.maximum(0xffff));
 const u32 = z.int().check(z.minimum(0), z.maximum(0xffff_ffff));
 const count = z.int().check(z.minimum(0));
+/** Address as a guest wrote it, which need not be one: beyond 2^53 it is not exact. */
+const address = z.number().check(z.minimum(0), z.maximum(2 ** 64), z.refine(Number.isInteger));
 const base64 = z.string().check(z.regex(/^[0-9A-Za-z+/]*={0,2}$/));
 const hex64 = z.string().check(z.regex(/^[0-9a-f]{1,16}$/));
 const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/));
@@ -58,12 +60,9 @@ const vcpuState = z.strictObject({
 const queueState = z.strictObject({
   size: u32,
   ready: z.boolean(),
-  descLow: u32,
-  descHigh: u32,
-  availLow: u32,
-  availHigh: u32,
-  usedLow: u32,
-  usedHigh: u32,
+  descAddr: address,
+  availAddr: address,
+  usedAddr: address,
   position: z.nullable(z.strictObject({ nextAvail: u16, nextUsed: u16, signalledUsed: u16 })),
 });
 
