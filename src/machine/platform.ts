@@ -185,11 +185,11 @@ export class Platform {
    * but only when all others have.
    */
   async pause(): Promise<void> {
-    await allDone(this.slots.map((slot) => slot.transport.pause()));
+    await allDone(this.slots.map((slot) => slot.transport.core.pause()));
   }
 
   resume(): void {
-    for (const slot of this.slots) slot.transport.resume();
+    for (const slot of this.slots) slot.transport.core.resume();
   }
 
   /** Only while paused. */

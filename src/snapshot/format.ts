@@ -34,6 +34,8 @@ type DeepReadonly<T> = T extends object ? { readonly [Key in keyof T]: DeepReado
 const u16 = z.int().check(z.minimum(0), z.maximum(0xffff));
 const u32 = z.int().check(z.minimum(0), z.maximum(0xffff_ffff));
 const count = z.int().check(z.minimum(0));
+/** Address as a guest wrote it, which need not be one: beyond 2^53 it is not exact. */
+const address = z.number().check(z.minimum(0), z.maximum(2 ** 64), z.refine(Number.isInteger));
 const base64 = z.string().check(z.regex(/^[0-9A-Za-z+/]*={0,2}$/));
 const hex64 = z.string().check(z.regex(/^[0-9a-f]{1,16}$/));
 const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/));
@@ -57,12 +59,9 @@ const vcpuState = z.strictObject({
 const queueState = z.strictObject({
   size: u32,
   ready: z.boolean(),
-  descLow: u32,
-  descHigh: u32,
-  availLow: u32,
-  availHigh: u32,
-  usedLow: u32,
-  usedHigh: u32,
+  descAddr: address,
+  availAddr: address,
+  usedAddr: address,
   position: z.nullable(z.strictObject({ nextAvail: u16, nextUsed: u16, signalledUsed: u16 })),
 });
 

@@ -173,12 +173,7 @@ export function checkManifest(directory: string, text: string): { checksum: stri
     throw refused(directory, `${MANIFEST_NAME} is damaged: it is not JSON`);
   }
   const { format, checksum, snapshot } = (data ?? {}) as Partial<z.infer<typeof manifestSchema>>;
-  if (format !== SNAPSHOT_FORMAT) {
-    const version = typeof format === 'number' ? `format ${format}` : 'no known format';
-    const isOld = typeof format === 'number' && format < SNAPSHOT_FORMAT;
-    const maker = isOld ? 'it was made by an older tsvm: ' : '';
-    throw refused(directory, `${maker}it has ${version}, and this tsvm reads format ${SNAPSHOT_FORMAT}`);
-  }
+  if (format !== SNAPSHOT_FORMAT) throw refusedFormat(directory, format);
   // The text from the first field on is what was hashed; parsing and printing it again gives the same.
   const sum = createHash('sha256')
     .update(textOf(snapshot) ?? '')
@@ -260,9 +255,24 @@ async function openIn(directory: string, name: string): Promise<FileHandle> {
   return await folder.openFile(name);
 }
 
+/** Refuses a snapshot of another version's: only that one knows what its format means. */
+function refusedFormat(directory: string, format: unknown): TsvmError {
+  const later = typeof format === 'number' && format > SNAPSHOT_FORMAT;
+  const version = typeof format === 'number' ? `format ${format}` : 'no known format';
+  return refused(
+    directory,
+    `it has ${version}, and this tsvm reads format ${SNAPSHOT_FORMAT}`,
+    later
+      ? 'restore it with a later tsvm, like the one that saved it'
+      : 'boot the machine anew and save it with this tsvm, or restore it with the one that saved it',
+  );
+}
+
 /** @param why - may quote what a snapshot says of itself */
-export function refused(directory: string, why: string): TsvmError {
-  return new TsvmError('TSVM_SNAPSHOT', `${directory} cannot be restored: ${printable(why)}`, {
-    hint: 'save the machine again with this version, on this host',
-  });
+export function refused(
+  directory: string,
+  why: string,
+  hint = 'save the machine again with this version, on this host',
+): TsvmError {
+  return new TsvmError('TSVM_SNAPSHOT', `${directory} cannot be restored: ${printable(why)}`, { hint });
 }

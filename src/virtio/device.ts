@@ -27,8 +27,12 @@ export interface Virtqueue {
   readonly index: number;
   /** Entries, as the driver chose. */
   readonly size: number;
+  /** False once the driver has reset the device, or broken its ring: nobody waits any more for what was popped. */
+  readonly alive: boolean;
+  /** The machine is paused: nothing is popped until it goes on, when the device is notified. */
+  readonly held: boolean;
   /**
-   * The next available chain, validated whole, or undefined when there is none for now. A malformed chain is completed with
+   * The next available chain, validated whole, or undefined when there is none for now, as while the queue is held or dead. A malformed chain is completed with
    * length 0 and makes the device need a reset; the device never sees it.
    *
    * A device that pops until undefined is notified of what comes later; one that stops earlier is not, and must go on
@@ -42,7 +46,8 @@ export interface Virtqueue {
    */
   putBack(chain: Chain): void;
   /**
-   * Returns a chain, with how many bytes were written to its device-writable part. Exactly once for each chain.
+   * Returns a chain, with how many bytes were written to its device-writable part. Exactly once for each chain, whatever became of
+   * the queue: a dead one only forgets it.
    *
    * `more`: the driver sees it only with the next one that is completed, which must follow at once. For what takes several
    * chains: a driver on another CPU must not find a part of it.
@@ -60,7 +65,7 @@ export interface Virtqueue {
 /** What a device gets when the driver sets DRIVER_OK. It is void after the next reset. */
 export interface VirtioContext {
   readonly memory: GuestMemory;
-  /** By queue index; undefined where the driver did not make the queue ready. */
+  /** By queue index; undefined where the driver did not make the queue ready. Some drivers start and stop queues later: look here each time. */
   readonly queues: readonly (Virtqueue | undefined)[];
   /** The negotiated feature bits. */
   readonly features: bigint;
@@ -107,8 +112,9 @@ export interface VirtioDevice {
   notify(queue: Virtqueue): void;
   /** Forget everything of the driver. A promise, if I/O must be waited for: afterwards nothing is written to guest memory. */
   reset(): void | Promise<void>;
-  /** Waits until no request is in flight, so that `save` is whole. New requests wait in their queues until `resume`. */
+  /** Waits until no request is in flight, so that `save` is whole. The queues are held already, and give no new ones. */
   drain?(): Promise<void>;
+  /** The queues give requests again. The device is notified of each afterwards. */
   resume?(): void;
   save(): DeviceState;
   restore(state: DeviceState): void;

@@ -55,6 +55,9 @@ export interface QueuePosition {
   readonly signalledUsed: number;
 }
 
+/** Position of a queue that the driver has just set up. */
+export const START_POSITION: QueuePosition = { nextAvail: 0, nextUsed: 0, signalledUsed: 0 };
+
 export interface QueueCounters {
   /** Notifications by the driver. */
   kicks: number;
@@ -108,6 +111,13 @@ export function refuseLayout(memory: GuestMemory, layout: QueueLayout, maxSize: 
   return undefined;
 }
 
+/** Why no queue can go on at `position`, or undefined if one can. */
+export function refusePosition(position: QueuePosition): string | undefined {
+  const indices = [position.nextAvail, position.nextUsed, position.signalledUsed];
+  const whole = indices.every((index) => Number.isInteger(index) && index >= 0 && index <= 0xffff);
+  return whole ? undefined : `its position is not three indices of 16 bits: ${indices.join(', ')}`;
+}
+
 export interface SplitQueueOptions {
   readonly index: number;
   readonly memory: GuestMemory;
@@ -156,9 +166,10 @@ export class SplitQueue implements Virtqueue {
   /** And bytes. */
   #byteBudget = KICK_BYTES;
   #alive = true;
+  #held = false;
 
   constructor(options: SplitQueueOptions) {
-    const { memory, layout, position } = options;
+    const { memory, layout, position = START_POSITION } = options;
     this.index = options.index;
     this.size = layout.size;
     this.#memory = memory;
@@ -177,10 +188,10 @@ export class SplitQueue implements Virtqueue {
     this.#usedEventAt = 2 + layout.size;
     this.#availEventAt = 2 + 4 * layout.size;
     this.#inFlight = new Uint8Array(layout.size);
-    this.#nextAvail = position?.nextAvail ?? 0;
+    this.#nextAvail = position.nextAvail;
     this.#seenAvail = this.#nextAvail;
-    this.#nextUsed = position?.nextUsed ?? 0;
-    this.#signalledUsed = position?.signalledUsed ?? 0;
+    this.#nextUsed = position.nextUsed;
+    this.#signalledUsed = position.signalledUsed;
     this.#budget = layout.size;
   }
 
@@ -202,6 +213,23 @@ export class SplitQueue implements Virtqueue {
     this.#byteBudget = KICK_BYTES;
   }
 
+  get alive(): boolean {
+    return this.#alive;
+  }
+
+  get held(): boolean {
+    return this.#held;
+  }
+
+  /** Gives nothing until `release`, and leaves the rings alone but for what the device completes. */
+  hold(): void {
+    this.#held = true;
+  }
+
+  release(): void {
+    this.#held = false;
+  }
+
   /** Ends the queue: nothing is popped any more, and nothing more is written to the rings. */
   kill(): void {
     this.#alive = false;
@@ -214,7 +242,7 @@ export class SplitQueue implements Virtqueue {
   }
 
   #next(): Chain | 'dropped' | undefined {
-    if (!this.#alive) return undefined;
+    if (!this.#alive || this.#held) return undefined;
     if (this.#nextAvail === this.#seenAvail && !this.#lookForMore()) return undefined;
     if (this.#budget === 0 || this.#byteBudget <= 0) {
       this.#events.yielded();
@@ -299,7 +327,7 @@ export class SplitQueue implements Virtqueue {
   watch(): number {
     if (!this.#alive) return this.#nextAvail;
     const seen = Atomics.load(this.#avail, 1);
-    if (!this.#eventIdx) return seen;
+    if (!this.#eventIdx || this.#held) return seen;
     Atomics.store(this.#used, this.#availEventAt, seen);
     return Atomics.load(this.#avail, 1);
   }

@@ -131,9 +131,9 @@ describe('a hostile saved state', () => {
     Object.assign(blk.queues[0], {
       size: 8,
       ready: true,
-      descLow: 0x1000,
-      availLow: 0x2000,
-      usedLow: 0x3000,
+      descAddr: 0x1000,
+      availAddr: 0x2000,
+      usedAddr: 0x3000,
       position: { nextAvail: 0, nextUsed: 0, signalledUsed: 0 },
       ...queue,
     });
@@ -144,15 +144,17 @@ describe('a hostile saved state', () => {
   });
 
   const refused: Readonly<Record<string, (snapshot: LooseSnapshot) => void>> = {
-    'descriptors outside RAM': (it) => live(it, { descLow: 4 * MIB }),
-    'descriptors that end outside RAM': (it) => live(it, { descLow: 4 * MIB - 64 }),
-    'descriptors beyond every address': (it) => live(it, { descHigh: 0xffff_ffff, descLow: 0xffff_fff0 }),
-    'an available ring outside RAM': (it) => live(it, { availHigh: 1 }),
-    'a used ring over devices': (it) => live(it, { usedLow: 0xd000_0000 }),
+    'descriptors outside RAM': (it) => live(it, { descAddr: 4 * MIB }),
+    'descriptors that end outside RAM': (it) => live(it, { descAddr: 4 * MIB - 64 }),
+    'descriptors beyond every address': (it) => live(it, { descAddr: 2 ** 64 }),
+    'descriptors at no address': (it) => live(it, { descAddr: 4096.5 }),
+    'descriptors below every address': (it) => live(it, { descAddr: -4096 }),
+    'an available ring outside RAM': (it) => live(it, { availAddr: 2 ** 32 }),
+    'a used ring over devices': (it) => live(it, { usedAddr: 0xd000_0000 }),
     'a queue of size 0': (it) => live(it, { size: 0 }),
     'a queue of a size that is no power of two': (it) => live(it, { size: 7 }),
     'a queue of a huge size': (it) => live(it, { size: 0x8000_0000 }),
-    'a ring that is not aligned': (it) => live(it, { descLow: 0x1001 }),
+    'a ring that is not aligned': (it) => live(it, { descAddr: 0x1001 }),
     'features that were never offered': (it) => live(it, {}, { driverFeatures: 'ffffffffffffffff' }),
     'another type of device': (it) => void (slot(it, BLK).deviceId = 4),
     'another order of devices': (it) => void it.state.platform.slots.reverse(),

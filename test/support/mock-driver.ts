@@ -4,13 +4,12 @@
  * It is well-behaved by default. Tests that need it hostile write descriptors and ring entries through its `raw`
  * methods, which check nothing.
  */
-import { Bus } from '../../src/bus/bus.js';
 import { createGuestMemory, type GuestMemory, type MemoryRegion } from '../../src/memory/guest-memory.js';
-import { VIRTIO_MMIO_ADDR, VIRTIO_MMIO_BYTES } from '../../src/memory/layout.js';
 import { MIB } from '../../src/util/units.js';
 import type { VirtioDevice } from '../../src/virtio/device.js';
 import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC } from '../../src/virtio/features.js';
-import { CONFIG_OFFSET, REG, VirtioMmio } from '../../src/virtio/transport/mmio.js';
+import type { VirtioCore } from '../../src/virtio/transport/core.js';
+import { type DriverFace, MmioTransport, TRANSPORTS, type TransportName } from './transports.js';
 
 export const NEXT = 1;
 export const WRITE = 2;
@@ -23,7 +22,6 @@ export const FEATURES_OK = 8;
 export const NEEDS_RESET = 64;
 export const FAILED = 128;
 
-const BASE = VIRTIO_MMIO_ADDR;
 const MEMORY_BYTES = 4 * MIB;
 /** Rings and buffers are given out from here. */
 const HEAP_ADDR = 0x1000;
@@ -40,13 +38,14 @@ export interface RigOptions {
   readonly regions?: readonly MemoryRegion[];
   /** Memory beside RAM. */
   readonly readOnlyRegions?: readonly MemoryRegion[];
+  /** Way by which the driver reaches the device. Default: mmio. */
+  readonly transport?: TransportName;
 }
 
-/** A device on a bus, with memory, an interrupt counter and a driver. */
+/** A device behind a transport, with memory, an interrupt counter and a driver. */
 export class Rig {
   readonly memory: GuestMemory;
-  readonly bus = new Bus();
-  readonly slot: VirtioMmio;
+  readonly transport: DriverFace;
   readonly driver: MockDriver;
   /** Edges so far. */
   interrupts = 0;
@@ -60,15 +59,26 @@ export class Rig {
       options.regions ?? [{ addr: 0, bytes: new Uint8Array(MEMORY_BYTES) }],
       options.readOnlyRegions,
     );
-    this.slot = new VirtioMmio({
-      device,
-      memory: this.memory,
-      irq: { trigger: () => this.interrupts++ },
-      events: { needsReset: (_device, reason) => this.failures.push(reason) },
-      defer: (task) => this.deferred.push(task),
-    });
-    this.bus.attach(BASE, VIRTIO_MMIO_BYTES, this.slot);
-    this.driver = new MockDriver(this.bus, this.memory);
+    this.transport = TRANSPORTS[options.transport ?? 'mmio'](
+      {
+        device,
+        memory: this.memory,
+        events: { needsReset: (_device, reason) => this.failures.push(reason) },
+        defer: (task) => this.deferred.push(task),
+      },
+      () => this.interrupts++,
+    );
+    this.driver = new MockDriver(this.transport, this.memory);
+  }
+
+  get core(): VirtioCore {
+    return this.transport.core;
+  }
+
+  /** Registers of a device that is at virtio-mmio. */
+  get registers(): MmioTransport {
+    if (!(this.transport instanceof MmioTransport)) throw new Error('this device has no registers');
+    return this.transport;
   }
 
   /** Runs what was deferred, once. */
@@ -87,12 +97,12 @@ export interface StartOptions {
 export class MockDriver {
   readonly queues: MockQueue[] = [];
   features = 0n;
-  readonly #bus: Bus;
+  readonly face: DriverFace;
   readonly #memory: GuestMemory;
   #heap = HEAP_ADDR;
 
-  constructor(bus: Bus, memory: GuestMemory) {
-    this.#bus = bus;
+  constructor(face: DriverFace, memory: GuestMemory) {
+    this.face = face;
     this.#memory = memory;
   }
 
@@ -103,58 +113,47 @@ export class MockDriver {
     return addr;
   }
 
-  readBytes(offset: number, width: number): Uint8Array {
-    const data = new Uint8Array(width);
-    this.#bus.read(BASE + offset, data);
-    return data;
-  }
-
-  writeBytes(offset: number, data: Uint8Array): void | Promise<void> {
-    return this.#bus.write(BASE + offset, data);
-  }
-
-  read(offset: number): number {
-    const data = this.readBytes(offset, 4);
-    return new DataView(data.buffer).getUint32(0, true);
-  }
-
-  write(offset: number, value: number): void | Promise<void> {
-    const data = new Uint8Array(4);
-    new DataView(data.buffer).setUint32(0, value >>> 0, true);
-    return this.writeBytes(offset, data);
-  }
-
   config(offset: number, width: number): number {
-    const data = this.readBytes(CONFIG_OFFSET + offset, width);
-    return data.reduceRight((value, byte) => value * 256 + byte, 0);
+    return this.face.readConfig(offset, width).reduceRight((value, byte) => value * 256 + byte, 0);
+  }
+
+  writeConfig(offset: number, data: Uint8Array): void {
+    this.face.writeConfig(offset, data);
+  }
+
+  /** Changes with the configuration. */
+  get generation(): number {
+    return this.face.generation;
   }
 
   get status(): number {
-    return this.read(REG.Status);
+    return this.face.status;
+  }
+
+  writeStatus(value: number): void | Promise<void> {
+    return this.face.writeStatus(value);
   }
 
   setStatus(bits: number): void | Promise<void> {
-    return this.write(REG.Status, this.status | bits);
+    return this.writeStatus(this.status | bits);
   }
 
   reset(): void | Promise<void> {
     this.queues.length = 0;
-    return this.write(REG.Status, 0);
+    return this.writeStatus(0);
   }
 
   offeredFeatures(): bigint {
-    this.write(REG.DeviceFeaturesSel, 1);
-    const high = this.read(REG.DeviceFeatures);
-    this.write(REG.DeviceFeaturesSel, 0);
-    return (BigInt(high) << 32n) | BigInt(this.read(REG.DeviceFeatures));
+    return (BigInt(this.face.offeredWord(1)) << 32n) | BigInt(this.face.offeredWord(0));
   }
 
   acceptFeatures(features: bigint): void {
     this.features = features;
-    for (const word of [0, 1]) {
-      this.write(REG.DriverFeaturesSel, word);
-      this.write(REG.DriverFeatures, Number((features >> BigInt(32 * word)) & 0xffff_ffffn));
-    }
+    for (const word of [0, 1]) this.acceptWord(word, Number((features >> BigInt(32 * word)) & 0xffff_ffffn));
+  }
+
+  acceptWord(index: number, word: number): void {
+    this.face.acceptWord(index, word);
   }
 
   /** virtio 1.3, 3.1.1, up to the point where queues are set up. Returns whether FEATURES_OK stuck. */
@@ -168,35 +167,17 @@ export class MockDriver {
   }
 
   /** Allocates rings, tells the device of them and makes the queue ready. */
-  setUpQueue(index: number, size?: number): MockQueue {
-    this.write(REG.QueueSel, index);
-    const queueSize = size ?? this.read(REG.QueueSizeMax);
-    const queue = new MockQueue(this, this.#memory, index, queueSize);
-    this.write(REG.QueueSize, queueSize);
-    this.writeQueueAddresses(queue.descAddr, queue.availAddr, queue.usedAddr);
-    this.write(REG.QueueReady, 1);
+  setUpQueue(index: number, size: number = this.face.maxQueueSize(index)): MockQueue {
+    const queue = new MockQueue(this, this.#memory, index, size);
+    this.face.startQueue(index, queue);
     this.queues[index] = queue;
     return queue;
-  }
-
-  writeQueueAddresses(desc: number, avail: number, used: number): void {
-    const write64 = (offset: number, addr: number): void => {
-      this.write(offset, addr % 0x1_0000_0000);
-      this.write(offset + 4, Math.floor(addr / 0x1_0000_0000));
-    };
-    write64(REG.QueueDescLow, desc);
-    write64(REG.QueueDriverLow, avail);
-    write64(REG.QueueDeviceLow, used);
   }
 
   /** All of virtio 1.3, 3.1.1. */
   start(options: StartOptions = {}): this {
     if (!this.negotiate(options.features)) throw new Error('the device refused its own features');
-    for (let index = 0; ; index++) {
-      this.write(REG.QueueSel, index);
-      if (this.read(REG.QueueSizeMax) === 0) break;
-      this.setUpQueue(index, options.queueSize);
-    }
+    for (let index = 0; this.face.maxQueueSize(index) > 0; index++) this.setUpQueue(index, options.queueSize);
     this.setStatus(DRIVER_OK);
     return this;
   }
@@ -207,11 +188,18 @@ export class MockDriver {
     return queue;
   }
 
-  /** Reads and acknowledges InterruptStatus. */
-  takeInterrupt(): number {
-    const status = this.read(REG.InterruptStatus);
-    this.write(REG.InterruptACK, status);
-    return status;
+  /** Makes the device look at a queue, whether there is one or not. */
+  notify(index: number): void {
+    this.face.notify(index);
+  }
+
+  /** Kinds of the interrupts that came, without taking them. */
+  get pendingInterrupts(): number {
+    return this.face.pendingInterrupts;
+  }
+
+  takeInterrupts(): number {
+    return this.face.takeInterrupts();
   }
 }
 
@@ -328,7 +316,7 @@ export class MockQueue {
   }
 
   kick(): void {
-    this.#driver.write(REG.QueueNotify, this.index);
+    this.#driver.notify(this.index);
   }
 
   /** Chains that the device returned since the last call. */

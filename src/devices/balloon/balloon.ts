@@ -88,14 +88,14 @@ export class Balloon implements VirtioDevice, BalloonControl {
   readonly #pages = new Uint32Array(MAX_REQUEST_PAGES);
   readonly #releasing = new Set<Promise<void>>();
   #context: VirtioContext | undefined;
-  #stats: Virtqueue | undefined;
-  #reports: Virtqueue | undefined;
+  /** Indices of the optional queues; undefined for one that was not negotiated. */
+  #statsIndex: number | undefined;
+  #reportsIndex: number | undefined;
   /** The driver's buffer, kept until statistics are wanted (5.5.6.3). */
   #statsBuffer: Chain | undefined;
   /** It was given back, and the next will hold an answer. */
   #asked = false;
   #questions: Question[] = [];
-  #held = false;
 
   constructor(host: BalloonHost, clock: Clock = systemClock) {
     this.#host = host;
@@ -136,25 +136,29 @@ export class Balloon implements VirtioDevice, BalloonControl {
       const question: Question = { resolve, reject, callOff };
       this.#questions.push(question);
       // Linux makes its first buffer available before DRIVER_OK, when a notification is not heard.
-      if (!this.#held) this.#context?.enter(() => this.#takeStats(queue));
+      this.#context?.enter(() => this.#takeStats(queue));
     });
   }
 
   activate(context: VirtioContext): void {
     this.#context = context;
     let next = FIRST_OPTIONAL;
-    const optional = (feature: bigint): Virtqueue | undefined =>
-      (context.features & feature) === 0n ? undefined : context.queues[next++];
-    this.#stats = optional(VIRTIO_BALLOON_F_STATS_VQ);
-    this.#reports = optional(VIRTIO_BALLOON_F_PAGE_REPORTING);
+    const optional = (feature: bigint): number | undefined =>
+      (context.features & feature) === 0n ? undefined : next++;
+    this.#statsIndex = optional(VIRTIO_BALLOON_F_STATS_VQ);
+    this.#reportsIndex = optional(VIRTIO_BALLOON_F_PAGE_REPORTING);
+  }
+
+  get #stats(): Virtqueue | undefined {
+    return this.#statsIndex === undefined ? undefined : this.#context?.queues[this.#statsIndex];
   }
 
   notify(queue: Virtqueue): void {
-    if (this.#held) return;
-    if (queue === this.#stats) this.#takeStats(queue);
-    else if (queue === this.#reports) this.#takeReports(queue);
-    else if (queue.index === INFLATE) this.#inflate(queue);
-    else if (queue.index === DEFLATE) this.#deflate(queue);
+    const { index } = queue;
+    if (index === this.#statsIndex) this.#takeStats(queue);
+    else if (index === this.#reportsIndex) this.#takeReports(queue);
+    else if (index === INFLATE) this.#inflate(queue);
+    else if (index === DEFLATE) this.#deflate(queue);
   }
 
   // Giving back
@@ -260,8 +264,7 @@ export class Balloon implements VirtioDevice, BalloonControl {
   /** Giving the buffer back is the question. */
   #ask(): void {
     const queue = this.#stats;
-    if (queue === undefined || this.#held || this.#statsBuffer === undefined || this.#questions.length === 0)
-      return;
+    if (queue === undefined || this.#statsBuffer === undefined || this.#questions.length === 0) return;
     queue.complete(this.#statsBuffer, 0);
     this.#statsBuffer = undefined;
     this.#asked = true;
@@ -272,8 +275,6 @@ export class Balloon implements VirtioDevice, BalloonControl {
 
   reset(): void | Promise<void> {
     this.#context = undefined;
-    this.#stats = undefined;
-    this.#reports = undefined;
     this.#statsBuffer = undefined;
     this.#asked = false;
     this.#configView.setUint32(CONFIG_ACTUAL, 0, true);
@@ -289,16 +290,10 @@ export class Balloon implements VirtioDevice, BalloonControl {
   }
 
   async drain(): Promise<void> {
-    this.#held = true;
     await this.#settled();
     // It is kept for ever: as if it had not been taken yet.
     if (this.#statsBuffer !== undefined) this.#stats?.putBack(this.#statsBuffer);
     this.#statsBuffer = undefined;
-  }
-
-  /** The transport notifies every queue afterwards. */
-  resume(): void {
-    this.#held = false;
   }
 
   save(): DeviceState {
@@ -310,7 +305,6 @@ export class Balloon implements VirtioDevice, BalloonControl {
     const { targetBytes, actualBytes } = state as { targetBytes?: unknown; actualBytes?: unknown };
     checkState(isPages(targetBytes), 'balloon: the target');
     checkState(isPages(actualBytes), 'balloon: the size');
-    this.#held = true;
     this.#configView.setUint32(CONFIG_NUM_PAGES, targetBytes / BALLOON_PAGE_BYTES, true);
     this.#configView.setUint32(CONFIG_ACTUAL, actualBytes / BALLOON_PAGE_BYTES, true);
   }

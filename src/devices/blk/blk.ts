@@ -252,21 +252,21 @@ export class Blk implements VirtioDevice, DiskControl {
       this.#complete(queue, chain, job.status, job.written);
       return;
     }
-    const { epoch } = this.#requests;
     const startMs = this.#clock.nowMs();
     this.#inFlight.begin();
     const finish = (status: number): void =>
       context.enter(() => {
         this.durations.request.record(this.#clock.nowMs() - startMs);
-        this.#finish(queue, chain, status, job.written, epoch);
+        this.#finish(queue, chain, status, job.written);
       });
-    job.run().then(finish, (error: unknown) => finish(statusOf(error)));
+    job.run(queue).then(finish, (error: unknown) => finish(statusOf(error)));
   }
 
   /** The backend is done with a request. Whatever else finishes in this turn of the event loop shares its interrupt. */
-  #finish(queue: Virtqueue, chain: Chain, status: number, written: number, epoch: number): void {
+  #finish(queue: Virtqueue, chain: Chain, status: number, written: number): void {
     if (status === VIRTIO_BLK_S_IOERR) this.counters.ioErrors++;
-    if (epoch === this.#requests.epoch) this.#complete(queue, chain, status, written);
+    if (queue.alive) this.#complete(queue, chain, status, written);
+    else queue.complete(chain, 0); // nobody waits for its status
     this.#inFlight.end();
     if (this.#inFlight.isEmpty) {
       this.#pump();
@@ -291,18 +291,13 @@ export class Blk implements VirtioDevice, DiskControl {
   }
 
   reset(): void | Promise<void> {
-    this.#requests.cancel();
     this.#limiter.stop();
     this.#context = undefined;
     if (!this.#inFlight.isEmpty) return this.#inFlight.none();
   }
 
   drain(): Promise<void> {
-    return this.#inFlight.drain();
-  }
-
-  resume(): void {
-    this.#inFlight.resume();
+    return this.#inFlight.none();
   }
 
   save(): DeviceState {
@@ -321,7 +316,6 @@ export class Blk implements VirtioDevice, DiskControl {
 
   /** Waits for what is in flight, flushes and closes the backend. */
   async close(): Promise<void> {
-    this.#requests.cancel();
     this.#limiter.stop();
     this.#context = undefined;
     await this.#inFlight.none();

@@ -5,6 +5,7 @@
  */
 import { MIB } from '../../util/units.js';
 import type { Chain, ChainReader } from '../../virtio/chain.js';
+import type { Virtqueue } from '../../virtio/device.js';
 import type { BlockBackend } from '../backends/disk.js';
 import { ID_BYTES } from './config.js';
 
@@ -48,15 +49,16 @@ export type BlkCounters = {
   ioErrors: number;
 };
 
+/** Queue that a request came from. Once it is dead nobody waits for the request, and what has not begun of it is left. */
+type Asker = Pick<Virtqueue, 'alive'>;
+
 /** What a request asks for, checked; or the status that answers it at once. */
 export type Job =
-  | { readonly run: () => Promise<number>; readonly written: number }
+  | { readonly run: (asker: Asker) => Promise<number>; readonly written: number }
   | { readonly status: number; readonly written: number };
 
 export class BlkRequests {
   sectorCount: number;
-  /** Counts what `cancel` called off: what was begun before one must not touch guest memory after it. */
-  epoch = 0;
   #backend: BlockBackend;
   readonly #serial: Uint8Array;
   readonly #counters: BlkCounters;
@@ -72,11 +74,6 @@ export class BlkRequests {
   replaceBackend(backend: BlockBackend): void {
     this.#backend = backend;
     this.sectorCount = Math.floor(backend.sizeBytes / SECTOR_BYTES);
-  }
-
-  /** Requests that run end as soon as they can. */
-  cancel(): void {
-    this.epoch++;
   }
 
   /**
@@ -102,8 +99,13 @@ export class BlkRequests {
         this.#counters.reads++;
         this.#counters.readBytes += room;
         return {
-          run: () =>
-            this.#transfer((buffers, offset) => backend.readv(buffers, offset), views, sector * SECTOR_BYTES),
+          run: (asker) =>
+            transfer(
+              asker,
+              (buffers, offset) => backend.readv(buffers, offset),
+              views,
+              sector * SECTOR_BYTES,
+            ),
           written: room,
         };
       }
@@ -114,7 +116,7 @@ export class BlkRequests {
         const views = reader.take(length);
         this.#counters.writes++;
         this.#counters.writtenBytes += length;
-        return { run: () => this.#write(views, sector * SECTOR_BYTES, writeThrough), written: 0 };
+        return { run: (asker) => this.#write(asker, views, sector * SECTOR_BYTES, writeThrough), written: 0 };
       }
       case VIRTIO_BLK_T_FLUSH:
         if (backend.readOnly) return { status: VIRTIO_BLK_S_OK, written: 0 };
@@ -161,13 +163,12 @@ export class BlkRequests {
       ranges.push({ offset: sector * SECTOR_BYTES, length, mayUnmap: (flags & RANGE_FLAG_UNMAP) !== 0 });
     }
     this.#counters.discards++;
-    const { epoch } = this;
     const flushAfter = !discarding && writeThrough;
     return {
       written: 0,
-      run: async () => {
+      run: async (asker) => {
         for (const { offset, length, mayUnmap } of ranges) {
-          if (epoch !== this.epoch) return VIRTIO_BLK_S_IOERR;
+          if (!asker.alive) return VIRTIO_BLK_S_IOERR;
           if (length === 0) continue;
           if (discarding) await backend.discard?.(offset, length);
           else await backend.writeZeroes?.(offset, length, mayUnmap);
@@ -182,27 +183,31 @@ export class BlkRequests {
     return length % SECTOR_BYTES === 0 && sector + length / SECTOR_BYTES <= this.sectorCount;
   }
 
-  async #write(views: readonly Uint8Array[], offset: number, flushAfter: boolean): Promise<number> {
+  async #write(
+    asker: Asker,
+    views: readonly Uint8Array[],
+    offset: number,
+    flushAfter: boolean,
+  ): Promise<number> {
     const backend = this.#backend;
-    const status = await this.#transfer((buffers, at) => backend.writev(buffers, at), views, offset);
+    const status = await transfer(asker, (buffers, at) => backend.writev(buffers, at), views, offset);
     if (status === VIRTIO_BLK_S_OK && flushAfter) await backend.flush();
     return status;
   }
+}
 
-  async #transfer(
-    io: (buffers: readonly Uint8Array[], offset: number) => Promise<number>,
-    views: readonly Uint8Array[],
-    offset: number,
-  ): Promise<number> {
-    const { epoch } = this;
-    let at = offset;
-    for (const { buffers, length } of pieces(views)) {
-      if (epoch !== this.epoch) return VIRTIO_BLK_S_IOERR;
-      if ((await io(buffers, at)) !== length) return VIRTIO_BLK_S_IOERR;
-      at += length;
-    }
-    return VIRTIO_BLK_S_OK;
+async function transfer(
+  asker: Asker,
+  io: (buffers: readonly Uint8Array[], offset: number) => Promise<number>,
+  views: readonly Uint8Array[],
+  offset: number,
+): Promise<number> {
+  let at = offset;
+  for (const { buffers, length } of pieces(views)) {
+    if (!asker.alive || (await io(buffers, at)) !== length) return VIRTIO_BLK_S_IOERR;
+    at += length;
   }
+  return VIRTIO_BLK_S_OK;
 }
 
 function failed(status: number): Job {

@@ -101,8 +101,6 @@ export class Console implements VirtioDevice, ConsoleInput {
   readonly #configView: DataView;
   readonly #control: ControlMessages;
   #context: VirtioContext | undefined;
-  /** Between `drain` and `resume`: the host may go on typing, but guest memory is not to be touched. */
-  #held = false;
 
   constructor(options: ConsoleOptions) {
     const named = options.ports ?? [];
@@ -249,26 +247,13 @@ export class Console implements VirtioDevice, ConsoleInput {
 
   #sendMessages(): void {
     const context = this.#context;
-    if (!this.#held) context?.enter(() => this.#control.send(context.queues[CONTROL_RECEIVE]));
+    context?.enter(() => this.#control.send(context.queues[CONTROL_RECEIVE]));
   }
 
   reset(): void {
     this.#context = undefined;
     this.#control.clear();
     for (const port of this.ports) port.detach();
-  }
-
-  async drain(): Promise<void> {
-    this.#hold(true);
-  }
-
-  resume(): void {
-    this.#hold(false);
-  }
-
-  #hold(held: boolean): void {
-    this.#held = held;
-    for (const port of this.ports) port.hold(held);
   }
 
   save(): DeviceState {
@@ -291,7 +276,6 @@ export class Console implements VirtioDevice, ConsoleInput {
       'console: messages due',
     );
     checkState(Array.isArray(ports) && ports.length === this.ports.length, 'console: ports');
-    this.#hold(true);
     this.#setSize(columns, rows);
     for (const [id, bits] of due.entries()) this.#owe(id, bits);
     for (const [id, port] of this.ports.entries()) {

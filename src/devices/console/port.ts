@@ -32,14 +32,12 @@ export class Port implements PortControl {
   readonly #pending = new ByteQueue(INPUT_QUEUE_BYTES);
   /** Made when the guest first writes: most ports of most machines never carry anything. */
   #batch = new Uint8Array(0);
-  #enter: VirtioContext['enter'] = (call) => call();
-  #receiveQueue: Virtqueue | undefined;
-  #transmitQueue: Virtqueue | undefined;
+  #context: VirtioContext | undefined;
+  #receiveIndex = 0;
   #refusedInput = false;
   #refusedOutput = false;
   /** The host may resume or close from within `onOutput`; what is being taken then goes on in order. */
   #transmitting = false;
-  #held = false;
   #closed = false;
   #hostPresent = true;
   #guestOpen = false;
@@ -58,16 +56,15 @@ export class Port implements PortControl {
     return this.#guestOpen;
   }
 
-  attach({ queues, enter }: VirtioContext, receive: number): void {
-    this.#receiveQueue = queues[receive];
-    this.#transmitQueue = queues[receive + 1];
-    this.#enter = enter;
+  /** Its queues are that of index `receive`, and the next. */
+  attach(context: VirtioContext, receive: number): void {
+    this.#context = context;
+    this.#receiveIndex = receive;
   }
 
   /** The driver is gone. What was typed and not yet read stays for the next one. */
   detach(): void {
-    this.#receiveQueue = undefined;
-    this.#transmitQueue = undefined;
+    this.#context = undefined;
     this.setGuestOpen(false);
   }
 
@@ -112,19 +109,14 @@ export class Port implements PortControl {
     this.transmit();
   }
 
-  /** Touches no guest memory while it is held; who lets go looks at the queues again. */
-  hold(held: boolean): void {
-    this.#held = held;
-  }
-
   /** Takes what the guest wrote, as long as the host does not refuse. */
   transmit(): void {
-    this.#enter(() => this.#transmit());
+    const context = this.#context;
+    context?.enter(() => this.#transmit(context.queues[this.#receiveIndex + 1]));
   }
 
-  #transmit(): void {
-    const queue = this.#transmitQueue;
-    if (queue === undefined || this.#transmitting || this.#held) return;
+  #transmit(queue: Virtqueue | undefined): void {
+    if (queue === undefined || this.#transmitting) return;
     this.#transmitting = true;
     let used = 0;
     try {
@@ -170,12 +162,12 @@ export class Port implements PortControl {
 
   /** Moves input into the guest's buffers, as far as there are any. Without input, no buffer is taken. */
   receive(): void {
-    this.#enter(() => this.#receive());
+    const context = this.#context;
+    context?.enter(() => this.#receive(context.queues[this.#receiveIndex]));
   }
 
-  #receive(): void {
-    const queue = this.#receiveQueue;
-    if (queue === undefined || this.#held || !this.#guestOpen || this.#pending.length === 0) return;
+  #receive(queue: Virtqueue | undefined): void {
+    if (queue === undefined || !this.#guestOpen || this.#pending.length === 0) return;
     while (this.#pending.length > 0) {
       const chain = queue.pop();
       if (chain === undefined) break;

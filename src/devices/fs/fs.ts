@@ -70,8 +70,6 @@ export class Fs implements VirtioDevice {
   readonly #session: FuseSession;
   #context: VirtioContext | undefined;
   readonly #inFlight = new InFlight(MAX_IN_FLIGHT);
-  /** Counts resets: what was begun before one must not touch guest memory after it. */
-  #epoch = 0;
 
   constructor({ fileSystem, tag, readOnly }: FsOptions) {
     this.#fileSystem = fileSystem;
@@ -105,13 +103,12 @@ export class Fs implements VirtioDevice {
   #start(context: VirtioContext, queue: Virtqueue, chain: Chain): void {
     if (queue.index === HIPRIO) this.counters.forgets++;
     else this.counters.requests++;
-    const epoch = this.#epoch;
     const startMs = performance.now();
     this.#inFlight.begin();
     const finish = (written: number): void =>
       context.enter(() => {
         this.durations.request.record(performance.now() - startMs);
-        if (epoch === this.#epoch) queue.complete(chain, written);
+        queue.complete(chain, written);
         this.#inFlight.end();
         this.#pump();
       });
@@ -120,7 +117,6 @@ export class Fs implements VirtioDevice {
   }
 
   reset(): void | Promise<void> {
-    this.#epoch++;
     this.#context = undefined;
     if (!this.#inFlight.isEmpty || !this.#session.isEmpty) return this.#forgetAll();
   }
@@ -132,11 +128,7 @@ export class Fs implements VirtioDevice {
   }
 
   drain(): Promise<void> {
-    return this.#inFlight.drain();
-  }
-
-  resume(): void {
-    this.#inFlight.resume();
+    return this.#inFlight.none();
   }
 
   save(): DeviceState {

@@ -130,8 +130,6 @@ export class Net implements VirtioDevice, NetClient, NetControl {
   #connected = false;
   /** A frame was refused, and the backend waits. */
   #refused = false;
-  /** Between `drain` and `resume` guest memory is not to be touched. */
-  #held = false;
 
   constructor(options: NetOptions) {
     this.#backend = options.backend;
@@ -205,7 +203,7 @@ export class Net implements VirtioDevice, NetClient, NetControl {
   /** Sends as long as the backend has room; what it has not stays in the queue. */
   #transmit(): void {
     const queue = this.#context?.queues[TRANSMIT];
-    if (queue === undefined || this.#held) return;
+    if (queue === undefined) return;
     while (this.#backend.writable && this.#sending.open) {
       const chain = queue.pop();
       if (chain === undefined) break;
@@ -241,7 +239,7 @@ export class Net implements VirtioDevice, NetClient, NetControl {
 
   /** Puts a frame into as many of the guest's buffers as it takes, of which there may not be enough yet. */
   receive(frame: Uint8Array, header?: Uint8Array): boolean {
-    if (this.#held || !this.#receiving.open) return this.#refuse();
+    if (!this.#receiving.open) return this.#refuse();
     let taken = true; // one in which the card broke down is lost
     if (this.#context === undefined) return this.#drop();
     this.#context.enter(() => {
@@ -324,7 +322,7 @@ export class Net implements VirtioDevice, NetClient, NetControl {
   }
 
   #resumeBackend(): void {
-    if (!this.#refused || this.#held) return;
+    if (!this.#refused) return;
     this.#refused = false;
     this.#backend.resume();
   }
@@ -348,15 +346,6 @@ export class Net implements VirtioDevice, NetClient, NetControl {
     this.#resumeBackend();
   }
 
-  async drain(): Promise<void> {
-    this.#held = true;
-  }
-
-  resume(): void {
-    this.#held = false;
-    this.#resumeBackend();
-  }
-
   save(): DeviceState {
     return {
       version: 2,
@@ -375,7 +364,6 @@ export class Net implements VirtioDevice, NetClient, NetControl {
     checkState(isMac(mac), 'net: MAC address');
     checkState(Number.isInteger(mtu) && (mtu as number) >= MIN_MTU && (mtu as number) <= MAX_MTU, 'net: MTU');
     checkState(typeof linkUp === 'boolean', 'net: link');
-    this.#held = true;
     this.#sending.set(restoredLimit(sendLimit));
     this.#receiving.set(restoredLimit(receiveLimit));
     this.config.bytes.set(mac, CONFIG_MAC);

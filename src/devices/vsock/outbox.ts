@@ -31,7 +31,11 @@ export interface Reset {
   readonly type: number;
 }
 
-export interface OutboxEvents {
+/** What an outbox asks and tells its device. */
+export interface OutboxOwner {
+  /** Queue of receive buffers, while the driver has one. */
+  receiveQueue(): Virtqueue | undefined;
+  guestCid(): number;
   /** A receive buffer had no room for a header. */
   shortBuffer(): void;
   /** It was full, and has room again. */
@@ -39,32 +43,19 @@ export interface OutboxEvents {
 }
 
 export class Outbox {
-  readonly #events: OutboxEvents;
+  readonly #owner: OutboxOwner;
   readonly #resets: Reset[] = [];
   // Sets keep the order of arrival, and hold nobody twice.
   readonly #hasPending = new Set<Connection>();
   readonly #senders = new Set<Connection>();
   readonly #header = newHeader();
-  #queue: Virtqueue | undefined;
-  #guestCid = 0;
-  #held = false;
   #pumping = false;
   /** The last look for a receive buffer found none. */
   #dry = false;
   #wasFull = false;
 
-  constructor(events: OutboxEvents) {
-    this.#events = events;
-  }
-
-  attach(queue: Virtqueue | undefined, guestCid: number): void {
-    this.#queue = queue;
-    this.#guestCid = guestCid;
-  }
-
-  /** Touches no guest memory while it is held; who lets go calls `pump`. */
-  hold(held: boolean): void {
-    this.#held = held;
+  constructor(owner: OutboxOwner) {
+    this.#owner = owner;
   }
 
   get full(): boolean {
@@ -106,8 +97,8 @@ export class Outbox {
 
   /** Sends what waits, as far as there are receive buffers. */
   pump(): void {
-    const queue = this.#queue;
-    if (queue === undefined || this.#pumping || this.#held) return;
+    const queue = this.#owner.receiveQueue();
+    if (queue === undefined || this.#pumping) return;
     this.#pumping = true;
     this.#dry = false;
     try {
@@ -118,7 +109,7 @@ export class Outbox {
     queue.signal();
     if (!this.#wasFull || this.#resets.length > MAX_RESETS / 2) return;
     this.#wasFull = false;
-    this.#events.roomAgain();
+    this.#owner.roomAgain();
   }
 
   /** False: there is nothing to send, or no buffer to send it in. */
@@ -164,11 +155,11 @@ export class Outbox {
 
   /** Moves bytes of a connection's into receive buffers; returns how many. The connection is told when it can go on. */
   transmit(connection: Connection, bytes: Uint8Array): number {
-    const queue = this.#queue;
+    const queue = this.#owner.receiveQueue();
     // Others have waited longer for buffers, or have to be told first of what comes before.
     const others = this.#resets.length + this.#hasPending.size + (this.#pumping ? 0 : this.#senders.size);
     let sent = 0;
-    if (queue !== undefined && !this.#held && others === 0) {
+    if (queue !== undefined && others === 0) {
       while (sent < bytes.length) {
         const count = Math.min(bytes.length - sent, connection.credit.sendable);
         const chain = count === 0 ? undefined : this.#room(queue);
@@ -215,7 +206,7 @@ export class Outbox {
 
   #complete(queue: Virtqueue, chain: Chain, payload: Uint8Array | undefined): void {
     const header = this.#header;
-    header.dstCid = this.#guestCid;
+    header.dstCid = this.#owner.guestCid();
     header.len = payload?.length ?? 0;
     writeHeader(chain.writer, header);
     if (payload !== undefined) chain.writer.write(payload);
@@ -228,7 +219,7 @@ export class Outbox {
       const chain = queue.pop();
       this.#dry = chain === undefined;
       if (chain === undefined || chain.writer.length >= HEADER_BYTES) return chain;
-      this.#events.shortBuffer();
+      this.#owner.shortBuffer();
       queue.complete(chain, 0);
     }
   }

@@ -94,6 +94,8 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
   readonly #table = new ConnectionTable();
   readonly #waiting: Waiting;
   readonly #outbox = new Outbox({
+    receiveQueue: () => this.#context?.queues[RECEIVE],
+    guestCid: () => this.cid,
     shortBuffer: () => this.counters.shortBuffers++,
     roomAgain: () => this.#takePackets(),
   });
@@ -103,8 +105,6 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
   #early: Connection[] = [];
   #context: VirtioContext | undefined;
   #streams = false;
-  /** Between `drain` and `resume` guest memory is not to be touched. */
-  #held = false;
   #taking = false;
 
   constructor(options: VsockOptions) {
@@ -137,10 +137,9 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
   activate(context: VirtioContext): void {
     this.#context = context;
     // virtio 1.3, 5.10.3.2 SHOULD: no feature at all means streams.
-    const { features, queues } = context;
+    const { features } = context;
     this.#streams =
       (features & VIRTIO_VSOCK_F_STREAM) !== 0n || (features & VIRTIO_VSOCK_F_NO_IMPLIED_STREAM) === 0n;
-    this.#outbox.attach(queues[RECEIVE], this.cid);
   }
 
   notify({ index }: Virtqueue): void {
@@ -153,7 +152,7 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
 
   #takePackets(): void {
     const queue = this.#context?.queues[TRANSMIT];
-    if (queue === undefined || this.#taking || this.#held) return;
+    if (queue === undefined || this.#taking) return;
     this.#taking = true;
     try {
       // virtio 1.3, 5.10.6.1 MUST: go on without receive buffers, as long as there is other room for the answers.
@@ -307,7 +306,6 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
     this.#setCid(cid);
     if (this.#context === undefined) return;
     this.#dropAll();
-    this.#outbox.attach(this.#context.queues[RECEIVE], cid);
     this.#transportReset.begin();
     this.#context.configChanged();
     this.#sendEvent();
@@ -366,7 +364,8 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
 
   #sendEvent(): void {
     const queue = this.#context?.queues[EVENT];
-    if (queue !== undefined && !this.#held) this.#transportReset.send(queue);
+    // The driver's time to take it in begins when it runs.
+    if (queue?.held === false) this.#transportReset.send(queue);
   }
 
   /** Ends every connection without a word to the guest, which knows, or is told otherwise. */
@@ -379,23 +378,7 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
   reset(): void {
     this.#context = undefined;
     this.#transportReset.cancel();
-    this.#outbox.attach(undefined, this.cid);
     this.#dropAll();
-  }
-
-  async drain(): Promise<void> {
-    this.#hold(true);
-  }
-
-  resume(): void {
-    this.#hold(false);
-    this.#sendEvent();
-    this.#outbox.pump();
-  }
-
-  #hold(held: boolean): void {
-    this.#held = held;
-    this.#outbox.hold(held);
   }
 
   /** Connections are not saved: what is at their other end is not. */
@@ -407,7 +390,6 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
     checkStateVersion(this.name, state, 1);
     const { cid } = state as { cid?: unknown };
     checkState(isGuestCid(cid), 'vsock: the CID');
-    this.#hold(true);
     this.#setCid(cid);
     // The guest may believe in connections; a driver that is not at work yet has none, and `reset` comes before it is.
     this.#transportReset.begin();

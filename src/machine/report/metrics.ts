@@ -5,7 +5,7 @@ import type { NativeVcpu } from '../../native/binding.js';
 import type { DurationSummary } from '../../util/histogram.js';
 import type { DeviceCounters } from '../../virtio/device.js';
 import type { QueueCounters } from '../../virtio/queue.js';
-import type { VirtioMmio } from '../../virtio/transport/mmio.js';
+import type { VirtioCore } from '../../virtio/transport/core.js';
 
 /** Layout of NativeVcpu.counters. */
 const RUN_RETURNS = 0;
@@ -58,9 +58,12 @@ export interface DeviceMetrics {
   readonly durations: Readonly<Record<string, DurationSummary>>;
 }
 
-export function deviceMetrics(slots: readonly { readonly transport: VirtioMmio }[]): DeviceMetrics[] {
+export function deviceMetrics(
+  slots: readonly { readonly transport: { readonly core: VirtioCore } }[],
+): DeviceMetrics[] {
   const ordinals = new Map<string, number>();
-  return slots.map(({ transport: { device, counters } }) => {
+  return slots.map(({ transport }) => {
+    const { device, counters } = transport.core;
     const { name } = device;
     const ordinal = ordinals.get(name) ?? 0;
     ordinals.set(name, ordinal + 1);

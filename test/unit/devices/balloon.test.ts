@@ -137,10 +137,10 @@ describe('inflation', () => {
     device.setTarget(10 * PAGE + 1);
     expect(rig.interrupts).toBeGreaterThan(before);
     expect(driver.config(0, 4)).toBe(10);
-    driver.write(0x100 + 4, 7);
+    driver.writeConfig(4, Uint8Array.of(7, 0, 0, 0));
     expect(device.actualBytes).toBe(7 * PAGE);
     // The target is not the driver's to change.
-    driver.write(0x100 + 0, 99);
+    driver.writeConfig(0, Uint8Array.of(99, 0, 0, 0));
     expect(device.targetBytes).toBe(10 * PAGE);
   });
 });
@@ -253,23 +253,23 @@ describe('saved', () => {
     const { host, device, driver, rig } = setUp();
     give(driver.queue(2), [stats([[4, 5n]])]);
     device.setTarget(20 * PAGE);
-    driver.write(0x100 + 4, 6);
+    driver.writeConfig(4, Uint8Array.of(6, 0, 0, 0));
     host.slow = true;
     give(driver.queue(0), [pfns(300)]);
     let drained = false;
-    const pausing = Promise.resolve(rig.slot.pause()).then(() => {
+    const pausing = Promise.resolve(rig.core.pause()).then(() => {
       drained = true;
     });
     await settle();
     expect(drained).toBe(false);
     host.finish();
     await pausing;
-    const state = rig.slot.save();
+    const state = rig.transport.save();
     const memory = rig.memory.read(0, rig.memory.sizeBytes);
     const copy = new Balloon(new TestHost(), new FakeClock());
     const again = new Rig(copy, { regions: [{ addr: 0, bytes: memory }] });
-    again.slot.restore(state);
-    again.slot.resume();
+    again.transport.restore(state);
+    again.core.resume();
     expect(copy.targetBytes).toBe(20 * PAGE);
     expect(copy.actualBytes).toBe(6 * PAGE);
     const usedBefore = again.memory.readU16(driver.queue(2).usedAddr + 2);

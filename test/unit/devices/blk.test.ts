@@ -20,7 +20,6 @@ import {
   VIRTIO_BLK_T_OUT,
   VIRTIO_BLK_T_WRITE_ZEROES,
 } from '../../../src/devices/blk/request.js';
-import { REG } from '../../../src/virtio/transport/mmio.js';
 import { bareHost } from '../../support/bare-host.js';
 import { MemoryDisk, type MemoryDiskOptions, settle } from '../../support/memory-disk.js';
 import {
@@ -204,7 +203,7 @@ test('Blk makes every write durable before it completes, unless the driver can f
 test('Blk lets no write to its configuration through (hostile 24)', () => {
   const { rig } = setUp();
   for (let offset = 0; offset < 60; offset++) {
-    rig.driver.writeBytes(0x100 + offset, Uint8Array.of(0xff));
+    rig.driver.writeConfig(offset, Uint8Array.of(0xff));
   }
   expect(rig.driver.config(0, 8)).toBe(SECTORS);
 });
@@ -377,26 +376,26 @@ test('Blk.drain() lets what is in flight end, and leaves the rest in the queue u
   add(VIRTIO_BLK_T_IN, 0, { writable: [512] });
   queue.kick();
   await settle();
-  const paused = rig.slot.pause();
+  const paused = rig.core.pause();
   add(VIRTIO_BLK_T_IN, 1, { writable: [512] });
   queue.kick();
   await disk.release();
   await paused;
   expect(queue.used()).toHaveLength(1);
-  const state = JSON.parse(JSON.stringify(rig.slot.save()));
+  const state = JSON.parse(JSON.stringify(rig.transport.save()));
   expect(disk.log).toHaveLength(1);
 
   const copyDisk = new MemoryDisk({ sizeBytes: SECTORS * 512 });
   const copy = new Rig(new Blk({ backend: copyDisk }), { regions: rig.memory.regions });
-  copy.slot.restore(state);
-  copy.slot.resume();
+  copy.transport.restore(state);
+  copy.core.resume();
   await settle();
   expect(queue.used()).toHaveLength(1);
   expect(copyDisk.log).toEqual(['read 512+512']);
   const smaller = new Rig(new Blk({ backend: new MemoryDisk({ sizeBytes: 512 }) }), {
     regions: rig.memory.regions,
   });
-  expect(() => smaller.slot.restore(state)).toThrow(/128 sectors, not 1/);
+  expect(() => smaller.transport.restore(state)).toThrow(/128 sectors, not 1/);
 });
 
 test('Blk.close() waits for I/O, flushes and closes the backend (hostile 40)', async () => {
@@ -405,7 +404,7 @@ test('Blk.close() waits for I/O, flushes and closes the backend (hostile 40)', a
   add(VIRTIO_BLK_T_OUT, 0, { readable: [block(1)] });
   queue.kick();
   await settle();
-  const closed = rig.slot.close();
+  const closed = rig.core.close();
   await settle();
   expect(disk.log).toEqual(['write 0+512']);
   disk.held = false;
@@ -486,12 +485,12 @@ describe('Blk with several queues (5.2.4, VIRTIO_BLK_F_MQ)', () => {
 describe('Blk.grow()', () => {
   test('tells the driver, and serves what was added', async () => {
     const { disk, device, rig, run } = setUp();
-    const before = rig.driver.read(REG.ConfigGeneration);
+    const before = rig.driver.generation;
     expect(await run(VIRTIO_BLK_T_IN, SECTORS, { writable: [512] })).toMatchObject({
       status: VIRTIO_BLK_S_IOERR,
     });
     await device.grow(2 * SECTORS * 512);
-    expect(rig.driver.read(REG.ConfigGeneration)).not.toBe(before);
+    expect(rig.driver.generation).not.toBe(before);
     expect(rig.driver.config(0, 8)).toBe(2 * SECTORS);
     expect(device.sizeBytes).toBe(disk.sizeBytes);
     expect(await run(VIRTIO_BLK_T_IN, SECTORS, { writable: [512] })).toMatchObject({

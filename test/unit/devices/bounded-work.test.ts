@@ -124,7 +124,7 @@ describe.each(KINDS)('a %s', (kind) => {
       rig.runDeferred();
       expect(cpuMs(start)).toBeLessThan(MAX_TURN_MS);
       // A queue of which the device wants nothing for now is not looked at, and a network loses what is too long.
-      if (rig.slot.counters.queues[index]?.errors === 0) continue;
+      if (rig.core.counters.queues[index]?.errors === 0) continue;
       expect(rig.failures.at(-1)).toMatch(/4294967296 bytes, more than the \d+ of a request/);
       expect(rig.driver.status & NEEDS_RESET).not.toBe(0);
     }

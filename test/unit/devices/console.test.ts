@@ -1,6 +1,5 @@
 import { expect, test } from 'vitest';
 import { Console, virtioConsole } from '../../../src/devices/console/console.js';
-import { REG } from '../../../src/virtio/transport/mmio.js';
 import { bareHost } from '../../support/bare-host.js';
 import { Rig } from '../../support/mock-driver.js';
 
@@ -89,24 +88,24 @@ test('Console tells its size, and when it changes (5.3.4)', () => {
   expect([rig.driver.config(0, 2), rig.driver.config(2, 2)]).toEqual([100, 40]);
   device.resize(120, 50);
   expect([rig.driver.config(0, 2), rig.driver.config(2, 2)]).toEqual([120, 50]);
-  expect(rig.driver.takeInterrupt()).toBe(2);
-  expect(rig.driver.read(REG.ConfigGeneration)).toBe(1);
+  expect(rig.driver.takeInterrupts()).toBe(2);
+  expect(rig.driver.generation).toBe(1);
 });
 
 test('Console.restore() keeps size and pending input', async () => {
   const { device, rig, receive } = setUp();
   device.resize(90, 30);
   device.input(Buffer.from('pending'));
-  await rig.slot.pause();
-  const state = JSON.parse(JSON.stringify(rig.slot.save()));
+  await rig.core.pause();
+  const state = JSON.parse(JSON.stringify(rig.transport.save()));
   const copy = new Rig(new Console({ onOutput: () => {} }), { regions: rig.memory.regions });
-  copy.slot.restore(state);
+  copy.transport.restore(state);
   expect(copy.driver.config(0, 2)).toBe(90);
   const request = receive.add([], [16]);
-  copy.slot.resume();
+  copy.core.resume();
   expect(Buffer.from(receive.written(request)).toString('latin1', 0, 7)).toBe('pending');
   const bad = new Rig(new Console({ onOutput: () => {} }), { regions: rig.memory.regions });
-  expect(() => bad.slot.restore({ ...state, device: { version: 1 } })).toThrow(/console/);
+  expect(() => bad.transport.restore({ ...state, device: { version: 1 } })).toThrow(/console/);
 });
 
 test('virtioConsole() connects to the host’s console', async () => {
@@ -151,14 +150,14 @@ test('Console.input() asks for more only after it has said how much it took', ()
 test('Console touches no guest memory from drain() to resume(), and keeps what is typed', async () => {
   const { device, rig, receive, transmit, calls } = setUp();
   const request = receive.add([], [16]);
-  await rig.slot.pause();
+  await rig.core.pause();
   const before = rig.memory.read(0, rig.memory.sizeBytes);
   device.input(Buffer.from('meanwhile'));
   expect(Buffer.compare(rig.memory.read(0, rig.memory.sizeBytes), before)).toBe(0);
   transmit.add([Buffer.from('later')], []);
   transmit.kick();
   expect(calls).toEqual([]);
-  rig.slot.resume();
+  rig.core.resume();
   expect(receive.used()).toEqual([{ head: request.head, length: 9 }]);
   expect(calls).toEqual(['later']);
 });

@@ -133,7 +133,7 @@ function corrupt(rig: Rig, queue: MockQueue, what: Corruption): void {
       queue.usedEvent = what.value;
       return;
     case 'register':
-      void rig.driver.write(what.offset, what.value);
+      void rig.registers.write(what.offset, what.value);
       return;
     case 'indirect': {
       // Whatever the first descriptor points to, which often is an indirect table.

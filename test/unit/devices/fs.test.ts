@@ -298,14 +298,13 @@ test('listings take so much memory and no more, and are read again', async () =>
   expect(reads).toBe(6);
 });
 
-test('Fs holds back requests while it is drained, and goes on', async () => {
+test('Fs leaves requests where they are while the machine is paused, and goes on', async () => {
   const guest = client();
-  await guest.device.drain();
+  await guest.rig.core.pause();
   const looking = guest.lookup(ROOT, 'a');
   await settle();
   expect(guest.requests.used()).toEqual([]);
-  guest.device.resume();
-  guest.device.notify();
+  guest.rig.core.resume();
   expect(await looking).toMatchObject({ errno: 0 });
 });
 

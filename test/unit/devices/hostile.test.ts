@@ -3,7 +3,7 @@
  * happens is DEVICE_NEEDS_RESET, and after a reset it works.
  */
 import { describe, expect, test } from 'vitest';
-import { REG } from '../../../src/virtio/transport/mmio.js';
+import { CONFIG_OFFSET, REG } from '../../../src/virtio/transport/mmio.js';
 import { KINDS, makeSpecimen, type Specimen } from '../../support/device-zoo.js';
 import { BAD_CHAINS } from '../../support/hostile-chains.js';
 import { settle } from '../../support/memory-disk.js';
@@ -16,19 +16,20 @@ import {
   Rig,
   WRITE,
 } from '../../support/mock-driver.js';
+import { TRANSPORT_NAMES, type TransportName } from '../../support/transports.js';
 
 interface Subject extends Specimen {
   readonly rig: Rig;
 }
 
-async function subject(kind: string): Promise<Subject> {
+async function subject(kind: string, transport: TransportName): Promise<Subject> {
   const specimen = await makeSpecimen(kind);
-  return { ...specimen, rig: new Rig(specimen.device) };
+  return { ...specimen, rig: new Rig(specimen.device, { transport }) };
 }
 
 /** Kicks every queue and lets host and I/O do what they do. */
 async function provoke({ rig, stir }: Subject): Promise<void> {
-  for (const index of [...rig.driver.queues.keys(), 0xffff]) void rig.driver.write(REG.QueueNotify, index);
+  for (const index of [...rig.driver.queues.keys(), 0xffff]) rig.driver.notify(index);
   stir();
   for (let i = 0; i < 4; i++) {
     await settle();
@@ -55,6 +56,8 @@ interface Case {
   readonly name: string;
   /** Whether the device needs a reset afterwards; undefined where that is up to the device. */
   readonly breaks: boolean | undefined;
+  /** For what only one transport has. */
+  readonly transport?: TransportName;
   run(tested: Subject): void | Promise<void>;
 }
 
@@ -147,19 +150,50 @@ const CASES: readonly Case[] = [
   {
     name: 'every register written with every kind of value, while live (hostile 15, 16)',
     breaks: false,
+    transport: 'mmio',
     async run({ rig }) {
       rig.driver.start();
+      const { registers } = rig;
       for (const select of [0, 1, 0xffff]) {
         for (let offset = 0; offset < 0x100; offset += 4) {
           if (offset === REG.Status) continue;
           for (const value of [0, 1, 0x8000_0000, 0xffff_ffff]) {
-            rig.driver.write(REG.QueueSel, select);
-            await rig.driver.write(offset, value);
-            rig.driver.read(offset);
+            void registers.write(REG.QueueSel, select);
+            await registers.write(offset, value);
+            registers.read(offset);
           }
         }
       }
       expect(rig.driver.status & DRIVER_OK).toBe(DRIVER_OK);
+    },
+  },
+  {
+    name: 'registers and configuration at every offset and width (hostile 24, 25)',
+    breaks: false,
+    transport: 'mmio',
+    run({ rig }) {
+      rig.driver.start();
+      for (const width of [1, 2, 4, 8]) {
+        for (let offset = 0; offset + width <= 2 * CONFIG_OFFSET; offset++) {
+          if (offset > REG.Status - width && offset < REG.Status + 4) continue;
+          rig.registers.readBytes(offset, width);
+          void rig.registers.writeBytes(offset, new Uint8Array(width).fill(0xff));
+        }
+      }
+    },
+  },
+  {
+    name: 'all that a driver says while it sets up, while live (hostile 15, 16, 22)',
+    breaks: false,
+    run({ rig }) {
+      const { driver } = rig;
+      driver.start();
+      for (const index of [...driver.queues.keys(), driver.queues.length, 0xffff_ffff]) {
+        driver.face.startQueue(index, { size: 0x8000_0000, descAddr: 2 ** 62, availAddr: 1, usedAddr: 0 });
+        for (const word of [0, 1, 0xffff_ffff]) driver.acceptWord(index, word);
+      }
+      driver.setStatus(0xff & ~FAILED & ~NEEDS_RESET);
+      expect(driver.status & DRIVER_OK).toBe(DRIVER_OK);
     },
   },
   {
@@ -185,8 +219,7 @@ const CASES: readonly Case[] = [
     name: 'status bits skipped and taken back (hostile 21)',
     breaks: false,
     async run({ rig }) {
-      for (const status of [4, 15, 8, 1, 0xff, 0, 2, 15, FAILED, 15])
-        await rig.driver.write(REG.Status, status);
+      for (const status of [4, 15, 8, 1, 0xff, 0, 2, 15, FAILED, 15]) await rig.driver.writeStatus(status);
     },
   },
   {
@@ -219,10 +252,9 @@ const CASES: readonly Case[] = [
     run({ rig }) {
       rig.driver.start();
       for (const width of [1, 2, 4, 8]) {
-        for (let offset = 0; offset + width <= 0x200; offset++) {
-          if (offset > REG.Status - width && offset < REG.Status + 4) continue;
-          rig.driver.readBytes(offset, width);
-          void rig.driver.writeBytes(offset, new Uint8Array(width).fill(0xff));
+        for (let offset = 0; offset + width <= CONFIG_OFFSET; offset++) {
+          rig.driver.config(offset, width);
+          rig.driver.writeConfig(offset, new Uint8Array(width).fill(0xff));
         }
       }
     },
@@ -265,13 +297,16 @@ test('every registered device has a specimen, a name, an id and sane queues', as
   }
 });
 
-describe.each(KINDS)('%s survives', (kind) => {
-  test.each(CASES)('$name', async ({ run, breaks }) => {
-    const tested = await subject(kind);
+const PLACES = KINDS.flatMap((kind) => TRANSPORT_NAMES.map((transport) => ({ kind, transport })));
+
+describe.each(PLACES)('$kind survives, by way of $transport,', ({ kind, transport }) => {
+  const cases = CASES.filter((one) => one.transport === undefined || one.transport === transport);
+  test.each(cases)('$name', async ({ run, breaks }) => {
+    const tested = await subject(kind, transport);
     const { rig } = tested;
     await run(tested);
     await provoke(tested);
-    const looked = rig.slot.counters.queues.some(({ errors }) => errors > 0);
+    const looked = rig.core.counters.queues.some(({ errors }) => errors > 0);
     if (breaks) {
       expect(looked).toBe(true);
       expect(rig.driver.status & NEEDS_RESET).toBe(NEEDS_RESET);

@@ -382,12 +382,12 @@ test('Console with ports serves a driver that does not accept MULTIPORT as one t
   expect(rig.driver.queue(0).used()).toHaveLength(1);
   expect(hosts[0].opens).toEqual([]);
   device.resize(1, 2);
-  expect(rig.driver.takeInterrupt()).toBe(3);
+  expect(rig.driver.takeInterrupts()).toBe(3);
 });
 
 async function saved(rig: Rig) {
-  await rig.slot.pause();
-  return JSON.parse(JSON.stringify(rig.slot.save()));
+  await rig.core.pause();
+  return JSON.parse(JSON.stringify(rig.transport.save()));
 }
 
 test('Console.restore() keeps bytes, open ends and messages that are due', async () => {
@@ -398,10 +398,10 @@ test('Console.restore() keeps bytes, open ends and messages that are due', async
   const state = await saved(rig);
   const copy = makeDevice();
   const after = new Rig(copy.device, { regions: rig.memory.regions });
-  after.slot.restore(state);
+  after.transport.restore(state);
   expect([copy.hosts[0].opens, copy.hosts[1].opens]).toEqual([[true], []]);
   rig.driver.queue(4).add([], [64]);
-  after.slot.resume();
+  after.core.resume();
   expect(
     rig.driver
       .queue(4)
@@ -425,9 +425,9 @@ test('Console.restore() sends what was due, and takes what was refused', async (
   const state = await saved(rig);
   const copy = makeDevice();
   const after = new Rig(copy.device, { regions: rig.memory.regions });
-  after.slot.restore(state);
+  after.transport.restore(state);
   control.addBuffer();
-  after.slot.resume();
+  after.core.resume();
   expect(control.take()).toEqual([[1, ADD, 1]]);
   expect([hosts[1].output, copy.hosts[1].output]).toEqual(['before', 'after']);
 });
@@ -456,7 +456,7 @@ test('Console.restore() tells the guest of a host’s side that is not what it w
   const copy = makeDevice();
   (copy.device.ports[2] as PortControl).setHostOpen(false);
   const after = new Rig(copy.device, { regions: rig.memory.regions });
-  after.slot.restore(state);
+  after.transport.restore(state);
   expect(copy.device.save()).toMatchObject({ due: [0, 0, DUE.OPEN] });
 });
 
@@ -506,9 +506,10 @@ test('Console.restore() refuses states that no device saves (hostile 50)', async
   ];
   for (const one of bad) {
     const copy = new Rig(makeDevice().device, { regions: rig.memory.regions });
-    expect(() => copy.slot.restore({ ...state, device: one }), JSON.stringify(one).slice(0, 200)).toThrow(
-      /console/,
-    );
+    expect(
+      () => copy.transport.restore({ ...state, device: one }),
+      JSON.stringify(one).slice(0, 200),
+    ).toThrow(/console/);
   }
 });
 
@@ -667,9 +668,9 @@ test('Console with ports survives any sequence of messages, buffers and calls, a
         } else if (one.kind === 'resume') {
           device.ports[one.port]?.resumeOutput();
         } else {
-          await rig.slot.pause();
-          JSON.stringify(rig.slot.save());
-          rig.slot.resume();
+          await rig.core.pause();
+          JSON.stringify(rig.transport.save());
+          rig.core.resume();
         }
         collect();
       }

@@ -2,7 +2,6 @@ import { describe, expect, test } from 'vitest';
 import { NET_HEADER_BYTES as HEADER_BYTES, MAX_FRAME_BYTES } from '../../../src/devices/backends/net.js';
 import { Net } from '../../../src/devices/net/net.js';
 import { VIRTIO_F_VERSION_1 } from '../../../src/virtio/features.js';
-import { REG } from '../../../src/virtio/transport/mmio.js';
 import { NEEDS_RESET, Rig } from '../../support/mock-driver.js';
 import { type Bench, bench, buffersOf, frame, HEADER, header, MAC } from '../../support/net-bench.js';
 import { TestCable } from '../../support/test-cable.js';
@@ -23,16 +22,16 @@ describe('Net configuration', () => {
 
   test('is read-only', () => {
     const { rig } = bench();
-    void rig.driver.writeBytes(0x100, new Uint8Array(6).fill(0xee));
+    rig.driver.writeConfig(0, new Uint8Array(6).fill(0xee));
     expect(rig.driver.config(0, 1)).toBe(2);
   });
 
   test('tells the driver of a cable that is pulled, once, and sends nothing then', () => {
     const { rig, cable, tx, net } = bench();
     cable.link(true);
-    expect(rig.driver.takeInterrupt()).toBe(0);
+    expect(rig.driver.takeInterrupts()).toBe(0);
     cable.link(false);
-    expect(rig.driver.takeInterrupt()).toBe(CONFIG_CHANGED);
+    expect(rig.driver.takeInterrupts()).toBe(CONFIG_CHANGED);
     expect(rig.driver.config(6, 2)).toBe(0);
     tx.add([HEADER, frame(60)], []);
     tx.kick();
@@ -278,20 +277,20 @@ describe('Net receive', () => {
 
 describe('Net saved', () => {
   async function saved({ rig }: Bench) {
-    await rig.slot.pause();
-    return rig.slot.save();
+    await rig.core.pause();
+    return rig.transport.save();
   }
 
   test('touches no memory between drain and resume, and loses no frame', async () => {
     const made = bench();
     const { rig, cable, rx, tx } = made;
     rx.add([], [1526]);
-    await rig.slot.pause();
+    await rig.core.pause();
     cable.deliver(frame(60));
     tx.add([HEADER, frame(60)], []);
     tx.kick();
     expect([rx.used().length, tx.used().length, cable.sent.length]).toEqual([0, 0, 0]);
-    rig.slot.resume();
+    rig.core.resume();
     expect([rx.used().length, tx.used().length, cable.sent.length]).toEqual([1, 1, 1]);
   });
 
@@ -301,13 +300,13 @@ describe('Net saved', () => {
     const cable = new TestCable(9000);
     const other = new Net({ backend: cable, mac: Uint8Array.of(2, 9, 9, 9, 9, 9) });
     const rig = new Rig(other, { regions: made.rig.memory.regions });
-    rig.slot.restore(JSON.parse(JSON.stringify(state)));
+    rig.transport.restore(JSON.parse(JSON.stringify(state)));
     expect(cable.mac).toEqual(MAC);
     expect(rig.driver.config(10, 2)).toBe(1400);
     made.rx.add([], [1526]);
     cable.deliver(frame(60));
     expect(made.rx.used()).toEqual([]);
-    rig.slot.resume();
+    rig.core.resume();
     expect(made.rx.used()).toHaveLength(1);
     expect(made.cable.sent).toEqual([]);
   });
@@ -317,9 +316,9 @@ describe('Net saved', () => {
     const state = await saved(made);
     const cable = new TestCable();
     const rig = new Rig(new Net({ backend: cable, mac: MAC }), { regions: made.rig.memory.regions });
-    rig.slot.restore(state);
+    rig.transport.restore(state);
     cable.link(false);
-    expect(rig.driver.read(REG.InterruptStatus) & CONFIG_CHANGED).toBe(CONFIG_CHANGED);
+    expect(rig.driver.pendingInterrupts & CONFIG_CHANGED).toBe(CONFIG_CHANGED);
   });
 
   test.each([

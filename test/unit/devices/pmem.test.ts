@@ -1,6 +1,5 @@
 import { beforeEach, expect, test } from 'vitest';
 import { Pmem } from '../../../src/devices/pmem.js';
-import { CONFIG_OFFSET } from '../../../src/virtio/transport/mmio.js';
 import { Rig } from '../../support/mock-driver.js';
 
 const ADDR = 2 ** 32;
@@ -19,10 +18,10 @@ beforeEach(() => {
 });
 
 test('Pmem says where it is and how large', () => {
-  expect(rig.driver.read(CONFIG_OFFSET)).toBe(0);
-  expect(rig.driver.read(CONFIG_OFFSET + 4)).toBe(1);
-  expect(rig.driver.read(CONFIG_OFFSET + 8)).toBe(SIZE_BYTES);
-  expect(rig.driver.read(CONFIG_OFFSET + 12)).toBe(0);
+  expect(rig.driver.config(0, 4)).toBe(0);
+  expect(rig.driver.config(4, 4)).toBe(1);
+  expect(rig.driver.config(8, 4)).toBe(SIZE_BYTES);
+  expect(rig.driver.config(12, 4)).toBe(0);
 });
 
 test('Pmem answers a flush, and says no to what it does not know', () => {

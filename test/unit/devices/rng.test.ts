@@ -12,7 +12,7 @@ test('Rng fills the whole buffer and interrupts once', () => {
   expect(queue.used()).toEqual([{ head: request.head, length: 64 }]);
   expect(queue.written(request)).toEqual(Buffer.alloc(64, 0xa5));
   expect(rig.interrupts).toBe(1);
-  expect(rig.driver.takeInterrupt()).toBe(1);
+  expect(rig.driver.takeInterrupts()).toBe(1);
 });
 
 test('Rng gives a request above the cap only the cap (hostile 47)', () => {

@@ -109,10 +109,10 @@ test('Vsock survives any sequence of packets and calls, returns every chain, and
             consumed.set(peer, done + count);
           }
         } else if (one.kind === 'pause') {
-          const { slot } = driver.rig;
-          await slot.pause();
-          JSON.stringify(slot.save());
-          slot.resume();
+          const { core, transport } = driver.rig;
+          await core.pause();
+          JSON.stringify(transport.save());
+          core.resume();
         } else if (one.kind === 'renumber') {
           device.renumber(GUEST_CID);
         }

@@ -536,10 +536,10 @@ describe('Vsock bounds', () => {
 
 describe('Vsock.save() and restore()', () => {
   async function saved(made: { driver: VsockDriver }) {
-    const { slot } = made.driver.rig;
-    await slot.pause();
-    const state = JSON.parse(JSON.stringify(slot.save()));
-    slot.resume();
+    const { core, transport } = made.driver.rig;
+    await core.pause();
+    const state = JSON.parse(JSON.stringify(transport.save()));
+    core.resume();
     return state;
   }
 
@@ -555,17 +555,17 @@ describe('Vsock.save() and restore()', () => {
     again.driver.rig.memory.write(0, memory.read(0, memory.sizeBytes));
     const fresh = new Vsock({ host: { onRequest: () => undefined } });
     const rig = new Rig(fresh, { regions: [{ addr: 0, bytes: memory.read(0, memory.sizeBytes) }] });
-    rig.slot.restore(state);
+    rig.transport.restore(state);
     const before = rig.interrupts;
     expect(fresh.connectionCount).toBe(0);
     const { events } = made.driver;
     const usedIdx = rig.memory.readU16(events.usedAddr + 2);
-    rig.slot.resume();
+    rig.core.resume();
     expect(rig.interrupts).toBeGreaterThan(before);
     expect(rig.memory.readU16(events.usedAddr + 2)).toBe((usedIdx + 1) & 0xffff);
     // Once is enough.
-    await rig.slot.pause();
-    rig.slot.resume();
+    await rig.core.pause();
+    rig.core.resume();
     expect(rig.memory.readU16(events.usedAddr + 2)).toBe((usedIdx + 1) & 0xffff);
     // The machine that was saved goes on with what it had.
     expect(made.peer.log).toEqual([]);
@@ -574,13 +574,13 @@ describe('Vsock.save() and restore()', () => {
 
   test('between drain and resume no guest memory is touched, and what waited then goes out', async () => {
     const { driver, peer } = connected();
-    const { memory, slot } = driver.rig;
-    await slot.pause();
+    const { memory, core } = driver.rig;
+    await core.pause();
     const before = Buffer.from(memory.read(0, memory.sizeBytes));
     peer.send(Buffer.from('later'));
     peer.connection?.end();
     expect(Buffer.compare(before, memory.read(0, memory.sizeBytes))).toBe(0);
-    slot.resume();
+    core.resume();
     const packets = driver.take();
     expect(packets.some(({ payload }) => payload.toString() === 'later')).toBe(true);
   });

@@ -24,7 +24,7 @@ async function disk() {
   queue.kick();
   await settle();
   rig.runDeferred();
-  return deviceMetrics([{ transport: rig.slot }]);
+  return deviceMetrics([{ transport: rig.transport }]);
 }
 
 test('deviceMetrics() has what a device, its queues and its requests did', async () => {

@@ -128,13 +128,21 @@ describe('openSnapshot() refuses', () => {
   test('a format of the future, naming both', async () => {
     const path = join(directory, MANIFEST_NAME);
     writeFileSync(path, readFileSync(path, 'utf8').replace(`"format":${SNAPSHOT_FORMAT}`, '"format":99'));
-    expect((await refusal(directory)).message).toMatch(/: it has format 99, and this tsvm reads format 3$/);
+    const { message, hint } = await refusal(directory);
+    expect(message).toMatch(/it has format 99, and this tsvm reads format 3/);
+    expect(hint).toMatch(/^restore it with a later tsvm/);
   });
 
-  test('a format of the past, which an older tsvm made', async () => {
+  test('a format of the past, with what to do', async () => {
     const path = join(directory, MANIFEST_NAME);
-    writeFileSync(path, readFileSync(path, 'utf8').replace(`"format":${SNAPSHOT_FORMAT}`, '"format":2'));
-    expect((await refusal(directory)).message).toMatch(/it was made by an older tsvm: it has format 2, and/);
+    const good = readFileSync(path, 'utf8');
+    for (const format of [1, 2]) {
+      writeFileSync(path, good.replace(`"format":${SNAPSHOT_FORMAT}`, `"format":${format}`));
+      expect(await refusal(directory)).toMatchObject({
+        message: `${directory} cannot be restored: it has format ${format}, and this tsvm reads format 3`,
+        hint: 'boot the machine anew and save it with this tsvm, or restore it with the one that saved it',
+      });
+    }
   });
 
   test('any flipped byte of machine.json', async () => {

@@ -180,7 +180,7 @@ test('Virtqueue goes round its ring, and round 2^16, for ever', () => {
   }
   expect(used).toBe(70_000);
   expect(rig.interrupts).toBe(70_000);
-  expect(rig.slot.counters.queues[0]).toEqual({
+  expect(rig.core.counters.queues[0]).toEqual({
     kicks: 70_000,
     interrupts: 70_000,
     chains: 70_000,
@@ -363,7 +363,7 @@ test.each(BAD_CHAINS)('Virtqueue.pop() refuses $name', ({ build, reason, feature
   // It is returned all the same, with nothing written (hostile 18), and the driver is told.
   expect(ring.used()).toEqual([{ head, length: 0 }]);
   expect(rig.driver.status & NEEDS_RESET).toBe(NEEDS_RESET);
-  expect(rig.driver.takeInterrupt()).toBe(3);
+  expect(rig.driver.takeInterrupts()).toBe(3);
   // Nothing more is popped until the reset.
   ring.rawDescriptor(1, { addr: 0x8000, length: 4 });
   ring.rawPublish(1);
@@ -415,7 +415,7 @@ test('Virtqueue.putBack() makes pop() give the same chains again, in their order
   const chains = [popped(), popped(), popped()];
   expect(device.queue.pop()).toBeUndefined();
   for (const chain of chains.reverse()) device.queue.putBack(chain);
-  expect(rig.slot.counters.queues[0]?.chains).toBe(0);
+  expect(rig.core.counters.queues[0]?.chains).toBe(0);
   const again = [popped(), popped(), popped()];
   expect(again.map(({ head, writer }) => [head, writer.length])).toEqual(
     requests.map(({ head }, i) => [head, i + 1]),
