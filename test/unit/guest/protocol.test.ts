@@ -31,7 +31,7 @@ function constantsOfInit(): Map<string, number> {
 }
 
 test('guests/init/protocol.h and src/guest/protocol.ts say the same', () => {
-  const port = (name: string): number => CHANNEL_PORTS.findIndex((each) => each === `tsvm.${name}`) + 1;
+  const port = (name: string): number => (CHANNEL_PORTS as readonly string[]).indexOf(`tsvm.${name}`) + 1;
   expect(Object.fromEntries(constantsOfInit())).toEqual({
     PROTOCOL_VERSION,
     PORT_MARK: BOOT_MARKS_PORT,
