@@ -77,16 +77,18 @@ test('makes one of a spec, with a share and a port, whose spec makes the same ag
       },
     ],
   };
-  const read = 'mount -t virtiofs src /mnt && cat /mnt/hello';
-  const said = async (name: string) => (await ask('logs', name)).stdout.toString();
-  await connect('pool', machines).make('shares', { spec, command: ['sh', '-c', `${read} && sleep 1000`] });
-  await expect.poll(() => said('shares'), { timeout: 100_000 }).toBe('from the host\n');
-  const facts = await connect('shares', machines).call<{ spec: object }>('GET', '/tsvm/machine');
-  expect(facts.spec).toEqual({ cpus: 1, console: 'serial', ...spec });
+  const command = ['sh', '-c', 'mount -t virtiofs src /mnt && cat /mnt/hello && sleep 1000'];
+  const said = async () => (await ask('logs', 'shares')).stdout.toString();
+  await connect('pool', machines).make('shares', { spec, command });
+  await expect.poll(said, { interval: 500, timeout: 100_000 }).toBe('from the host\n');
+  const specOf = async (name: string) =>
+    (await connect(name, machines).call<{ spec: object }>('GET', '/tsvm/machine')).spec;
+  const told = await specOf('shares');
+  expect(told).toEqual({ cpus: 1, console: 'serial', ...spec });
   await connect('shares', machines).kill();
-  await connect('pool', machines).make('again', { spec: facts.spec, command: ['sh', '-c', read] });
-  expect((await ask('wait', 'again')).status).toBe(0);
-  expect(await said('again')).toBe('from the host\n');
+  await connect('pool', machines).make('again', { spec: told });
+  expect(await specOf('again')).toEqual(told);
+  await connect('again', machines).kill();
 });
 
 test.each([
