@@ -88,7 +88,7 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
     add(...shellSubjects(archive, walls, options.guest));
     if (noMachines === undefined) {
       progress('booting the machine that others are copies of');
-      add(...(await machineSubjects(await machineConfig(archive, options.guest), signal)));
+      add(...(await machineSubjects(await configOfImage(archive, options.guest), signal)));
     }
     add(containerSubject('container', { layers: [root] }));
     add(
@@ -168,7 +168,7 @@ function probeArchive(root: string): string {
   });
 }
 
-async function machineConfig(archive: string, name: string | undefined): Promise<MachineConfig> {
+async function configOfImage(archive: string, name: string | undefined): Promise<MachineConfig> {
   const store = new ImageStore();
   const guest = await findGuest(name);
   const { device, parameters } = await machineRoot(await store.open(archive), store);

@@ -1,11 +1,11 @@
 /** `tsvm serve`: machines in one process, each with a name of its own. */
-import { existsSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, beforeAll, expect, test } from 'vitest';
-import { connect, listMachines } from '../../src/index.js';
+import { connect, findGuest, listMachines } from '../../src/index.js';
 import { tsvm as plain } from '../support/cli.js';
 import { tsvmHere } from '../support/cli-here.js';
-import { firecrackerConfig, temporaryDirectory } from '../support/guest.js';
+import { firecrackerConfig, SMALL_MEMORY_BYTES, temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
 const machines = join(folder, 'run');
@@ -60,6 +60,35 @@ test('makes them of a configuration, and by the library; their end is not its en
   );
   await db.kill();
   expect(await connect('pool', machines).state()).toBe('Serving');
+});
+
+test('makes one of a spec, with a share and a port, whose spec makes the same again', async () => {
+  const { kernel, initrd, cmdline, discovery } = await findGuest();
+  const shared = join(folder, 'shared');
+  mkdirSync(shared);
+  writeFileSync(join(shared, 'hello'), 'from the host\n');
+  const spec = {
+    ...{ version: 1, kernel, initrd, cmdline, discovery, memoryBytes: SMALL_MEMORY_BYTES, guest: 'channel' },
+    devices: [
+      { kind: 'fs', config: { path: shared, tag: 'src', readOnly: true, xattr: false } },
+      {
+        kind: 'console',
+        config: { console: false, ports: [{ name: 'log', path: join(folder, 'log.sock') }] },
+      },
+    ],
+  };
+  const command = ['sh', '-c', 'mount -t virtiofs src /mnt && cat /mnt/hello && sleep 1000'];
+  const said = async () => (await ask('logs', 'shares')).stdout.toString();
+  await connect('pool', machines).make('shares', { spec, command });
+  await expect.poll(said, { interval: 500, timeout: 100_000 }).toBe('from the host\n');
+  const specOf = async (name: string) =>
+    (await connect(name, machines).call<{ spec: object }>('GET', '/tsvm/machine')).spec;
+  const told = await specOf('shares');
+  expect(told).toEqual({ cpus: 1, console: 'serial', ...spec });
+  await connect('shares', machines).kill();
+  await connect('pool', machines).make('again', { spec: told });
+  expect(await specOf('again')).toEqual(told);
+  await connect('again', machines).kill();
 });
 
 test.each([

@@ -7,6 +7,7 @@ import { ControlServer } from '../../src/control/http/server.js';
 import { Instance } from '../../src/control/instance.js';
 import { ConsoleLog } from '../../src/control/logs/console-log.js';
 import { blk, vsock } from '../../src/index.js';
+import { SNAPSHOT_FORMAT } from '../../src/snapshot/format.js';
 import { temporaryDirectory } from '../support/guest.js';
 import { machineFactory } from '../support/kvm-machine.js';
 import { note, notebook } from '../support/living-kernels.js';
@@ -29,7 +30,10 @@ beforeAll(async () => {
 
   for (const name of ['cut', 'damaged', 'foreign']) cpSync(at('good'), at(name), { recursive: true });
   truncateSync(memoryFile(at('cut')), 0);
-  writeFileSync(join(at('damaged'), 'machine.json'), '{"format":3,"checksum":"","snapshot":{}}');
+  writeFileSync(
+    join(at('damaged'), 'machine.json'),
+    `{"format":${SNAPSHOT_FORMAT},"checksum":"","snapshot":{}}`,
+  );
   editManifest(at('foreign'), (it) => {
     it.host.cpu.vendor = 'Elsewhere';
   });
