@@ -9,6 +9,8 @@ export type PoolRequest =
       readonly snapshot: string;
       readonly command?: readonly string[] | undefined;
       readonly devices?: SlotBindings | undefined;
+      /** False: its guest learns nothing but its host name, and has the saved machine's random numbers. */
+      readonly fresh?: boolean | undefined;
     };
 
 /** Bindings of a saved machine's slots by their names: what it may have of the host. */

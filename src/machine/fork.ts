@@ -11,6 +11,7 @@ import { Cleanup } from '../util/cleanup.js';
 import { assemble } from './assemble.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import { KvmMachine } from './kvm-machine.js';
+import type { ForkOptions } from './machine.js';
 import { fillStore, type PreparedVm, prepareVm } from './prepared-vm.js';
 import { Timeline } from './timeline.js';
 
@@ -32,7 +33,11 @@ export async function prepareForks(parent: KvmMachine, count: number): Promise<v
 }
 
 /** @throws whatever {@link createMachine} throws; then no fork is left. */
-export async function forkMachine(parent: KvmMachine, count: number): Promise<KvmMachine[]> {
+export async function forkMachine(
+  parent: KvmMachine,
+  count: number,
+  { facts = () => ({}) }: ForkOptions,
+): Promise<KvmMachine[]> {
   checkCount(count);
   parent.refuseUnless(['running', 'paused'], 'fork');
   const { kvm, vm, host } = parent.parts;
@@ -50,7 +55,7 @@ export async function forkMachine(parent: KvmMachine, count: number): Promise<Kv
     const vmState = decodeVmState(state.vm);
     for (const [i, child] of children.entries()) {
       await bear(parent, config, child, hosts[i] as MachineHost);
-      child.machine.restore(state, vmState);
+      child.machine.restore(state, vmState, facts(i));
     }
     KvmMachine.startTogether(children.map(({ machine }) => machine));
   } catch (error) {

@@ -6,6 +6,7 @@ import type { NetControl } from '../devices/backends/net.js';
 import type { Blk } from '../devices/blk/blk.js';
 import { TsvmError } from '../errors.js';
 import type { MachineChannel } from '../guest/channel.js';
+import type { GuestFacts } from '../guest/facts.js';
 import { markName } from '../guest/protocol.js';
 import type { StopPort } from '../guest/stop-port.js';
 import type { MachineHost } from '../host/host.js';
@@ -30,7 +31,14 @@ import { changeDisk } from './disk-change.js';
 import { Events } from './events.js';
 import { guardedVsock } from './guarded-vsock.js';
 import { bugEnd, GuestEnds } from './guest-ends.js';
-import type { Machine, MachineEnd, MachineEvents, MachineState, MachineTimeline } from './machine.js';
+import type {
+  ForkOptions,
+  Machine,
+  MachineEnd,
+  MachineEvents,
+  MachineState,
+  MachineTimeline,
+} from './machine.js';
 import { deviceMetrics, exitMetrics, kvmStats, type MachineMetrics, vcpuMetrics } from './metrics.js';
 import type { Platform } from './platform.js';
 import type { PmemSlots } from './pmem-slots.js';
@@ -65,7 +73,7 @@ export interface Parts {
 
 /** What a machine can do that makes other machines, which it cannot know. */
 export interface Reproduction {
-  fork(parent: KvmMachine, count: number): Promise<KvmMachine[]>;
+  fork(parent: KvmMachine, count: number, options: ForkOptions): Promise<KvmMachine[]>;
   prepareForks(parent: KvmMachine, count: number): Promise<void>;
   snapshot(machine: KvmMachine, directory: string, options: SnapshotOptions): Promise<SnapshotResult>;
 }
@@ -311,13 +319,17 @@ export class KvmMachine implements Machine {
   }
 
   /** Into a machine that has all its parts, its memory in place, and has not started. `vmState`: that of `state`, decoded. */
-  restore(state: SavedState, vmState: DecodedVmState = decodeVmState(state.vm)): void {
+  restore(
+    state: SavedState,
+    vmState: DecodedVmState = decodeVmState(state.vm),
+    facts: GuestFacts = {},
+  ): void {
     const { vm, platform } = this.parts;
     restoreVmState(vm, vmState);
     platform.restore(state.platform);
     announceStandstill(vm);
     this.terminal.write(Buffer.from(state.typed, 'base64'));
-    this.channel?.restore(state.channel);
+    this.channel?.restore(state.channel, facts);
     for (const vcpu of vm.vcpus) this.#assist?.resume?.(vcpu);
     this.#timeline.mark('restored');
   }
@@ -326,8 +338,8 @@ export class KvmMachine implements Machine {
     return await this.reproduction.snapshot(this, directory, options);
   }
 
-  async fork(count: number): Promise<Machine[]> {
-    return await this.reproduction.fork(this, count);
+  async fork(count: number, options: ForkOptions = {}): Promise<Machine[]> {
+    return await this.reproduction.fork(this, count, options);
   }
 
   async prepareForks(count: number): Promise<void> {

@@ -2,6 +2,7 @@
 import type { BusDevice } from '../bus/bus-device.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
+import type { GuestFacts } from '../guest/facts.js';
 import { checkDiskFacts } from '../host/disk/facts.js';
 import { type CpuFacts, hostMemory, readCpu } from '../host/facts.js';
 import { createHost } from '../host/host.js';
@@ -38,6 +39,11 @@ export interface RestoreOptions extends BindingOptions {
    * snapshot can be restored again. `direct`: it writes to the disks themselves; the snapshot cannot be restored after that.
    */
   readonly disks?: 'overlay' | 'direct';
+  /**
+   * Facts for the machine's guest, if it has the channel: what it learns of the world when it starts, or with its command. Default: new
+   * entropy, and the time.
+   */
+  readonly facts?: GuestFacts;
 }
 
 /**
@@ -198,7 +204,7 @@ class OpenSavedMachine implements SavedMachine {
         : await bindSame(this.#devices, requests, options);
     const cleanup = new Cleanup();
     try {
-      return await this.#restore({ ...this.config, devices }, options.disks, timeline, cleanup);
+      return await this.#restore({ ...this.config, devices }, options, timeline, cleanup);
     } catch (error) {
       await cleanup.run();
       throw error;
@@ -207,7 +213,7 @@ class OpenSavedMachine implements SavedMachine {
 
   async #restore(
     config: MachineConfig,
-    disks: RestoreOptions['disks'],
+    { disks, facts }: RestoreOptions,
     timeline: Timeline,
     cleanup: Cleanup,
   ): Promise<Machine> {
@@ -227,7 +233,7 @@ class OpenSavedMachine implements SavedMachine {
     watchMemory(parts.platform, snapshot.config.memoryBytes, () => machine.memoryLost());
     checkDiskFacts(snapshot.disks, await host.disks());
     machine.attach({ ...parts, cmdline: snapshot.cmdline, origin: { directory, checksum } });
-    machine.restore(snapshot.state, this.#vmState);
+    machine.restore(snapshot.state, this.#vmState, facts);
     return machine;
   }
 

@@ -10,7 +10,7 @@ import { addNameOptions, type NameOptions } from '../options/name-options.js';
 import { EndSignals } from '../session/end-signals.js';
 import { runMachine } from '../session/foreground.js';
 import { lookAtTimeline } from '../session/machine-end.js';
-import { detached, publishNamed } from '../session/named-machine.js';
+import { detached, machineName, publishNamed } from '../session/named-machine.js';
 import { parseChoice, parseDuration } from '../values.js';
 
 const EXAMPLES = `
@@ -61,11 +61,14 @@ export function restoreCommand(): Command {
       if (options.save !== undefined) await lookAtSaveFolder(options.save);
       const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
       using signals = new EndSignals();
-      await using machine = await restoreMachine(directory, { disks, devices, onBind: sayBound }).catch(
-        async (error) => {
-          throw await withCommandLine(error, directory, { devices });
-        },
-      );
+      await using machine = await restoreMachine(directory, {
+        disks,
+        devices,
+        onBind: sayBound,
+        facts: { hostname: machineName(options) },
+      }).catch(async (error) => {
+        throw await withCommandLine(error, directory, { devices });
+      });
       const published = await publishNamed(machine, [], options);
       const { end, exitCode } = await runMachine(machine, {
         ...options,

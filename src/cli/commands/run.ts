@@ -6,7 +6,6 @@ import { logCommand } from '../../control/logs/command-log.js';
 import { pathsByName } from '../../devices/console/config.js';
 import type { VsockConfig } from '../../devices/vsock/config.js';
 import type { GuestCommand } from '../../guest/command.js';
-import { freshFacts } from '../../guest/facts.js';
 import { beginCommand } from '../../guest/life.js';
 import { type MachineRoot, machineRoot } from '../../image/machine-root.js';
 import type { MachineConfig } from '../../machine/config.js';
@@ -28,7 +27,7 @@ import {
 import { showBootProgress } from '../session/boot-progress.js';
 import { attachConsole } from '../session/console.js';
 import { explainEnd, lookAtTimeline, writeTimeline } from '../session/machine-end.js';
-import { detached, publishNamed } from '../session/named-machine.js';
+import { detached, machineName, publishNamed } from '../session/named-machine.js';
 import { runContainer } from '../session/run-container.js';
 import { connectStreams } from '../session/run-streams.js';
 import { Stopper } from '../session/stopper.js';
@@ -95,7 +94,9 @@ async function runInContainer(asked: AskedContainerRun, options: RunOptions): Pr
 async function runMachine(asked: AskedMachineRun, options: RunOptions): Promise<number> {
   const { words, timeoutMs, sockets, ports } = asked;
   const config = await completeMachine(asked.machine);
-  const image = options.image === undefined ? undefined : await imageCommand(words, options);
+  const hostname = options.hostname ?? machineName(options);
+  const named = { ...options, ...(hostname === undefined ? {} : { hostname }) };
+  const image = options.image === undefined ? undefined : await imageCommand(words, named);
   const root = image === undefined ? undefined : await machineRoot(image.image, image.store, sayMaking);
   const apart = backgroundName() !== undefined;
   const tty = options.tty ?? (!apart && process.stdin.isTTY === true && process.stdout.isTTY === true);
@@ -107,7 +108,6 @@ async function runMachine(asked: AskedMachineRun, options: RunOptions): Promise<
     tty,
     ...(tty ? { rows: process.stdout.rows, columns: process.stdout.columns } : {}),
   };
-  const hostname = image?.hostname ?? options.hostname;
   const stopper = new Stopper(timeoutMs);
   try {
     const whole = withRoot(config, root);
@@ -116,7 +116,7 @@ async function runMachine(asked: AskedMachineRun, options: RunOptions): Promise<
       : await booted(whole, stopper);
     await using _ = machine;
     if (sockets !== undefined) await serveSockets(machine, sockets);
-    return await serve(machine, command, hostname, options, stopper);
+    return await serve(machine, command, image?.hostname ?? hostname, options, stopper);
   } catch (error) {
     if (stopper.exitCode === undefined) throw error;
     explainTimeout(stopper, options);
@@ -185,7 +185,7 @@ async function serve(
   try {
     const life = beginCommand(machine, {
       command,
-      facts: { ...freshFacts(), ...(hostname === undefined ? {} : { hostname }) },
+      facts: { hostname },
       connect(channel) {
         if (!tty) return apart ? logCommand(channel, published.instance) : connectStreams(channel);
         process.stdout.on('resize', () => channel.resize(process.stdout.rows, process.stdout.columns));
