@@ -100,19 +100,24 @@ export interface GuestParts {
   readonly namesConsole: boolean;
 }
 
+/** Whether a guest of this configuration gets ACPI tables. */
+export function hasAcpi({ kernel, discovery = 'acpi' }: MachineConfig): boolean {
+  return kernel !== undefined && discovery === 'acpi';
+}
+
 /** Loads the guest and sets the boot processor's registers. Returns the kernel's command line. */
 export async function loadGuest(parts: GuestParts): Promise<string> {
   const { config, files, memory, vm, profile, slots } = parts;
   const { firmware, kernel } = files;
   if (firmware?.lowCopy !== undefined) memory.write(firmware.lowCopy.addr, firmware.lowCopy.bytes);
   if (kernel === undefined) return '';
-  const discovery = config.discovery ?? 'acpi';
+  const acpi = hasAcpi(config);
   const cmdline = joinCmdline([
     config.cmdline,
     parts.namesConsole ? consoleParameter(config) : undefined,
     ...profile.kernelParameters,
     ...deviceParameters(config),
-    ...(discovery === 'cmdline' ? slots.map(slotParameter) : []),
+    ...(acpi ? [] : slots.map(slotParameter)),
   ]);
   const { entry } = await loadLinux(memory, {
     image: kernel,
@@ -120,7 +125,7 @@ export async function loadGuest(parts: GuestParts): Promise<string> {
     cmdline,
     cpus: config.cpus ?? 1,
     devices: slots,
-    acpi: discovery === 'acpi',
+    acpi,
     mptable: true,
     entry: config.entry ?? 'auto',
     xz: runXz,

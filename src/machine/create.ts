@@ -8,7 +8,7 @@ import { ramRanges } from '../memory/layout.js';
 import { loadAddon } from '../native/binding.js';
 import { Cleanup } from '../util/cleanup.js';
 import { assemble, chooseProfile } from './assemble.js';
-import { loadGuest, readBootFiles } from './boot.js';
+import { hasAcpi, loadGuest, readBootFiles } from './boot.js';
 import { lookAtDevices } from './check.js';
 import { checkConfig, DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import { KvmMachine } from './kvm-machine.js';
@@ -57,6 +57,7 @@ async function create(config: MachineConfig, namesConsole: boolean): Promise<Mac
     const { memory, platform } = parts;
     const { slots } = platform;
     const cmdline = await loadGuest({ config, files, memory, vm, profile, slots, namesConsole });
+    if (hasAcpi(config)) platform.generation.begin();
     timeline.mark('guest-loaded');
     machine.attach({ ...parts, cmdline });
     return machine;

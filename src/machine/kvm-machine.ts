@@ -326,7 +326,7 @@ export class KvmMachine implements Machine {
   ): void {
     const { vm, platform } = this.parts;
     restoreVmState(vm, vmState);
-    platform.restore(state.platform);
+    platform.restore(state.platform, facts.fresh);
     announceStandstill(vm);
     this.terminal.write(Buffer.from(state.typed, 'base64'));
     this.channel?.restore(state.channel, facts);

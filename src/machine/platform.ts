@@ -8,10 +8,12 @@ import { DEBUG_CONSOLE_PORTS, DebugConsole } from '../devices/pc/debug-console.j
 import { I8042, I8042_PORTS, type I8042State } from '../devices/pc/i8042.js';
 import { RTC_PORTS, Rtc, type RtcState } from '../devices/pc/rtc.js';
 import { SERIAL_PORTS, Serial, type SerialState } from '../devices/pc/serial.js';
+import { VmGeneration } from '../devices/pc/vm-generation.js';
 import { offerOf } from '../guest/agent.js';
 import { PROTOCOL_VERSION } from '../guest/protocol.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import {
+  ACPI_EVENT_IRQ,
   ACPI_POWER_PORT,
   BOOT_MARKS_PORT,
   DEBUG_CONSOLE_PORT,
@@ -70,6 +72,8 @@ export interface PlatformState {
   readonly i8042: I8042State;
   readonly rtc: RtcState;
   readonly slots: readonly VirtioMmioState[];
+  /** Whether the guest has a VM generation ID. Absent: it has none. */
+  readonly generation?: boolean | undefined;
 }
 
 export class Platform {
@@ -80,6 +84,7 @@ export class Platform {
   readonly #serial: Serial | undefined;
   readonly #i8042: I8042;
   readonly #rtc: Rtc;
+  readonly generation: VmGeneration;
 
   constructor(options: PlatformOptions) {
     const { config, memory, wiring, events, terminal, devices } = options;
@@ -110,6 +115,7 @@ export class Platform {
       const debugConsole = new DebugConsole({ onOutput: terminal.onOutput });
       this.#attach('port', DEBUG_CONSOLE_PORT, DEBUG_CONSOLE_PORTS, debugConsole);
     }
+    this.generation = new VmGeneration(memory, wiring.rareIrq(ACPI_EVENT_IRQ));
     this.slots = devices.map((device, index) => this.#addSlot(index, device, memory, events));
   }
 
@@ -149,6 +155,7 @@ export class Platform {
   }
 
   resume(): void {
+    this.generation.resume();
     for (const slot of this.slots) slot.transport.resume();
   }
 
@@ -159,16 +166,22 @@ export class Platform {
       i8042: this.#i8042.save(),
       rtc: this.#rtc.save(),
       slots: this.slots.map(({ transport }) => transport.save()),
+      generation: this.generation.save(),
     };
   }
 
-  /** Into devices that have done nothing yet; guest memory must be in place. They stay paused until `resume`. */
-  restore(state: PlatformState): void {
+  /**
+   * Into devices that have done nothing yet; guest memory must be in place. They stay paused until `resume`.
+   *
+   * @param fresh - whether the guest is to take new random numbers, since it is a copy
+   */
+  restore(state: PlatformState, fresh = true): void {
     checkState((state.serial !== null) === (this.#serial !== undefined), 'the serial port');
     checkState(state.slots.length === this.slots.length, `it has ${state.slots.length} virtio devices`);
     if (state.serial !== null) this.#serial?.restore(state.serial);
     this.#i8042.restore(state.i8042);
     this.#rtc.restore(state.rtc);
+    this.generation.restore(state.generation === true, fresh);
     this.slots.forEach(({ transport }, i) => {
       transport.restore(state.slots[i] as VirtioMmioState);
     });

@@ -113,6 +113,7 @@ const platformState = z.strictObject({
     cmos: z.array(u8),
   }),
   slots: z.array(slotState),
+  generation: z.optional(z.boolean()),
 });
 
 /** All of a machine but its memory and disks. */
