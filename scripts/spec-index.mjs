@@ -15,6 +15,7 @@ const REPOSITORY = join(dirname(PROGRAM), '..');
 /** Documents that tags name, in the order of the index. */
 const DOCUMENTS = {
   'virtio-1.3': 'Virtual I/O Device (VIRTIO) 1.3, OASIS',
+  'vm-generation-id': 'Virtual Machine Generation ID, Microsoft, 2012',
   'acpi-6.5': 'Advanced Configuration and Power Interface 6.5, UEFI Forum',
   'mp-1.4': 'MultiProcessor Specification 1.4, Intel',
   'linux-boot': 'The Linux/x86 boot protocol: Documentation/arch/x86/boot.rst and zero-page.rst',

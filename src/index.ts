@@ -121,6 +121,7 @@ export type { DeviceDiscovery, MachineConfig } from './machine/config.js';
 export type { MachineConsole } from './machine/console.js';
 export { createMachine } from './machine/create.js';
 export type {
+  ForkOptions,
   Machine,
   MachineControls,
   MachineEnd,

@@ -19,6 +19,7 @@ import type { GuestMemory } from '../memory/guest-memory.js';
 import {
   ACPI_ADDR,
   ACPI_END,
+  ACPI_EVENT_IRQ,
   ACPI_POWER_PORT,
   ACPI_RESET_OFFSET,
   ACPI_RESET_VALUE,
@@ -33,6 +34,7 @@ import {
   RTC_PORT,
   SERIAL_IRQ,
   SERIAL_PORT,
+  VM_GENERATION_ADDR,
 } from '../memory/layout.js';
 import * as aml from './aml.js';
 import { setChecksum, TableWriter } from './table-writer.js';
@@ -211,9 +213,37 @@ export function dsdt({ devices, portDevices = DEFAULT_PORT_DEVICES }: AcpiOption
       ),
     ),
   ];
+  terms.push(...vmGeneration());
   const sleepState = aml.pkg(aml.integer(ACPI_S5_SLEEP_TYPE), aml.integer(0), aml.integer(0), aml.integer(0));
   const body = new TableWriter().append(aml.name('\\_S5', sleepState)).append(aml.scope('\\_SB', ...terms));
   return table('DSDT', 2, body.bytes());
+}
+
+/** Notification that a device's own specification defines (5.6.6). */
+const DEVICE_SPECIFIC_NOTIFICATION = 0x80;
+
+/**
+ * The device that tells a guest that it is a copy (Microsoft, "Virtual Machine Generation ID"; drivers/virt/vmgenid.c): ADDR has the address of
+ * the identifier in two halves. Its notification comes by a generic event device (5.6.9), all that a hardware-reduced platform has for events.
+ */
+function vmGeneration(): aml.Aml[] {
+  const address = aml.pkg(aml.integer(VM_GENERATION_ADDR), aml.integer(0));
+  return [
+    aml.device(
+      'VGEN',
+      aml.name('_HID', aml.string('TSVM0001')),
+      aml.name('_CID', aml.string('VM_Gen_Counter')),
+      aml.name('_DDN', aml.string('VM_Gen_Counter')),
+      aml.name('ADDR', address),
+    ),
+    aml.device(
+      'GED0',
+      aml.name('_HID', aml.string('ACPI0013')),
+      aml.name('_UID', aml.integer(0)),
+      aml.name('_CRS', aml.resourceTemplate(aml.interrupt(ACPI_EVENT_IRQ))),
+      aml.method('_EVT', 1, aml.notify('VGEN', DEVICE_SPECIFIC_NOTIFICATION)),
+    ),
+  ];
 }
 
 /** A system description table: the common header (5.2.6) and a body. */

@@ -15,9 +15,12 @@ const STRING_PREFIX = 0x0d;
 const SCOPE_OP = 0x10;
 const BUFFER_OP = 0x11;
 const PACKAGE_OP = 0x12;
+const METHOD_OP = 0x14;
 const EXT_OP = 0x5b;
 const DEVICE_OP = 0x82;
 const ROOT_CHAR = 0x5c;
+const NOTIFY_OP = 0x86;
+const SERIALIZED = 1 << 3;
 
 /** An encoded term. */
 export type Aml = Uint8Array;
@@ -71,6 +74,16 @@ export function scope(path: string, ...terms: Aml[]): Aml {
 
 export function device(path: string, ...terms: Aml[]): Aml {
   return named([EXT_OP, DEVICE_OP], path, terms);
+}
+
+/** A serialized method of `args` arguments (20.2.5.2). */
+export function method(path: string, args: number, ...terms: Aml[]): Aml {
+  return named([METHOD_OP], path, [new TableWriter().u8(args | SERIALIZED).bytes(), ...terms]);
+}
+
+/** Tells the driver of a device that something happened to it (20.2.5.3). */
+export function notify(path: string, value: number): Aml {
+  return new TableWriter().u8(NOTIFY_OP).append(nameString(path)).append(integer(value)).bytes();
 }
 
 /** A buffer of resource descriptors with its end tag (6.4.2.9; checksum 0 means: not checked). */

@@ -37,6 +37,14 @@ export interface InstanceInput {
   onDrain(callback: () => void): void;
 }
 
+interface InstanceOptions {
+  /** One for all machines of this process. */
+  readonly meter?: ProcessMeter;
+  readonly makers?: Makers;
+  /** Host name of a saved machine's guest that is loaded. */
+  readonly hostname?: string | undefined;
+}
+
 export class Instance {
   readonly id: string;
   readonly log: ConsoleLog;
@@ -48,7 +56,7 @@ export class Instance {
   startedMs: number | undefined;
   readonly ended: Promise<InstanceEnd>;
   /** Makes copies by these names, where there is somebody who can. */
-  onFork: ((names: readonly string[]) => Promise<void>) | undefined;
+  onFork: ((names: readonly string[], fresh: boolean) => Promise<void>) | undefined;
   /** Makes a machine beside it, where this stands for a process that runs many. */
   onMake: ((name: string, request: PoolRequest) => Promise<void>) | undefined;
   /** Called when there is a machine, before its guest runs. */
@@ -60,6 +68,7 @@ export class Instance {
   /** Where what is typed goes, if not to the machine's console. */
   input: InstanceInput | undefined;
   readonly #makers: Makers;
+  readonly #hostname: string | undefined;
   #settle: (end: InstanceEnd) => void = () => {};
   #end: InstanceEnd | undefined;
   #machine: Machine | undefined;
@@ -68,16 +77,16 @@ export class Instance {
   #inputWaits = false;
   readonly #listeners = new Set<(event: InstanceEvent) => void>();
 
-  /** @param meter - one for all machines of this process */
   constructor(
     id: string,
     log: ConsoleLog,
-    { meter = new ProcessMeter(), makers = kvmMakers }: { meter?: ProcessMeter; makers?: Makers } = {},
+    { meter = new ProcessMeter(), makers = kvmMakers, hostname }: InstanceOptions = {},
   ) {
     this.id = id;
     this.log = log;
     this.meter = meter;
     this.#makers = makers;
+    this.#hostname = hostname;
     this.ended = new Promise((resolve) => {
       this.#settle = resolve;
     });
@@ -125,18 +134,21 @@ export class Instance {
    * Makes a saved machine go on, or stand there.
    *
    * @param bindings - what the saved machine may have of the host
+   * @param fresh - whether its guest gets new entropy and the time
    * @throws as {@link Instance.start}
    */
   async load(
     directory: string,
     run: boolean,
     bindings: (saved: MachineConfig) => SlotBindings,
+    fresh = true,
   ): Promise<void> {
     await this.#make(async () => {
       await using saved = await this.#makers.open(directory);
       return await restoreFor(saved, {
         devices: bindings(saved.config),
         field: 'tsvm_devices',
+        facts: { hostname: this.#hostname, fresh },
         onBind: (slot, text) => this.onBind(this.id, slot, text),
       });
     }, run);
@@ -217,12 +229,12 @@ export class Instance {
     await this.#finishBy((machine) => machine.stop(timeoutMs));
   }
 
-  async fork(names: readonly string[]): Promise<void> {
+  async fork(names: readonly string[], fresh = true): Promise<void> {
     if (this.onFork === undefined)
       throw new ApiError('This machine has no name, and so its forks would have none.');
     if (new Set([...names, this.id]).size !== names.length + 1)
       throw new ApiError('Each needs a name of its own.');
-    await this.onFork(names);
+    await this.onFork(names, fresh);
   }
 
   async make(name: string, request: PoolRequest): Promise<void> {

@@ -12,7 +12,12 @@ const command = z.array(argument).optional();
 const made = z.union([
   z.strictObject({ spec: machineSpec, command }),
   z.strictObject({ config: fullConfiguration }),
-  z.strictObject({ snapshot: z.string().min(1), command, devices: slotBindings.optional() }),
+  z.strictObject({
+    snapshot: z.string().min(1),
+    command,
+    devices: slotBindings.optional(),
+    fresh: z.boolean().optional(),
+  }),
 ]);
 
 export const poolRoute = route({

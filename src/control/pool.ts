@@ -92,6 +92,7 @@ export class Pool implements AsyncDisposable {
         : await this.#restore(request.snapshot, {
             devices: request.devices ?? {},
             field: 'devices',
+            facts: { hostname: name, fresh: request.fresh },
             onBind: (slot, text) => this.instance.onBind(name, slot, text),
           });
     const command = asked ?? machine.config.command?.argv ?? [];

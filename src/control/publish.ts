@@ -53,7 +53,8 @@ export class PublishedMachine {
     try {
       const instance = new Instance(name, new ConsoleLog(folder.logPath), { meter });
       instance.adopt(machine);
-      instance.onFork = async (names) => await publishForks(store, machine, names, { command, meter });
+      instance.onFork = async (names, fresh) =>
+        await publishForks(store, machine, { names, fresh }, { command, meter });
       const server = await ControlServer.listen(instance, folder.socketPath);
       return new PublishedMachine(instance, folder, server, removeAtEnd);
     } catch (error) {
@@ -87,10 +88,10 @@ export class PublishedMachine {
 async function publishForks(
   store: MachineStore,
   parent: Machine,
-  names: readonly string[],
+  { names, fresh }: { readonly names: readonly string[]; readonly fresh: boolean },
   options: PublishOptions,
 ): Promise<void> {
-  const forks = await parent.fork(names.length);
+  const forks = await parent.fork(names.length, { facts: (i) => ({ hostname: names[i], fresh }) });
   try {
     for (const [i, fork] of forks.entries()) {
       const published = await PublishedMachine.publish(store, names[i] ?? '', fork, options);

@@ -1,5 +1,6 @@
 /** Restores a saved machine for a request of the API. */
 import { TsvmError } from '../errors.js';
+import type { GuestFacts } from '../guest/facts.js';
 import type { Machine } from '../machine/machine.js';
 import type { SavedMachine } from '../machine/restore.js';
 import { printable } from '../util/printable.js';
@@ -14,13 +15,17 @@ export interface Grant {
   readonly devices: SlotBindings;
   /** Field of the request that `devices` came in. */
   readonly field: string;
+  readonly facts: GuestFacts;
   onBind(slot: string, text: string): void;
 }
 
 /** @throws ApiError with the JSON that is missing, if the machine asks for more of the host than `devices` name. */
-export async function restoreFor(saved: Restorable, { devices, field, onBind }: Grant): Promise<Machine> {
+export async function restoreFor(
+  saved: Restorable,
+  { devices, field, facts, onBind }: Grant,
+): Promise<Machine> {
   try {
-    return await saved.restore({ devices, onBind });
+    return await saved.restore({ devices, facts, onBind });
   } catch (error) {
     if (!(error instanceof TsvmError) || error.code !== 'TSVM_BINDING') throw error;
     const wishes = await saved.wishes({ devices });

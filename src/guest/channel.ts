@@ -8,7 +8,7 @@ import { TsvmError } from '../errors.js';
 import { checkStateVersion } from '../util/state.js';
 import { InputPort, OutputPort } from './channel-ports.js';
 import { checkSentCommand, commandStrings, framed, type GuestCommand } from './command.js';
-import { factOptions, freshFacts, type GuestFacts } from './facts.js';
+import { factOptions, type GuestFacts } from './facts.js';
 import { CHANNEL_PORTS, PROTOCOL_VERSION } from './protocol.js';
 
 const SIGTERM = 15;
@@ -56,18 +56,18 @@ export interface GuestChannel {
   readonly hasCommand: boolean;
   /**
    * Starts the command: at once if the guest is `ready`, else as soon as it is. With `tty: true` it gets the machine's
-   * console and not the streams; default false. A copy of a machine gets new entropy and the time with it, unless `facts` says otherwise.
+   * console and not the streams; default false. The guest gets new entropy and the time with it, unless `facts` says otherwise.
    *
    * @throws TsvmError `TSVM_STATE` if there was one before, `TSVM_CONFIG` if init cannot take it, or it wants a terminal that the machine does
    * not have.
    */
   send(command: GuestCommand, facts?: GuestFacts): void;
   /**
-   * Tells facts to a guest whose command runs. A copy of a machine is told the time, and given new entropy, when it starts.
+   * Gives a guest whose command runs new entropy and the time, unless `facts` says otherwise. A copy of a machine gets both when it starts.
    *
    * @throws TsvmError `TSVM_STATE` if it has no command: then they go with `send`.
    */
-  refresh(facts: GuestFacts): void;
+  refresh(facts?: GuestFacts): void;
   /** Sends signal `number` to the command's process group. */
   signal(number: number): void;
   /** Tells the size of the console to a command with `tty: true`. */
@@ -92,7 +92,8 @@ export class MachineChannel implements GuestChannel {
   #saidNoInput = false;
   #ended = false;
   #hasCommand = false;
-  #isCopy = false;
+  /** Facts for the guest of a copy; undefined in a machine that is none. */
+  #copyFacts: GuestFacts | undefined;
 
   constructor({ console }: { readonly console?: string | undefined }) {
     this.#hasConsole = console !== 'none';
@@ -153,16 +154,13 @@ export class MachineChannel implements GuestChannel {
       });
     }
     checkSentCommand(command);
-    const more = [
-      ...factOptions({ ...(this.#isCopy ? freshFacts() : {}), ...facts }),
-      ...(this.#hasNoInput ? ['stdin=0'] : []),
-    ];
+    const more = [...factOptions({ ...this.#copyFacts, ...facts }), ...(this.#hasNoInput ? ['stdin=0'] : [])];
     this.#say(commandStrings({ ...command, tty: command.tty === true }, more));
     this.#hasCommand = true;
     this.#saidNoInput = this.#hasNoInput;
   }
 
-  refresh(facts: GuestFacts): void {
+  refresh(facts: GuestFacts = {}): void {
     const message = framed(factOptions(facts));
     if (!this.#hasCommand) {
       throw new TsvmError('TSVM_STATE', 'cannot refresh a machine that has no command', {
@@ -178,12 +176,14 @@ export class MachineChannel implements GuestChannel {
   }
 
   /**
-   * Makes this the channel of a copy. `state` is that of the original, which knew of none in older snapshots.
+   * Makes this the channel of a copy, whose guest learns `facts` when it starts, or with its command. `state` is that of the original, which
+   * knew of none in older snapshots.
    *
-   * @throws TsvmError `TSVM_STATE` if the copy's init speaks another version of the protocol.
+   * @throws TsvmError `TSVM_STATE` if the copy's init speaks another version of the protocol; `TSVM_CONFIG` for facts that are none.
    */
-  restore(state: ChannelState | undefined): void {
-    this.#isCopy = true;
+  restore(state: ChannelState | undefined, facts: GuestFacts = {}): void {
+    framed(factOptions(facts));
+    this.#copyFacts = facts;
     if (state === undefined) return;
     checkStateVersion('the channel’s protocol', { version: state.protocol ?? 1 }, PROTOCOL_VERSION);
     this.#hasCommand = state.hasCommand;
@@ -192,7 +192,9 @@ export class MachineChannel implements GuestChannel {
 
   /** The machine starts. */
   onStart(): void {
-    if (this.#isCopy && this.#hasCommand) this.refresh(freshFacts());
+    if (this.#copyFacts === undefined || !this.#hasCommand) return;
+    const options = factOptions(this.#copyFacts);
+    if (options.length > 0) this.#say(options);
   }
 
   signal(number: number): void {

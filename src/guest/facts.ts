@@ -8,23 +8,23 @@ const MIN_ENTROPY_BYTES = 32;
 /** HOST_NAME_MAX of Linux. */
 const MAX_HOSTNAME_BYTES = 64;
 
-/** Facts for the guest of a machine that goes on as a copy. */
+/** Facts for a guest. The time and new entropy go with every message that carries facts, unless `fresh` is false. */
 export interface GuestFacts {
-  /** Milliseconds since 1970, fractions too. */
-  readonly timeMs?: number;
-  /** 32 to 64 bytes, never used before: copies of one machine would have the same random numbers. */
-  readonly entropy?: Uint8Array;
-  readonly hostname?: string;
-}
-
-/** Time and entropy as they are now, for one machine only. */
-export function freshFacts(): GuestFacts {
-  return { timeMs: Date.now(), entropy: randomBytes(MIN_ENTROPY_BYTES) };
+  /** Milliseconds since 1970, fractions too. Default: now. */
+  readonly timeMs?: number | undefined;
+  /** 32 to 64 bytes, never used before: copies of one machine would have the same random numbers. Default: random ones. */
+  readonly entropy?: Uint8Array | undefined;
+  /** Default: the guest keeps the one that it has. */
+  readonly hostname?: string | undefined;
+  /** False: nothing is told that is not given here. A copy has its original's random numbers then, and its time. */
+  readonly fresh?: boolean | undefined;
 }
 
 /** Options of a message to guests/init that carry `facts`. @throws TsvmError `TSVM_CONFIG` */
-export function factOptions({ timeMs, entropy, hostname }: GuestFacts): string[] {
-  const options = [];
+export function factOptions({ hostname, fresh = true, ...given }: GuestFacts): string[] {
+  const timeMs = given.timeMs ?? (fresh ? Date.now() : undefined);
+  const entropy = given.entropy ?? (fresh ? randomBytes(MIN_ENTROPY_BYTES) : undefined);
+  const options: string[] = [];
   if (timeMs !== undefined) {
     if (!Number.isFinite(timeMs) || timeMs < 0)
       throw new TsvmError('TSVM_CONFIG', `timeMs: ${timeMs} is no time`);

@@ -98,19 +98,24 @@ export interface GuestParts {
   readonly slots: readonly DeviceRow[];
 }
 
+/** Whether a guest of this configuration gets ACPI tables. */
+export function hasAcpi({ kernel, discovery = 'acpi' }: MachineConfig): boolean {
+  return kernel !== undefined && discovery === 'acpi';
+}
+
 /** Loads the guest and sets the boot processor's registers. Returns the kernel's command line. */
 export async function loadGuest(parts: GuestParts): Promise<string> {
   const { config, files, memory, vm, profile, slots } = parts;
   const { firmware, kernel } = files;
   if (firmware?.lowCopy !== undefined) memory.write(firmware.lowCopy.addr, firmware.lowCopy.bytes);
   if (kernel === undefined) return '';
-  const discovery = config.discovery ?? 'acpi';
+  const acpi = hasAcpi(config);
   const cmdline = joinCmdline([
     config.cmdline,
     consoleParameter(config),
     ...profile.kernelParameters,
     ...deviceParameters(config),
-    ...(discovery === 'cmdline' ? slots.map(slotParameter) : []),
+    ...(acpi ? [] : slots.map(slotParameter)),
   ]);
   const { entry } = await loadLinux(memory, {
     image: kernel,
@@ -118,7 +123,7 @@ export async function loadGuest(parts: GuestParts): Promise<string> {
     cmdline,
     cpus: config.cpus ?? 1,
     devices: slots,
-    acpi: discovery === 'acpi',
+    acpi,
     mptable: true,
     entry: config.entry ?? 'auto',
     xz: runXz,

@@ -4,6 +4,7 @@ import type { NetControl } from '../devices/backends/net.js';
 import type { Blk } from '../devices/blk/blk.js';
 import { TsvmError } from '../errors.js';
 import type { MachineChannel } from '../guest/channel.js';
+import type { GuestFacts } from '../guest/facts.js';
 import type { StopPort } from '../guest/stop-port.js';
 import type { MachineHost } from '../host/host.js';
 import type { ExitAssist, HostProfile } from '../kvm/profiles/profile.js';
@@ -200,13 +201,17 @@ export class MachineCore {
   }
 
   /** Only with memory in place, before the start. `vmState`: that of `state`, decoded. */
-  restore(state: SavedState, vmState: DecodedVmState = decodeVmState(state.vm)): void {
+  restore(
+    state: SavedState,
+    vmState: DecodedVmState = decodeVmState(state.vm),
+    facts: GuestFacts = {},
+  ): void {
     const { vm, platform, channel } = this.parts;
     restoreVmState(vm, vmState);
-    platform.restore(state.platform);
+    platform.restore(state.platform, facts.fresh);
     announceStandstill(vm);
     this.lifecycle.terminal.write(Buffer.from(state.typed, 'base64'));
-    channel?.restore(state.channel);
+    channel?.restore(state.channel, facts);
     for (const vcpu of vm.vcpus) this.#assist?.resume?.(vcpu);
     this.lifecycle.timeline.mark('restored');
   }

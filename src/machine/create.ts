@@ -7,7 +7,7 @@ import { createVm, setBootState } from '../kvm/vm.js';
 import { ramRanges } from '../memory/layout.js';
 import { loadAddon } from '../native/binding.js';
 import { assemble, chooseProfile } from './assemble.js';
-import { loadGuest, readBootFiles } from './boot.js';
+import { hasAcpi, loadGuest, readBootFiles } from './boot.js';
 import { lookAtDevices } from './check.js';
 import { checkConfig, DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import { MachineCore } from './core.js';
@@ -48,6 +48,7 @@ export async function createMachine(config: MachineConfig): Promise<Machine> {
     const { memory, platform } = parts;
     const { slots } = platform;
     const cmdline = await loadGuest({ config, files, memory, vm, profile, slots });
+    if (hasAcpi(config)) platform.generation.begin();
     timeline.mark('guest-loaded');
     return new KvmMachine(new MachineCore(lifecycle, config, { ...parts, cmdline }));
   } catch (error) {

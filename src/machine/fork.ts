@@ -11,6 +11,7 @@ import { assemble } from './assemble.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import { MachineCore } from './core.js';
 import { Lifecycle } from './lifecycle.js';
+import type { ForkOptions } from './machine.js';
 import { fillStore, type PreparedVm, prepareVm } from './prepared-vm.js';
 import { Timeline } from './report/timeline.js';
 
@@ -33,7 +34,11 @@ export async function prepareForks(parent: MachineCore, count: number): Promise<
 }
 
 /** @throws whatever {@link createMachine} throws; then no fork is left. */
-export async function forkMachine(parent: MachineCore, count: number): Promise<MachineCore[]> {
+export async function forkMachine(
+  parent: MachineCore,
+  count: number,
+  { facts = () => ({}) }: ForkOptions,
+): Promise<MachineCore[]> {
   checkCount(count);
   parent.refuseUnless(['running', 'paused'], 'fork');
   const { kvm, vm, host } = parent.parts;
@@ -52,7 +57,7 @@ export async function forkMachine(parent: MachineCore, count: number): Promise<M
     const forks: MachineCore[] = [];
     for (const [i, child] of children.entries()) {
       const fork = await assembleFork(parent, config, child, hosts[i] as MachineHost);
-      fork.restore(state, vmState);
+      fork.restore(state, vmState, facts(i));
       forks.push(fork);
     }
     MachineCore.startTogether(forks);

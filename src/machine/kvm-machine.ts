@@ -12,7 +12,14 @@ import type { MachineCore } from './core.js';
 import { changeDisk } from './disk-change.js';
 import { forkMachine, prepareForks } from './fork.js';
 import { guardedVsock } from './guarded-vsock.js';
-import type { Machine, MachineEnd, MachineEvents, MachineState, MachineTimeline } from './machine.js';
+import type {
+  ForkOptions,
+  Machine,
+  MachineEnd,
+  MachineEvents,
+  MachineState,
+  MachineTimeline,
+} from './machine.js';
 import type { MachineMetrics } from './report/metrics.js';
 import { snapshotMachine } from './save.js';
 
@@ -103,8 +110,8 @@ export class KvmMachine implements Machine {
     return await snapshotMachine(this.core, directory, options);
   }
 
-  async fork(count: number): Promise<Machine[]> {
-    const forks = await forkMachine(this.core, count);
+  async fork(count: number, options: ForkOptions = {}): Promise<Machine[]> {
+    const forks = await forkMachine(this.core, count, options);
     return forks.map((core) => new KvmMachine(core));
   }
 

@@ -3,6 +3,7 @@ import type { BalloonControl as MachineBalloon } from '../devices/backends/ballo
 import type { DiskControl as MachineDisk } from '../devices/backends/disk.js';
 import type { NetControl as MachineCard } from '../devices/backends/net.js';
 import type { GuestChannel } from '../guest/channel.js';
+import type { GuestFacts } from '../guest/facts.js';
 import type { MachineVsock } from '../host/vsock/endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
 import type { MachineConfig } from './config.js';
@@ -24,6 +25,11 @@ export type MachineEnd =
   | { readonly kind: 'bug'; readonly message: string; readonly report: string }
   /** Its plug was pulled: by `kill()`, or by a `stop()` that the guest did not answer. */
   | { readonly kind: 'stopped' };
+
+export interface ForkOptions {
+  /** Facts for each fork's guest, by its number from 0: what it learns of the world when it starts. Default: new entropy, and the time. */
+  facts?(index: number): GuestFacts;
+}
 
 export type MachineState = 'ready' | 'running' | 'paused' | 'ended';
 
@@ -135,7 +141,7 @@ export interface Machine extends MachineControls, AsyncDisposable {
    *
    * @throws TsvmError `TSVM_STATE` unless it is running or paused; and what `createMachine` throws.
    */
-  fork(count: number): Promise<Machine[]>;
+  fork(count: number, options?: ForkOptions): Promise<Machine[]>;
   /** Makes `count` empty virtual machines ahead of time, so that a `fork` need not. They cost some 30 KiB each. */
   prepareForks(count: number): Promise<void>;
   /** Resolves when the machine has ended and released what it held. Never rejects. */

@@ -9,10 +9,12 @@ import { DEBUG_CONSOLE_PORTS, DebugConsole } from '../devices/pc/debug-console.j
 import { I8042, I8042_PORTS } from '../devices/pc/i8042.js';
 import { RTC_PORTS, Rtc } from '../devices/pc/rtc.js';
 import { SERIAL_PORTS, Serial } from '../devices/pc/serial.js';
+import { VmGeneration } from '../devices/pc/vm-generation.js';
 import { offerOf } from '../guest/agent.js';
 import { PROTOCOL_VERSION } from '../guest/protocol.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import {
+  ACPI_EVENT_IRQ,
   ACPI_POWER_PORT,
   BOOT_MARKS_PORT,
   DEBUG_CONSOLE_PORT,
@@ -69,6 +71,8 @@ export interface PlatformState {
   /** State of the devices at ports that have one, by the names of their rows. */
   readonly board: Readonly<Record<string, DeviceState>>;
   readonly slots: readonly VirtioMmioState[];
+  /** Whether the guest has a VM generation ID. Absent: it has none. */
+  readonly generation?: boolean | undefined;
 }
 
 /** A device at ports, on the board of the machine. */
@@ -137,6 +141,7 @@ export class Platform {
   readonly #wiring: Wiring;
   /** Devices at ports, by the names of their rows. */
   readonly #board: ReadonlyMap<string, BusDevice>;
+  readonly generation: VmGeneration;
 
   constructor(options: PlatformOptions) {
     const { memory, wiring, events, devices } = options;
@@ -149,6 +154,7 @@ export class Platform {
         return [row.name, device];
       }),
     );
+    this.generation = new VmGeneration(memory, wiring.rareIrq(ACPI_EVENT_IRQ));
     this.slots = devices.map((device, index) => this.#addSlot(index, device, memory, events));
   }
 
@@ -189,6 +195,7 @@ export class Platform {
   }
 
   resume(): void {
+    this.generation.resume();
     for (const slot of this.slots) slot.transport.core.resume();
   }
 
@@ -198,11 +205,19 @@ export class Platform {
       const state = device.save?.();
       return state === undefined ? [] : [[name, { ...state }] as const];
     });
-    return { board: Object.fromEntries(board), slots: this.slots.map(({ transport }) => transport.save()) };
+    return {
+      board: Object.fromEntries(board),
+      slots: this.slots.map(({ transport }) => transport.save()),
+      generation: this.generation.save(),
+    };
   }
 
-  /** Into devices that have done nothing yet; guest memory must be in place. They stay paused until `resume`. */
-  restore(state: PlatformState): void {
+  /**
+   * Into devices that have done nothing yet; guest memory must be in place. They stay paused until `resume`.
+   *
+   * @param fresh - whether the guest is to take new random numbers, since it is a copy
+   */
+  restore(state: PlatformState, fresh = true): void {
     const board = new Map(Object.entries(state.board));
     for (const [name, device] of this.#board) {
       if (device.restore === undefined) continue;
@@ -213,6 +228,7 @@ export class Platform {
     }
     checkState(board.size === 0, 'it has a device that this machine has not');
     checkState(state.slots.length === this.slots.length, `it has ${state.slots.length} virtio devices`);
+    this.generation.restore(state.generation === true, fresh);
     this.slots.forEach(({ transport }, i) => {
       transport.restore(state.slots[i] as VirtioMmioState);
     });

@@ -2,6 +2,7 @@
 import type { BusDevice } from '../bus/bus-device.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
+import type { GuestFacts } from '../guest/facts.js';
 import { checkDiskFacts } from '../host/disk/facts.js';
 import { type CpuFacts, hostMemory, readCpu } from '../host/facts.js';
 import { createHost } from '../host/host.js';
@@ -37,6 +38,11 @@ export interface RestoreOptions extends BindingOptions {
    * snapshot can be restored again. `direct`: it writes to the disks themselves; the snapshot cannot be restored after that.
    */
   readonly disks?: 'overlay' | 'direct';
+  /**
+   * Facts for the machine's guest, if it has the channel: what it learns of the world when it starts, or with its command. Default: new
+   * entropy, and the time.
+   */
+  readonly facts?: GuestFacts;
 }
 
 /**
@@ -198,7 +204,7 @@ class OpenSavedMachine implements SavedMachine {
         : await bindSame(this.#devices, requests, options);
     const lifecycle = new Lifecycle(timeline);
     try {
-      return await this.#restore(lifecycle, { ...this.config, devices }, options.disks);
+      return await this.#restore(lifecycle, { ...this.config, devices }, options);
     } catch (error) {
       await lifecycle.cleanup.run();
       throw error;
@@ -208,7 +214,7 @@ class OpenSavedMachine implements SavedMachine {
   async #restore(
     lifecycle: Lifecycle,
     config: MachineConfig,
-    disks: RestoreOptions['disks'],
+    { disks, facts }: RestoreOptions,
   ): Promise<Machine> {
     const { cleanup, timeline } = lifecycle;
     const { snapshot, directory, checksum } = this.#opened;
@@ -227,7 +233,7 @@ class OpenSavedMachine implements SavedMachine {
     checkDiskFacts(snapshot.disks, await host.disks());
     const { cmdline } = snapshot;
     const core = new MachineCore(lifecycle, config, { ...parts, cmdline, origin: { directory, checksum } });
-    core.restore(snapshot.state, this.#vmState);
+    core.restore(snapshot.state, this.#vmState, facts);
     return new KvmMachine(core);
   }
 

@@ -39,6 +39,17 @@ export class Wiring {
     };
   }
 
+  /** The same for a line that is hardly ever raised: by a call, which costs no file descriptor. It is raised when `trigger` returns. */
+  rareIrq(gsi: number): Irq {
+    return {
+      trigger: () =>
+        kvmCall(`raise interrupt ${gsi}`, () => {
+          this.#vm.irqLine(gsi, 1);
+          this.#vm.irqLine(gsi, 0);
+        }),
+    };
+  }
+
   /** Takes note of a device's fast registers at the address where the bus has it. */
   add(space: Space, addr: number, device: BusDevice): void {
     for (const register of device.fastRegisters ?? []) this.#add(space, addr + register.offset, register);

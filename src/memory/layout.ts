@@ -13,6 +13,7 @@
  * 0x000A_0000  - 0x000F_FFFF  legacy hole: not RAM to the guest
  * 0x000C_0000  with a foreign firmware: a copy of its last 256 KiB
  * 0x000E_0000  ACPI RSDP and tables
+ * 0x000E_F000  VM generation ID, in a page of its own
  * 0x000F_0000  MP configuration table, if it is too long for the EBDA
  * 0x0010_0000  kernel, at the address its image asks for
  *              initramfs, as high as it fits
@@ -46,7 +47,9 @@ export const MPTABLE_ADDR = 0x9fc00;
 export const LOW_RAM_END = 0x9fc00;
 export const LEGACY_HOLE_START = 0xa0000;
 export const ACPI_ADDR = 0xe0000;
-export const ACPI_END = 0xf0000;
+export const ACPI_END = 0xef000;
+/** The VM generation ID of a guest that has the ACPI tables. A page of its own, which is the guest's to keep from its other uses. */
+export const VM_GENERATION_ADDR = 0xef000;
 export const MP_CONFIG_ADDR = 0xf0000;
 /** End of what PC firmware occupies below 1 MiB. */
 export const BIOS_AREA_END = 0x100000;
@@ -85,6 +88,8 @@ export const ACPI_RESET_OFFSET = 2;
 export const ACPI_S5_SLEEP_TYPE = 5;
 /** Value that the reset register obeys. */
 export const ACPI_RESET_VALUE = 1;
+/** ACPI's events: the pin of the SCI, which a hardware-reduced platform does not have. */
+export const ACPI_EVENT_IRQ = 9;
 
 /**
  * Global system interrupts for virtio slots, in the order they are given out: IOAPIC pins 5 to 23 without those that

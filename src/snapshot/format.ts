@@ -86,6 +86,7 @@ const platformState = z.strictObject({
   /** By the names of the rows of the board (machine/platform.ts). */
   board: z.record(text, deviceState),
   slots: z.array(slotState),
+  generation: z.optional(z.boolean()),
 });
 
 /** All of a machine but its memory and disks. */

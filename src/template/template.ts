@@ -4,6 +4,7 @@
  */
 
 import { TsvmError } from '../errors.js';
+import type { GuestFacts } from '../guest/facts.js';
 import type { MachineConfig } from '../machine/config.js';
 import { createMachine } from '../machine/create.js';
 import type { Machine } from '../machine/machine.js';
@@ -22,6 +23,8 @@ export interface TemplateOptions {
   readonly signal?: AbortSignal;
   /** Where the ports' Unix sockets of this machine are, by the ports' names: the template has none. */
   readonly ports?: Readonly<Record<string, string>>;
+  /** Facts for the machine's guest: what it learns of the world with its command. Default: new entropy, and the time. */
+  readonly facts?: GuestFacts;
   onSaved?(saved: { readonly directory: string; readonly memoryBytes: number }): void;
 }
 
@@ -37,7 +40,11 @@ export async function machineFromTemplate(
 ): Promise<Machine> {
   const store = new TemplateStore(options.directory);
   const key = await templateKey(config);
-  const restoreOptions = options.ports === undefined ? {} : { ports: options.ports };
+  const { ports, facts } = options;
+  const restoreOptions = {
+    ...(ports === undefined ? {} : { ports }),
+    ...(facts === undefined ? {} : { facts }),
+  };
   const present = await restored(store, key, config, restoreOptions);
   if (present !== undefined) return present;
   const { onWait, signal } = options;

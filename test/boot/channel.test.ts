@@ -3,7 +3,9 @@ import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { BootMarks } from '../../src/devices/pc/boot-marks.js';
+import { OFFER } from '../../src/guest/protocol.js';
 import {
   createMachine,
   type GuestChannel,
@@ -339,4 +341,20 @@ test('a virtio console and a channel share one device', async () => {
   await log.waitFor(/read typed\r\n/);
   expect(log.text).toMatch(/\/dev\/hvc0/);
   expect(await channel.exited).toBe(0);
+});
+
+test('a guest whose init speaks another version of the channel says so, and ends', async ({
+  onTestFinished,
+}) => {
+  const version = vi.spyOn(BootMarks.prototype, 'read').mockImplementation((offset, data) => {
+    data[0] = offset === 0 ? OFFER.CHANNEL : 9;
+  });
+  onTestFinished(() => version.mockRestore());
+  await using machine = await createMachine(await guestConfig({ channel: true }));
+  const log = new ConsoleLog(machine);
+  await machine.start();
+  expect(await endOf(machine, log)).toEqual({ kind: 'power-off', exitStatus: 127 });
+  expect(log.text).toContain(
+    'init: the host speaks version 9 of the channel, and this init version 1: make the guest anew (tsvm guest build)',
+  );
 });

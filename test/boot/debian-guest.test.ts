@@ -3,9 +3,9 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
-import { blk, findGuest, type Machine, pmem, restoreMachine, share } from '../../src/index.js';
+import { blk, createMachine, findGuest, type Machine, pmem, restoreMachine, share } from '../../src/index.js';
 import { type CliResult, tsvm } from '../support/cli.js';
-import { interpreted, temporaryDirectory } from '../support/guest.js';
+import { ConsoleLog, interpreted, temporaryDirectory } from '../support/guest.js';
 import { missing, notHere } from '../support/skip-reasons.js';
 
 const built = await findGuest('debian').catch(() => undefined);
@@ -101,4 +101,37 @@ describe('tsvm boot --guest debian', () => {
     expect(result.stdout.toString()).toBe(`${built?.build.version}\n`);
     expect(result.status).toBe(7);
   });
+});
+
+test('copies of a guest without the channel are told so by the VM generation ID, and take new random numbers', {
+  timeout: 2 * BOOT_MS,
+}, async ({ skip }) => {
+  skip(problem !== undefined, problem);
+  const told = 'dmesg | grep -q "crng reseeded due to virtual machine fork"';
+  const script = `echo up; read line; i=0; until ${told} || [ $i = 200 ]; do i=$((i + 1)); sleep 0.1; done
+    read random </proc/sys/kernel/random/uuid; ${told}; echo "random $random status $?"`;
+  const command = { argv: ['sh', '-c', script], tty: false };
+  const machine = await createMachine({ ...(await findGuest('debian')), command });
+  await using _ = machine;
+  const booting = new ConsoleLog(machine);
+  await machine.start();
+  await booting.waitFor(/^up$/m, 0, BOOT_MS);
+  const saved = join(root, 'saved');
+  await machine.snapshot(saved);
+  const copies = [await restoreMachine(saved), await restoreMachine(saved)];
+  try {
+    for (const copy of copies) await copy.start();
+    copies.push(...(await copies[0]!.fork(1)));
+    const random: string[] = [];
+    for (const copy of copies) {
+      const log = new ConsoleLog(copy);
+      copy.console.write(Buffer.from('\n'));
+      const [, number = '', status] = await log.waitFor(/random (\S+) status (\d+)/);
+      expect(status).toBe('0');
+      random.push(number);
+    }
+    expect(new Set(random).size).toBe(3);
+  } finally {
+    await Promise.all(copies.map((copy) => copy.stop()));
+  }
 });

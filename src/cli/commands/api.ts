@@ -22,6 +22,7 @@ Examples:
 The console is on this terminal. docs/api.md says what is the same as in Firecracker and what is not.`;
 
 const DEFAULT_SOCKET = '/run/firecracker.socket';
+const ANONYMOUS = 'anonymous-instance';
 
 interface ApiOptions {
   apiSock?: string;
@@ -37,7 +38,7 @@ export function apiCommand(): Command {
     .option('--api-sock <path>', `the Unix socket to listen at (default: ${DEFAULT_SOCKET})`)
     .option('--config-file <file>', 'a whole configuration, as GET /vm/config gives it: start it')
     .option('--no-api', 'listen nowhere; needs --config-file')
-    .option('--id <id>', 'of the machine', 'anonymous-instance')
+    .option('--id <id>', 'of the machine; host name of a saved one’s guest', ANONYMOUS)
     .option('--no-seccomp', 'nothing: Firecracker’s clients say it, and there is no filter here to leave out')
     .option('--openapi', 'print the API’s description (OpenAPI 3.1) and end')
     .addHelpText('after', EXAMPLES)
@@ -69,7 +70,8 @@ async function serveApi(options: ApiOptions): Promise<number> {
   ]);
   const text = options.configFile === undefined ? undefined : await readConfigFile(options.configFile);
   using stopSignals = StopSignals.ofMachine();
-  const instance = new Instance(options.id, new ConsoleLog());
+  const hostname = options.id === ANONYMOUS ? undefined : options.id;
+  const instance = new Instance(options.id, new ConsoleLog(), { hostname });
   instance.onBind = (_name, slot, text) => sayBound(slot, text);
   await using _server = options.api
     ? await ControlServer.listen(instance, options.apiSock ?? DEFAULT_SOCKET)

@@ -9,7 +9,7 @@ import type { DeviceOptions } from '../options/device-options.js';
 import { addNameOptions, type NameOptions } from '../options/name-options.js';
 import { stayWithMachine } from '../session/foreground.js';
 import { lookAtTimeline } from '../session/machine-end.js';
-import { publishNamed, startDetached } from '../session/named-machine.js';
+import { machineName, publishNamed, startDetached } from '../session/named-machine.js';
 import { StopSignals } from '../session/stop-signals.js';
 import { parseChoice, parseDuration } from '../values.js';
 
@@ -60,11 +60,14 @@ export function restoreCommand(): Command {
       lookAtTimeline(options.timeline);
       if (options.save !== undefined) await lookAtSaveFolder(options.save);
       using stopSignals = StopSignals.ofMachine(timeoutMs);
-      await using machine = await restoreMachine(directory, { disks, devices, onBind: sayBound }).catch(
-        async (error) => {
-          throw await withCommandLine(error, directory, { devices });
-        },
-      );
+      await using machine = await restoreMachine(directory, {
+        disks,
+        devices,
+        onBind: sayBound,
+        facts: { hostname: machineName(options) },
+      }).catch(async (error) => {
+        throw await withCommandLine(error, directory, { devices });
+      });
       const published = await publishNamed(machine, [], options);
       const { end, exitCode } = await stayWithMachine(machine, stopSignals, {
         ...options,

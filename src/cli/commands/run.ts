@@ -6,7 +6,6 @@ import { logCommand } from '../../control/logs/command-log.js';
 import { pathsByName } from '../../devices/console/config.js';
 import type { VsockConfig } from '../../devices/vsock/config.js';
 import { checkSentCommand, type GuestCommand } from '../../guest/command.js';
-import { freshFacts } from '../../guest/facts.js';
 import { beginCommand } from '../../guest/life.js';
 import { type MachineRoot, machineRoot } from '../../image/machine-root.js';
 import type { MachineConfig } from '../../machine/config.js';
@@ -29,7 +28,7 @@ import {
 import { showBootProgress } from '../session/boot-progress.js';
 import { attachConsole } from '../session/console.js';
 import { explainEnd, lookAtTimeline, writeTimeline } from '../session/machine-end.js';
-import { publishNamed, startDetached } from '../session/named-machine.js';
+import { machineName, publishNamed, startDetached } from '../session/named-machine.js';
 import { runContainer } from '../session/run-container.js';
 import { connectStreams } from '../session/run-streams.js';
 import { StopSignals } from '../session/stop-signals.js';
@@ -109,11 +108,12 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
   };
   checkSentCommand(typed);
   const config = await completeMachine(asked.machine);
-  const image = options.image === undefined ? undefined : await imageCommand(words, options);
+  const hostname = options.hostname ?? machineName(options);
+  const named = { ...options, ...(hostname === undefined ? {} : { hostname }) };
+  const image = options.image === undefined ? undefined : await imageCommand(words, named);
   const command: GuestCommand = { ...typed, ...image?.command };
   checkSentCommand(command);
   const root = image === undefined ? undefined : await machineRoot(image.image, image.store, sayMaking);
-  const hostname = image?.hostname ?? options.hostname;
   using stopSignals = StopSignals.ofCommand(timeoutMs);
   try {
     const whole = withRoot(config, root);
@@ -122,7 +122,7 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
       : await booted(whole, stopSignals);
     await using _ = machine;
     if (sockets !== undefined) await serveSockets(machine, sockets);
-    return await runCommandIn(machine, command, hostname, options, stopSignals);
+    return await runCommandIn(machine, command, image?.hostname ?? hostname, options, stopSignals);
   } catch (error) {
     if (stopSignals.exitCode === undefined) throw error;
     explainTimeout(stopSignals, options);
@@ -189,7 +189,7 @@ async function runCommandIn(
   try {
     const life = beginCommand(machine, {
       command,
-      facts: { ...freshFacts(), ...(hostname === undefined ? {} : { hostname }) },
+      facts: { hostname },
       connect(channel) {
         if (!tty) return inBackground ? logCommand(channel, published.instance) : connectStreams(channel);
         process.stdout.on('resize', () => channel.resize(process.stdout.rows, process.stdout.columns));

@@ -19,13 +19,18 @@ export async function startDetached({ name, detach, rm }: NameOptions): Promise<
   return await startInBackground(name ?? newName());
 }
 
+/** Name of this process's machine, if it has one: its guest's host name too, unless that is given one. */
+export function machineName({ name }: NameOptions): string | undefined {
+  return backgroundName() ?? name;
+}
+
 /** Makes a machine known, if it has a name, before its guest does anything: the name may be taken. */
 export async function publishNamed(
   machine: Machine,
   command: readonly string[],
   options: NameOptions,
 ): Promise<PublishedMachine | undefined> {
-  const name = backgroundName() ?? options.name;
+  const name = machineName(options);
   if (name === undefined) return undefined;
   const { PublishedMachine } = await import('../../control/publish.js');
   return await PublishedMachine.publish(new MachineStore(), name, machine, {

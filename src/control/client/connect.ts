@@ -80,16 +80,21 @@ export class RemoteMachine implements MachineControls {
     return await this.#client.call('PUT', '/tsvm/snapshot', { body: { directory, differential } });
   }
 
-  /** Makes running copies in its process, one for each name. */
-  async fork(names: readonly string[]): Promise<void> {
-    await this.#client.call('PUT', '/tsvm/fork', { body: { names } });
+  /**
+   * Makes running copies in its process, one for each name, which is its guest's host name too if that has the channel.
+   *
+   * @param fresh - whether each gets new entropy and the time
+   */
+  async fork(names: readonly string[], fresh = true): Promise<void> {
+    await this.#client.call('PUT', '/tsvm/fork', { body: { names, fresh } });
   }
 
   /**
    * Makes and starts a machine in the process of `tsvm serve`; it is found by `name` then.
    *
    * @param request - `spec`: a machine as data, `config`: one in Firecracker's words (docs/api.md); `snapshot`: the folder of a saved one,
-   * and the `devices` that it may have of the host, by the names of slots; `command`: what a guest with a channel is to run
+   * and the `devices` that it may have of the host, by the names of slots; `command`: what a guest with a channel is to run; with
+   * `fresh: false` it gets no new entropy, and not the time
    */
   async make(
     name: string,
@@ -100,6 +105,7 @@ export class RemoteMachine implements MachineControls {
           readonly snapshot: string;
           readonly command?: readonly string[];
           readonly devices?: Readonly<Record<string, object>>;
+          readonly fresh?: boolean;
         },
   ): Promise<void> {
     await this.#client.call('PUT', `/tsvm/machines/${encodeURIComponent(name)}`, { body: request });

@@ -160,6 +160,7 @@ export const snapshotLoad = z.strictObject({
   vsock_override: z.strictObject({ uds_path: text }).optional(),
   clock_realtime: z.boolean().optional(),
   tsvm_devices: slotBindings.optional(),
+  tsvm_fresh: z.boolean().optional(),
 });
 
 export const instanceInfo = z.strictObject({

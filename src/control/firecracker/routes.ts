@@ -4,10 +4,12 @@
  * @spec firecracker-1.13 "paths"  The machine: boot source, configuration, actions, snapshots, state  #yes
  */
 import type { z } from 'zod';
+import type { MachineConfig } from '../../machine/config.js';
 import { VERSION } from '../../util/version.js';
 import { ApiError } from '../api-error.js';
 import { type Route, route } from '../http/route.js';
 import type { Instance } from '../instance.js';
+import type { SlotBindings } from '../pool-request.js';
 import { deviceRoutes } from './device-routes.js';
 import { draftOf } from './draft.js';
 import * as models from './models.js';
@@ -185,13 +187,14 @@ export const firecrackerRoutes: readonly Route[] = [
       }
       if (body.mem_backend?.backend_type === 'Uffd')
         throw unsupported('Uffd: memory is mapped from its file');
-      await instance.load(body.snapshot_path, body.resume_vm === true, (saved) => {
+      const bindings = (saved: MachineConfig): SlotBindings => {
         if (body.clock_realtime === true && saved.channel !== true)
           throw unsupported(
             'clock_realtime: the clock of a guest without the channel goes on from where it stood',
           );
         return bindingsOf(saved, body);
-      });
+      };
+      await instance.load(body.snapshot_path, body.resume_vm === true, bindings, body.tsvm_fresh);
       return undefined;
     },
   }),

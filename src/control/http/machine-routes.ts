@@ -19,7 +19,10 @@ const MAX_INPUT_CHARACTERS = 32 << 10;
 const size = z.strictObject({ columns: z.int().min(1).max(1000), rows: z.int().min(1).max(1000) });
 const stop = z.strictObject({ timeout_ms: z.int().min(0).max(3_600_000).optional() });
 const snapshot = z.strictObject({ directory: z.string().min(1), differential: z.boolean().optional() });
-const fork = z.strictObject({ names: z.array(z.string()).min(1).max(MAX_FORKS) });
+const fork = z.strictObject({
+  names: z.array(z.string()).min(1).max(MAX_FORKS),
+  fresh: z.boolean().optional(),
+});
 const input = z.strictObject({ text: z.string().max(MAX_INPUT_CHARACTERS) });
 
 export const machineRoutes: readonly Route[] = [
@@ -148,7 +151,7 @@ export const machineRoutes: readonly Route[] = [
     when: 'after start',
     body: fork,
     async handle({ instance, body }) {
-      await instance.fork(body.names);
+      await instance.fork(body.names, body.fresh);
       return undefined;
     },
   }),

@@ -51,6 +51,9 @@ describe.each(tables)('the %s table', (signature, table) => {
     expect(source).toMatch(/EisaId \("PNP0501"\)/);
     expect(source).toMatch(/Interrupt \(ResourceConsumer, Edge, ActiveHigh, Exclusive/);
     expect(source).toMatch(/Memory32Fixed \(ReadWrite,\s+0xD000C000,.*\s+0x00000200,/);
+    expect(source).toMatch(/Name \(_CID, "VM_Gen_Counter"\)/);
+    expect(source).toMatch(/Name \(ADDR, Package \(0x02\)\s+{\s+0x000EF000,\s+Zero/);
+    expect(source).toMatch(/Method \(_EVT, 1, Serialized\).*\s+{\s+Notify \(VGEN, 0x80\)/);
     // And it can be compiled again.
     const again = spawnSync('iasl', ['table.dsl'], { cwd: directory });
     expect(again.stdout.toString()).toMatch(/ 0 Errors/);

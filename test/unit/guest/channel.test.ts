@@ -4,7 +4,11 @@ import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { PortControl, PortHost } from '../../../src/devices/backends/console.js';
 import { MachineChannel } from '../../../src/guest/channel.js';
+import type { GuestFacts } from '../../../src/guest/facts.js';
 import { CHANNEL_PORTS, PROTOCOL_VERSION } from '../../../src/guest/protocol.js';
+
+/** No facts but those that are given. */
+const AS_IS = { fresh: false };
 
 /** A device's port that takes `room` bytes and then no more until it is drained. */
 class FakePort implements PortControl {
@@ -96,14 +100,14 @@ test('MachineChannel.send() says so when there is no input, and leaves the port 
   const { channel, control, stdin } = setUp();
   channel.stdin.end();
   await once(channel.stdin, 'finish');
-  channel.send({ argv: ['true'] });
+  channel.send({ argv: ['true'] }, AS_IS);
   expect(messages(control)).toEqual([['stdin=0', 'tty=0', '', 'true']]);
   expect(stdin.closed).toBe(0);
 });
 
 test('MachineChannel.stdin ends after send() by closing the port, also with nothing written', async () => {
   const { channel, control, stdin } = setUp();
-  channel.send({ argv: ['cat'] });
+  channel.send({ argv: ['cat'] }, AS_IS);
   channel.stdin.end();
   await once(channel.stdin, 'finish');
   expect([messages(control)[0]?.[0], stdin.closed > 0]).toEqual(['tty=0', true]);
@@ -113,13 +117,13 @@ test('MachineChannel.stdin written and ended before send() is input all the same
   const { channel, control, stdin } = setUp();
   channel.stdin.end('early');
   await once(channel.stdin, 'finish');
-  channel.send({ argv: ['cat'] });
+  channel.send({ argv: ['cat'] }, AS_IS);
   expect([messages(control)[0]?.[0], stdin.text, stdin.closed > 0]).toEqual(['tty=0', 'early', true]);
 });
 
 test('MachineChannel.stdin waits while the device takes no more, and loses and repeats nothing', async () => {
   const { channel, stdin } = setUp();
-  channel.send({ argv: ['cat'] });
+  channel.send({ argv: ['cat'] }, AS_IS);
   stdin.room = 3;
   const written: string[] = [];
   channel.stdin.write('first', () => written.push('first'));
@@ -140,7 +144,7 @@ test('MachineChannel.stdin waits while the device takes no more, and loses and r
 test('MachineChannel.stdin is destroyed without an error when the command reads no more', async () => {
   const { channel, stdin } = setUp();
   stdin.host.onOpen(true);
-  channel.send({ argv: ['true'] });
+  channel.send({ argv: ['true'] }, AS_IS);
   stdin.room = 0;
   channel.stdin.write('unread');
   stdin.host.onOpen(false);
@@ -152,10 +156,10 @@ test('MachineChannel.stdin is destroyed without an error when the command reads 
 test('MachineChannel control messages queue behind a device that is full', () => {
   const { channel, control } = setUp();
   control.room = 10;
-  channel.send({ argv: ['true'] });
+  channel.send({ argv: ['true'] }, AS_IS);
   channel.signal(2);
   channel.resize(30, 100);
-  channel.refresh({ hostname: 'new' });
+  channel.refresh({ hostname: 'new', fresh: false });
   channel.close();
   expect(control.closed).toBe(0);
   control.room = 1000;
@@ -236,7 +240,7 @@ test('MachineChannel ignores what a guest says after its exit status', async () 
 
 test('MachineChannel.exited is undefined when the machine ends first', async () => {
   const { channel, stdin } = setUp();
-  channel.send({ argv: ['sleep'] });
+  channel.send({ argv: ['sleep'] }, AS_IS);
   stdin.room = 0;
   channel.stdin.write('x');
   channel.onEnd();
@@ -276,13 +280,13 @@ test('MachineChannel refuses what the guest cannot take, and sends nothing of it
     expect(code(act), act.toString()).toBe('TSVM_CONFIG');
   }
   expect(control.taken).toEqual([]);
-  channel.send({ argv: ['fits'] });
+  channel.send({ argv: ['fits'] }, AS_IS);
   expect(messages(control)).toHaveLength(1);
 });
 
 test('MachineChannel of a copy whose command runs tells it time and entropy when the machine starts, each copy its own', () => {
   const original = setUp();
-  original.channel.send({ argv: ['job'] });
+  original.channel.send({ argv: ['job'] }, AS_IS);
   original.channel.onStart();
   expect(messages(original.control)).toHaveLength(1);
   const said = [1, 2].map(() => {
@@ -301,22 +305,52 @@ test('MachineChannel of a copy whose command runs tells it time and entropy when
   expect(said[0]).not.toBe(said[1]);
 });
 
-test('MachineChannel of a copy that waits says nothing until it has a command, which brings time and entropy', () => {
+test('MachineChannel of a copy that waits says nothing until it has a command, which brings time, entropy and its name', () => {
   const { channel, control } = setUp();
-  channel.restore(setUp().channel.save());
+  channel.restore(setUp().channel.save(), { hostname: 'copy' });
   channel.onStart();
   expect(() => channel.refresh({ hostname: 'h' })).toThrow(/has no command/);
   expect([channel.hasCommand, control.taken]).toEqual([false, []]);
   channel.send({ argv: ['job'] }, { timeMs: 5000 });
   expect(messages(control)).toEqual([
-    ['time=5.0', expect.stringMatching(/^entropy=[0-9a-f]{64}$/), 'tty=0', '', 'job'],
+    ['time=5.0', expect.stringMatching(/^entropy=[0-9a-f]{64}$/), 'hostname=copy', 'tty=0', '', 'job'],
   ]);
+});
+
+test.each([false, true])(
+  'MachineChannel of a copy that is not to be fresh learns its name at most (has a command: %s)',
+  (has) => {
+    const original = setUp();
+    if (has) original.channel.send({ argv: ['job'] }, AS_IS);
+    const said = (facts: GuestFacts): string[][] => {
+      const { channel, control } = setUp();
+      channel.restore(original.channel.save(), facts);
+      channel.onStart();
+      if (!has) channel.send({ argv: ['job'] });
+      return messages(control);
+    };
+    const command = has ? [] : ['tty=0', '', 'job'];
+    expect(said({ fresh: false })).toEqual(has ? [] : [command]);
+    expect(said({ fresh: false, hostname: 'copy' })).toEqual([['hostname=copy', ...command]]);
+  },
+);
+
+test('MachineChannel.send() and refresh() bring new entropy and the time by themselves', () => {
+  const { channel, control } = setUp();
+  channel.send({ argv: ['job'] });
+  channel.refresh();
+  const facts = messages(control).map(([time, entropy]) => [time, entropy]);
+  for (const [time, entropy] of facts) {
+    expect(Math.abs(Number(time?.replace('time=', '')) * 1000 - Date.now())).toBeLessThan(60_000);
+    expect(entropy).toMatch(/^entropy=[0-9a-f]{64}$/);
+  }
+  expect(facts[0]?.[1]).not.toBe(facts[1]?.[1]);
 });
 
 test('MachineChannel of a copy sends what its original had said and the device had not taken', () => {
   const original = setUp();
   original.control.room = 7;
-  original.channel.send({ argv: ['job'] });
+  original.channel.send({ argv: ['job'] }, AS_IS);
   original.channel.signal(15);
   const { channel, control } = setUp();
   channel.restore(original.channel.save());

@@ -24,6 +24,7 @@ function platformOf(config: MachineConfig) {
         lines.push(gsi);
         return { trigger: nothing };
       },
+      rareIrq: () => ({ trigger: nothing }),
       add: nothing,
     } as Partial<Wiring> as Wiring,
     terminal,

@@ -1,0 +1,131 @@
+/** Copies of one machine, made in every way that there is: none has another's random numbers, and each knows the time and its name. */
+import { readdirSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Readable } from 'node:stream';
+import { beforeAll, expect, test } from 'vitest';
+import { ControlServer } from '../../src/control/http/server.js';
+import { Instance } from '../../src/control/instance.js';
+import { ConsoleLog } from '../../src/control/logs/console-log.js';
+import { MachineStore } from '../../src/control/machine-store.js';
+import { Pool } from '../../src/control/pool.js';
+import {
+  connect,
+  type Machine,
+  machineFromTemplate,
+  openSavedMachine,
+  RemoteMachine,
+  restoreMachine,
+} from '../../src/index.js';
+import { guestConfig, temporaryDirectory } from '../support/guest.js';
+
+const root = temporaryDirectory();
+const templates = join(root, 'templates');
+
+/** Of the shell alone: where ring 0 is interpreted, each program costs a second. */
+const SAY =
+  'read h </proc/sys/kernel/hostname; read r </proc/sys/kernel/random/uuid; echo "$h"; echo "$EPOCHSECONDS"; echo "$r"';
+const OLD_CLOCK = 'date -s @1000000000 >/dev/null';
+const command = ['sh', '-c', SAY];
+const named = (hostname: string) => ({ facts: { hostname } });
+
+/** What a copy says of itself. */
+interface Said {
+  readonly hostname: string;
+  readonly seconds: number;
+  readonly random: string;
+}
+
+function said(text: string): Said {
+  const [hostname = '', seconds = '', random = ''] = text.split('\n');
+  return { hostname, seconds: Number(seconds), random };
+}
+
+async function textOf(stream: Readable): Promise<string> {
+  const parts: Uint8Array[] = [];
+  for await (const part of stream) parts.push(part);
+  return Buffer.concat(parts).toString('latin1');
+}
+
+/** Has a machine say it, whose guest waits for its command or for a line. */
+async function ask(machine: Machine): Promise<Said> {
+  await using _ = machine;
+  const { channel } = machine;
+  if (channel === undefined) throw new Error('no channel');
+  const text = textOf(channel.stdout);
+  if (channel.hasCommand) channel.stdin.write('\n');
+  else channel.send({ argv: command });
+  if (machine.state === 'ready') await machine.start();
+  return said(await text);
+}
+
+const fromTemplate = async (hostname: string): Promise<Machine> =>
+  await machineFromTemplate(await guestConfig(), { directory: templates, ...named(hostname) });
+
+/** A guest that waits for its command, and one whose command waits for a line, and has set its clock back by years. */
+let waiting = '';
+const working = join(root, 'working');
+
+beforeAll(async () => {
+  await using machine = await fromTemplate('template');
+  waiting = join(templates, readdirSync(templates).find((name) => /^[0-9a-f]{16}$/.test(name)) ?? '');
+  const { channel } = machine;
+  if (channel === undefined) throw new Error('no channel');
+  channel.send({
+    argv: ['sh', '-c', `${OLD_CLOCK}; echo tsvm >/proc/sys/kernel/hostname; echo up; read line; ${SAY}`],
+  });
+  await machine.start();
+  await new Promise((resolve) => channel.stdout.once('data', resolve));
+  await machine.snapshot(working);
+}, 300_000);
+
+function expectFresh(copies: readonly Said[], hostnames: readonly string[]): void {
+  for (const { seconds } of copies) expect(Math.abs(seconds - Date.now() / 1000)).toBeLessThan(120);
+  expect(copies.map(({ hostname }) => hostname)).toEqual(hostnames);
+  for (const { random } of copies) expect(random).toMatch(/^[0-9a-f-]{36}$/);
+  expect(new Set(copies.map(({ random }) => random)).size).toBe(copies.length);
+}
+
+test('copies of a guest that waits, by template, restore and fork, differ without being told', async () => {
+  await using saved = await openSavedMachine(waiting);
+  const copies = [
+    await fromTemplate('first'),
+    await fromTemplate('second'),
+    await restoreMachine(waiting),
+    await saved.restore(named('of-open')),
+  ];
+  await using parent = await saved.restore();
+  await parent.start();
+  copies.push(...(await parent.fork(2, { facts: (i) => ({ hostname: `fork-${i}` }) })));
+  const all: Said[] = [];
+  for (const copy of copies) all.push(await ask(copy));
+  expectFresh(all, ['first', 'second', 'tsvm', 'of-open', 'fork-0', 'fork-1']);
+});
+
+test('copies by the API differ, and have the names of their machines', async () => {
+  const store = new MachineStore(join(root, 'run'));
+  await using _pool = await Pool.open(store, 'pool');
+  const copies: Said[] = [];
+  for (const name of ['one', 'two']) {
+    await connect('pool', store.directory).make(name, { snapshot: waiting, command });
+    const recorded = () => store.find(name).record.end;
+    await expect.poll(recorded, { interval: 20, timeout: 100_000 }).toBeDefined();
+    copies.push(said(readFileSync(store.find(name).folder.logPath, 'latin1')));
+  }
+  const instance = new Instance('api', new ConsoleLog(), { hostname: 'loaded' });
+  const socket = join(root, 'api.sock');
+  await using _server = await ControlServer.listen(instance, socket);
+  const load = { snapshot_path: waiting, mem_file_path: 'memory' };
+  await new RemoteMachine('api', socket).call('PUT', '/snapshot/load', load);
+  copies.push(await ask(instance.machine));
+  expectFresh(copies, ['one', 'two', 'loaded']);
+});
+
+test('copies of a guest whose command runs learn it when they start, unless they are not to', async () => {
+  await using parent = await restoreMachine(working, named('parent'));
+  await parent.start();
+  const [fork] = await parent.fork(1);
+  const copies = [await ask(fork!), await ask(parent)];
+  expectFresh(copies, ['parent', 'parent']);
+  const { hostname, seconds } = await ask(await restoreMachine(working, { facts: { fresh: false } }));
+  expect([hostname, Math.floor(seconds / 1e7)]).toEqual(['tsvm', 100]);
+});
