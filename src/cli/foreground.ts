@@ -1,13 +1,20 @@
 /** A machine that this process stays with until it ends: on its terminal, or in the background. */
 
+import { logCommand } from '../control/command-log.js';
 import { EXIT_CODES, exitCodeOf } from '../control/exit-codes.js';
+import { commandEnd, endOf, instanceEnd } from '../control/instance-end.js';
+import { TsvmError } from '../errors.js';
+import type { GuestChannel } from '../machine/channel.js';
 import type { Machine, MachineEnd } from '../machine/machine.js';
 import { backgroundName, sayReady } from './background.js';
 import { showBootProgress } from './boot-progress.js';
 import { attachConsole } from './console.js';
 import type { EndSignals } from './end-signals.js';
 import { explainEnd, writeTimeline } from './machine-end.js';
+import { type NameOptions, publishNamed } from './named-machine.js';
+import { connectStreams } from './run-streams.js';
 import { saveWithProgress } from './save-progress.js';
+import type { Stopper } from './stopper.js';
 
 export interface ForegroundOptions {
   readonly usesOurInit: boolean;
@@ -21,6 +28,8 @@ export interface ForegroundOptions {
   readonly save?: string | undefined;
   readonly differential?: boolean | undefined;
 }
+
+const SIGUSR1 = 10;
 
 /** Time that a signal or timeout leaves a reader of stdout to take what is still buffered. */
 const DRAIN_MS = 1000;
@@ -62,8 +71,7 @@ export async function runMachine(
     if (apart) sayReady();
     const end = await machine.wait();
     detach();
-    if (forced === EXIT_CODES.timeout)
-      process.stderr.write(`tsvm: the machine was ended after ${options.timeout}, as --timeout asks\n`);
+    if (forced === EXIT_CODES.timeout) explainTimeout(options.timeout);
     else explainEnd(end);
     if (options.timeline !== undefined) writeTimeline(options.timeline, machine);
     if (forced !== undefined) exitWithoutReader(forced);
@@ -80,4 +88,56 @@ export async function runMachine(
 /** Exits although a reader of stdout has stopped reading: Node would wait for it for ever. */
 function exitWithoutReader(exitCode: number): void {
   if (process.stdout.writableLength > 0) setTimeout(() => process.exit(exitCode), DRAIN_MS).unref();
+}
+
+export interface CommandOptions extends NameOptions, Pick<ForegroundOptions, 'timeout' | 'timeline'> {
+  /** Words of the command, as other commands show them. */
+  readonly argv: readonly string[];
+  /** The command has the machine's console, and not the channel's streams. */
+  readonly tty: boolean;
+  readonly stopper: Stopper;
+  /** Sends the command, once all is connected; absent for a copy, whose command runs. */
+  send?(channel: GuestChannel): void;
+  /** Called at Ctrl-A s on the command's terminal, and at SIGUSR1, which does not reach the command then. */
+  readonly onSave?: (() => void) | undefined;
+}
+
+/** Stays with a machine that is for a command until that has ended. Its streams or terminal are this process's; so is the exit status, which is returned. */
+export async function serveCommand(machine: Machine, options: CommandOptions): Promise<number> {
+  const { tty, stopper, onSave } = options;
+  const { channel } = machine;
+  if (channel === undefined) throw new TsvmError('TSVM_STATE', 'the machine has no channel');
+  const published = await publishNamed(machine, options.argv, options);
+  const apart = published !== undefined && backgroundName() !== undefined;
+  const detach =
+    tty && !apart
+      ? attachConsole(machine, { waitForCommand: !channel.hasCommand, ...(onSave && { onSave }) })
+      : () => {};
+  const drained = tty ? undefined : apart ? logCommand(channel, published.instance) : connectStreams(channel);
+  try {
+    options.send?.(channel);
+    if (machine.state === 'ready') await machine.start();
+    if (apart) sayReady();
+    stopper.forwardTo((signal) => {
+      if (signal === SIGUSR1 && onSave !== undefined) onSave();
+      else channel.signal(signal);
+    });
+    const { end, status } = await endOf(machine, drained);
+    detach();
+    if (stopper.exitCode === EXIT_CODES.timeout) explainTimeout(options.timeout);
+    else if (status === undefined) explainEnd(end);
+    if (options.timeline !== undefined) writeTimeline(options.timeline, machine);
+    const exitCode = stopper.exitCode ?? status ?? exitCodeOf(end);
+    await published?.finish(status === undefined ? instanceEnd(end, exitCode) : commandEnd(exitCode));
+    return exitCode;
+  } finally {
+    detach();
+    // A pipe that nobody reads would keep this process.
+    if (!tty) process.stdin.destroy();
+  }
+}
+
+/** @param timeout - as it was typed */
+export function explainTimeout(timeout: string | undefined): void {
+  process.stderr.write(`tsvm: the machine was ended after ${timeout}, as --timeout asks\n`);
 }

@@ -7,7 +7,7 @@ import { warnOperator } from '../util/operator-warning.js';
 import { logCommand } from './command-log.js';
 import { ConsoleLog } from './console-log.js';
 import { Instance } from './instance.js';
-import { commandEnd, type InstanceEnd, instanceEnd } from './instance-end.js';
+import { commandEnd, endOf, type InstanceEnd, instanceEnd } from './instance-end.js';
 import type { MachineFolder, MachineStore } from './machine-store.js';
 import { ProcessMeter } from './process-meter.js';
 import { ControlServer } from './server.js';
@@ -115,7 +115,7 @@ export async function live(
 ): Promise<void> {
   let end: InstanceEnd;
   try {
-    end = await endOf(machine, published, command);
+    end = await lived(machine, published, command);
   } catch (error) {
     await machine.stop();
     end = instanceEnd(bugEnd('the start of its command', error));
@@ -128,18 +128,15 @@ export async function live(
   }
 }
 
-async function endOf(
+async function lived(
   machine: Machine,
   { instance }: PublishedMachine,
   command: readonly string[] | undefined,
 ): Promise<InstanceEnd> {
   const { channel } = machine;
-  if (channel === undefined) return instanceEnd(await machine.wait());
-  const logged = logCommand(channel, instance);
-  if (command !== undefined && !channel.hasCommand) channel.send({ argv: command });
-  const status = await channel.exited;
-  if (status !== undefined) await logged();
-  await machine.stop();
-  const end = await machine.wait();
+  // A command with a terminal is on the machine's console, which is in the log anyway.
+  const logged = channel === undefined || channel.hasTerminal ? undefined : logCommand(channel, instance);
+  if (command !== undefined && channel?.hasCommand === false) channel.send({ argv: command });
+  const { end, status } = await endOf(machine, logged);
   return status === undefined ? instanceEnd(end) : commandEnd(status);
 }

@@ -22,6 +22,7 @@ const SIGTERM = 15;
 /** State of the channel in a saved machine. */
 export interface ChannelState {
   readonly hasCommand: boolean;
+  readonly hasTerminal: boolean;
   /** Bytes of messages that the device had not taken yet, in Base64. */
   readonly unsent: string;
 }
@@ -58,6 +59,8 @@ export interface GuestChannel {
   readonly exited: Promise<number | undefined>;
   /** Tells whether a command was sent: to this machine, or to the one that it is a copy of. */
   readonly hasCommand: boolean;
+  /** Tells whether that command has the machine's console in place of these streams. */
+  readonly hasTerminal: boolean;
   /**
    * Starts the command: at once if the guest is `ready`, else as soon as it is. With `tty: true` it gets the machine's
    * console and not the streams; default false. A copy of a machine gets new entropy and the time with it, unless `facts` says otherwise.
@@ -72,9 +75,9 @@ export interface GuestChannel {
    * @throws TsvmError `TSVM_STATE` if it has no command: then they go with `send`.
    */
   refresh(facts: GuestFacts): void;
-  /** Sends signal `number` to the command's process group. */
+  /** Sends signal `number` to the command's process group. @throws TsvmError `TSVM_STATE` if there is no command. */
   signal(number: number): void;
-  /** Tells the size of the console to a command with `tty: true`. */
+  /** Tells the size of the console to a command with `tty: true`; has no effect before there is one. */
   resize(rows: number, columns: number): void;
   /** Ends the guest in order: init kills what runs, writes back and unmounts disks, and powers off. */
   close(): void;
@@ -96,6 +99,7 @@ export class MachineChannel implements GuestChannel {
   #saidNoInput = false;
   #ended = false;
   #hasCommand = false;
+  #hasTerminal = false;
   #isCopy = false;
 
   constructor(config: MachineConfig) {
@@ -135,6 +139,10 @@ export class MachineChannel implements GuestChannel {
     return this.#hasCommand;
   }
 
+  get hasTerminal(): boolean {
+    return this.#hasTerminal;
+  }
+
   /** No input at all is said with the command, so that the guest need not look at the port. */
   get #hasNoInput(): boolean {
     return this.stdin.writableEnded && !this.#inputUsed;
@@ -163,21 +171,22 @@ export class MachineChannel implements GuestChannel {
     ];
     this.#say([...options, '', ...command.argv]);
     this.#hasCommand = true;
+    this.#hasTerminal = command.tty === true;
     this.#saidNoInput = this.#hasNoInput;
   }
 
   refresh(facts: GuestFacts): void {
     const message = framed(factOptions(facts));
-    if (!this.#hasCommand) {
-      throw new TsvmError('TSVM_STATE', 'cannot refresh a machine that has no command', {
-        hint: 'send() takes the same facts',
-      });
-    }
+    if (!this.#hasCommand) throw noCommand('refresh', 'send() takes the same facts');
     this.#control.write(message);
   }
 
   save(): ChannelState {
-    return { hasCommand: this.#hasCommand, unsent: this.#control.unsent.toString('base64') };
+    return {
+      hasCommand: this.#hasCommand,
+      hasTerminal: this.#hasTerminal,
+      unsent: this.#control.unsent.toString('base64'),
+    };
   }
 
   /** Makes this the channel of a copy. `state` is that of the original, which knew of none in older snapshots. */
@@ -185,6 +194,7 @@ export class MachineChannel implements GuestChannel {
     this.#isCopy = true;
     if (state === undefined) return;
     this.#hasCommand = state.hasCommand;
+    this.#hasTerminal = state.hasTerminal;
     this.#control.write(Buffer.from(state.unsent, 'base64'));
   }
 
@@ -196,6 +206,7 @@ export class MachineChannel implements GuestChannel {
   signal(number: number): void {
     if (!Number.isInteger(number) || number < 1 || number > 64)
       throw new TsvmError('TSVM_CONFIG', `signal: ${number} is not from 1 to 64`);
+    if (!this.#hasCommand) throw noCommand('signal', 'send() gives it one');
     this.#say([`signal=${number}`]);
   }
 
@@ -204,7 +215,7 @@ export class MachineChannel implements GuestChannel {
       if (!Number.isInteger(count) || count < 0 || count > 0xffff)
         throw new TsvmError('TSVM_CONFIG', `resize: ${count} is not from 0 to 65535`);
     }
-    this.#say([`winsize=${rows}x${columns}`]);
+    if (this.#hasCommand) this.#say([`winsize=${rows}x${columns}`]);
   }
 
   close(): void {
@@ -244,6 +255,11 @@ export class MachineChannel implements GuestChannel {
     this.stdin.destroy();
     this.#resolveExited(undefined);
   }
+}
+
+/** The error of a message that a guest without a command would take for its command. */
+function noCommand(what: string, hint: string): TsvmError {
+  return new TsvmError('TSVM_STATE', `cannot ${what} a machine that has no command`, { hint });
 }
 
 /** A message to guests/init. @throws TsvmError `TSVM_CONFIG` if it is too long, or has a NUL in a string. */

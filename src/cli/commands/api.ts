@@ -1,13 +1,14 @@
 /** `tsvm api`: a machine that is configured, started and steered over HTTP, as Firecracker is. */
 import { Command } from 'commander';
 import { EXIT_CODES, exitCodeOf } from '../../control/exit-codes.js';
-import { instanceEnd } from '../../control/instance-end.js';
+import { commandEnd, endOf, instanceEnd } from '../../control/instance-end.js';
 import { TsvmError } from '../../errors.js';
 import { sayBound } from '../binding-options.js';
 import { readConfigFile } from '../config-file.js';
 import { attachConsole } from '../console.js';
 import { EndSignals } from '../end-signals.js';
 import { explainEnd } from '../machine-end.js';
+import { connectStreams } from '../run-streams.js';
 
 const EXAMPLES = `
 Examples:
@@ -91,14 +92,17 @@ async function serve(options: ApiOptions): Promise<number> {
     path == null
       ? undefined
       : machine.on('console', (bytes) => instance.logFiles.at('serial', path).write(bytes));
-  const detach = path == null ? attachConsole(machine, { waitForCommand: false }) : () => {};
-  const end = await machine.wait();
+  // The command of a saved machine has its streams here, if it was not run on a terminal: that is the console.
+  const { channel } = machine;
+  const isPiped = channel?.hasCommand === true && !channel.hasTerminal;
+  const detach = path == null && !isPiped ? attachConsole(machine, { waitForCommand: false }) : () => {};
+  const { end, status } = await endOf(machine, isPiped ? connectStreams(channel) : undefined);
   detach();
   file?.[Symbol.dispose]();
   if (path != null) await instance.logFiles.at('serial', path).close();
   explainEnd(end);
-  const exitCode = signals.exitCode ?? exitCodeOf(end);
-  instance.finish(instanceEnd(end, exitCode));
+  const exitCode = signals.exitCode ?? status ?? exitCodeOf(end);
+  instance.finish(status === undefined ? instanceEnd(end, exitCode) : commandEnd(exitCode));
   process.stdin.destroy();
   return exitCode;
 }

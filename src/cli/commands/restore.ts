@@ -2,14 +2,20 @@
 import { Command } from 'commander';
 import { EXIT_CODES } from '../../control/exit-codes.js';
 import { instanceEnd } from '../../control/instance-end.js';
+import { TsvmError } from '../../errors.js';
+import type { GuestChannel } from '../../machine/channel.js';
 import { lookAtSaveFolder } from '../../machine/check.js';
+import type { Machine } from '../../machine/machine.js';
 import { restoreMachine } from '../../machine/restore.js';
+import { shellQuote } from '../../util/shell-quote.js';
 import { addBindingOptions, deviceBindings, sayBound, withCommandLine } from '../binding-options.js';
 import type { DeviceOptions } from '../device-options.js';
 import { EndSignals } from '../end-signals.js';
-import { runMachine } from '../foreground.js';
+import { runMachine, serveCommand } from '../foreground.js';
 import { lookAtTimeline } from '../machine-end.js';
 import { addNameOptions, detached, type NameOptions, publishNamed } from '../named-machine.js';
+import { saveWithProgress } from '../save-progress.js';
+import { Stopper } from '../stopper.js';
 import { parseChoice, parseDuration } from '../values.js';
 
 const EXAMPLES = `
@@ -22,7 +28,8 @@ Examples:
   tsvm restore here --save next --differential
                                              Ctrl-A s saves what changed since; next/ needs here/
 
-Exit status: as of tsvm boot.`;
+A command of tsvm run that ran when the machine was saved goes on with this process's streams or terminal, as it was run, and with its signals.
+Exit status: as of tsvm run then, else as of tsvm boot.`;
 
 interface RestoreCliOptions extends NameOptions, DeviceOptions {
   disks: string;
@@ -65,6 +72,11 @@ export function restoreCommand(): Command {
           throw await withCommandLine(error, directory, { devices });
         },
       );
+      if (machine.channel !== undefined) {
+        process.exitCode =
+          signals.exitCode ?? (await goOn(machine, machine.channel, directory, options, deadline));
+        return;
+      }
       const published = await publishNamed(machine, [], options);
       const { end, exitCode } = await runMachine(machine, {
         ...options,
@@ -75,4 +87,28 @@ export function restoreCommand(): Command {
       await published?.finish(instanceEnd(end, exitCode));
       process.exitCode = exitCode;
     });
+}
+
+/** Stays with a machine that is for a command. @returns what to exit with */
+async function goOn(
+  machine: Machine,
+  channel: GuestChannel,
+  directory: string,
+  options: RestoreCliOptions,
+  deadline: number | undefined,
+): Promise<number> {
+  if (!channel.hasCommand) {
+    throw new TsvmError('TSVM_STATE', `the machine saved in ${directory} waits for a command`, {
+      hint: `tsvm restore gives it none; in a process of tsvm serve: tsvm start POOL NAME --snapshot ${shellQuote(directory)} -- COMMAND`,
+    });
+  }
+  const { save, differential = false } = options;
+  const onSave = save === undefined ? undefined : () => void saveWithProgress(machine, save, differential);
+  const stopper = new Stopper(deadline === undefined ? undefined : Math.max(1, deadline - performance.now()));
+  stopper.watch(machine);
+  try {
+    return await serveCommand(machine, { ...options, argv: [], tty: channel.hasTerminal, stopper, onSave });
+  } finally {
+    stopper.close();
+  }
 }

@@ -1,26 +1,23 @@
 /** `tsvm run`: a command in a machine of its own, from a template. */
 import { Command } from 'commander';
-import { logCommand } from '../../control/command-log.js';
-import { EXIT_CODES, exitCodeOf } from '../../control/exit-codes.js';
-import { commandEnd, instanceEnd } from '../../control/instance-end.js';
+import { EXIT_CODES } from '../../control/exit-codes.js';
 import { pathsByName } from '../../devices/console-config.js';
 import type { VsockConfig } from '../../devices/vsock-config.js';
-import { TsvmError } from '../../errors.js';
 import { type MachineRoot, machineRoot } from '../../image/machine-root.js';
 import type { GuestCommand, MachineConfig } from '../../machine/config.js';
 import { freshFacts } from '../../machine/guest-facts.js';
 import type { Machine } from '../../machine/machine.js';
 import { bootToReady, machineFromTemplate } from '../../template/template.js';
 import { formatBytes } from '../../util/units.js';
-import { backgroundName, sayReady } from '../background.js';
+import { backgroundName } from '../background.js';
 import { showBootProgress } from '../boot-progress.js';
-import { attachConsole } from '../console.js';
 import { withEnvFiles } from '../env-file.js';
 import { environment, parseVariables } from '../environment.js';
+import { explainTimeout, serveCommand } from '../foreground.js';
 import { imageCommand, lookAtImage } from '../image-command.js';
-import { explainEnd, lookAtTimeline, writeTimeline } from '../machine-end.js';
+import { lookAtTimeline } from '../machine-end.js';
 import { completeMachine } from '../machine-options.js';
-import { detached, publishNamed } from '../named-machine.js';
+import { detached } from '../named-machine.js';
 import { runContainer } from '../run-container.js';
 import {
   type AskedContainerRun,
@@ -29,7 +26,6 @@ import {
   askedRun,
   type RunOptions,
 } from '../run-options.js';
-import { connectStreams } from '../run-streams.js';
 import { Stopper } from '../stopper.js';
 import { sayWithoutKvm, withoutKvm } from '../without-kvm.js';
 
@@ -115,10 +111,17 @@ async function runMachine(asked: AskedMachineRun, options: RunOptions): Promise<
       : await booted(whole, stopper);
     await using _ = machine;
     if (sockets !== undefined) await serveSockets(machine, sockets);
-    return await serve(machine, command, hostname, options, stopper);
+    return await serveCommand(machine, {
+      ...options,
+      argv: command.argv,
+      tty,
+      stopper,
+      send: (channel) =>
+        channel.send(command, { ...freshFacts(), ...(hostname === undefined ? {} : { hostname }) }),
+    });
   } catch (error) {
     if (stopper.exitCode === undefined) throw error;
-    explainTimeout(stopper, options);
+    if (stopper.exitCode === EXIT_CODES.timeout) explainTimeout(options.timeout);
     return stopper.exitCode;
   } finally {
     stopper.close();
@@ -168,54 +171,4 @@ async function booted(config: MachineConfig, stopper: Stopper): Promise<Machine>
     stopper.watch(machine);
     showBootProgress(machine);
   });
-}
-
-async function serve(
-  machine: Machine,
-  command: GuestCommand,
-  hostname: string | undefined,
-  options: RunOptions,
-  stopper: Stopper,
-): Promise<number> {
-  const { channel } = machine;
-  const tty = command.tty === true;
-  if (channel === undefined) throw new TsvmError('TSVM_STATE', 'the machine has no channel');
-  const published = await publishNamed(machine, command.argv, options);
-  const apart = published !== undefined && backgroundName() !== undefined;
-  const detach = tty && !apart ? attachConsole(machine, { waitForCommand: true }) : () => {};
-  const drained = tty
-    ? async () => {}
-    : apart
-      ? logCommand(channel, published.instance)
-      : connectStreams(channel);
-  try {
-    if (tty) process.stdout.on('resize', () => channel.resize(process.stdout.rows, process.stdout.columns));
-    channel.send(command, {
-      ...freshFacts(),
-      ...(hostname === undefined ? {} : { hostname }),
-    });
-    if (machine.state === 'ready') await machine.start();
-    if (apart) sayReady();
-    stopper.forwardTo((number) => channel.signal(number));
-    const status = await channel.exited;
-    await drained();
-    await machine.stop();
-    detach();
-    const end = await machine.wait();
-    explainTimeout(stopper, options);
-    if (stopper.exitCode !== EXIT_CODES.timeout && status === undefined) explainEnd(end);
-    if (options.timeline !== undefined) writeTimeline(options.timeline, machine);
-    const exitCode = stopper.exitCode ?? status ?? exitCodeOf(end);
-    await published?.finish(status === undefined ? instanceEnd(end, exitCode) : commandEnd(exitCode));
-    return exitCode;
-  } finally {
-    detach();
-    // A pipe that nobody reads would keep this process.
-    if (!tty) process.stdin.destroy();
-  }
-}
-
-function explainTimeout(stopper: Stopper, options: RunOptions): void {
-  if (stopper.exitCode === EXIT_CODES.timeout)
-    process.stderr.write(`tsvm: the machine was ended after ${options.timeout}, as --timeout asks\n`);
 }
