@@ -25,10 +25,10 @@ export function composeProcess(config: ContainerConfig, held: bigint, root: Slot
   const cwd = config.cwd ?? '/';
   return [
     ...dropFromBoundingSet(capabilities),
-    ...(uid === 0 ? [] : giveStreams(uid)),
     // No group but its own. A user namespace of one id cannot say so; there is none to be dropped then.
     call('leave all groups', SYS.setgroups, [0, 0], { ignore: [ERRNO.EPERM] }),
     call(`become group ${gid}`, SYS.setresgid, [gid, gid, gid]),
+    ...(uid === 0 ? [] : giveStreams(uid)),
     call(`become user ${uid}`, SYS.setresuid, [uid, uid, uid]),
     clearAmbient(),
     // Another user has lost them with the change.
@@ -45,7 +45,7 @@ export function composeProcess(config: ContainerConfig, held: bigint, root: Slot
  */
 function giveStreams(uid: number): Step[] {
   return [0, 1, 2].map((fd) =>
-    call('give the streams to the user', SYS.fchown, [fd, uid, -1], { ignore: [ERRNO.EROFS, ERRNO.EPERM] }),
+    call(`become user ${uid}`, SYS.fchown, [fd, uid, -1], { ignore: [ERRNO.EROFS, ERRNO.EPERM] }),
   );
 }
 

@@ -1,5 +1,5 @@
 /** Makes a machine of this process known by a name, with a log and the control API, until it has ended. */
-import { beginCommand } from '../guest/life.js';
+import { endOf } from '../guest/life.js';
 import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
 import type { Machine } from '../machine/machine.js';
 import { bugEnd } from '../machine/report/guest-ends.js';
@@ -117,7 +117,7 @@ export async function live(
 ): Promise<void> {
   let end: InstanceEnd;
   try {
-    end = await endOf(machine, published, command);
+    end = await lived(machine, published, command);
   } catch (error) {
     await machine.kill();
     end = instanceEnd(bugEnd('the start of its command', error));
@@ -130,17 +130,15 @@ export async function live(
   }
 }
 
-async function endOf(
+async function lived(
   machine: Machine,
   { instance }: PublishedMachine,
   command: readonly string[] | undefined,
 ): Promise<InstanceEnd> {
   const { channel } = machine;
-  if (channel === undefined) return instanceEnd(await machine.wait());
-  const life = beginCommand(machine, {
-    command: command === undefined || channel.hasCommand ? undefined : { argv: command },
-    connect: () => logCommand(channel, instance),
-  });
-  const { status, end } = await life.end();
+  // A command with a terminal is on the machine's console, which is in the log anyway.
+  const logged = channel === undefined || channel.hasTerminal ? undefined : logCommand(channel, instance);
+  if (command !== undefined && channel?.hasCommand === false) channel.send({ argv: command });
+  const { end, status } = await endOf(machine, logged);
   return status === undefined ? instanceEnd(end) : commandEnd(status);
 }

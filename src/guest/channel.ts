@@ -18,6 +18,7 @@ export interface ChannelState {
   /** Version of the protocol that its init speaks. Absent: 1. */
   readonly protocol?: number | undefined;
   readonly hasCommand: boolean;
+  readonly hasTerminal: boolean;
   /** Bytes of messages that the device had not taken yet, in Base64. */
   readonly unsent: string;
 }
@@ -54,6 +55,8 @@ export interface GuestChannel {
   readonly exited: Promise<number | undefined>;
   /** Tells whether a command was sent: to this machine, or to the one that it is a copy of. */
   readonly hasCommand: boolean;
+  /** Tells whether that command has the machine's console in place of these streams. */
+  readonly hasTerminal: boolean;
   /**
    * Starts the command: at once if the guest is `ready`, else as soon as it is. With `tty: true` it gets the machine's
    * console and not the streams; default false. The guest gets new entropy and the time with it, unless `facts` says otherwise.
@@ -68,9 +71,9 @@ export interface GuestChannel {
    * @throws TsvmError `TSVM_STATE` if it has no command: then they go with `send`.
    */
   refresh(facts?: GuestFacts): void;
-  /** Sends signal `number` to the command's process group. */
+  /** Sends signal `number` to the command's process group. @throws TsvmError `TSVM_STATE` if there is no command. */
   signal(number: number): void;
-  /** Tells the size of the console to a command with `tty: true`. */
+  /** Tells the size of the console to a command with `tty: true`; has no effect before there is one. */
   resize(rows: number, columns: number): void;
   /** Ends the guest in order: init kills what runs, writes back and unmounts disks, and powers off. */
   close(): void;
@@ -94,6 +97,7 @@ export class MachineChannel implements GuestChannel {
   #hasCommand = false;
   /** Facts for the guest of a copy; undefined in a machine that is none. */
   #copyFacts: GuestFacts | undefined;
+  #hasTerminal = false;
 
   constructor({ console }: { readonly console?: string | undefined }) {
     this.#hasConsole = console !== 'none';
@@ -132,6 +136,10 @@ export class MachineChannel implements GuestChannel {
     return this.#hasCommand;
   }
 
+  get hasTerminal(): boolean {
+    return this.#hasTerminal;
+  }
+
   /** No input at all is said with the command, so that the guest need not look at the port. */
   get #hasNoInput(): boolean {
     return this.stdin.writableEnded && !this.#inputUsed;
@@ -157,22 +165,23 @@ export class MachineChannel implements GuestChannel {
     const more = [...factOptions({ ...this.#copyFacts, ...facts }), ...(this.#hasNoInput ? ['stdin=0'] : [])];
     this.#say(commandStrings({ ...command, tty: command.tty === true }, more));
     this.#hasCommand = true;
+    this.#hasTerminal = command.tty === true;
     this.#saidNoInput = this.#hasNoInput;
   }
 
   refresh(facts: GuestFacts = {}): void {
     const message = framed(factOptions(facts));
-    if (!this.#hasCommand) {
-      throw new TsvmError('TSVM_STATE', 'cannot refresh a machine that has no command', {
-        hint: 'send() takes the same facts',
-      });
-    }
+    if (!this.#hasCommand) throw noCommand('refresh', 'send() takes the same facts');
     this.#control.write(message);
   }
 
   save(): ChannelState {
-    const unsent = this.#control.unsent.toString('base64');
-    return { protocol: PROTOCOL_VERSION, hasCommand: this.#hasCommand, unsent };
+    return {
+      protocol: PROTOCOL_VERSION,
+      hasCommand: this.#hasCommand,
+      hasTerminal: this.#hasTerminal,
+      unsent: this.#control.unsent.toString('base64'),
+    };
   }
 
   /**
@@ -187,6 +196,7 @@ export class MachineChannel implements GuestChannel {
     if (state === undefined) return;
     checkStateVersion('the channel’s protocol', { version: state.protocol ?? 1 }, PROTOCOL_VERSION);
     this.#hasCommand = state.hasCommand;
+    this.#hasTerminal = state.hasTerminal;
     this.#control.write(Buffer.from(state.unsent, 'base64'));
   }
 
@@ -200,6 +210,7 @@ export class MachineChannel implements GuestChannel {
   signal(number: number): void {
     if (!Number.isInteger(number) || number < 1 || number > 64)
       throw new TsvmError('TSVM_CONFIG', `signal: ${number} is not from 1 to 64`);
+    if (!this.#hasCommand) throw noCommand('signal', 'send() gives it one');
     this.#say([`signal=${number}`]);
   }
 
@@ -208,7 +219,7 @@ export class MachineChannel implements GuestChannel {
       if (!Number.isInteger(count) || count < 0 || count > 0xffff)
         throw new TsvmError('TSVM_CONFIG', `resize: ${count} is not from 0 to 65535`);
     }
-    this.#say([`winsize=${rows}x${columns}`]);
+    if (this.#hasCommand) this.#say([`winsize=${rows}x${columns}`]);
   }
 
   close(): void {
@@ -248,4 +259,9 @@ export class MachineChannel implements GuestChannel {
     this.stdin.destroy();
     this.#resolveExited(undefined);
   }
+}
+
+/** The error of a message that a guest without a command would take for its command. */
+function noCommand(what: string, hint: string): TsvmError {
+  return new TsvmError('TSVM_STATE', `cannot ${what} a machine that has no command`, { hint });
 }

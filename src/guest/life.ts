@@ -40,11 +40,22 @@ export function beginCommand<End>(
   if (command !== undefined) channel.send(command, facts);
   return {
     channel,
-    async end() {
-      const status = await channel.exited;
-      if (status !== undefined) await drained();
-      await machine.kill();
-      return { status, end: await machine.wait() };
-    },
+    end: async () => await endOf(machine, drained),
   };
+}
+
+/**
+ * Waits until `machine` has ended. One that is for a command ends with that: `status` is the command's, and undefined if the machine ended
+ * before.
+ *
+ * @param drained - waits until all that the command said is where it belongs
+ */
+export async function endOf<End>(
+  machine: CommandMachine<End>,
+  drained: () => Promise<void> = async () => {},
+): Promise<{ readonly status: number | undefined; readonly end: End }> {
+  const status = await machine.channel?.exited;
+  await drained();
+  if (status !== undefined) await machine.kill();
+  return { status, end: await machine.wait() };
 }

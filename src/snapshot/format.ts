@@ -100,9 +100,17 @@ const savedState = z.strictObject({
   platform: platformState,
   /** What was typed and not taken by the guest yet. */
   typed: base64,
-  /** State of a machine's channel, if it has one: the version of its protocol, whether its guest has a command, and what of messages to it was not taken yet. */
+  /**
+   * State of a machine's channel, if it has one: the version of its protocol, whether its guest has a command, on which terminal, and what of
+   * messages to it was not taken yet.
+   */
   channel: z.optional(
-    z.strictObject({ protocol: z.optional(count), hasCommand: z.boolean(), unsent: base64 }),
+    z.strictObject({
+      protocol: z.optional(count),
+      hasCommand: z.boolean(),
+      hasTerminal: z.boolean(),
+      unsent: base64,
+    }),
   ),
 });
 export type SavedState = DeepReadonly<z.infer<typeof savedState>>;

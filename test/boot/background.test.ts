@@ -3,10 +3,12 @@ import { existsSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ControlClient } from '../../src/control/client/client.js';
 import type { MachineRecord } from '../../src/control/machine-store.js';
 import type { MachineStats } from '../../src/control/stats/stats.js';
 import { type CliOptions, type CliResult, tsvm as plain, run, TSVM } from '../support/cli.js';
 import { tsvmHere } from '../support/cli-here.js';
+import { until } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
@@ -158,6 +160,79 @@ test('a machine that boots has a console for whoever attaches; it is paused, loo
   await tsvm(['attach', 'shell'], { input: 'echo again $((1 + 1))\n' });
   await said('shell', /again 2\r?\n/);
   await ask('kill', 'shell');
+});
+
+describe('a command that runs when its machine is saved', () => {
+  const piped = join(folder, 'piped');
+  const onTerminal = join(folder, 'on-terminal');
+
+  beforeAll(async () => {
+    const script = 'trap "exit 9" TERM; echo up; read line; echo "got $line"; echo err >&2; exit 7';
+    await inBackground('piped', script);
+    const terminal = ['-t', '--', 'sh', '-c', 'stty -echo; echo up; read line; echo "got $line"; exit 5'];
+    await tsvm(['run', ...MEMORY, '-d', '--name', 'on-terminal', ...terminal], { timeoutMs: 280_000 });
+    for (const [name, saved] of Object.entries({ piped, 'on-terminal': onTerminal })) {
+      while (!(await logs(name)).includes('up')) await sleep(200);
+      expect((await ask('snapshot', '--machine', name, saved)).status).toBe(0);
+    }
+    await ask('kill', 'piped', 'on-terminal');
+  }, 300_000);
+
+  test('has the streams of tsvm restore, each by itself, and its status is that of tsvm restore', async () => {
+    const { status, stdout, stderr } = await tsvm(['restore', piped], { input: 'typed here\n' });
+    expect([status, stdout.toString(), stderr]).toEqual([7, 'got typed here\n', 'err\n']);
+    expect(await tsvm(['restore', piped], { input: '' })).toMatchObject({ status: 7, stderr: 'err\n' });
+  });
+
+  test('has its signals', async () => {
+    const name = ['--name', 'signalled'];
+    const result = await tsvm(['restore', piped, ...name], {
+      onStart: async (child) => {
+        await expect.poll(async () => (await find('signalled'))?.state, { timeout: 60_000 }).toBe('Running');
+        child.kill('SIGTERM');
+      },
+      onOutput: () => {}, // and so an input that does not end
+    });
+    expect([result.status, result.stderr]).toEqual([9, '']);
+    expect(await find('signalled')).toMatchObject({ end: { kind: 'power-off', exitCode: 9 } });
+  });
+
+  test('has its terminal, if it was run on one', async () => {
+    const { status, stdout, stderr } = await tsvm(['restore', onTerminal], { input: 'typed\n' });
+    expect([status, stdout.toString(), stderr]).toEqual([5, 'got typed\r\n', '']);
+  });
+
+  test('goes on in the background: it is typed to and logged as before', async () => {
+    for (const [name, saved, status] of [
+      ['copy', piped, 7],
+      ['tty-copy', onTerminal, 5],
+    ] as const) {
+      expect((await tsvm(['restore', saved, '-d', '--name', name])).status).toBe(0);
+      await tsvm(['attach', name], { input: 'typed\n' });
+      expect((await ask('wait', name)).status).toBe(status);
+      expect(await logs(name)).toContain('got typed');
+    }
+  });
+
+  test('has the streams of the tsvm api that loads it', async () => {
+    const path = join(folder, 'api.sock');
+    const body = { snapshot_path: piped, mem_file_path: piped, resume_vm: true };
+    const { status, stdout, stderr } = await tsvm(['api', '--api-sock', path], {
+      input: 'typed\n',
+      onStart: async () => {
+        await until('there is a socket', () => existsSync(path), 60_000);
+        await new ControlClient(path, 'api').call('PUT', '/snapshot/load', { body });
+      },
+    });
+    expect([status, stdout.toString(), stderr]).toEqual([7, 'got typed\n', 'err\n']);
+  });
+
+  test('and a machine that waits for one is refused', async () => {
+    const templates = JSON.parse((await ask('template', 'list', '--json')).stdout.toString());
+    const { status, stderr } = await ask('restore', templates[0].directory);
+    expect(status).toBe(2);
+    expect(stderr).toMatch(/^tsvm: the machine saved in \S+ waits for a command\nhint: .*tsvm start /);
+  });
 });
 
 test('a machine in the foreground with a name is seen as well', async () => {

@@ -172,6 +172,13 @@ describe('in a fork of a guest that is ready', () => {
     expect(await run(machine, shell(script), 'in\n')).toEqual({ status: 0, out: 'in\n0\n', err: 'x\n' });
   });
 
+  test('a user who is not root opens its streams by their names', async () => {
+    await using machine = await fork();
+    const script = 'cat /proc/self/fd/0 > /proc/self/fd/1; echo x > /proc/self/fd/2; id -u';
+    const command = { ...shell(script), user: { uid: 1000, gid: 1000 } };
+    expect(await run(machine, command, 'in\n')).toEqual({ status: 0, out: 'in\n1000\n', err: 'x\n' });
+  });
+
   test('signals go to the whole process group', async () => {
     await using machine = await fork();
     const channel = channelOf(machine);

@@ -108,6 +108,8 @@ test('nobody in particular runs a container too, and is told what the host forbi
     125,
     expect.stringMatching(/a limit of memory: .*\nhint: .*systemd-run/),
   ]);
+  const another = await asNobody(['--user', '1000:0', '--', 'true']);
+  expect([another.status, another.stderr]).toEqual([125, 'tsvm: cannot become user 1000: EINVAL\n']);
   const shared = await asNobody(['--share', 'user', '--', 'true']);
   expect([shared.status, shared.stderr]).toEqual([
     125,

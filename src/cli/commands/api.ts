@@ -1,12 +1,14 @@
 /** `tsvm api`: a machine that is configured, started and steered over HTTP, as Firecracker is. */
 import { Command } from 'commander';
 import { EXIT_CODES, exitCodeOf } from '../../control/exit-codes.js';
-import { instanceEnd } from '../../control/instance-end.js';
+import { commandEnd, instanceEnd } from '../../control/instance-end.js';
 import { TsvmError } from '../../errors.js';
+import { endOf } from '../../guest/life.js';
 import { sayBound } from '../options/binding-options.js';
 import { readConfigFile } from '../options/config-file.js';
 import { attachConsole } from '../session/console.js';
 import { explainEnd } from '../session/machine-end.js';
+import { connectStreams } from '../session/run-streams.js';
 import { StopSignals } from '../session/stop-signals.js';
 
 const EXAMPLES = `
@@ -94,14 +96,17 @@ async function serveApi(options: ApiOptions): Promise<number> {
     path == null
       ? undefined
       : machine.on('console', (bytes) => instance.logFiles.at('serial', path).write(bytes));
-  const detach = path == null ? attachConsole(machine, { waitForCommand: false }) : () => {};
-  const end = await machine.wait();
+  // The command of a saved machine has its streams here, if it was not run on a terminal: that is the console.
+  const { channel } = machine;
+  const isPiped = channel?.hasCommand === true && !channel.hasTerminal;
+  const detach = path == null && !isPiped ? attachConsole(machine, { waitForCommand: false }) : () => {};
+  const { end, status } = await endOf(machine, isPiped ? connectStreams(channel) : undefined);
   detach();
   file?.[Symbol.dispose]();
   if (path != null) await instance.logFiles.at('serial', path).close();
   explainEnd(end);
-  const exitCode = stopSignals.exitCode ?? exitCodeOf(end);
-  instance.finish(instanceEnd(end, exitCode));
+  const exitCode = stopSignals.exitCode ?? status ?? exitCodeOf(end);
+  instance.finish(status === undefined ? instanceEnd(end, exitCode) : commandEnd(exitCode));
   process.stdin.destroy();
   return exitCode;
 }

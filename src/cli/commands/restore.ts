@@ -2,14 +2,19 @@
 import { Command } from 'commander';
 import { EXIT_CODES } from '../../control/exit-codes.js';
 import { instanceEnd } from '../../control/instance-end.js';
+import { TsvmError } from '../../errors.js';
+import type { GuestChannel } from '../../guest/channel.js';
 import { lookAtSaveFolder } from '../../machine/check.js';
+import type { Machine } from '../../machine/machine.js';
 import { restoreMachine } from '../../machine/restore.js';
+import { shellQuote } from '../../util/shell-quote.js';
 import { addBindingOptions, deviceBindings, sayBound, withCommandLine } from '../options/binding-options.js';
 import type { DeviceOptions } from '../options/device-options.js';
 import { addNameOptions, type NameOptions } from '../options/name-options.js';
-import { stayWithMachine } from '../session/foreground.js';
+import { serveCommand, stayWithMachine } from '../session/foreground.js';
 import { lookAtTimeline } from '../session/machine-end.js';
 import { machineName, publishNamed, startDetached } from '../session/named-machine.js';
+import { saveWithProgress } from '../session/save-progress.js';
 import { StopSignals } from '../session/stop-signals.js';
 import { parseChoice, parseDuration } from '../values.js';
 
@@ -23,7 +28,8 @@ Examples:
   tsvm restore here --save next --differential
                                              Ctrl-A s saves what changed since; next/ needs here/
 
-Exit status: as of tsvm boot.`;
+A command of tsvm run that ran when the machine was saved goes on with this process's streams or terminal, as it was run, and with its signals.
+Exit status: as of tsvm run then, else as of tsvm boot.`;
 
 interface RestoreCliOptions extends NameOptions, DeviceOptions {
   disks: string;
@@ -59,6 +65,7 @@ export function restoreCommand(): Command {
       }
       lookAtTimeline(options.timeline);
       if (options.save !== undefined) await lookAtSaveFolder(options.save);
+      const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
       using stopSignals = StopSignals.ofMachine(timeoutMs);
       await using machine = await restoreMachine(directory, {
         disks,
@@ -68,6 +75,11 @@ export function restoreCommand(): Command {
       }).catch(async (error) => {
         throw await withCommandLine(error, directory, { devices });
       });
+      if (machine.channel !== undefined) {
+        process.exitCode =
+          stopSignals.exitCode ?? (await goOn(machine, machine.channel, directory, options, deadline));
+        return;
+      }
       const published = await publishNamed(machine, [], options);
       const { end, exitCode } = await stayWithMachine(machine, stopSignals, {
         ...options,
@@ -76,4 +88,32 @@ export function restoreCommand(): Command {
       await published?.finish(instanceEnd(end, exitCode));
       process.exitCode = exitCode;
     });
+}
+
+/** Stays with a machine that is for a command. @returns what to exit with */
+async function goOn(
+  machine: Machine,
+  channel: GuestChannel,
+  directory: string,
+  options: RestoreCliOptions,
+  deadline: number | undefined,
+): Promise<number> {
+  if (!channel.hasCommand) {
+    throw new TsvmError('TSVM_STATE', `the machine saved in ${directory} waits for a command`, {
+      hint: `tsvm restore gives it none; in a process of tsvm serve: tsvm start POOL NAME --snapshot ${shellQuote(directory)} -- COMMAND`,
+    });
+  }
+  const { save, differential = false } = options;
+  const onSave = save === undefined ? undefined : () => void saveWithProgress(machine, save, differential);
+  using stopSignals = StopSignals.ofCommand(
+    deadline === undefined ? undefined : Math.max(1, deadline - performance.now()),
+  );
+  stopSignals.watch(machine);
+  return await serveCommand(machine, {
+    ...options,
+    argv: [],
+    tty: channel.hasTerminal,
+    stopSignals,
+    onSave,
+  });
 }

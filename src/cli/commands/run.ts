@@ -1,18 +1,15 @@
 /** `tsvm run`: a command in a machine of its own, from a template. */
 import { Command } from 'commander';
-import { EXIT_CODES, exitCodeOf } from '../../control/exit-codes.js';
-import { commandEnd, instanceEnd } from '../../control/instance-end.js';
-import { logCommand } from '../../control/logs/command-log.js';
+import { EXIT_CODES } from '../../control/exit-codes.js';
 import { pathsByName } from '../../devices/console/config.js';
 import type { VsockConfig } from '../../devices/vsock/config.js';
 import { checkSentCommand, type GuestCommand } from '../../guest/command.js';
-import { beginCommand } from '../../guest/life.js';
 import { type MachineRoot, machineRoot } from '../../image/machine-root.js';
 import type { MachineConfig } from '../../machine/config.js';
 import type { Machine } from '../../machine/machine.js';
 import { bootToReady, machineFromTemplate } from '../../template/template.js';
 import { formatBytes } from '../../util/units.js';
-import { backgroundName, reportReady } from '../background.js';
+import { backgroundName } from '../background.js';
 import { environment, parseVariables } from '../environment.js';
 import { withEnvFiles } from '../options/env-file.js';
 import { imageCommand, lookAtImage } from '../options/image-command.js';
@@ -26,11 +23,10 @@ import {
   type RunOptions,
 } from '../options/run-options.js';
 import { showBootProgress } from '../session/boot-progress.js';
-import { attachConsole } from '../session/console.js';
-import { explainEnd, lookAtTimeline, writeTimeline } from '../session/machine-end.js';
-import { machineName, publishNamed, startDetached } from '../session/named-machine.js';
+import { explainTimeout, serveCommand } from '../session/foreground.js';
+import { lookAtTimeline } from '../session/machine-end.js';
+import { machineName, startDetached } from '../session/named-machine.js';
 import { runContainer } from '../session/run-container.js';
-import { connectStreams } from '../session/run-streams.js';
 import { StopSignals } from '../session/stop-signals.js';
 import { sayWithoutKvm, withContainerHint } from '../without-kvm.js';
 
@@ -122,10 +118,17 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
       : await booted(whole, stopSignals);
     await using _ = machine;
     if (sockets !== undefined) await serveSockets(machine, sockets);
-    return await runCommandIn(machine, command, image?.hostname ?? hostname, options, stopSignals);
+    return await serveCommand(machine, {
+      ...options,
+      argv: command.argv,
+      tty,
+      stopSignals,
+      command,
+      facts: { hostname: image?.hostname ?? hostname },
+    });
   } catch (error) {
     if (stopSignals.exitCode === undefined) throw error;
-    explainTimeout(stopSignals, options);
+    if (stopSignals.timedOut) explainTimeout(options.timeout);
     return stopSignals.exitCode;
   }
 }
@@ -173,48 +176,4 @@ async function booted(config: MachineConfig, stopSignals: StopSignals): Promise<
     stopSignals.watch(machine);
     showBootProgress(machine);
   });
-}
-
-async function runCommandIn(
-  machine: Machine,
-  command: GuestCommand,
-  hostname: string | undefined,
-  options: RunOptions,
-  stopSignals: StopSignals,
-): Promise<number> {
-  const tty = command.tty === true;
-  const published = await publishNamed(machine, command.argv, options);
-  const inBackground = published !== undefined && backgroundName() !== undefined;
-  const detach = tty && !inBackground ? attachConsole(machine, { waitForCommand: true }) : () => {};
-  try {
-    const life = beginCommand(machine, {
-      command,
-      facts: { hostname },
-      connect(channel) {
-        if (!tty) return inBackground ? logCommand(channel, published.instance) : connectStreams(channel);
-        process.stdout.on('resize', () => channel.resize(process.stdout.rows, process.stdout.columns));
-        return async () => {};
-      },
-    });
-    if (machine.state === 'ready') await machine.start();
-    if (inBackground) reportReady();
-    stopSignals.forwardTo((number) => life.channel.signal(number));
-    const { status, end } = await life.end();
-    detach();
-    explainTimeout(stopSignals, options);
-    if (!stopSignals.timedOut && status === undefined) explainEnd(end);
-    if (options.timeline !== undefined) writeTimeline(options.timeline, machine);
-    const exitCode = stopSignals.exitCode ?? status ?? exitCodeOf(end);
-    await published?.finish(status === undefined ? instanceEnd(end, exitCode) : commandEnd(exitCode));
-    return exitCode;
-  } finally {
-    detach();
-    // A pipe that nobody reads would keep this process.
-    if (!tty) process.stdin.destroy();
-  }
-}
-
-function explainTimeout(stopSignals: StopSignals, options: RunOptions): void {
-  if (stopSignals.timedOut)
-    process.stderr.write(`tsvm: the machine was ended after ${options.timeout}, as --timeout asks\n`);
 }

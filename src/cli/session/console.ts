@@ -65,7 +65,10 @@ export function attachConsole(machine: Machine, options: ConsoleOptions): () => 
   // In canonical mode a second Ctrl-D ends a line that has no newline.
   const onEnd = (): void =>
     send(Uint8Array.from(lastByte === NEWLINE ? [END_OF_INPUT] : [END_OF_INPUT, END_OF_INPUT]));
-  const onResize = (): void => machine.console.resize(stdout.columns, stdout.rows);
+  const onResize = (): void => {
+    machine.console.resize(stdout.columns, stdout.rows);
+    machine.channel?.resize(stdout.rows, stdout.columns);
+  };
   const listen = (): void => {
     stdin.on('data', onInput);
     stdin.once('end', onEnd);
@@ -73,6 +76,8 @@ export function attachConsole(machine: Machine, options: ConsoleOptions): () => 
 
   stdout.on('error', onBrokenPipe);
   stdout.on('resize', onResize);
+  // The command of a copy has the size of its original's terminal.
+  if (guestListens && stdout.isTTY && machine.channel?.hasTerminal === true) onResize();
   const mark = machine.on('mark', ({ name }) => {
     if (name !== 'command' || guestListens || detached) return;
     guestListens = true;

@@ -1,11 +1,19 @@
 /** A machine that this process stays with until it ends: on its terminal, or in the background. */
 
 import { exitCodeOf } from '../../control/exit-codes.js';
+import { commandEnd, instanceEnd } from '../../control/instance-end.js';
+import { logCommand } from '../../control/logs/command-log.js';
+import type { GuestCommand } from '../../guest/command.js';
+import type { GuestFacts } from '../../guest/facts.js';
+import { beginCommand } from '../../guest/life.js';
 import type { Machine, MachineEnd } from '../../machine/machine.js';
 import { backgroundName, reportReady } from '../background.js';
+import type { NameOptions } from '../options/name-options.js';
 import { showBootProgress } from './boot-progress.js';
 import { attachConsole } from './console.js';
 import { explainEnd, writeTimeline } from './machine-end.js';
+import { publishNamed } from './named-machine.js';
+import { connectStreams } from './run-streams.js';
 import { saveWithProgress } from './save-progress.js';
 import type { StopSignals } from './stop-signals.js';
 
@@ -18,6 +26,8 @@ export interface ForegroundOptions {
   readonly save?: string | undefined;
   readonly differential?: boolean | undefined;
 }
+
+const SIGUSR1 = 10;
 
 /** Time that a signal or timeout leaves a reader of stdout to take what is still buffered. */
 const DRAIN_MS = 1000;
@@ -50,8 +60,7 @@ export async function stayWithMachine(
     const end = await machine.wait();
     detach();
     const forced = stopSignals.exitCode;
-    if (stopSignals.timedOut)
-      process.stderr.write(`tsvm: the machine was ended after ${options.timeout}, as --timeout asks\n`);
+    if (stopSignals.timedOut) explainTimeout(options.timeout);
     else explainEnd(end);
     if (options.timeline !== undefined) writeTimeline(options.timeline, machine);
     if (forced !== undefined) exitWithoutReader(forced);
@@ -67,4 +76,61 @@ export async function stayWithMachine(
 /** Exits although a reader of stdout has stopped reading: Node would wait for it for ever. */
 function exitWithoutReader(exitCode: number): void {
   if (process.stdout.writableLength > 0) setTimeout(() => process.exit(exitCode), DRAIN_MS).unref();
+}
+
+export interface CommandOptions extends NameOptions, Pick<ForegroundOptions, 'timeout' | 'timeline'> {
+  /** Words of the command, as other commands show them. */
+  readonly argv: readonly string[];
+  /** The command has the machine's console, and not the channel's streams. */
+  readonly tty: boolean;
+  readonly stopSignals: StopSignals;
+  /** Command for a machine that waits for one; absent for a copy, whose command runs. */
+  readonly command?: GuestCommand | undefined;
+  readonly facts?: GuestFacts | undefined;
+  /** Called at Ctrl-A s on the command's terminal, and at SIGUSR1, which does not reach the command then. */
+  readonly onSave?: (() => void) | undefined;
+}
+
+/** Stays with a machine that is for a command until that has ended. Its streams or terminal are this process's; so is the exit status, which is returned. */
+export async function serveCommand(machine: Machine, options: CommandOptions): Promise<number> {
+  const { tty, stopSignals, command, facts, onSave } = options;
+  const published = await publishNamed(machine, options.argv, options);
+  const inBackground = published !== undefined && backgroundName() !== undefined;
+  const detach =
+    tty && !inBackground
+      ? attachConsole(machine, { waitForCommand: command !== undefined, ...(onSave && { onSave }) })
+      : () => {};
+  try {
+    const life = beginCommand(machine, {
+      command,
+      facts,
+      connect(channel) {
+        if (tty) return async () => {};
+        return inBackground ? logCommand(channel, published.instance) : connectStreams(channel);
+      },
+    });
+    if (machine.state === 'ready') await machine.start();
+    if (inBackground) reportReady();
+    stopSignals.forwardTo((signal) => {
+      if (signal === SIGUSR1 && onSave !== undefined) onSave();
+      else life.channel.signal(signal);
+    });
+    const { end, status } = await life.end();
+    detach();
+    if (stopSignals.timedOut) explainTimeout(options.timeout);
+    else if (status === undefined) explainEnd(end);
+    if (options.timeline !== undefined) writeTimeline(options.timeline, machine);
+    const exitCode = stopSignals.exitCode ?? status ?? exitCodeOf(end);
+    await published?.finish(status === undefined ? instanceEnd(end, exitCode) : commandEnd(exitCode));
+    return exitCode;
+  } finally {
+    detach();
+    // A pipe that nobody reads would keep this process.
+    if (!tty) process.stdin.destroy();
+  }
+}
+
+/** @param timeout - as it was typed */
+export function explainTimeout(timeout: string | undefined): void {
+  process.stderr.write(`tsvm: the machine was ended after ${timeout}, as --timeout asks\n`);
 }

@@ -96,7 +96,7 @@ describe('PUT /tsvm/machines/NAME', () => {
       }) as unknown as Machine;
     });
     await ask('waits', { spec: { version: 1, kernel: '/k', guest: 'channel' }, command: ['job'] });
-    expect(send.mock.calls).toEqual([[{ argv: ['job'] }, undefined]]);
+    expect(send.mock.calls).toEqual([[{ argv: ['job'] }]]);
   });
 
   test.each([

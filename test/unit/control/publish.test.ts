@@ -33,8 +33,11 @@ afterEach(() => {
 /** A machine whose guest waits for a command, or has one. */
 function played(send: () => void, hasCommand = false): Machine {
   const machine = playedMachine();
-  const exited = machine.wait().then(() => undefined);
   const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
+  const exited = machine.wait().then(() => {
+    for (const stream of [stdout, stderr]) stream.end();
+    return undefined;
+  });
   const channel = { stdin, stdout, stderr, exited, send, hasCommand };
   return Object.assign(machine, { state: 'running', channel }) as unknown as Machine;
 }
@@ -58,6 +61,19 @@ test('live() gives no command to a guest that has one', async () => {
   await machine.kill();
   await ended;
   expect(send).not.toHaveBeenCalled();
+});
+
+test('live() leaves the console to a command that has a terminal, and its streams to one that has none', async () => {
+  for (const hasTerminal of [true, false]) {
+    const machine = played(() => {}, true);
+    Object.assign(machine.channel as object, { hasTerminal });
+    const name = `terminal-${hasTerminal}`;
+    const published = await PublishedMachine.publish(store, name, machine, { command: [] });
+    const ended = live(machine, published, undefined);
+    expect(published.instance.input === undefined).toBe(hasTerminal);
+    await machine.kill();
+    await ended;
+  }
 });
 
 test('a command with a NUL in it is refused when it is asked for', async () => {

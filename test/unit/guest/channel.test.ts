@@ -305,11 +305,23 @@ test('MachineChannel of a copy whose command runs tells it time and entropy when
   expect(said[0]).not.toBe(said[1]);
 });
 
+test.each([true, false])('MachineChannel of a copy knows whether its command has a terminal: %s', (tty) => {
+  const original = setUp();
+  expect(original.channel.hasTerminal).toBe(false);
+  original.channel.send({ argv: ['job'], tty });
+  const { channel } = setUp();
+  channel.restore(original.channel.save());
+  expect([original.channel.hasTerminal, channel.hasTerminal]).toEqual([tty, tty]);
+});
+
 test('MachineChannel of a copy that waits says nothing until it has a command, which brings time, entropy and its name', () => {
   const { channel, control } = setUp();
   channel.restore(setUp().channel.save(), { hostname: 'copy' });
   channel.onStart();
   expect(() => channel.refresh({ hostname: 'h' })).toThrow(/has no command/);
+  // The guest would take either for its command.
+  expect(() => channel.signal(15)).toThrow(/has no command/);
+  channel.resize(25, 80);
   expect([channel.hasCommand, control.taken]).toEqual([false, []]);
   channel.send({ argv: ['job'] }, { timeMs: 5000 });
   expect(messages(control)).toEqual([
