@@ -107,6 +107,7 @@ async function runMachine(asked: AskedMachineRun, options: RunOptions): Promise<
     tty,
     ...(tty ? { rows: process.stdout.rows, columns: process.stdout.columns } : {}),
   };
+  // Before anything of the host is looked at; an image may add to it.
   checkSentCommand(typed);
   const config = await completeMachine(asked.machine);
   const image = options.image === undefined ? undefined : await imageCommand(words, options);
