@@ -67,7 +67,7 @@ why_failed() {
   if grep -qiE 'no space left|ENOSPC|not enough free space|disk full' "$log"; then
     echo "the disk is full: $(df -h --output=avail,target . / "${TMPDIR:-/tmp}" | tail -n +2 | sort -u | while read -r left at; do printf '%s has %s left, ' "$at" "$left"; done)make room and start again"
   elif grep -q 'Unable to locate package' "$log"; then
-    echo "apt $(grep -m 1 -o 'Unable to locate package.*' "$log" | sed 's/^Unable to locate/knows no/'): is there a network, and are these Debian 12's lists? apt-get update"
+    echo "apt $(grep -m 1 -o 'Unable to locate package.*' "$log" | sed 's/^Unable to locate/knows no/'): is there a network, and are these Debian 12's lists, bookworm-security's too? apt-get update"
   elif grep -qE 'Temporary failure resolving|Could not resolve|Could not connect|Unable to connect|Network is unreachable|ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT' "$log"; then
     echo "no network: $(grep -m 1 -oE "(Temporary failure resolving|Could not resolve|Could not connect to|Unable to connect to) [^ ]+|Network is unreachable|(ENOTFOUND|EAI_AGAIN|ECONNREFUSED|ETIMEDOUT)[^,]*" "$log")"
   else

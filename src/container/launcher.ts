@@ -220,6 +220,9 @@ function hintFor(purpose: string, errno: number): string | undefined {
     return 'this host executes nothing in memory: sysctl vm.memfd_noexec=1';
   if (purpose.startsWith(VOLUME)) return VOLUME_HINTS[errno];
   if (purpose.startsWith(WORKING_DIRECTORY)) return 'make it in the image or a volume, or name another one';
+  const hidden = errno === ERRNO.EPERM ? SEEN_WHOLE[purpose] : undefined;
+  if (hidden !== undefined)
+    return `Linux allows it where ${hidden} is mounted and no part of it is hidden: mount it; in a container of Docker’s, start that with --security-opt systempaths=unconfined`;
   if (errno === ERRNO.EPERM || errno === ERRNO.EACCES) {
     return purpose === 'make the namespaces'
       ? 'this host gives user namespaces to the superuser only: run as root, or sysctl kernel.unprivileged_userns_clone=1'
@@ -227,6 +230,9 @@ function hintFor(purpose: string, errno: number): string | undefined {
   }
   return undefined;
 }
+
+/** File systems that a user namespace gets an instance of only where the host's is seen whole (fs/namespace.c, mount_too_revealing()). */
+const SEEN_WHOLE: Readonly<Record<string, string>> = { 'mount proc': '/proc', 'mount sysfs': '/sys' };
 
 const VOLUME_HINTS: Readonly<Partial<Record<number, string>>> = {
   [ERRNO.ELOOP]:

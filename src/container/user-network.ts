@@ -205,14 +205,14 @@ function pastaError(complaint: string): TsvmError {
   const said = firstComplaint(complaint);
   return new TsvmError('TSVM_HOST', `--net user: pasta: ${said ?? 'it did not make its interface'}`, {
     hint: /\btun\b/.test(complaint)
-      ? 'pasta opens /dev/net/tun, which may be the superuser’s only: ls -l /dev/net/tun'
+      ? 'pasta opens /dev/net/tun, which is missing here, or not for this user: tsvm doctor says what to do'
       : 'pasta needs an interface with a default route: ip route',
   });
 }
 
 function notInstalled(cause: ExecuteError): TsvmError {
   return new TsvmError('TSVM_HOST', "--net user: the program 'pasta' is needed, and is not installed", {
-    hint: 'install it: apt-get install passt; or go without: --net none',
+    hint: 'install it: apt-get install passt; or go without --net user',
     cause,
   });
 }

@@ -1,11 +1,16 @@
 /** The guest on Debian's own kernel, whose drivers are modules: what the default guest does. */
+import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { blk, createMachine, findGuest, type Machine, pmem, restoreMachine, share } from '../../src/index.js';
 import { type CliResult, tsvm } from '../support/cli.js';
+import { freePort } from '../support/free-port.js';
 import { ConsoleLog, interpreted, temporaryDirectory } from '../support/guest.js';
+import { passtProblem } from '../support/passt-problem.js';
 import { missing, notHere } from '../support/skip-reasons.js';
 
 const built = await findGuest('debian').catch(() => undefined);
@@ -92,14 +97,34 @@ describe('tsvm run --guest debian', () => {
 });
 
 describe('tsvm boot --guest debian', () => {
-  test('runs a command at a virtio console, and exits with its status', { timeout: BOOT_MS }, async ({
-    skip,
-  }) => {
+  test('runs a command at a virtio console, on a network both ways, and exits with its status', {
+    timeout: BOOT_MS,
+  }, async ({ skip }) => {
     skip(problem !== undefined, problem);
-    const args = ['boot', '--guest', 'debian', '--console', 'virtio'];
-    const result = await tsvm([...args, ...sh('uname -r; exit 7')], { timeoutMs: BOOT_MS });
-    expect(result.stdout.toString()).toBe(`${built?.build.version}\n`);
-    expect(result.status).toBe(7);
+    const noPasst = passtProblem();
+    skip(noPasst !== undefined, noPasst);
+    const forwarded = await freePort();
+    // Answers with what the guest serves.
+    await using server = createServer((_request, response) => {
+      void fetch(`http://127.0.0.1:${forwarded}/page`)
+        .then((page) => page.text())
+        .then(
+          (page) => response.end(page),
+          () => response.destroy(),
+        );
+    }).listen(0, '127.0.0.1');
+    await once(server, 'listening');
+    const { port } = server.address() as AddressInfo;
+    const card = `user,loopback=yes,hostfwd=tcp:127.0.0.1:${forwarded}-:80`;
+    const script = `uname -r; echo from the guest >/root/page; httpd -h /root
+      wget -q -O - http://10.0.2.2:${port}/; exit 7`;
+    const args = ['boot', '--guest', 'debian', '--console', 'virtio', '--net', card, ...sh(script)];
+    const result = await tsvm(args, { timeoutMs: BOOT_MS });
+    expect([result.stdout.toString(), result.stderr, result.status]).toEqual([
+      `${built?.build.version}\nfrom the guest\n`,
+      '',
+      7,
+    ]);
   });
 });
 

@@ -76,6 +76,22 @@ test('--net user gives that container a network', async ({ skip }) => {
   expect([status, stdout.toString()]).toEqual([0, expect.stringMatching(/: eth0[\s\S]*nameserver /)]);
 });
 
+test('a host whose /sys is not mounted is named as such', async () => {
+  const args = ['run', '--isolation', 'container', 'true'];
+  const script = 'umount -l /sys; exec "$@"';
+  const { status, stderr } = await run(
+    'unshare',
+    ['-m', 'sh', '-c', script, 'sh', process.execPath, TSVM, ...args],
+    {
+      env,
+    },
+  );
+  expect([status, stderr]).toEqual([
+    125,
+    expect.stringMatching(/cannot mount sysfs: EPERM\nhint: .*where \/sys is mounted/),
+  ]);
+});
+
 test('a machine is refused with the way that is left', async () => {
   const { status, stderr } = await withoutKvm(['run', 'uname', '-a']);
   expect([status, stderr]).toEqual([
@@ -98,6 +114,7 @@ test('tsvm compare leaves machines out, and says so in each form', async () => {
   const comparison = JSON.parse(readFileSync(json, 'utf8')) as Comparison;
   const note = comparison.notes.find((text) => text.startsWith('machines are left out: ')) ?? '';
   expect(note).toContain('/dev/kvm');
+  expect(comparison.notes.filter((text) => text.includes('ENOENT'))).toEqual([]);
   expect(stdout.toString()).toContain(`note: ${note}\n`);
   expect(readFileSync(html, 'utf8')).toContain('machines are left out: ');
   const walls = comparison.starts.map(({ subject }) => subject);

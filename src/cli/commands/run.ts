@@ -102,6 +102,7 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
     tty,
     ...(tty ? { rows: process.stdout.rows, columns: process.stdout.columns } : {}),
   };
+  // Before anything of the host is looked at; an image may add to it.
   checkSentCommand(typed);
   const config = await completeMachine(asked.machine);
   const hostname = options.hostname ?? machineName(options);

@@ -6,6 +6,7 @@ import { text } from 'node:stream/consumers';
 import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
 import { hostRefuses } from '../config.js';
+import { findEngine } from './engine.js';
 
 const run = promisify(execFile);
 
@@ -21,9 +22,10 @@ export class DockerImage implements AsyncDisposable {
   /**
    * Gives the files of a directory to the daemon.
    *
-   * @throws TsvmError `TSVM_HOST` if there is no daemon, or it refuses them.
+   * @throws TsvmError `TSVM_HOST` if docker is not installed, there is no daemon, or it refuses them.
    */
   static async import(root: string): Promise<DockerImage> {
+    findEngine('docker');
     const archive = spawn('tar', ['-C', root, '--numeric-owner', '-c', '.'], {
       stdio: ['ignore', 'pipe', 'pipe'],
     });
