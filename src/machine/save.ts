@@ -118,7 +118,7 @@ async function folders(base: NonNullable<Parts['origin']>): Promise<string[]> {
 function savedConfig(config: MachineConfig): Omit<SavedConfig, 'directory'> {
   if (config.firmware !== undefined && config.firmware !== 'builtin') {
     throw new TsvmError('TSVM_SNAPSHOT', 'a machine that started from a firmware file cannot be saved', {
-      hint: 'boot the kernel directly: --kernel FILE',
+      hint: "boot the kernel directly: `kernel: 'FILE'`",
     });
   }
   const devices = (config.devices ?? []).map((request) => {
