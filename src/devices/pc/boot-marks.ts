@@ -9,9 +9,6 @@ import type { BusDevice } from '../../bus/bus-device.js';
 /** MARK and EXIT_STATUS. */
 export const BOOT_MARKS_PORTS = 2;
 
-/** Marks that tsvm's own init sets; a guest may use the others as it likes. */
-export const BOOT_MARK = { INIT: 1, COMMAND: 2, READY: 3, DONE: 4 } as const;
-
 /** What MARK reads as: "C", "S", or 0. Ports that are not there read 0xff. */
 export const BOOT_OFFER = { NOTHING: 0, CHANNEL: 0x43, STOP_PORT: 0x53 } as const;
 
