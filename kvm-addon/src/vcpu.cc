@@ -34,8 +34,7 @@ Napi::Function Vcpu::Define(Napi::Env env) {
        InstanceMethod<&Vcpu::SetStruct>("setStruct"), InstanceMethod<&Vcpu::GetCpuid>("getCpuid"),
        InstanceMethod<&Vcpu::SetCpuid>("setCpuid"), InstanceMethod<&Vcpu::GetMsrs>("getMsrs"),
        InstanceMethod<&Vcpu::SetMsrs>("setMsrs"), InstanceMethod<&Vcpu::SetGuestDebug>("setGuestDebug"),
-       InstanceMethod<&Vcpu::Translate>("translate"), InstanceMethod<&Vcpu::Nmi>("nmi"),
-       InstanceMethod<&Vcpu::KvmclockCtrl>("kvmclockCtrl"),
+       InstanceMethod<&Vcpu::Translate>("translate"), InstanceMethod<&Vcpu::KvmclockCtrl>("kvmclockCtrl"),
        InstanceMethod<&Vcpu::ReadStats>("readStats"), InstanceMethod<&Vcpu::Close>("close")});
 }
 
@@ -242,10 +241,6 @@ Napi::Value Vcpu::Translate(const Napi::CallbackInfo& info) {
 
 void Vcpu::KvmclockCtrl(const Napi::CallbackInfo& info) {
   IOCTL(info.Env(), StoppedFd(info.Env(), "KVM_KVMCLOCK_CTRL"), KVM_KVMCLOCK_CTRL, 0UL);
-}
-
-void Vcpu::Nmi(const Napi::CallbackInfo& info) {
-  IOCTL(info.Env(), StoppedFd(info.Env(), "KVM_NMI"), KVM_NMI, 0UL);
 }
 
 Napi::Value Vcpu::ReadStats(const Napi::CallbackInfo& info) {

@@ -18,7 +18,6 @@
 #include "memory.h"
 #include "stats.h"
 #include "structs.h"
-#include "variable_list.h"
 #include "vcpu.h"
 
 VmState::VmState(std::shared_ptr<EventHub> the_hub, Fd vm_fd, size_t page_bytes)
@@ -44,17 +43,15 @@ bool VmState::AnyRunning() const {
 Napi::Function Vm::Define(Napi::Env env) {
   return DefineClass(
       env, "NativeVm",
-      {InstanceMethod<&Vm::CheckExtension>("checkExtension"), InstanceMethod<&Vm::EnableCap>("enableCap"),
-       InstanceMethod<&Vm::SetTssAddr>("setTssAddr"), InstanceMethod<&Vm::SetIdentityMapAddr>("setIdentityMapAddr"),
+      {InstanceMethod<&Vm::CheckExtension>("checkExtension"), InstanceMethod<&Vm::SetTssAddr>("setTssAddr"),
+       InstanceMethod<&Vm::SetIdentityMapAddr>("setIdentityMapAddr"),
        InstanceMethod<&Vm::CreateIrqchip>("createIrqchip"), InstanceMethod<&Vm::CreatePit2>("createPit2"),
-       InstanceMethod<&Vm::SetMemorySlot>("setMemorySlot"), InstanceMethod<&Vm::GetDirtyLog>("getDirtyLog"),
-       InstanceMethod<&Vm::CreateVcpu>("createVcpu"), InstanceMethod<&Vm::GetStruct>("getStruct"),
-       InstanceMethod<&Vm::SetStruct>("setStruct"), InstanceMethod<&Vm::IrqLine>("irqLine"),
-       InstanceMethod<&Vm::SetGsiRouting>("setGsiRouting"), InstanceMethod<&Vm::SignalMsi>("signalMsi"),
+       InstanceMethod<&Vm::SetMemorySlot>("setMemorySlot"), InstanceMethod<&Vm::CreateVcpu>("createVcpu"),
+       InstanceMethod<&Vm::GetStruct>("getStruct"), InstanceMethod<&Vm::SetStruct>("setStruct"),
+       InstanceMethod<&Vm::IrqLine>("irqLine"),
        InstanceMethod<&Vm::Irqfd>("irqfd"), InstanceMethod<&Vm::Ioeventfd>("ioeventfd"),
        InstanceMethod<&Vm::SetFastRegisters>("setFastRegisters"), InstanceMethod<&Vm::OnStream>("onStream"),
-       InstanceMethod<&Vm::Coalesce>("coalesce"), InstanceMethod<&Vm::ReadStats>("readStats"),
-       InstanceMethod<&Vm::Close>("close")});
+       InstanceMethod<&Vm::ReadStats>("readStats"), InstanceMethod<&Vm::Close>("close")});
 }
 
 Vm::Vm(const Napi::CallbackInfo& info) : ObjectWrap(info) {
@@ -64,13 +61,6 @@ Vm::Vm(const Napi::CallbackInfo& info) : ObjectWrap(info) {
 
 Napi::Value Vm::CheckExtension(const Napi::CallbackInfo& info) {
   return Napi::Number::New(info.Env(), IOCTL(info.Env(), fd(), KVM_CHECK_EXTENSION, Integer<uint32_t>(info[0])));
-}
-
-void Vm::EnableCap(const Napi::CallbackInfo& info) {
-  kvm_enable_cap argument{};
-  argument.cap = Integer<uint32_t>(info[0]);
-  if (!info[1].IsUndefined()) argument.args[0] = Integer<uint64_t>(info[1]);
-  IOCTL(info.Env(), fd(), KVM_ENABLE_CAP, &argument);
 }
 
 void Vm::SetTssAddr(const Napi::CallbackInfo& info) {
@@ -109,26 +99,10 @@ void Vm::SetMemorySlot(const Napi::CallbackInfo& info) {
   }
   IOCTL(env, fd(), KVM_SET_USER_MEMORY_REGION, &region);
   if (mapping) {
-    state_->slots[region.slot] = {region.memory_size, std::move(mapping)};
+    state_->slots[region.slot] = std::move(mapping);
   } else {
     state_->slots.erase(region.slot);
   }
-}
-
-Napi::Value Vm::GetDirtyLog(const Napi::CallbackInfo& info) {
-  Napi::Env env = info.Env();
-  const auto slot = Integer<uint32_t>(info[0]);
-  const auto found = state_->slots.find(slot);
-  if (found == state_->slots.end()) throw ErrnoError(env, ENOENT, "KVM_GET_DIRTY_LOG");
-  constexpr size_t kPageBytes = 4096;
-  const size_t pages = found->second.size_bytes / kPageBytes;
-  // KVM writes whole 64-bit words.
-  auto bitmap = Napi::Uint8Array::New(env, (pages + 63) / 64 * 8);
-  kvm_dirty_log log{};
-  log.slot = slot;
-  log.dirty_bitmap = bitmap.Data();
-  IOCTL(env, fd(), KVM_GET_DIRTY_LOG, &log);
-  return bitmap;
 }
 
 Napi::Value Vm::CreateVcpu(const Napi::CallbackInfo& info) {
@@ -189,23 +163,6 @@ void Vm::IrqLine(const Napi::CallbackInfo& info) {
   IOCTL(info.Env(), fd(), KVM_IRQ_LINE, &level);
 }
 
-void Vm::SetGsiRouting(const Napi::CallbackInfo& info) {
-  const auto bytes = Bytes(info[0]);
-  const size_t count = bytes.size() / sizeof(kvm_irq_routing_entry);
-  VariableList<kvm_irq_routing, kvm_irq_routing_entry> list(count);
-  list->nr = static_cast<uint32_t>(count);
-  std::memcpy(list.entries(), bytes.data(), count * sizeof(kvm_irq_routing_entry));
-  IOCTL(info.Env(), fd(), KVM_SET_GSI_ROUTING, list.get());
-}
-
-Napi::Value Vm::SignalMsi(const Napi::CallbackInfo& info) {
-  kvm_msi msi{};
-  msi.address_lo = Integer<uint32_t>(info[0]);
-  msi.address_hi = Integer<uint32_t>(info[1]);
-  msi.data = Integer<uint32_t>(info[2]);
-  return Napi::Number::New(info.Env(), IOCTL(info.Env(), fd(), KVM_SIGNAL_MSI, &msi));
-}
-
 void Vm::Irqfd(const Napi::CallbackInfo& info) {
   const auto& constructor = AddonData::Of(info.Env()).event_fd;
   kvm_irqfd argument{};
@@ -248,18 +205,6 @@ void Vm::OnStream(const Napi::CallbackInfo& info) {
   const Napi::Function callback = Callback(info[0]);
   KeepAlive(Value(), "_onStream", callback);
   state_->streams.SetCallback(callback);
-}
-
-void Vm::Coalesce(const Napi::CallbackInfo& info) {
-  kvm_coalesced_mmio_zone zone{};
-  zone.pio = Integer<uint32_t>(info[0]) == 0 ? 1 : 0;
-  zone.addr = Integer<uint64_t>(info[1]);
-  zone.size = Integer<uint32_t>(info[2]);
-  if (info[3].ToBoolean()) {
-    IOCTL(info.Env(), fd(), KVM_REGISTER_COALESCED_MMIO, &zone);
-  } else {
-    IOCTL(info.Env(), fd(), KVM_UNREGISTER_COALESCED_MMIO, &zone);
-  }
 }
 
 Napi::Value Vm::ReadStats(const Napi::CallbackInfo& info) { return ::ReadStats(info.Env(), state_->fd, state_->stats); }

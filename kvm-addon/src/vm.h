@@ -18,13 +18,6 @@ class Vcpu;
 // What a VM and its vCPUs share. JavaScript thread only, but for what vCPU threads are handed by Vcpu.
 class VmState final : private EnvironmentBound {
  public:
-  struct Slot {
-    size_t size_bytes;
-    // SAFETY: KVM maps these pages into the guest by their host address, and keeps no reference of its own: the mapping must
-    // outlive every vCPU thread. Close() joins them before it lets go.
-    std::shared_ptr<Mapping> mapping;
-  };
-
   VmState(std::shared_ptr<EventHub> the_hub, Fd vm_fd, size_t page_bytes);
   VmState(const VmState&) = delete;
   VmState& operator=(const VmState&) = delete;
@@ -38,7 +31,9 @@ class VmState final : private EnvironmentBound {
   const size_t run_page_bytes;
   Fd fd;
   Fd stats;
-  std::map<uint32_t, Slot> slots;
+  // SAFETY: KVM maps these pages into the guest by their host address, and keeps no reference of its own: the mapping must
+  // outlive every vCPU thread. Close() joins them before it lets go.
+  std::map<uint32_t, std::shared_ptr<Mapping>> slots;
   std::vector<Vcpu*> vcpus;  // each removes itself
   FastRegisters fast_registers;
   StreamDelivery streams;
@@ -59,24 +54,19 @@ class Vm : public Napi::ObjectWrap<Vm> {
 
  private:
   Napi::Value CheckExtension(const Napi::CallbackInfo& info);
-  void EnableCap(const Napi::CallbackInfo& info);
   void SetTssAddr(const Napi::CallbackInfo& info);
   void SetIdentityMapAddr(const Napi::CallbackInfo& info);
   void CreateIrqchip(const Napi::CallbackInfo& info);
   void CreatePit2(const Napi::CallbackInfo& info);
   void SetMemorySlot(const Napi::CallbackInfo& info);
-  Napi::Value GetDirtyLog(const Napi::CallbackInfo& info);
   Napi::Value CreateVcpu(const Napi::CallbackInfo& info);
   Napi::Value GetStruct(const Napi::CallbackInfo& info);
   void SetStruct(const Napi::CallbackInfo& info);
   void IrqLine(const Napi::CallbackInfo& info);
-  void SetGsiRouting(const Napi::CallbackInfo& info);
-  Napi::Value SignalMsi(const Napi::CallbackInfo& info);
   void Irqfd(const Napi::CallbackInfo& info);
   void Ioeventfd(const Napi::CallbackInfo& info);
   void SetFastRegisters(const Napi::CallbackInfo& info);
   void OnStream(const Napi::CallbackInfo& info);
-  void Coalesce(const Napi::CallbackInfo& info);
   Napi::Value ReadStats(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo& info);
 

@@ -114,7 +114,10 @@ export async function unpackPayload(
 ): Promise<Uint8Array> {
   const { payload } = image;
   if (payload === undefined || payload.length < 8) {
-    throw kernelImageError('the bzImage names no payload to unpack', 'let it unpack itself: --entry bzimage');
+    throw kernelImageError(
+      'the bzImage names no payload to unpack',
+      "let it unpack itself: `entry: 'bzimage'`",
+    );
   }
   const sizeOffset = payload.length - 4;
   const unpackedBytes = new ImageReader(payload, 'the payload').u32(sizeOffset);
@@ -127,7 +130,7 @@ export async function unpackPayload(
   if (unpackedBytes > maxBytes) {
     throw kernelImageError(
       `the kernel does not fit: it unpacks to ${unpackedBytes} bytes, the machine has ${maxBytes} bytes of memory`,
-      'give the machine more memory: --memory',
+      'give the machine more memory: `memoryBytes`',
     );
   }
   let unpacked: Uint8Array;
@@ -143,7 +146,7 @@ export async function unpackPayload(
     if (error instanceof TsvmError) throw error;
     throw kernelImageError(
       `cannot unpack the bzImage's payload: ${error instanceof Error ? error.message : String(error)}`,
-      'fetch or build the kernel again, or let it unpack itself: --entry bzimage',
+      "fetch or build the kernel again, or let it unpack itself: `entry: 'bzimage'`",
       error,
     );
   }

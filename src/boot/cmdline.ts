@@ -39,7 +39,7 @@ export function encodeCmdline(cmdline: string, limit: number = DEFAULT_CMDLINE_L
       'TSVM_CMDLINE',
       `the kernel command line has ${text.length} bytes, this kernel takes ${most}`,
       {
-        hint: 'shorten --append, or replace the whole line with --cmdline',
+        hint: 'shorten `cmdline`',
       },
     );
   }

@@ -187,7 +187,7 @@ export function checkFits(memory: GuestMemory, addr: Gpa, length: number, what =
     `${what} does not fit: it needs 0x${addr.toString(16)} to 0x${(addr + length).toString(16)}, ` +
       `the machine has ${Math.floor(memory.sizeBytes / 2 ** 20)} MiB of memory`,
     needed < 3072
-      ? `give the machine more than ${needed} MiB: --memory`
+      ? `give the machine more than ${needed} MiB: \`memoryBytes\``
       : 'build the kernel for an address in RAM',
   );
 }

@@ -17,15 +17,15 @@ export const FILE_KIND_BYTES = 0x8006;
 
 type Magic = readonly [offset: number, magic: string, name: string, remedy?: string];
 
-const DISK = 'give a disk with --disk, and its kernel with --kernel';
+const DISK = 'give a disk with `blk({ path })`, and its kernel with `kernel`';
 const ARM64 = 'boot it on an arm64 host; here it must be an x86-64 bzImage or vmlinux';
 const UNPACK_PACKAGE = 'unpack it, and give the boot/vmlinuz-* in it';
 const UNPACK_ARCHIVE = 'unpack it, and give the file in it';
-const INITRD = 'give it with --initrd';
+const INITRD = 'give it with `initrd`';
 const NEW_CPIO = 'make it with: find . | cpio -o -H newc';
 const X86_KERNEL = 'give an x86-64 bzImage or vmlinux';
 const DUMP_IMAGE = 'take the kernel and initramfs out of it: dumpimage';
-const MAKE_RAW = 'make it raw (qemu-img convert -O raw) and give it with --disk';
+const MAKE_RAW = 'make it raw (qemu-img convert -O raw) and give it with `blk({ path })`';
 
 /** Magics in Latin-1, in the order in which they are tried. */
 const MAGICS: readonly Magic[] = [
@@ -33,11 +33,11 @@ const MAGICS: readonly Magic[] = [
   [0, '070702', 'an initramfs', INITRD],
   [0, '070707', "an archive of cpio's old format", NEW_CPIO],
   [0, '\xc7\x71', "an archive of cpio's old format", NEW_CPIO],
-  [0, '\x7fELF', 'an ELF file', 'give it with --kernel, if it is a vmlinux'],
+  [0, '\x7fELF', 'an ELF file', 'give it with `kernel`, if it is a vmlinux'],
   [0x38, 'ARM\x64', 'a kernel for arm64', ARM64],
   [0x38, 'RSC\x05', 'a kernel for RISC-V', X86_KERNEL],
   [0x24, '\x18\x28\x6f\x01', 'a kernel for 32-bit ARM', X86_KERNEL],
-  [0x202, 'HdrS', 'a bzImage', 'give it with --kernel'],
+  [0x202, 'HdrS', 'a bzImage', 'give it with `kernel`'],
   [0, '\x04\x22\x4d\x18', 'lz4 data in a frame that Linux does not take', 'pack it with: lz4 -l'],
   [0, '\x50\x2a\x4d\x18', 'zstd data after a frame that Linux does not take', 'pack it with zstd again'],
   [0, '!<arch>\ndebian', 'a Debian package', UNPACK_PACKAGE],

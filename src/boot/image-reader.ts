@@ -8,7 +8,7 @@ import type { ByteSource } from './byte-source.js';
 /** The error for an image that cannot be booted. */
 export function kernelImageError(
   message: string,
-  hint = 'fetch or build the kernel again, or give another: --kernel FILE',
+  hint = "fetch or build the kernel again, or give another: `kernel: 'FILE'`",
   cause?: unknown,
 ): TsvmError {
   return new TsvmError('TSVM_KERNEL_IMAGE', message, {

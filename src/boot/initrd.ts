@@ -43,7 +43,9 @@ export function writeInitrd(
         `0x${limit.toString(16)} left beside the kernel`,
       {
         hint:
-          needed < 2048 ? `give the machine at least ${needed} MiB: --memory` : 'make the initramfs smaller',
+          needed < 2048
+            ? `give the machine at least ${needed} MiB: \`memoryBytes\``
+            : 'make the initramfs smaller',
       },
     );
   }

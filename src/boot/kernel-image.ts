@@ -63,7 +63,7 @@ async function unpackedFile(file: ByteSource, xz: XzProgram, maxBytes: number): 
     if (error instanceof TsvmError) throw error;
     throw kernelImageError(
       `cannot unpack the kernel file: ${error instanceof Error ? error.message : String(error)}`,
-      'fetch it again, unpack it first, or give the machine more memory: --memory',
+      'fetch it again, unpack it first, or give the machine more memory: `memoryBytes`',
       error,
     );
   }
@@ -79,7 +79,7 @@ export async function loadKernel(
   const source = await unpackedFile(file, xz, memory.sizeBytes);
   if (kernelImageKind(await source.slice(0, FILE_KIND_BYTES)) === 'elf') {
     if (entry === 'bzimage') {
-      throw kernelImageError('an ELF kernel has no bzImage entry', 'leave out --entry, or give the bzImage');
+      throw kernelImageError('an ELF kernel has no bzImage entry', 'leave out `entry`, or give the bzImage');
     }
     return {
       ...(await loadVmlinux(memory, source, entry)),
@@ -117,7 +117,7 @@ export async function loadKernel(
 async function loadVmlinux(memory: GuestMemory, source: ByteSource, entry: 'auto' | 'pvh') {
   const image = await parseElf(source);
   if (entry === 'pvh' && image.pvhEntry === undefined) {
-    throw kernelImageError('the kernel has no PVH entry', 'build it with CONFIG_PVH=y, or leave out --entry');
+    throw kernelImageError('the kernel has no PVH entry', 'build it with CONFIG_PVH=y, or leave out `entry`');
   }
   await loadElf(memory, source, image);
   return {

@@ -104,7 +104,7 @@ export async function loadLinux(memory: GuestMemory, options: LoadLinuxOptions):
 export function writeResetHandover(memory: GuestMemory, entry: EntryState): void {
   if (entry.kind !== 'linux64') {
     throw new TsvmError('TSVM_FIRMWARE', 'the builtin firmware enters kernels at their 64-bit entry only', {
-      hint: 'leave out --entry pvh or --firmware builtin',
+      hint: "leave out `entry: 'pvh'` or `firmware: 'builtin'`",
     });
   }
   const block = RESET_HANDOVER_ADDR;

@@ -56,10 +56,8 @@ export const HEADER_MAGIC = 0x5372_6448;
 export const TYPE_OF_LOADER_UNDEFINED = 0xff;
 
 export const LOADED_HIGH = 1 << 0;
-export const KEEP_SEGMENTS = 1 << 6;
 
 export const XLF_KERNEL_64 = 1 << 0;
-export const XLF_CAN_BE_LOADED_ABOVE_4G = 1 << 1;
 
 /** Older headers have no 64-bit entry (boot.rst: xloadflags since 2.12). */
 export const VERSION_2_12 = 0x020c;

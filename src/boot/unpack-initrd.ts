@@ -89,7 +89,7 @@ async function unpackStream(bytes: Uint8Array, xz: XzProgram, maxBytes: number) 
     if (error instanceof TsvmError) return error;
     throw initrdError(
       `cannot unpack the initramfs: ${error instanceof Error ? error.message : String(error)}`,
-      'give the machine more memory: --memory; or pass it on as it is: --no-unpack-initrd',
+      'give the machine more memory: `memoryBytes`; or pass it on as it is: `unpackInitrd: false`',
       error,
     );
   }
@@ -150,13 +150,13 @@ function notAnInitramfs(what: string, bytes: Uint8Array): TsvmError {
   const kind = fileKind(bytes);
   return initrdError(
     `${what} is not an initramfs: neither a cpio archive nor compressed${kind === undefined ? '' : `, but ${kind.name}`}`,
-    kind?.remedy ?? 'make it with: find . | cpio -o -H newc; or pass it on as it is: --no-unpack-initrd',
+    kind?.remedy ?? 'make it with: find . | cpio -o -H newc; or pass it on as it is: `unpackInitrd: false`',
   );
 }
 
 function initrdError(
   message: string,
-  hint = 'fetch or build the initramfs again, or give another: --initrd FILE',
+  hint = "fetch or build the initramfs again, or give another: `initrd: 'FILE'`",
   cause?: unknown,
 ): TsvmError {
   return new TsvmError('TSVM_INITRD', message, {

@@ -31,6 +31,7 @@ import {
 import { templateCommand } from './commands/template.js';
 import { topCommand } from './commands/top.js';
 import { complain } from './complain.js';
+import { inFlags } from './flags.js';
 import { insteadOfCommand, insteadOfOption } from './options/docker-words.js';
 
 /** Commands by their groups, in the order of `tsvm --help`. */
@@ -124,7 +125,7 @@ function report(error: unknown, debug: boolean): number {
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_CODES.ok : EXIT_CODES.usage;
   if (error instanceof TsvmError) {
     complain(`tsvm: ${error.message}`);
-    if (error.hint !== undefined) complain(`hint: ${error.hint}`);
+    if (error.hint !== undefined) complain(`hint: ${inFlags(error.hint)}`);
     if (debug) {
       complain(`${error.stack}`);
       if (error.cause instanceof Error) complain(`cause: ${error.cause.stack}`);

@@ -112,7 +112,7 @@ export const DEFAULT_HOSTNAME = 'container';
 export function checkContainerConfig(config: ContainerConfig): void {
   checkValues(config);
   if (config.layers.length === 0) {
-    throw refuse('a container needs a root: a directory with the files of a system', '--rootfs DIR');
+    throw refuse('a container needs a root: a directory with the files of a system', '`layers: [DIR]`');
   }
   if (config.layers.length > MAX_LAYERS) {
     throw refuse(`${config.layers.length} layers are more than ${MAX_LAYERS}`, 'merge some of them');
@@ -161,10 +161,10 @@ export function checkValues(config: Omit<ContainerConfig, 'layers'>): void {
     throw refuse(`host name ${config.hostname}: longer than ${MAX_HOSTNAME_BYTES} bytes`);
   }
   if (config.network === 'user' && config.share?.includes('net')) {
-    throw refuse('a user-mode network needs a network namespace of its own', 'leave out --share net');
+    throw refuse('a user-mode network needs a network namespace of its own', "leave out `share: ['net']`");
   }
   if (config.share?.includes('user') && (config.uidMap ?? config.gidMap) !== undefined) {
-    throw refuse('ids are mapped in a user namespace only', 'leave out --share user');
+    throw refuse('ids are mapped in a user namespace only', "leave out `share: ['user']`");
   }
   checkLimits(config.limits ?? {});
 }

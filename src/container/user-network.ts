@@ -44,10 +44,10 @@ export interface NetworkUser {
  * @throws TsvmError `TSVM_CONTAINER` if the maps have no other id.
  */
 export function networkUser(uidMap: readonly IdRange[], gidMap: readonly IdRange[]): NetworkUser {
-  return { uid: unprivilegedId(uidMap, '--uid-map'), gid: unprivilegedId(gidMap, '--gid-map') };
+  return { uid: unprivilegedId(uidMap, 'uidMap'), gid: unprivilegedId(gidMap, 'gidMap') };
 }
 
-function unprivilegedId(ranges: readonly IdRange[], flag: string): number {
+function unprivilegedId(ranges: readonly IdRange[], field: 'uidMap' | 'gidMap'): number {
   const ids = ranges.flatMap(({ container, host, count }) => [
     ...(NOBODY >= container && NOBODY < container + count
       ? [{ id: NOBODY, host: host + NOBODY - container }]
@@ -58,7 +58,7 @@ function unprivilegedId(ranges: readonly IdRange[], flag: string): number {
   if (found === undefined) {
     throw refuse(
       '--net user: pasta needs an id that is not root’s on the host',
-      `${flag} 1:100000:65535 besides`,
+      `\`${field}\` 1:100000:65535 besides`,
     );
   }
   return found.id;
@@ -212,7 +212,7 @@ function pastaError(complaint: string): TsvmError {
 
 function notInstalled(cause: ExecuteError): TsvmError {
   return new TsvmError('TSVM_HOST', "--net user: the program 'pasta' is needed, and is not installed", {
-    hint: 'install it: apt-get install passt; or go without --net user',
+    hint: "install it: apt-get install passt; or go without: `network: 'none'`",
     cause,
   });
 }

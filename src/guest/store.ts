@@ -145,7 +145,7 @@ function notBuilt(name: string, problem: string | undefined): TsvmError {
 
 function remedyFor(name: string): string {
   if (name !== DEFAULT_GUEST && name !== DEBIAN_GUEST) return 'tsvm guest list says which are built';
-  return `${guestRemedy(name === DEFAULT_GUEST ? undefined : name)}; or name a kernel: --kernel FILE`;
+  return `${guestRemedy(name === DEFAULT_GUEST ? undefined : name)}; or name a kernel: \`kernel: 'FILE'\``;
 }
 
 /** A folder of guests. */

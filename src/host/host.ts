@@ -192,7 +192,7 @@ function machineHost({
     async openVsock(path) {
       if (endpoint !== undefined) {
         throw new TsvmError('TSVM_VSOCK', 'vsock: a machine has no more than one', {
-          hint: 'give --vsock once; one serves any number of ports and connections',
+          hint: 'give `vsock()` once; one serves any number of ports and connections',
         });
       }
       const at = vsock.path ?? path;

@@ -65,16 +65,11 @@ export const KVM_GUESTDBG_ENABLE = 0x1;
 export const KVM_GUESTDBG_SINGLESTEP = 0x2;
 export const KVM_GUESTDBG_USE_HW_BP = 0x2_0000;
 
-export const KVM_SYNC_X86_REGS = 1n;
-export const KVM_SYNC_X86_SREGS = 2n;
-export const KVM_SYNC_X86_EVENTS = 4n;
-
 export const KVM_MEM_READONLY = 2;
 
 export const KVM_PIT_SPEAKER_DUMMY = 1;
 
 export const MSR_IA32_TSC = 0x10;
-export const MSR_IA32_APICBASE = 0x1b;
 export const MSR_IA32_MISC_ENABLE = 0x1a0;
 export const MSR_IA32_MISC_ENABLE_FAST_STRING = 1n;
 export const MSR_MTRR_DEF_TYPE = 0x2ff;

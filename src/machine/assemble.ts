@@ -60,7 +60,7 @@ export async function assemble(
     openBalloon() {
       if (balloon !== undefined)
         throw new TsvmError('TSVM_CONFIG', 'balloon: a machine has no more than one', {
-          hint: 'give --balloon once',
+          hint: 'give `balloon()` once',
         });
       return {
         attach: (control) => {

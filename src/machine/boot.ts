@@ -41,7 +41,7 @@ export async function readBootFiles(config: MachineConfig): Promise<BootFiles> {
       : await InputFile.open('kernel', config.kernel, {
           code: 'TSVM_KERNEL_IMAGE',
           maxBytes: MAX_KERNEL_BYTES,
-          hint: 'give a bzImage or vmlinux: --kernel FILE',
+          hint: "give a bzImage or vmlinux: `kernel: 'FILE'`",
         });
   try {
     const others = await readOtherFiles(config);

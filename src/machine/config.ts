@@ -149,7 +149,7 @@ export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: num
   checkBounds(config, host.totalMemoryBytes);
   if (config.kernel === undefined && (config.firmware === undefined || config.firmware === 'builtin')) {
     throw new TsvmError('TSVM_CONFIG', 'no kernel is given', {
-      hint: 'give a bzImage or vmlinux: --kernel FILE',
+      hint: "give a bzImage or vmlinux: `kernel: 'FILE'`",
     });
   }
 }
@@ -173,12 +173,12 @@ export function checkBounds(config: MachineConfig, totalMemoryBytes = Number.POS
   const memoryBytes = config.memoryBytes ?? DEFAULT_MEMORY_BYTES;
   if (memoryBytes < MIN_MEMORY_BYTES) {
     throw new TsvmError('TSVM_CONFIG', `memory: ${formatBytes(memoryBytes)} is too little for a machine`, {
-      hint: `give it at least ${formatBytes(MIN_MEMORY_BYTES)}, and a Linux guest 32 MiB: --memory 128M`,
+      hint: `give it at least ${formatBytes(MIN_MEMORY_BYTES)}, and a Linux guest 32 MiB: \`memoryBytes: 128 * 2 ** 20\``,
     });
   }
   if (memoryBytes % PAGE_BYTES !== 0) {
     throw new TsvmError('TSVM_CONFIG', `memory: ${memoryBytes} bytes is not a multiple of 4 KiB`, {
-      hint: 'for example: --memory 128M',
+      hint: 'for example: `memoryBytes: 128 * 2 ** 20`',
     });
   }
   if (memoryBytes > MAX_MEMORY_BYTES) {
@@ -186,7 +186,7 @@ export function checkBounds(config: MachineConfig, totalMemoryBytes = Number.POS
       'TSVM_CONFIG',
       `memory: ${formatBytes(memoryBytes)} is more than a machine can have (${formatBytes(MAX_MEMORY_BYTES)})`,
       {
-        hint: 'give the machine less: --memory 1G',
+        hint: 'give the machine less: `memoryBytes: 2 ** 30`',
       },
     );
   }
@@ -195,7 +195,7 @@ export function checkBounds(config: MachineConfig, totalMemoryBytes = Number.POS
       'TSVM_CONFIG',
       `memory: ${formatBytes(memoryBytes)} is more than this host has for it (${formatBytes(totalMemoryBytes)})`,
       {
-        hint: 'give the machine less: --memory 1G',
+        hint: 'give the machine less: `memoryBytes: 2 ** 30`',
       },
     );
   }
@@ -213,7 +213,7 @@ export function checkBounds(config: MachineConfig, totalMemoryBytes = Number.POS
   const cpus = config.cpus ?? 1;
   if (cpus < 1 || cpus > MAX_CPUS) {
     throw new TsvmError('TSVM_CONFIG', `cpus: ${cpus} is not from 1 to ${MAX_CPUS}`, {
-      hint: 'for example: --cpus 2',
+      hint: 'for example: `cpus: 2`',
     });
   }
   // Before the first of them is opened: each may be a file, a socket, a process of the host's.
@@ -222,7 +222,7 @@ export function checkBounds(config: MachineConfig, totalMemoryBytes = Number.POS
     throw new TsvmError(
       'TSVM_CONFIG',
       `devices: more than ${VIRTIO_GSIS.length} virtio devices in one machine`,
-      { hint: 'leave out some of the devices; one --ports serves many ports' },
+      { hint: 'leave out some of the devices; one `virtioConsole({ ports })` serves many ports' },
     );
   }
 }

@@ -75,7 +75,7 @@ export class PmemSlots {
       throw new TsvmError(
         'TSVM_PMEM',
         `pmem ${path}: ${formatBytes(sizeBytes)} is more than the guest's CPU can reach (${formatBytes(reach)})`,
-        { hint: 'give it as a disk: --disk PATH,ro' },
+        { hint: 'give it as a disk: `blk({ path, readOnly: true })`' },
       );
     }
     return addr;

@@ -120,6 +120,6 @@ async function folders(base: NonNullable<Parts['origin']>): Promise<string[]> {
 function savedSpec(config: MachineConfig): MachineSpec {
   if (config.firmware === undefined || config.firmware === 'builtin') return loadedSpec(specOf(config));
   throw new TsvmError('TSVM_SNAPSHOT', 'a machine that started from a firmware file cannot be saved', {
-    hint: 'boot the kernel directly: --kernel FILE',
+    hint: "boot the kernel directly: `kernel: 'FILE'`",
   });
 }

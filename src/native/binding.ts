@@ -112,8 +112,6 @@ export interface NativeFastRegister {
 
 export interface NativeVm {
   checkExtension(capability: number): number;
-  /** KVM_ENABLE_CAP on the VM. */
-  enableCap(capability: number, arg0?: number): void;
   /** KVM_SET_TSS_ADDR. */
   setTssAddr(addr: number): void;
   /** KVM_SET_IDENTITY_MAP_ADDR. */
@@ -134,8 +132,6 @@ export interface NativeVm {
     memory: NativeMemory | null,
     offset: number,
   ): void;
-  /** KVM_GET_DIRTY_LOG: one bit a page. */
-  getDirtyLog(slot: number): Uint8Array;
   /** KVM_CREATE_VCPU. All vCPUs of a VM must be created before the first runs. */
   createVcpu(id: number): NativeVcpu;
   /** KVM_GET_IRQCHIP, KVM_GET_PIT2, KVM_GET_CLOCK. */
@@ -144,10 +140,6 @@ export interface NativeVm {
   setStruct(name: VmStruct, bytes: Uint8Array, arg?: number): void;
   /** KVM_IRQ_LINE. */
   irqLine(gsi: number, level: 0 | 1): void;
-  /** KVM_SET_GSI_ROUTING: packed `struct kvm_irq_routing_entry`, 48 bytes each. */
-  setGsiRouting(entries: Uint8Array): void;
-  /** KVM_SIGNAL_MSI. Returns 1 if delivered, 0 if the guest blocked it. */
-  signalMsi(addressLo: number, addressHi: number, data: number): number;
   /** KVM_IRQFD. With `resample`, level-triggered. */
   irqfd(event: NativeEventFd, gsi: number, assign: boolean, resample?: NativeEventFd): void;
   /** KVM_IOEVENTFD. `length` 0, 1, 2, 4 or 8; `value` undefined matches every write. */
@@ -166,8 +158,6 @@ export interface NativeVm {
    * `setFastRegisters`, and the bytes. Always called before any onExit of the same VM that happened later.
    */
   onStream(callback: (index: number, bytes: Uint8Array) => void): void;
-  /** KVM_REGISTER_COALESCED_MMIO and its undoing. `space` 0 needs KVM_CAP_COALESCED_PIO. */
-  coalesce(space: 0 | 1, addr: number, length: number, on: boolean): void;
   /** KVM_GET_STATS_FD, read whole: header, descriptors, data (Documentation/virt/kvm/api.rst 4.133). */
   readStats(): Uint8Array;
   /** Joins every vCPU thread, then closes the vCPUs and the VM. */
@@ -212,8 +202,6 @@ export interface NativeVcpu {
   setGuestDebug(control: number, debugRegisters: BigUint64Array): void;
   /** KVM_TRANSLATE: the guest physical address, or undefined when not mapped. */
   translate(linearAddress: bigint): number | undefined;
-  /** KVM_INTERRUPT is absent: the irqchip is in the kernel. KVM_NMI: */
-  nmi(): void;
   /** KVM_KVMCLOCK_CTRL: tells the guest that it stood still. EINVAL if it has no kvm-clock. */
   kvmclockCtrl(): void;
   /** Reads statistics as the VM's does. The first call throws EBUSY while running, since it opens; later ones do not. */

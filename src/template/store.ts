@@ -20,7 +20,7 @@ const KEY = /^[0-9a-f]{16}$/;
 const RULES: FolderRules = {
   code: 'TSVM_TEMPLATE',
   what: 'the folder of templates',
-  hint: 'set TSVM_TEMPLATE_DIR to a folder of your own, or boot each time: --no-template',
+  hint: 'set TSVM_TEMPLATE_DIR to a folder of your own, or boot each time: `createMachine()`',
 };
 
 export interface TemplateEntry {
@@ -118,7 +118,7 @@ export class TemplateStore {
         'TSVM_TEMPLATE',
         `cannot keep templates in ${this.directory}: ${describeFileError(cause)}`,
         {
-          hint: 'set TSVM_TEMPLATE_DIR to a folder that can be written, or boot each time: --no-template',
+          hint: 'set TSVM_TEMPLATE_DIR to a folder that can be written, or boot each time: `createMachine()`',
           cause,
         },
       );

@@ -271,7 +271,7 @@ test('a guest keeps what it writes in an overlay, sees a disk grow, and finds bo
     for (const differential of [false, true]) {
       await expect(shell.machine.snapshot(folder(), { differential })).rejects.toMatchObject({
         code: 'TSVM_DISK',
-        hint: expect.stringContaining('--disks direct'),
+        hint: expect.stringContaining("`disks: 'direct'`"),
       });
     }
   }

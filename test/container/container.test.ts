@@ -370,7 +370,7 @@ describe('bad input', () => {
     [{ limits: { io: [{ device: '/dev/null', readBytes: 1 }] } }, 'not a block device'],
     [{ volumes: [{ source: '/nowhere', target: '/x' }] }, 'volume /nowhere'],
     [{ volumes: [{ source: '/tmp', target: '/a/../b' }] }, 'not a place in the container'],
-    [{ network: 'user', share: ['net'] }, 'leave out --share net'],
+    [{ network: 'user', share: ['net'] }, "leave out `share: ['net']`"],
     [{ uidMap: [{ container: 0, host: 0, count: 0 }] }, 'ids 0:0:0'],
   ] as const)('%j is refused, and nothing is left', async (config, message) => {
     const before = traces();

@@ -3,7 +3,6 @@ import { loadAddon, type NativeEventFd } from '../../src/native/binding.js';
 import { asm, code, TinyGuest } from '../support/guest-code.js';
 
 const GSI = 5;
-const LAPIC_ADDR = 0xfee0_0000;
 const MMIO_ADDR = 0xd000_0000;
 
 /** Held here: a listener keeps nothing alive, and a test that waits for one is itself held by nothing else. */
@@ -28,18 +27,9 @@ const initPic = code(
   out(0x21, 1),
   out(0x21, 0xff & ~(1 << GSI)),
 );
-/** Enables the LAPIC by software. Needs ES at the LAPIC. */
-const initLapic = code(asm.movDi(0xf0), asm.movEax(0x1ff), asm.storeEsDiEax());
 const wait = code(asm.sti(), asm.hlt(), asm.jmp(-3));
 /** Says on port 0x80 that the interrupt came. */
 const picHandler = code(out(0x20, 0x20), out(0x80, 0x49), asm.iret());
-const lapicHandler = code(
-  asm.movDi(0xb0), // EOI
-  asm.movEax(0),
-  asm.storeEsDiEax(),
-  out(0x80, 0x4d),
-  asm.iret(),
-);
 
 test('irqfd() interrupts a halted guest, once for each signal', async () => {
   using guest = new TinyGuest({ irqchip: true, code: code([...initPic], asm.outAl(0x81), [...wait]) });
@@ -70,42 +60,6 @@ test('irqLine() raises an edge', async () => {
   guest.vm.irqLine(GSI, 1);
   guest.vm.irqLine(GSI, 0);
   expect(await exit).toMatchObject({ port: 0x80 });
-});
-
-test('signalMsi() delivers to the LAPIC, and says when nobody took it', async () => {
-  using guest = new TinyGuest({
-    irqchip: true,
-    esBase: LAPIC_ADDR,
-    code: code([...initLapic], asm.outAl(0x81), [...wait]),
-  });
-  guest.handler(0x30, 0x3000, lapicHandler);
-  await guest.run();
-  const exit = guest.run();
-  expect(guest.vm.signalMsi(LAPIC_ADDR, 0, 0x30)).toBe(1);
-  expect(await exit).toMatchObject({ port: 0x80, data: Uint8Array.of(0x4d) });
-});
-
-test('setGsiRouting() makes an irqfd an MSI', async () => {
-  using guest = new TinyGuest({
-    irqchip: true,
-    esBase: LAPIC_ADDR,
-    code: code([...initLapic], asm.outAl(0x81), [...wait]),
-  });
-  guest.handler(0x31, 0x3000, lapicHandler);
-  const gsi = 24;
-  const entry = new DataView(new ArrayBuffer(48));
-  entry.setUint32(0, gsi, true);
-  entry.setUint32(4, 2, true); // KVM_IRQ_ROUTING_MSI
-  entry.setUint32(16, LAPIC_ADDR, true);
-  entry.setUint32(24, 0x31, true);
-  guest.vm.setGsiRouting(new Uint8Array(entry.buffer));
-  const event = eventFd();
-  guest.vm.irqfd(event, gsi, true);
-  await guest.run();
-  const exit = guest.run();
-  event.signal();
-  expect(await exit).toMatchObject({ port: 0x80, data: Uint8Array.of(0x4d) });
-  event.close();
 });
 
 test('ioeventfd() takes port writes of its size and value, the guest runs on', async () => {
@@ -168,20 +122,6 @@ test('NativeEventFd.listen() survives a close() in its callback', async () => {
   });
   event.signal();
   await closed;
-});
-
-test('coalesce() gathers writes in the ring of the run page', async () => {
-  using guest = new TinyGuest({
-    esBase: MMIO_ADDR,
-    code: code(asm.movDi(0), asm.movEax(0xaabb), asm.storeEsDiEax(), asm.storeEsDiEax(), asm.outAl(0x80)),
-  });
-  guest.vm.coalesce(1, MMIO_ADDR, 0x1000, true);
-  expect(await guest.run()).toMatchObject({ kind: 'io', port: 0x80 });
-  // struct kvm_coalesced_mmio_ring is in the last page: first, last, then entries of 24 bytes.
-  const ring = new DataView(guest.vcpu.runPage, 2 * 4096);
-  expect([ring.getUint32(0, true), ring.getUint32(4, true)]).toEqual([0, 2]);
-  expect(ring.getUint32(8, true)).toBe(MMIO_ADDR);
-  guest.vm.coalesce(1, MMIO_ADDR, 0x1000, false);
 });
 
 test('fallocate() works off the JavaScript thread and rejects with an errno', async () => {

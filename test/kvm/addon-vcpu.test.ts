@@ -274,11 +274,3 @@ test('an application processor starts by INIT and SIPI from the guest', async ()
   expect(await guest.run(0)).toMatchObject({ kind: 'io', port: 0x80 });
   expect(await ap).toMatchObject({ kind: 'io', port: 0x81, data: Uint8Array.of(0x77) });
 });
-
-test('nmi() reaches a halted guest', async () => {
-  using guest = new TinyGuest({ irqchip: true, code: code(asm.outAl(0x80), asm.hlt(), asm.hang()) });
-  guest.handler(2, 0x3000, code(asm.outAl(0x82), asm.iret()));
-  await guest.run();
-  guest.vcpu.nmi();
-  expect(await guest.run()).toMatchObject({ kind: 'io', port: 0x82 });
-});

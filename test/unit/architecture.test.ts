@@ -103,7 +103,7 @@ const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
   cli: {
     cli: ['commands', 'options'],
     commands: ['cli', 'doctor', 'options', 'session'],
-    doctor: [],
+    doctor: ['cli'],
     options: ['cli'],
     session: ['cli', 'options'],
   },

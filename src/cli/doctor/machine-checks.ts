@@ -9,6 +9,7 @@ import type { HostProfile } from '../../kvm/profiles/profile.js';
 import { detectProfile } from '../../kvm/profiles/registry.js';
 import { loadAddon, type NativeAddon } from '../../native/binding.js';
 import { formatBytes } from '../../util/units.js';
+import { inFlags } from '../flags.js';
 import { type Check, has, type Verdict } from './check.js';
 
 /** Findings about KVM. */
@@ -24,7 +25,7 @@ const named = (name: string, verdict: Verdict): Check => ({ area: 'machines', na
 /** The check that an error ends. */
 export function failed(name: string, error: unknown): Check {
   const detail = error instanceof Error ? error.message : String(error);
-  const fix = error instanceof TsvmError ? error.hint : undefined;
+  const fix = error instanceof TsvmError && error.hint !== undefined ? inFlags(error.hint) : undefined;
   return named(name, { status: 'no', detail, ...(fix === undefined ? {} : { fix }) });
 }
 

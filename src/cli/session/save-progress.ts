@@ -3,6 +3,7 @@ import { TsvmError } from '../../errors.js';
 import type { Machine } from '../../machine/machine.js';
 import { printable } from '../../util/printable.js';
 import { formatBytes } from '../../util/units.js';
+import { inFlags } from '../flags.js';
 
 /** A save that takes longer than this says how far it has come. */
 const QUIET_MS = 1000;
@@ -33,7 +34,7 @@ export async function saveWithProgress(
   } catch (error) {
     if (!(error instanceof TsvmError)) throw error;
     say(error.message);
-    if (error.hint !== undefined) process.stderr.write(`hint: ${printable(error.hint)}${NEW_LINE}`);
+    if (error.hint !== undefined) process.stderr.write(`hint: ${printable(inFlags(error.hint))}${NEW_LINE}`);
     return false;
   }
 }

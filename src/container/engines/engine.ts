@@ -61,12 +61,15 @@ export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts
   if (!facts.superuser)
     throw hostRefuses(`--engine ${engine}: it is run by the superuser only`, 'leave it out, or run as root');
   if (config.network === 'user')
-    throw refuse(`--engine ${engine}: there is no user-mode network`, '--net none or host');
+    throw refuse(
+      `--engine ${engine}: there is no user-mode network`,
+      "`network: 'none'`, or share the host's",
+    );
   if (engine === 'bwrap' && (config.uidMap ?? config.gidMap) !== undefined) {
-    throw refuse('--engine bwrap: it maps one id', 'leave out --uid-map and --gid-map');
+    throw refuse('--engine bwrap: it maps one id', 'leave out `uidMap` and `gidMap`');
   }
   if (engine === 'docker' && (config.uidMap ?? config.gidMap) !== undefined) {
-    throw refuse('--engine docker: its daemon maps ids', 'leave out --uid-map and --gid-map');
+    throw refuse('--engine docker: its daemon maps ids', 'leave out `uidMap` and `gidMap`');
   }
   const { place } = facts;
   const { layers } = config;

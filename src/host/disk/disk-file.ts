@@ -33,7 +33,7 @@ export async function openDiskFile(
     const sizeBytes = await diskBytes(addon, file, path);
     if (!addon.flock(file.fd, readOnly ? 'shared' : 'exclusive')) {
       throw new TsvmError('TSVM_DISK', `disk ${path} is in use by another machine`, {
-        hint: 'two machines may share a disk only if both open it read-only: --disk PATH,ro',
+        hint: 'two machines may share a disk only if both open it read-only: `blk({ path, readOnly: true })`',
       });
     }
     return new DiskFile(addon, file, sizeBytes, readOnly);

@@ -24,7 +24,7 @@ export async function openPmemFile(addon: NativeAddon, path: string): Promise<Pm
     const sizeBytes = (await handle.stat()).size;
     if (!addon.flock(handle.fd, 'shared')) {
       throw new TsvmError('TSVM_PMEM', `pmem ${path} is in use by a machine that writes to it`, {
-        hint: 'that machine would have to open it read-only: --disk PATH,ro',
+        hint: 'that machine would have to open it read-only: `blk({ path, readOnly: true })`',
       });
     }
     return new PmemFile(path, sizeBytes, handle);
@@ -61,7 +61,7 @@ function checkKind(stats: Stats, path: string): void {
   }
   if (stats.isFile()) return;
   throw new TsvmError('TSVM_PMEM', `pmem ${path} is not a regular file`, {
-    hint: 'give an image; a block device can be a disk: --disk PATH,ro',
+    hint: 'give an image; a block device can be a disk: `blk({ path, readOnly: true })`',
   });
 }
 

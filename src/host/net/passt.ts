@@ -233,7 +233,7 @@ const NOT_INSTALLED = 'not installed';
 function passtError(complaint: string, forwards: readonly PortForward[]): TsvmError {
   if (complaint === NOT_INSTALLED) {
     return new TsvmError('TSVM_HOST', "--net user: the program 'passt' is needed, and is not installed", {
-      hint: 'install it: apt-get install passt; or use a TAP interface: --net tap,name=tap0',
+      hint: "install it: apt-get install passt; or use a TAP interface: `net({ backend: 'tap', name: 'tap0' })`",
     });
   }
   const taken = forwards.find((forward) => complaint.includes(`${spec(forward)}'`));

@@ -198,7 +198,7 @@ describe('unpackInitrd()', () => {
     ['an empty file', new Uint8Array(), /is empty/],
     ['nothing but zeros', new Uint8Array(1024), /is empty/],
     ['something else', Buffer.from('#!/bin/sh'), /not an initramfs.*but a text/],
-    ['a kernel', makeBzImage(), /not an initramfs.*but a bzImage/, /--kernel/],
+    ['a kernel', makeBzImage(), /not an initramfs.*but a bzImage/, /`kernel`/],
     ["cpio's old format", Buffer.from('070707'.padEnd(76, '0')), /old format/, /newc/],
     [
       'LZ4 in a frame that Linux does not take',

@@ -107,7 +107,7 @@ test('readBootFiles() unpacks no more of an initramfs than the machine has memor
   await expect(readBootFiles({ initrd: path, memoryBytes: 32 << 20 })).rejects.toThrow(
     expect.objectContaining({
       message: expect.stringMatching(/cannot unpack the initramfs: unpacks to more than 33554432 bytes/),
-      hint: expect.stringContaining('--memory'),
+      hint: expect.stringContaining('`memoryBytes`'),
     }),
   );
 });

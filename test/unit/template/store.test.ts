@@ -158,7 +158,7 @@ describe('TemplateStore', () => {
     await expect(below.locked(keyOf(1), {}, async () => {})).rejects.toMatchObject({
       code: 'TSVM_TEMPLATE',
       message: expect.stringContaining(`cannot keep templates in ${join(root, 'file/below')}`),
-      hint: expect.stringContaining('--no-template'),
+      hint: expect.stringContaining('`createMachine()`'),
     });
     expect(await below.list()).toEqual([]);
   });

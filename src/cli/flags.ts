@@ -1,0 +1,40 @@
+/** Fields of the library, which errors name, as options of the command. */
+
+/** Code in a hint, as a library's user writes it, and what the command line says instead. */
+export const FLAGS: Readonly<Record<string, string>> = {
+  kernel: '--kernel',
+  "kernel: 'FILE'": '--kernel FILE',
+  initrd: '--initrd',
+  "initrd: 'FILE'": '--initrd FILE',
+  'unpackInitrd: false': '--no-unpack-initrd',
+  cmdline: '--append, or replace the whole line with --cmdline',
+  memoryBytes: '--memory',
+  'memoryBytes: 128 * 2 ** 20': '--memory 128M',
+  'memoryBytes: 2 ** 30': '--memory 1G',
+  'cpus: 2': '--cpus 2',
+  entry: '--entry',
+  "entry: 'bzimage'": '--entry bzimage',
+  "entry: 'pvh'": '--entry pvh',
+  "firmware: 'builtin'": '--firmware builtin',
+  'blk({ path })': '--disk',
+  'blk({ path, readOnly: true })': '--disk PATH,ro',
+  "net({ backend: 'tap', name: 'tap0' })": '--net tap,name=tap0',
+  'balloon()': '--balloon',
+  'vsock()': '--vsock',
+  'virtioConsole({ ports })': '--ports',
+  "disks: 'direct'": '--disks direct',
+  'createMachine()': '--no-template',
+  'layers: [DIR]': '--rootfs DIR',
+  "share: ['net']": '--share net',
+  "share: ['user']": '--share user',
+  uidMap: '--uid-map',
+  gidMap: '--gid-map',
+  "network: 'none'": '--net none',
+};
+
+/** A hint of the library in the command's words. */
+export function inFlags(hint: string): string {
+  return hint.replace(/`([^`]+)`/g, (code, field: string) =>
+    Object.hasOwn(FLAGS, field) ? (FLAGS[field] as string) : code,
+  );
+}
