@@ -4,7 +4,7 @@
  */
 import { Bus } from '../../src/bus/bus.js';
 import { VIRTIO_MMIO_ADDR, VIRTIO_MMIO_BYTES } from '../../src/memory/layout.js';
-import type { QueueLayout } from '../../src/virtio/queue.js';
+import type { QueueLayout } from '../../src/virtio/queue-layout.js';
 import {
   type TransportFace,
   VirtioCore,

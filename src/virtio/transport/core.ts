@@ -16,7 +16,8 @@ import type { GuestMemory } from '../../memory/guest-memory.js';
 import { checkState, checkStateVersion, type VersionedState } from '../../util/state.js';
 import type { DeviceState, VirtioContext, VirtioDevice } from '../device.js';
 import { featureWord, refuseFeatures, TRANSPORT_FEATURES, withFeatureWord } from '../features.js';
-import type { QueueCounters, QueueLayout, QueuePosition } from '../queue.js';
+import type { QueueCounters } from '../queue.js';
+import type { QueueLayout, QueuePosition } from '../queue-layout.js';
 import {
   VIRTIO_CONFIG_S_DRIVER_OK,
   VIRTIO_CONFIG_S_FAILED,

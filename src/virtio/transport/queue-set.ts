@@ -3,17 +3,15 @@ import assert from 'node:assert';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { DEFAULT_REQUEST_BYTES, type VirtioDevice } from '../device.js';
 import { VIRTIO_F_EVENT_IDX, VIRTIO_F_INDIRECT_DESC } from '../features.js';
+import { newQueueCounters, type QueueCounters, SplitQueue } from '../queue.js';
 import {
   MAX_QUEUE_SIZE,
-  newQueueCounters,
-  type QueueCounters,
   type QueueLayout,
   type QueuePosition,
   refuseLayout,
   refusePosition,
-  SplitQueue,
   START_POSITION,
-} from '../queue.js';
+} from '../queue-layout.js';
 
 export interface QueueSetEvents {
   /** Interrupt the driver: buffers of this queue were used. */

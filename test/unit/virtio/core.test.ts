@@ -2,7 +2,7 @@
 import { AssertionError } from 'node:assert';
 import { beforeEach, describe, expect, test } from 'vitest';
 import { GuestError } from '../../../src/errors.js';
-import type { QueueLayout } from '../../../src/virtio/queue.js';
+import type { QueueLayout } from '../../../src/virtio/queue-layout.js';
 import type { VirtioCore } from '../../../src/virtio/transport/core.js';
 import {
   ACKNOWLEDGE,
