@@ -1,14 +1,11 @@
-/**
- * Layout of a split virtqueue, where its three parts lie, and its position, how far it has come. Both may be a driver's words or a saved
- * state's, and are judged here before a queue is made of them.
- */
+/** Where a split queue is and where it stands: what a driver or a saved machine says of it, and what is refused of that. */
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { Gpa } from '../memory/layout.js';
 
 /** The greatest size of a split queue (virtio 1.3, 2.7: 2^15). */
 export const MAX_QUEUE_SIZE = 32768;
 
-/** Length of a descriptor (virtio 1.3, 2.7.5). */
+/** Bytes of a descriptor. */
 export const DESC_BYTES = 16;
 
 /** What a driver configures of a queue, and what is saved of it. */

@@ -17,13 +17,7 @@ import { GuestError } from '../errors.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { CHAIN_STATE, type Chain, PooledChain } from './chain.js';
 import { DEFAULT_REQUEST_BYTES, type Virtqueue } from './device.js';
-import {
-  DESC_BYTES,
-  type QueueLayout,
-  type QueuePosition,
-  refuseLayout,
-  START_POSITION,
-} from './queue-layout.js';
+import { DESC_BYTES, type QueueLayout, type QueuePosition, START_POSITION } from './queue-layout.js';
 
 const VIRTQ_DESC_F_NEXT = 1;
 const VIRTQ_DESC_F_WRITE = 2;
@@ -68,7 +62,7 @@ export interface QueueEvents {
 export interface SplitQueueOptions {
   readonly index: number;
   readonly memory: GuestMemory;
-  /** One that {@link refuseLayout} does not refuse. */
+  /** One that `refuseLayout` does not refuse. */
   readonly layout: QueueLayout;
   readonly indirect: boolean;
   readonly eventIdx: boolean;

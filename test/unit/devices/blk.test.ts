@@ -333,6 +333,24 @@ test('Blk cuts a large transfer into pieces', async () => {
   ).toBe(true);
 });
 
+test('Blk.reset() waits for the piece of a large transfer that is under way, and leaves the others', async () => {
+  const disk = new MemoryDisk({ sizeBytes: 9 << 20 });
+  disk.held = true;
+  const rig = new Rig(new Blk({ backend: disk }), {
+    regions: [{ addr: 0, bytes: new Uint8Array(16 << 20) }],
+  });
+  const queue = rig.driver.start().queue(0);
+  queue.add([header(VIRTIO_BLK_T_IN, 0)], [9 << 20, 1]);
+  queue.kick();
+  await settle();
+  const reset = rig.driver.reset();
+  disk.held = false;
+  await disk.release();
+  await reset;
+  expect(disk.log).toEqual(['read 0+4194304']);
+  expect(queue.used()).toEqual([]);
+});
+
 test('Blk.reset() waits for I/O in flight, and nothing is written to guest memory afterwards (2.4.1; hostile 23)', async () => {
   const { disk, add, queue, rig } = setUp();
   disk.bytes.fill(3);

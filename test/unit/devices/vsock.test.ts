@@ -627,6 +627,16 @@ describe('Vsock.save() and restore()', () => {
     },
   );
 
+  test('the driver’s time to take a transport reset in begins when the machine goes on', async () => {
+    const { driver, device, clock } = setUp();
+    const events = driver.giveEvents(1);
+    await driver.rig.core.pause();
+    device.renumber(77);
+    expect([clock.armed, events()]).toEqual([false, []]);
+    driver.rig.core.resume();
+    expect([clock.armed, events()]).toEqual([true, [0]]);
+  });
+
   test.each([0, 1])(
     'a driver that gives %i event buffers, and none back, holds up connections for a moment only',
     (given) => {
