@@ -102,7 +102,7 @@ export { net, netAt } from './devices/net/net.js';
 export type { NetConfig } from './devices/net/options.js';
 export { type PmemConfig, pmem } from './devices/pmem.js';
 export type { RateLimit } from './devices/rate-limit.js';
-export { type DeviceKind, type DeviceRequest, deviceKinds } from './devices/registry.js';
+export { type DeviceKind, type DeviceRequest, deviceKinds, type HostPath } from './devices/registry.js';
 export { rng } from './devices/rng.js';
 export type { VsockConfig } from './devices/vsock/config.js';
 export { vsock } from './devices/vsock/kind.js';

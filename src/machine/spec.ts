@@ -122,9 +122,11 @@ export function configOf({ version: _, guest = 'none', devices = [], ...rest }: 
  */
 export function parseSpec(data: unknown): MachineSpec {
   requireFields(data, FIELDS, "a machine's spec");
-  const config = configOf(data as GivenSpec);
+  const given = data as GivenSpec;
+  const config = configOf(given);
   checkBounds(config);
-  return specOf(config);
+  // As they were given: a template is known by what it was asked for.
+  return { ...specOf(config), devices: given.devices ?? [] };
 }
 
 /** Spec of a machine whose guest is in its memory: nothing of where that came from. */
@@ -143,7 +145,7 @@ export function loadedSpec({
     cpus,
     console,
     guest,
-    ...(firmware === undefined ? {} : { firmware }),
+    ...(firmware === undefined ? {} : { firmware: 'builtin' }),
     devices,
   };
 }

@@ -194,7 +194,9 @@ describe('a hostile saved state', () => {
       void (it.config.devices[1] = { kind: 'fs', config: { path: '/', tag: 'x', readOnly: false } }),
     'a network of the host': (it) =>
       void (it.config.devices[1] = { kind: 'net', config: { backend: 'user', loopback: true } }),
-    'a channel that is not there': (it) => void (it.config.channel = false),
+    'a channel that is not there': (it) => void (it.config.guest = 'none'),
+    'a spec of the future': (it) => void (it.config.version = 2),
+    'a command for its guest': (it) => void (it.config.command = { argv: ['x'] }),
     'a console elsewhere': (it) => void (it.config.console = 'none'),
     'memory that is not there': (it) => void (it.config.memoryBytes = 2 ** 50),
     'another size of memory': (it) => void (it.config.memoryBytes = 8 * MIB),
@@ -217,6 +219,15 @@ describe('a hostile saved state', () => {
       });
     },
   );
+
+  test('that names a kernel of the host has none', async () => {
+    editManifest(bad, () => ({
+      ...readSnapshot(good),
+      config: { ...readSnapshot(good).config, kernel: '/etc/shadow' },
+    }));
+    await using machine = await restoreMachine(bad, { devices });
+    expect(machine.config.kernel).toBeUndefined();
+  });
 
   test('that is refused leaves nothing behind', async () => {
     const all = Object.values(refused);

@@ -115,9 +115,8 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
       over: () => this.#enter(() => this.#sendEarly()),
       shortBuffer: () => this.counters.shortBuffers++,
     });
-    const bytes = new Uint8Array(CONFIG_BYTES);
-    this.config = { bytes };
-    this.#configView = new DataView(bytes.buffer);
+    this.config = { bytes: new Uint8Array(CONFIG_BYTES) };
+    this.#configView = new DataView(this.config.bytes.buffer);
     this.#setCid(options.cid ?? DEFAULT_CID);
   }
 
