@@ -29,7 +29,7 @@ beforeAll(async () => {
 
   for (const name of ['cut', 'damaged', 'foreign']) cpSync(at('good'), at(name), { recursive: true });
   truncateSync(memoryFile(at('cut')), 0);
-  writeFileSync(join(at('damaged'), 'machine.json'), '{"format":2,"checksum":"","snapshot":{}}');
+  writeFileSync(join(at('damaged'), 'machine.json'), '{"format":3,"checksum":"","snapshot":{}}');
   editManifest(at('foreign'), (it) => {
     it.host.cpu.vendor = 'Elsewhere';
   });
