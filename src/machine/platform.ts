@@ -192,11 +192,12 @@ export class Platform {
 
   /** Only while paused. */
   save(): PlatformState {
-    const board = [...this.#board].flatMap(([name, device]) => {
+    const board: Record<string, DeviceState> = {};
+    for (const [name, device] of this.#board) {
       const state = device.save?.();
-      return state === undefined ? [] : [[name, { ...state }] as const];
-    });
-    return { board: Object.fromEntries(board), slots: this.slots.map(({ transport }) => transport.save()) };
+      if (state !== undefined) board[name] = { ...state };
+    }
+    return { board, slots: this.slots.map(({ transport }) => transport.save()) };
   }
 
   /** Into devices that have done nothing yet; guest memory must be in place. They stay paused until `resume`. */
