@@ -202,15 +202,15 @@ export class Platform {
 
   /** Into devices that have done nothing yet; guest memory must be in place. They stay paused until `resume`. */
   restore(state: PlatformState): void {
-    const board = new Map(Object.entries(state.board));
+    let restored = 0;
     for (const [name, device] of this.#board) {
       if (device.restore === undefined) continue;
-      const saved = board.get(name);
+      const saved = Object.hasOwn(state.board, name) ? state.board[name] : undefined;
       checkState(saved !== undefined, `it has no ${name}`);
       device.restore(saved);
-      board.delete(name);
+      restored++;
     }
-    checkState(board.size === 0, 'it has a device that this machine has not');
+    checkState(Object.keys(state.board).length === restored, 'it has a device that this machine has not');
     checkState(state.slots.length === this.slots.length, `it has ${state.slots.length} virtio devices`);
     this.slots.forEach(({ transport }, i) => {
       transport.restore(state.slots[i] as VirtioMmioState);

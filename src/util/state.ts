@@ -67,7 +67,7 @@ export function stateOf<Shape extends StateShape>(
   shape: Shape,
 ): StateOf<Shape> {
   checkStateVersion(what, state, version);
-  const fields: Readonly<Record<string, unknown>> = { ...state };
+  const fields = state as VersionedState & Readonly<Record<string, unknown>>;
   const names = Object.keys(shape);
   for (const name of names) {
     const kind = shape[name] as keyof FieldTypes;
