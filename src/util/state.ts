@@ -26,7 +26,7 @@ const isUnsigned = (value: unknown, mask: number): boolean => ((value as number)
 /** Plain loop: a fork checks the state of its parent, and is to take less than a millisecond. */
 function isBytes(value: unknown): boolean {
   if (!Array.isArray(value)) return false;
-  for (const byte of value) if ((byte & 0xff) !== byte) return false;
+  for (let i = 0; i < value.length; i++) if ((value[i] & 0xff) !== value[i]) return false;
   return true;
 }
 
