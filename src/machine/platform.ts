@@ -201,12 +201,13 @@ export class Platform {
 
   /** Only while paused. */
   save(): PlatformState {
-    const board = [...this.#board].flatMap(([name, device]) => {
+    const board: Record<string, DeviceState> = {};
+    for (const [name, device] of this.#board) {
       const state = device.save?.();
-      return state === undefined ? [] : [[name, { ...state }] as const];
-    });
+      if (state !== undefined) board[name] = { ...state };
+    }
     return {
-      board: Object.fromEntries(board),
+      board,
       slots: this.slots.map(({ transport }) => transport.save()),
       generation: this.generation.save(),
     };
@@ -218,15 +219,15 @@ export class Platform {
    * @param fresh - whether the guest is to take new random numbers, since it is a copy
    */
   restore(state: PlatformState, fresh = true): void {
-    const board = new Map(Object.entries(state.board));
+    let restored = 0;
     for (const [name, device] of this.#board) {
       if (device.restore === undefined) continue;
-      const saved = board.get(name);
+      const saved = Object.hasOwn(state.board, name) ? state.board[name] : undefined;
       checkState(saved !== undefined, `it has no ${name}`);
       device.restore(saved);
-      board.delete(name);
+      restored++;
     }
-    checkState(board.size === 0, 'it has a device that this machine has not');
+    checkState(Object.keys(state.board).length === restored, 'it has a device that this machine has not');
     checkState(state.slots.length === this.slots.length, `it has ${state.slots.length} virtio devices`);
     this.generation.restore(state.generation === true, fresh);
     this.slots.forEach(({ transport }, i) => {
