@@ -8,7 +8,7 @@ import { TsvmError } from '../errors.js';
 import { checkStateVersion } from '../util/state.js';
 import { InputPort, OutputPort } from './channel-ports.js';
 import { commandStrings, framed, type GuestCommand } from './command.js';
-import { factOptions, type GuestFacts } from './facts.js';
+import { factOptions, type GuestFacts, mergeFacts } from './facts.js';
 import { CHANNEL_PORTS, PROTOCOL_VERSION } from './protocol.js';
 
 const SIGTERM = 15;
@@ -153,7 +153,8 @@ export class MachineChannel implements GuestChannel {
         hint: 'make it with console serial or virtio, or give the command no tty',
       });
     }
-    const more = [...factOptions({ ...this.#copyFacts, ...facts }), ...(this.#hasNoInput ? ['stdin=0'] : [])];
+    const told = mergeFacts(this.#copyFacts ?? {}, facts);
+    const more = [...factOptions(told), ...(this.#hasNoInput ? ['stdin=0'] : [])];
     this.#say(commandStrings({ ...command, tty: command.tty === true }, more));
     this.#hasCommand = true;
     this.#saidNoInput = this.#hasNoInput;
