@@ -279,6 +279,7 @@ static __attribute__((noreturn)) void supervise(const struct options *options) {
     if (wanted[CONTROL].revents) {
       if (!read_more()) finish(128 + SIGKILL, 0);
       obey_all();
+      continue; /* all messages before any input: the facts of a copy come before what is typed to it */
     }
     for (int n = IN; n <= ERR; n++)
       if (wanted[n].revents) move(n, FLOW_BYTES);

@@ -1,4 +1,4 @@
-/** How the guest's init is reached, by what a machine's configuration says: over the channel, over the stop port, or not at all. */
+/** Ways to the guest's init, by what a machine's configuration says: over the channel, over the stop port, or not at all. */
 import type { PortHost } from '../devices/backends/console.js';
 import { TsvmError } from '../errors.js';
 import { MachineChannel } from './channel.js';

@@ -8,7 +8,7 @@ import { TsvmError } from '../errors.js';
 import { checkStateVersion } from '../util/state.js';
 import { InputPort, OutputPort } from './channel-ports.js';
 import { checkSentCommand, commandStrings, framed, type GuestCommand } from './command.js';
-import { factOptions, type GuestFacts } from './facts.js';
+import { factOptions, type GuestFacts, mergeFacts } from './facts.js';
 import { CHANNEL_PORTS, PROTOCOL_VERSION } from './protocol.js';
 
 const SIGTERM = 15;
@@ -162,7 +162,8 @@ export class MachineChannel implements GuestChannel {
       });
     }
     checkSentCommand(command);
-    const more = [...factOptions({ ...this.#copyFacts, ...facts }), ...(this.#hasNoInput ? ['stdin=0'] : [])];
+    const told = mergeFacts(this.#copyFacts ?? {}, facts);
+    const more = [...factOptions(told), ...(this.#hasNoInput ? ['stdin=0'] : [])];
     this.#say(commandStrings({ ...command, tty: command.tty === true }, more));
     this.#hasCommand = true;
     this.#hasTerminal = command.tty === true;

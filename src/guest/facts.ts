@@ -16,8 +16,14 @@ export interface GuestFacts {
   readonly entropy?: Uint8Array | undefined;
   /** Default: the guest keeps the one that it has. */
   readonly hostname?: string | undefined;
-  /** False: nothing is told that is not given here. A copy has its original's random numbers then, and its time. */
+  /** Default true. With false, nothing is told that is not given here: a copy has its original's random numbers then, and its time. */
   readonly fresh?: boolean | undefined;
+}
+
+/** Facts of `more`, and of `base` those that it leaves open. */
+export function mergeFacts(base: GuestFacts, more: GuestFacts): GuestFacts {
+  const given = Object.entries(more).filter(([, value]) => value !== undefined);
+  return { ...base, ...Object.fromEntries(given) };
 }
 
 /** Options of a message to guests/init that carry `facts`. @throws TsvmError `TSVM_CONFIG` */

@@ -12,7 +12,7 @@ interface CommandMachine<End> {
 }
 
 export interface CommandStart {
-  /** Undefined: the machine has its command already, or gets none. */
+  /** Command to send. Undefined: the machine has one already, or gets none. */
   readonly command?: GuestCommand | undefined;
   readonly facts?: GuestFacts | undefined;
   /** Connects the command's streams, before it is sent. The function that it returns waits until all output is where it belongs. */

@@ -98,7 +98,7 @@ export interface GuestParts {
   readonly slots: readonly DeviceRow[];
 }
 
-/** Whether a guest of this configuration gets ACPI tables. */
+/** Tells whether a guest of this configuration gets ACPI tables. */
 export function hasAcpi({ kernel, discovery = 'acpi' }: MachineConfig): boolean {
   return kernel !== undefined && discovery === 'acpi';
 }

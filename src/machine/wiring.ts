@@ -39,7 +39,7 @@ export class Wiring {
     };
   }
 
-  /** The same for a line that is hardly ever raised: by a call, which costs no file descriptor. It is raised when `trigger` returns. */
+  /** Makes a line that is hardly ever raised: by a call, which costs no file descriptor. It is raised when `trigger` returns. */
   rareIrq(gsi: number): Irq {
     return {
       trigger: () =>

@@ -1,13 +1,16 @@
 /** Copies of one machine, made in every way that there is: none has another's random numbers, and each knows the time and its name. */
+import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Readable } from 'node:stream';
 import { beforeAll, expect, test } from 'vitest';
 import { ControlServer } from '../../src/control/http/server.js';
 import { Instance } from '../../src/control/instance.js';
+import { instanceEnd } from '../../src/control/instance-end.js';
 import { ConsoleLog } from '../../src/control/logs/console-log.js';
 import { MachineStore } from '../../src/control/machine-store.js';
 import { Pool } from '../../src/control/pool.js';
+import { PublishedMachine } from '../../src/control/publish.js';
 import {
   connect,
   type Machine,
@@ -20,6 +23,7 @@ import { guestConfig, temporaryDirectory } from '../support/guest.js';
 
 const root = temporaryDirectory();
 const templates = join(root, 'templates');
+const store = new MachineStore(join(root, 'run'));
 
 /** Of the shell alone: where ring 0 is interpreted, each program costs a second. */
 const SAY =
@@ -36,7 +40,7 @@ interface Said {
 }
 
 function said(text: string): Said {
-  const [hostname = '', seconds = '', random = ''] = text.split('\n');
+  const [hostname = '', seconds = '', random = ''] = text.trimEnd().split('\n').slice(-3);
   return { hostname, seconds: Number(seconds), random };
 }
 
@@ -46,22 +50,29 @@ async function textOf(stream: Readable): Promise<string> {
   return Buffer.concat(parts).toString('latin1');
 }
 
-/** Has a machine say it, whose guest waits for its command or for a line. */
+/** Has a machine say it, whose guest waits for its command or for lines. */
 async function ask(machine: Machine): Promise<Said> {
   await using _ = machine;
   const { channel } = machine;
   if (channel === undefined) throw new Error('no channel');
   const text = textOf(channel.stdout);
-  if (channel.hasCommand) channel.stdin.write('\n');
+  if (channel.hasCommand) channel.stdin.write('\n\n');
   else channel.send({ argv: command });
   if (machine.state === 'ready') await machine.start();
   return said(await text);
 }
 
+/** What a machine with a name has said by its end. */
+async function recordOf(name: string): Promise<Said> {
+  const recorded = () => store.find(name).record.end;
+  await expect.poll(recorded, { interval: 20, timeout: 100_000 }).toBeDefined();
+  return said(readFileSync(store.find(name).folder.logPath, 'latin1'));
+}
+
 const fromTemplate = async (hostname: string): Promise<Machine> =>
   await machineFromTemplate(await guestConfig(), { directory: templates, ...named(hostname) });
 
-/** A guest that waits for its command, and one whose command waits for a line, and has set its clock back by years. */
+/** A guest that waits for its command, and one whose command waits for two lines, and has set its clock back by years. */
 let waiting = '';
 const working = join(root, 'working');
 
@@ -71,7 +82,11 @@ beforeAll(async () => {
   const { channel } = machine;
   if (channel === undefined) throw new Error('no channel');
   channel.send({
-    argv: ['sh', '-c', `${OLD_CLOCK}; echo tsvm >/proc/sys/kernel/hostname; echo up; read line; ${SAY}`],
+    argv: [
+      'sh',
+      '-c',
+      `${OLD_CLOCK}; echo tsvm >/proc/sys/kernel/hostname; echo up; read line; echo on; read line; ${SAY}`,
+    ],
   });
   await machine.start();
   await new Promise((resolve) => channel.stdout.once('data', resolve));
@@ -102,14 +117,11 @@ test('copies of a guest that waits, by template, restore and fork, differ withou
 });
 
 test('copies by the API differ, and have the names of their machines', async () => {
-  const store = new MachineStore(join(root, 'run'));
   await using _pool = await Pool.open(store, 'pool');
   const copies: Said[] = [];
   for (const name of ['one', 'two']) {
     await connect('pool', store.directory).make(name, { snapshot: waiting, command });
-    const recorded = () => store.find(name).record.end;
-    await expect.poll(recorded, { interval: 20, timeout: 100_000 }).toBeDefined();
-    copies.push(said(readFileSync(store.find(name).folder.logPath, 'latin1')));
+    copies.push(await recordOf(name));
   }
   const instance = new Instance('api', new ConsoleLog(), { hostname: 'loaded' });
   const socket = join(root, 'api.sock');
@@ -123,9 +135,14 @@ test('copies by the API differ, and have the names of their machines', async () 
 test('copies of a guest whose command runs learn it when they start, unless they are not to', async () => {
   await using parent = await restoreMachine(working, named('parent'));
   await parent.start();
-  const [fork] = await parent.fork(1);
-  const copies = [await ask(fork!), await ask(parent)];
-  expectFresh(copies, ['parent', 'parent']);
+  parent.channel?.stdin.write('\n');
+  await once(parent.channel!.stdout, 'readable'); // by then it has learned its own facts
+  const published = await PublishedMachine.publish(store, 'parent', parent, { command });
+  await connect('parent', store.directory).fork(['child']);
+  await connect('child', store.directory).call('PUT', '/tsvm/console', { text: '\n' });
+  const copies = [await recordOf('child'), await ask(parent)];
+  await published.finish(instanceEnd({ kind: 'stopped' }));
+  expectFresh(copies, ['child', 'parent']);
   const { hostname, seconds } = await ask(await restoreMachine(working, { facts: { fresh: false } }));
   expect([hostname, Math.floor(seconds / 1e7)]).toEqual(['tsvm', 100]);
 });

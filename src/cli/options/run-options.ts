@@ -74,7 +74,7 @@ export function addRunOptions(command: Command): Command {
     );
   return addStreamOptions(addEnvOptions(addNameOptions(addDeviceOptions(command))))
     .option('-w, --workdir <path>', 'the command’s working directory in the guest')
-    .option('--hostname <name>', 'the guest’s host name')
+    .option('--hostname <name>', 'the guest’s host name (default: the machine’s name, if it has one)')
     .option('--no-template', 'boot, and save nothing')
     .option('--timeout <duration>', `end the machine after 60s, 500ms, 2m; exit status ${EXIT_CODES.timeout}`)
     .option('--timeline <file>', 'write phases, exits and their cost as JSON');

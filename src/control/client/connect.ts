@@ -86,7 +86,7 @@ export class RemoteMachine implements MachineControls {
    * @param fresh - whether each gets new entropy and the time
    */
   async fork(names: readonly string[], fresh = true): Promise<void> {
-    await this.#client.call('PUT', '/tsvm/fork', { body: { names, fresh } });
+    await this.#client.call('PUT', '/tsvm/fork', { body: fresh ? { names } : { names, fresh } });
   }
 
   /**

@@ -16,7 +16,7 @@ export class VmGeneration {
   readonly #memory: GuestMemory;
   readonly #irq: Irq;
   #isDeclared = false;
-  /** It has its original's, until it goes on. */
+  /** A copy has its original's, until it goes on. */
   #isStale = false;
 
   constructor(memory: GuestMemory, irq: Irq) {
@@ -38,7 +38,7 @@ export class VmGeneration {
     this.#irq.trigger();
   }
 
-  /** Whether the guest has one. */
+  /** Says whether the guest has one. */
   save(): boolean {
     return this.#isDeclared;
   }

@@ -323,7 +323,7 @@ test('MachineChannel of a copy that waits says nothing until it has a command, w
   expect(() => channel.signal(15)).toThrow(/has no command/);
   channel.resize(25, 80);
   expect([channel.hasCommand, control.taken]).toEqual([false, []]);
-  channel.send({ argv: ['job'] }, { timeMs: 5000 });
+  channel.send({ argv: ['job'] }, { timeMs: 5000, hostname: undefined });
   expect(messages(control)).toEqual([
     ['time=5.0', expect.stringMatching(/^entropy=[0-9a-f]{64}$/), 'hostname=copy', 'tty=0', '', 'job'],
   ]);
