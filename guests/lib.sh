@@ -21,20 +21,23 @@ key_of() { sha256sum | cut -c 1-16; }
 json_text() { sed 's/\\/\\\\/g; s/"/\\"/g' <<< "$1"; }
 
 guest_exists() {
-  [ -f "$here/kernel/$1/config" ] && return
+  [ -f "$here/kernel/$1/discovery" ] || [ -f "$here/kernel/$1/base" ] && return
   die "no guest is called \"$1\" (there are: $(cd "$here/kernel" && ls -d -- */ | tr -d '/' | xargs))"
 }
 
 # --- what must be installed --------------------------------------------------------------------------------------
 
+# Looks for what guest NAME needs: the packages of its own list, if it has one, and a kernel that is itself a package.
 need_packages() {
-  local missing=() package
+  local missing=() package list=$here/kernel/$1/packages.txt
+  [ -f "$list" ] || list=$here/packages.txt
   while read -r package; do
     case $package in '' | '#'*) continue ;; esac
     dpkg-query -W -f '${db:Status-Status}' "$package" 2> /dev/null | grep -qx installed || missing+=("$package")
-  done < "$here/packages.txt"
+  done < "$list"
   [ ${#missing[@]} = 0 ] || die "Debian packages are missing: ${missing[*]}
   sudo apt-get install --no-install-recommends ${missing[*]}"
+  if is_packaged "$1"; then find_packaged "$1"; fi
 }
 
 # --- parts -------------------------------------------------------------------------------------------------------

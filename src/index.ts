@@ -81,9 +81,10 @@ export { NetSwitch, type NetSwitchCounters, type NetSwitchOptions } from './host
 export type { MachineVsock } from './host/vsock-endpoint.js';
 export { type Image, ImageStore } from './image/image.js';
 export type { DeviceBindings, HostWish } from './machine/bindings.js';
-export type { GuestChannel, GuestFacts } from './machine/channel.js';
+export type { GuestChannel } from './machine/channel.js';
 export type { DeviceDiscovery, GuestCommand, MachineConfig } from './machine/config.js';
 export { createMachine } from './machine/create.js';
+export type { GuestFacts } from './machine/guest-facts.js';
 export type {
   Machine,
   MachineEnd,

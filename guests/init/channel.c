@@ -12,7 +12,6 @@ enum { CONTROL = 1, IN, OUT, ERR, PORTS };
 enum {
   MESSAGE_BYTES = 256 * 1024, /* of one message from the host: a command with its environment; untouched bss */
   CHANNEL_WAIT_MS = 5000,     /* for the ports to appear */
-  CONSOLE_WAIT_MS = 5000,     /* for a terminal, when a command needs one */
   FLOW_BYTES = 32 * 1024,     /* moved at a time: as much as the kernel puts into one buffer of a port */
   PAGE = 4096,
 };
@@ -276,16 +275,6 @@ static __attribute__((noreturn)) void supervise(const struct options *options) {
     for (int n = IN; n <= ERR; n++)
       if (wanted[n].revents) move(n, FLOW_BYTES);
   }
-}
-
-/* A virtio-console with ports becomes a terminal in a worker of the kernel's, which may not have come to it when PID 1 starts. */
-static int late_console(void) {
-  for (int waited = 0; waited < CONSOLE_WAIT_MS; waited += 10) {
-    int fd = (int)SYS3(open, "/dev/console", O_RDWR | O_NOCTTY | O_CLOEXEC, 0);
-    if (fd >= 0) return fd;
-    sleep_ms(10);
-  }
-  return -1;
 }
 
 static __attribute__((noreturn)) void run_command(void) {

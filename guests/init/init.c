@@ -19,6 +19,8 @@ enum {
   MOUNTS_BYTES = 16384, /* as much of /proc/self/mounts as is unmounted one by one */
   ROOT_WAIT_MS = 5000,  /* for a root disk to appear */
   STOP_WAIT_MS = 5000,  /* for the stop port to appear */
+  CONSOLE_WAIT_MS = 5000,
+  MODULES_BYTES = 4096, /* names of a kernel's modules */
 };
 
 int port = -1;
@@ -247,7 +249,46 @@ static int enter_root(void) {
   return 1;
 }
 
+/* --- a kernel's modules ----------------------------------------------------------------------------------------- */
+
+/* Loads what /modules/order names, line by line: the initramfs of a kernel that has its drivers apart. 0 if there are none. */
+static int load_modules(void) {
+  static char order[MODULES_BYTES], path[256] = "/modules/";
+  read_file("/modules/order", order, sizeof order);
+  for (char *name = order; *name;) {
+    ulong n = 0;
+    while (name[n] && name[n] != '\n') n++;
+    if (n >= sizeof path - 9) break;
+    memcpy(path + 9, name, n);
+    path[9 + n] = 0;
+    int fd = (int)SYS3(open, path, O_RDONLY | O_CLOEXEC, 0);
+    if (SYS3(finit_module, fd, "", 0) < 0) SAY("cannot load ", path);
+    SYS1(close, fd);
+    name += name[n] ? n + 1 : n;
+  }
+  return order[0] != 0;
+}
+
 /* --- the terminal ----------------------------------------------------------------------------------------------- */
+
+int late_console(void) {
+  for (int waited = 0; waited < CONSOLE_WAIT_MS; waited += 10) {
+    int fd = (int)SYS3(open, "/dev/console", O_RDWR | O_NOCTTY | O_CLOEXEC, 0);
+    if (fd >= 0) return fd;
+    sleep_ms(10);
+  }
+  return -1;
+}
+
+/* A console that came with a module: the kernel had none to give us, and the port is where it would be. */
+static void take_console(void) {
+  int fd = late_console();
+  if (fd < 0) return;
+  fd = (int)SYS3(fcntl, fd, F_DUPFD_CLOEXEC, 3);
+  port = (int)SYS3(fcntl, port, F_DUPFD_CLOEXEC, 3);
+  for (int n = 0; n < 3; n++) SYS2(dup2, fd, n);
+  SYS1(close, fd);
+}
 
 static void set_terminal(const struct options *options) {
   struct termios now, wanted;
@@ -473,6 +514,7 @@ __attribute__((noreturn, used)) void init_main(void) {
   env[0] = path_env, env[1] = home_env, env[2] = term_env;
   read_command(&options);
 
+  int modules = load_modules();
   mount_on("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, "mode=755");
   mount_on("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
   mount_on("sysfs", "/sys", "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
@@ -481,6 +523,7 @@ __attribute__((noreturn, used)) void init_main(void) {
     out(PORT_MARK, MARK_INIT);
   }
   read_file("/proc/cmdline", cmdline, sizeof cmdline);
+  if (modules && port < 3 && parameter("console=")) take_console();
   if (flag("noxsave")) set_env(tunables_env, 0);
   int entered = enter_root();
   if (entered < 0) finish(127, 0);

@@ -34,6 +34,11 @@ void sleep_ms(long ms);
 void parse_command(char *text, const char *end, struct options *options);
 /* One option that may come at any time; 0 if it is not such a one. */
 int apply_now(const char *text);
+/*
+ * Opens a console that comes late, or -1: a virtio-console with ports becomes a terminal in a worker of the kernel's, which may not have
+ * come to it when PID 1 starts, and one that is a module's only when that is loaded.
+ */
+int late_console(void);
 void use_terminal(const struct options *options);
 /* Leaves out what is not there of the directories that are searched for a command. */
 void shorten_search(void);

@@ -4,6 +4,7 @@
 # shellcheck shell=bash
 
 initramfs_inputs() {
+  if is_packaged "$1"; then echo "modules $(part_key kernel "$1")"; fi
   echo "busybox $(dpkg-query -W -f '${Version}' busybox-static 2> /dev/null) $(sha256 /bin/busybox)"
   echo "init $(part_key init "$1")"
   echo "recipe $(sha256 "$here/initramfs/recipe.sh")"
@@ -46,6 +47,7 @@ cpio_archive() {
       file)
         b=${b//'{INIT}'/$INIT}
         b=${b//'{BUSYBOX}'/$BUSYBOX}
+        b=${b//'{MODULES}'/$MODULES}
         bytes=$(stat -c %s "$b")
         cpio_entry "$name" $((0100000 | a)) "$bytes" 0 0
         cat "$b"
@@ -59,6 +61,15 @@ cpio_archive() {
 }
 
 initramfs_build() {
+  local INIT BUSYBOX=/bin/busybox MODULES=''
   build_part init "$1"
-  INIT=$(part_dir init "$1")/init BUSYBOX=/bin/busybox cpio_archive < "$here/initramfs/files" > "$3/initramfs.cpio"
+  INIT=$(part_dir init "$1")/init
+  if is_packaged "$1"; then
+    build_part kernel "$1"
+    MODULES=$(part_dir kernel "$1")/modules
+  fi
+  {
+    cat "$here/initramfs/files"
+    [ -z "$MODULES" ] || packaged_initramfs_files "$MODULES"
+  } | cpio_archive > "$3/initramfs.cpio"
 }

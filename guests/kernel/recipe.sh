@@ -12,6 +12,10 @@ kernel_chain() {
 
 kernel_inputs() {
   local dir file
+  if is_packaged "$1"; then
+    packaged_inputs "$1"
+    return
+  fi
   echo "source $(dpkg-query -W -f '${Package} ${Version}' linux-source-6.12 2> /dev/null)"
   echo "compiler $(gcc --version | head -n 1)"
   echo "linker $(ld --version | head -n 1)"
@@ -57,6 +61,10 @@ kernel_check_config() {
 kernel_build() {
   local name=$1 work=$2 out=$3 dir patch jobs
   local source=$work/source object=$work/object
+  if is_packaged "$name"; then
+    packaged_build "$@"
+    return
+  fi
   local -a make=(make -C "$source" "O=$object" ARCH=x86_64 KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=tsvm
     KBUILD_BUILD_HOST=tsvm KBUILD_BUILD_VERSION=1 LOCALVERSION= KCFLAGS=-w) # looking for what to warn of takes time
   jobs=$(nproc)

@@ -61,11 +61,10 @@ function load(bundle: string, loaded = new Map<string, { exports: unknown }>()):
   return module.exports;
 }
 
-/** Compiles every function of a bundle, also those that V8 would leave until they are called. Makes ASCII of the bundle. */
+/** Compiles every function of a bundle in ASCII, also those that V8 would leave until they are called. */
 function save(bundle: string): void {
   const { setFlagsFromString } = require('node:v8') as typeof import('node:v8'); // here, since it takes 3 ms
-  const source = Buffer.from(toAscii(readFileSync(bundle, 'utf8')));
-  writeFileSync(bundle, source);
+  const source = readFileSync(bundle);
   setFlagsFromString('--no-lazy');
   const script = compile(bundle, source.toString('latin1'));
   setFlagsFromString('--lazy'); // flags are part of what V8 compares
@@ -76,4 +75,4 @@ function save(bundle: string): void {
   writeFileSync(cachePath(bundle), Buffer.concat([header, bytecode]));
 }
 
-module.exports = { load, save };
+module.exports = { load, save, toAscii };

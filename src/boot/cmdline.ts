@@ -19,13 +19,17 @@ export function joinCmdline(parts: readonly (string | undefined)[]): string {
     .join(' ');
 }
 
+/** @throws TsvmError `TSVM_CMDLINE` for what no kernel takes as one line. */
+export function checkCmdlineText(cmdline: string): void {
+  if (!/[\0\n\r]/.test(cmdline)) return;
+  throw new TsvmError('TSVM_CMDLINE', 'the kernel command line contains a line break or a NUL', {
+    hint: 'separate parameters with spaces',
+  });
+}
+
 /** The bytes of a command line with its NUL. `limit` is the most the kernel takes without the NUL. */
 export function encodeCmdline(cmdline: string, limit: number = DEFAULT_CMDLINE_LIMIT): Uint8Array {
-  if (/[\0\n\r]/.test(cmdline)) {
-    throw new TsvmError('TSVM_CMDLINE', 'the kernel command line contains a line break or a NUL', {
-      hint: 'separate parameters with spaces',
-    });
-  }
+  checkCmdlineText(cmdline);
   const text = new TextEncoder().encode(cmdline);
   const most = Math.min(limit, CMDLINE_MAX_BYTES - 1);
   if (text.length > most) {

@@ -1,12 +1,18 @@
 /**
- * Writes "newc" cpio archives, the format of an initramfs (Documentation/driver-api/early-userspace/buffer-format.rst).
+ * Writes and reads "newc" cpio archives, the format of an initramfs (Documentation/driver-api/early-userspace/buffer-format.rst).
  */
+import { TsvmError } from '../errors.js';
 import { S_IFDIR, S_IFMT, S_IFREG } from '../util/file-mode.js';
+import { alignUp } from '../util/units.js';
 
 const MAGIC = '070701';
 const HEADER_BYTES = 110;
 const TRAILER = 'TRAILER!!!';
 const ALIGN = 4;
+/** Places of header fields, of eight hexadecimal digits each. */
+const FIELD_MODE = 1;
+const FIELD_DATA_BYTES = 6;
+const FIELD_NAME_BYTES = 11;
 
 /** A file of the archive; all belong to root and are dated 0, so that equal input makes an equal archive. */
 export interface CpioEntry {
@@ -54,6 +60,28 @@ export function writeCpio(entries: readonly CpioEntry[]): Uint8Array {
   });
   put({ path: TRAILER, mode: 0 }, 0);
   return concat(parts);
+}
+
+/** Reads the entries of an archive up to its trailer; data are views of it. @throws TsvmError `TSVM_INITRD` if it is damaged. */
+export function* readCpio(archive: Uint8Array): Generator<CpioEntry> {
+  const text = (start: number, end: number): string =>
+    Buffer.from(archive.subarray(start, end)).toString('utf8');
+  for (let at = 0; ; ) {
+    const field = (index: number): number =>
+      Number.parseInt(text(at + MAGIC.length + index * 8, at + MAGIC.length + index * 8 + 8), 16);
+    const nameAt = at + HEADER_BYTES;
+    const nameEnd = nameAt + field(FIELD_NAME_BYTES);
+    const dataAt = alignUp(nameEnd, ALIGN);
+    const dataEnd = dataAt + field(FIELD_DATA_BYTES);
+    if (text(at, at + MAGIC.length) !== MAGIC || !(dataEnd <= archive.length)) {
+      throw new TsvmError('TSVM_INITRD', `the initramfs is damaged: no archive member at byte ${at}`);
+    }
+    // More NUL bytes than one may follow the name, to put the data at a page's start.
+    const [path = ''] = text(nameAt, nameEnd).split('\0', 1);
+    if (path === TRAILER) return;
+    yield { path, mode: field(FIELD_MODE), data: archive.subarray(dataAt, dataEnd) };
+    at = alignUp(dataEnd, ALIGN);
+  }
 }
 
 /** Options for the guest's init, as `key=value`. */

@@ -8,17 +8,20 @@
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { type Gpa, HIGH_RAM_START, MMIO_HOLE_START } from '../memory/layout.js';
 import type { ByteSource } from './byte-source.js';
+import { elfMachine } from './file-kind.js';
 import { checkRange, type ImageReader, kernelImageError, readPart } from './image-reader.js';
 
 const ELF_MAGIC = 0x464c_457f;
 const ELFCLASS64 = 2;
 const ELFDATA2LSB = 1;
+const ET_REL = 1;
 const ET_EXEC = 2;
 const ET_DYN = 3;
 const EM_X86_64 = 62;
 const EHDR_BYTES = 64;
 const PHDR_BYTES = 56;
 const PT_LOAD = 1;
+const PT_INTERP = 3;
 const PT_NOTE = 4;
 const NOTE_HEADER_BYTES = 12;
 const XEN_ELFNOTE_PHYS32_ENTRY = 18;
@@ -58,16 +61,17 @@ export async function parseElf(source: ByteSource, what = 'the ELF kernel'): Pro
   const image = await readPart(source, what, 0, EHDR_BYTES);
   if (image.u32(0) !== ELF_MAGIC) throw kernelImageError(`${what} is not an ELF file`);
   if (image.u8(4) !== ELFCLASS64 || image.u8(5) !== ELFDATA2LSB || image.u16(18) !== EM_X86_64) {
+    const machine = elfMachine(image.u8(5) === ELFDATA2LSB ? image.u16(18) : image.u8(19));
     throw kernelImageError(
-      `${what} is not for x86-64`,
-      'build the kernel with ARCH=x86_64 and CONFIG_64BIT=y',
+      `${what} is not for x86-64 but for ${machine}`,
+      'give a kernel that was built with ARCH=x86_64 and CONFIG_64BIT=y; neither a 32-bit one nor Xen boots here',
     );
   }
   const type = image.u16(16);
   if (type !== ET_EXEC && type !== ET_DYN) {
     throw kernelImageError(
-      `${what} is not an executable (e_type ${type})`,
-      'give the linked vmlinux, not an object file or module',
+      `${what} is not an executable but ${type === ET_REL ? 'an object file or a module' : `of e_type ${type}`}`,
+      'give the linked vmlinux or the bzImage',
     );
   }
   const entry = image.size(24, 'e_entry');
@@ -83,6 +87,7 @@ export async function parseElf(source: ByteSource, what = 'the ELF kernel'): Pro
   const segments: ElfSegment[] = [];
   let entryAddr: Gpa | undefined;
   let pvhEntry: Gpa | undefined;
+  let wantsInterpreter = false;
   for (let i = 0; i < headerCount; i++) {
     const at = i * PHDR_BYTES;
     const kind = headers.u32(at);
@@ -91,6 +96,7 @@ export async function parseElf(source: ByteSource, what = 'the ELF kernel'): Pro
     const addr = headers.size(at + 24, `p_paddr of header ${i}`);
     const fileBytes = headers.size(at + 32, `p_filesz of header ${i}`);
     const memoryBytes = headers.size(at + 40, `p_memsz of header ${i}`);
+    if (kind === PT_INTERP) wantsInterpreter = true;
     if (kind === PT_NOTE) {
       if (fileBytes > MAX_NOTE_BYTES)
         throw kernelImageError(`${what} is damaged: ${fileBytes} bytes of notes`);
@@ -114,6 +120,9 @@ export async function parseElf(source: ByteSource, what = 'the ELF kernel'): Pro
     if (fromVirtual >= 0n && fromVirtual < BigInt(memoryBytes)) entryAddr ??= addr + Number(fromVirtual);
   }
 
+  // FreeBSD's kernel names an interpreter, which nobody looks for.
+  if (wantsInterpreter && pvhEntry === undefined)
+    throw kernelImageError(`${what} is a program, which a kernel runs`, 'give the vmlinux or the bzImage');
   segments.sort((a, b) => a.addr - b.addr);
   const first = segments[0];
   const last = segments[segments.length - 1];

@@ -1,18 +1,17 @@
 /**
  * Tells what a kernel file is, and brings it into RAM.
  */
+import { TsvmError } from '../errors.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { Gpa } from '../memory/layout.js';
 import { type ByteSource, bytesSource } from './byte-source.js';
 import { isBzImage, parseBzImage, unpackPayload } from './bzimage.js';
 import { DEFAULT_CMDLINE_LIMIT } from './cmdline.js';
-import type { XzProgram } from './decompress/decompress.js';
+import { compressionFormat, decompressFirst, type XzProgram } from './decompress/decompress.js';
 import { checkFits, isElf, loadElf, parseElf } from './elf.js';
+import { FILE_KIND_BYTES, fileKind } from './file-kind.js';
 import { kernelImageError } from './image-reader.js';
 import { DEFAULT_INITRD_ADDR_MAX } from './initrd.js';
-
-/** The magics of both kinds are in these (bzImage: 0x202, Documentation/arch/x86/boot.rst). */
-const KIND_BYTES = 0x210;
 
 /**
  * How to enter the kernel.
@@ -36,25 +35,49 @@ export interface LoadedKernel {
   readonly initrdAddrMax: Gpa;
 }
 
-/** The kind of a kernel image, or an error that says it is none. */
-export function kernelImageKind(bytes: Uint8Array): 'elf' | 'bzImage' {
+/** The kind of a kernel image that begins with `bytes`, or an error that says what the file is instead. */
+function kernelImageKind(bytes: Uint8Array): 'elf' | 'bzImage' {
   if (isElf(bytes)) return 'elf';
   if (isBzImage(bytes)) return 'bzImage';
   if (bytes.length === 0) throw kernelImageError('the kernel file is empty');
+  const kind = fileKind(bytes);
   throw kernelImageError(
-    'the file is not a kernel: neither an ELF vmlinux nor a bzImage',
-    'give an x86-64 vmlinux or bzImage (arch/x86/boot/bzImage, /boot/vmlinuz-*)',
+    `the file is not a kernel that boots here: neither an ELF vmlinux nor a bzImage${kind === undefined ? '' : `, but ${kind.name}`}`,
+    kind?.remedy ?? 'give an x86-64 vmlinux or bzImage (arch/x86/boot/bzImage, /boot/vmlinuz-*)',
   );
+}
+
+/** Refuses what is no kernel as far as its headers say it; a file that is compressed is looked at when it is loaded. */
+export async function checkKernelFile(file: ByteSource): Promise<void> {
+  const start = await file.slice(0, FILE_KIND_BYTES);
+  if (compressionFormat(start) === undefined && kernelImageKind(start) === 'elf') await parseElf(file);
+}
+
+/** The kernel in a file that is compressed as a whole (vmlinux.gz, vmlinux.xz), or the file itself. */
+async function unpackedFile(file: ByteSource, xz: XzProgram, maxBytes: number): Promise<ByteSource> {
+  if (compressionFormat(await file.slice(0, FILE_KIND_BYTES)) === undefined) return file;
+  try {
+    const { data } = await decompressFirst(await file.slice(0, file.length), { xz, maxBytes });
+    return bytesSource(data);
+  } catch (error) {
+    if (error instanceof TsvmError) throw error;
+    throw kernelImageError(
+      `cannot unpack the kernel file: ${error instanceof Error ? error.message : String(error)}`,
+      'fetch it again, unpack it first, or give the machine more memory: --memory',
+      error,
+    );
+  }
 }
 
 /** Loads a kernel of either kind. */
 export async function loadKernel(
   memory: GuestMemory,
-  source: ByteSource,
+  file: ByteSource,
   xz: XzProgram,
   entry: KernelEntry = 'auto',
 ): Promise<LoadedKernel> {
-  if (kernelImageKind(await source.slice(0, KIND_BYTES)) === 'elf') {
+  const source = await unpackedFile(file, xz, memory.sizeBytes);
+  if (kernelImageKind(await source.slice(0, FILE_KIND_BYTES)) === 'elf') {
     if (entry === 'bzimage') {
       throw kernelImageError('an ELF kernel has no bzImage entry', 'leave out --entry, or give the bzImage');
     }

@@ -8,15 +8,15 @@ import { EXIT_CODES } from '../control/exit-codes.js';
 
 /** The child's sign, and the name of its machine. */
 const VARIABLE = 'TSVM_BACKGROUND';
-/** How often what the child says is looked for. */
+/** Interval at which the child's messages are looked for. */
 const SHOW_MS = 200;
 
-/** In the process that runs a machine in the background: its name. Undefined in every other. */
+/** Name of the machine, in the process that runs it in the background; undefined in every other. */
 export function backgroundName(): string | undefined {
   return process.send === undefined ? undefined : process.env[VARIABLE] || undefined;
 }
 
-/** From the child: the machine runs and can be found. */
+/** Tells the parent that the machine runs and can be found. */
 export function sayReady(): void {
   process.send?.('ready');
   process.disconnect?.();
@@ -40,7 +40,8 @@ export async function startInBackground(name: string): Promise<number> {
   };
   const timer = setInterval(show, SHOW_MS);
   try {
-    const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
+    // Without the two dashes Node takes an --env-file for its own, wherever it stands.
+    const child = spawn(process.execPath, [...process.execArgv, '--', ...process.argv.slice(1)], {
       detached: true,
       stdio: ['ignore', 'ignore', errors, 'ipc'],
       env: { ...process.env, [VARIABLE]: name },

@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { CAPABILITIES, DEFAULT_CAPABILITIES, parseCapabilities } from '../container/capabilities.js';
 import {
   type ContainerConfig,
+  checkValues,
   DEFAULT_HOSTNAME,
   defaultEnvironment,
   type IdRange,
@@ -15,9 +16,10 @@ import {
 } from '../container/config.js';
 import { TsvmError } from '../errors.js';
 import { MAX_ID } from '../util/ids.js';
+import { addEnvOptions } from './command-options.js';
 import { collect } from './device-options.js';
 import { environment, parseVariables } from './environment.js';
-import { parseChoice, parseCount, parseSize } from './values.js';
+import { parseChoice, parseCount, parseMemory, parseSize } from './values.js';
 
 export interface ContainerOptions {
   rootfs?: string;
@@ -26,6 +28,7 @@ export interface ContainerOptions {
   readOnly?: boolean;
   volume?: string[];
   env?: string[];
+  envFile?: string[];
   workdir?: string;
   user?: string;
   hostname?: string;
@@ -49,7 +52,7 @@ const MAX_PIDS = 4_194_304;
 const NETWORKS = ['none', 'user', 'host'] as const;
 
 export function addContainerOptions(command: Command): Command {
-  return command
+  return addEnvOptions(command)
     .option(
       '--rootfs <dir>',
       'the root: a directory with the files of a system; what is changed is thrown away',
@@ -58,11 +61,10 @@ export function addContainerOptions(command: Command): Command {
     .option('--upper <dir>', 'keep what is changed in DIR/upper, and take it up again')
     .option('--read-only', 'let nothing be changed')
     .option(
-      '--volume <source:target[:ro]>',
+      '-v, --volume <source:target[:ro]>',
       'a file or directory of the host in the container; repeatable',
       collect,
     )
-    .option('-e, --env <name[=value]>', 'an environment variable; without a value, this process’s', collect)
     .option('-w, --workdir <path>', 'the command’s working directory in the container')
     .option('--user <uid[:gid]>', 'run the command as this user (default 0:0)')
     .option('--hostname <name>', `the container’s host name (default ${DEFAULT_HOSTNAME})`)
@@ -86,7 +88,7 @@ export function addContainerOptions(command: Command): Command {
     .option('--device-write-iops <device:n>', 'writes in a second', collect);
 }
 
-/** @throws TsvmError `TSVM_USAGE` that names the option. */
+/** @throws TsvmError `TSVM_USAGE` that names the option, or `TSVM_CONTAINER` that names what cannot be. */
 export function containerConfig(
   argv: readonly string[],
   options: ContainerOptions,
@@ -97,7 +99,7 @@ export function containerConfig(
   const hostname = options.hostname ?? DEFAULT_HOSTNAME;
   const share = sharedNamespaces(options, network);
   const user = options.user === undefined ? undefined : parseUser(options.user);
-  return {
+  const config: ContainerConfig = {
     layers: layers.map((path) => resolve(path)),
     argv,
     env: {
@@ -123,6 +125,8 @@ export function containerConfig(
       : { gidMap: options.gidMap.map((text) => parseRange('--gid-map', text)) }),
     ...(terminal === undefined ? {} : { terminal }),
   };
+  checkValues(config);
+  return config;
 }
 
 function sharedNamespaces(options: ContainerOptions, network: (typeof NETWORKS)[number]): Namespace[] {
@@ -147,7 +151,7 @@ function limits(options: ContainerOptions): Limits {
   const io = ioLimits(options);
   return {
     ...(options.cpus === undefined ? {} : { cpus: parseCpus(options.cpus) }),
-    ...(options.memory === undefined ? {} : { memoryBytes: parseSize('--memory', options.memory) }),
+    ...(options.memory === undefined ? {} : { memoryBytes: parseMemory('--memory', options.memory) }),
     ...(options.pids === undefined ? {} : { pids: parseCount('--pids', options.pids, 0, MAX_PIDS) }),
     ...(io.length === 0 ? {} : { io }),
   };

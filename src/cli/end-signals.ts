@@ -8,7 +8,7 @@ const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
  * and is to be told after nobody does.
  */
 export class EndSignals implements Disposable {
-  /** What the first signal asks to exit with. */
+  /** Status that the first signal asks to exit with. */
   exitCode: number | undefined;
   /** Called at the first signal. */
   onSignal: (exitCode: number) => void = () => {};

@@ -12,17 +12,17 @@ import { saveWithProgress } from './save-progress.js';
 export interface ForegroundOptions {
   readonly usesOurInit: boolean;
   readonly signals: EndSignals;
-  /** Of `performance.now()`. */
+  /** Time limit as a value of `performance.now()`. */
   readonly deadline: number | undefined;
-  /** As given, for the message. */
+  /** Time limit as typed, for the message. */
   readonly timeout?: string | undefined;
   readonly timeline?: string | undefined;
-  /** Where Ctrl-A s and SIGUSR1 save to. */
+  /** Folder that Ctrl-A s and SIGUSR1 save to. */
   readonly save?: string | undefined;
   readonly differential?: boolean | undefined;
 }
 
-/** How long a signal or timeout leaves a reader of stdout to take what is still buffered. */
+/** Time that a signal or timeout leaves a reader of stdout to take what is still buffered. */
 const DRAIN_MS = 1000;
 
 /** Starts `machine` and stays with it. `forced`: a signal or the timeout ended it, whatever it was about to do. */
@@ -65,7 +65,7 @@ export async function runMachine(
     if (forced === EXIT_CODES.timeout)
       process.stderr.write(`tsvm: the machine was ended after ${options.timeout}, as --timeout asks\n`);
     else explainEnd(end);
-    if (options.timeline !== undefined) await writeTimeline(options.timeline, machine);
+    if (options.timeline !== undefined) writeTimeline(options.timeline, machine);
     if (forced !== undefined) exitWithoutReader(forced);
     return { end, exitCode: forced ?? exitCodeOf(end), forced: forced !== undefined };
   } finally {
@@ -77,7 +77,7 @@ export async function runMachine(
   }
 }
 
-/** Node would wait for ever for a reader of stdout that has stopped reading. */
+/** Exits although a reader of stdout has stopped reading: Node would wait for it for ever. */
 function exitWithoutReader(exitCode: number): void {
   if (process.stdout.writableLength > 0) setTimeout(() => process.exit(exitCode), DRAIN_MS).unref();
 }

@@ -1,9 +1,7 @@
-/** What is said and written after a machine has ended. */
-import { writeFile } from 'node:fs/promises';
-import { TsvmError } from '../errors.js';
-import { describeFileError } from '../host/files.js';
+/** Messages and files after a machine has ended. */
 import type { Machine, MachineEnd } from '../machine/machine.js';
 import { complain } from './complain.js';
+import { lookAtOutputFile, writeOutputFile } from './output-file.js';
 
 /** Says on stderr why a machine ended, if it was not meant to. */
 export function explainEnd(end: MachineEnd): void {
@@ -29,14 +27,14 @@ export function explainEnd(end: MachineEnd): void {
   }
 }
 
-/** @throws TsvmError `TSVM_FILE` */
-export async function writeTimeline(path: string, machine: Machine): Promise<void> {
-  try {
-    await writeFile(path, `${JSON.stringify(machine.timeline(), undefined, 2)}\n`);
-  } catch (cause) {
-    throw new TsvmError('TSVM_FILE', `cannot write the timeline to ${path}: ${describeFileError(cause)}`, {
-      hint: 'check the path',
-      cause,
-    });
-  }
+/** Looks whether a timeline could be written, before there is any. @throws TsvmError `TSVM_FILE` */
+export function lookAtTimeline(path: string | undefined): void {
+  if (path !== undefined) lookAtOutputFile(path, timelineAt(path));
 }
+
+/** @throws TsvmError `TSVM_FILE` */
+export function writeTimeline(path: string, machine: Machine): void {
+  writeOutputFile(path, `${JSON.stringify(machine.timeline(), undefined, 2)}\n`, timelineAt(path));
+}
+
+const timelineAt = (path: string): string => `the timeline to ${path}`;

@@ -1,12 +1,17 @@
 /** The options by which a machine is described on the command line, and the machine that they describe. */
 import type { Command } from 'commander';
-import { cmdlineForRoot, findGuest, type Guest } from '../host/guest-store.js';
+import type { DeviceRequest } from '../devices/registry.js';
+import { TsvmError } from '../errors.js';
+import { cmdlineForRoot, DEFAULT_GUEST, findGuest, type Guest } from '../host/guest-store.js';
+import { checkMachine, lookAtDevices } from '../machine/check.js';
 import { MAX_CPUS, type MachineConfig } from '../machine/config.js';
 import { backgroundName } from './background.js';
 import { addDeviceOptions, type DeviceOptions, deviceRequests } from './device-options.js';
-import { parseChoice, parseCount, parseSize } from './values.js';
+import { cliGuest, guestOption } from './guest-option.js';
+import { parseChoice, parseCount, parseMemory } from './values.js';
 
 export interface MachineOptions extends DeviceOptions {
+  guest?: string;
   kernel?: string;
   initrd?: string;
   unpackInitrd: boolean;
@@ -24,6 +29,7 @@ export interface MachineOptions extends DeviceOptions {
 /** Adds them. */
 export function addMachineOptions(command: Command): Command {
   command
+    .addOption(guestOption())
     .option('--kernel <file>', 'a bzImage or an ELF vmlinux')
     .option('--initrd <file>', 'initramfs; "none" for none')
     .option('--no-unpack-initrd', 'leave a compressed initramfs to the guest to unpack')
@@ -49,28 +55,67 @@ export function addMachineOptions(command: Command): Command {
     .option('--profile <name>', 'host profile: auto, none or pvm', 'auto');
 }
 
-/** @throws TsvmError for options that make no sense, or a guest that is not built. */
-export async function machineConfig(
+/** Machine that a command line asks for. */
+export interface AskedMachine {
+  /** All that the options say. Its kernel is missing if that is to be the guest's that tsvm builds. */
+  readonly config: MachineConfig;
+  /** Devices whose files are looked at, if they are not those of `config`. */
+  readonly named?: readonly DeviceRequest[];
+  /** Name of the guest that was asked for. Default: as `findGuest()` chooses. */
+  readonly guest?: string;
+  /** Adds the guest that tsvm builds; undefined if the machine needs none of it. */
+  readonly withGuest?: (guest: Guest) => MachineConfig;
+}
+
+/**
+ * Finds the guest for a machine, when all else is known to be right: a guest takes minutes to build, and is no use to a command line that
+ * is wrong, or to a host without KVM.
+ *
+ * @throws TsvmError of what is to be mended first: the configuration, a file that it names, this host, the guest.
+ */
+export async function completeMachine(asked: AskedMachine): Promise<MachineConfig> {
+  const { config, named, guest, withGuest } = asked;
+  if (withGuest !== undefined) {
+    // What the command line names is there before the host is looked at.
+    if (guest !== undefined && guest !== DEFAULT_GUEST) await findGuest(guest);
+    await checkMachine(config, named);
+    return withGuest(await cliGuest(guest));
+  }
+  // The rest is for createMachine, which has the same order.
+  await lookAtDevices(named);
+  return config;
+}
+
+/** Reads the options of a machine. @throws TsvmError `TSVM_USAGE` that names the one that is wrong. */
+export function askedMachine(
   command: readonly string[],
   options: MachineOptions & { name?: string },
-): Promise<{ config: MachineConfig; usesOurInit: boolean }> {
+): AskedMachine & { readonly usesOurInit: boolean } {
+  refuseEmptyCommand(command);
   const foreignFirmware = options.firmware !== undefined && options.firmware !== 'builtin';
-  const guest = options.kernel === undefined && !foreignFirmware ? await findGuest() : undefined;
-  const usesOurInit = guest !== undefined && options.initrd === undefined;
-  const initrd = options.initrd === 'none' ? undefined : (options.initrd ?? guest?.initrd);
-  const kernel = options.kernel ?? (options.entry === 'bzimage' ? guest?.build.bzImage : guest?.kernel);
-  const cmdline = [options.cmdline ?? guestCmdline(guest, options.append) ?? DEFAULT_CMDLINE, options.append]
-    .filter((part) => part !== undefined && part !== '')
-    .join(' ');
+  if (options.guest !== undefined && foreignFirmware)
+    throw new TsvmError('TSVM_USAGE', '--guest: a firmware of one’s own starts no guest of ours', {
+      hint: '--firmware builtin, or leave out --guest',
+    });
+  const needsGuest = options.kernel === undefined && !foreignFirmware;
+  const usesOurInit = needsGuest && options.initrd === undefined;
+  const named = options.initrd === 'none' ? undefined : options.initrd;
+  const cmdline = (own: string): string =>
+    [options.cmdline ?? own, options.append].filter((part) => part !== undefined && part !== '').join(' ');
   // A shell in the background has a terminal for whoever attaches to it.
   const apart = backgroundName() !== undefined;
   const tty = apart ? command.length === 0 : process.stdin.isTTY === true && process.stdout.isTTY === true;
+  const entry = parseChoice('--entry', options.entry, ['auto', 'pvh', 'bzimage']);
+  const discovery =
+    options.discovery === undefined
+      ? undefined
+      : parseChoice('--discovery', options.discovery, ['acpi', 'cmdline']);
   const config: MachineConfig = {
-    ...(kernel === undefined ? {} : { kernel }),
-    ...(initrd === undefined ? {} : { initrd }),
+    ...(options.kernel === undefined ? {} : { kernel: options.kernel }),
+    ...(named === undefined ? {} : { initrd: named }),
     unpackInitrd: options.unpackInitrd,
-    cmdline,
-    ...(options.memory === undefined ? {} : { memoryBytes: parseSize('--memory', options.memory) }),
+    cmdline: cmdline(DEFAULT_CMDLINE),
+    ...(options.memory === undefined ? {} : { memoryBytes: parseMemory('--memory', options.memory) }),
     ...(options.cpus === undefined ? {} : { cpus: parseCount('--cpus', options.cpus, 1, MAX_CPUS) }),
     devices: deviceRequests(options),
     console: parseChoice('--console', options.console, ['serial', 'virtio', 'none']),
@@ -86,20 +131,44 @@ export async function machineConfig(
           },
         }
       : {}),
-    entry: parseChoice('--entry', options.entry, ['auto', 'pvh', 'bzimage']),
-    discovery:
-      options.discovery === undefined
-        ? (guest?.discovery ?? 'acpi')
-        : parseChoice('--discovery', options.discovery, ['acpi', 'cmdline']),
+    entry,
+    discovery: discovery ?? 'acpi',
     ...(options.firmware === undefined ? {} : { firmware: options.firmware }),
     profile: options.profile,
   };
-  return { config, usesOurInit };
+  if (!needsGuest) return { config, usesOurInit };
+  const withGuest = (guest: Guest): MachineConfig => ({
+    ...config,
+    kernel: entry === 'bzimage' ? bzImageOf(guest) : guest.kernel,
+    ...(usesOurInit ? { initrd: guest.initrd } : {}),
+    cmdline: cmdline(guestCmdline(guest, options.append)),
+    discovery: discovery ?? guest.discovery,
+  });
+  return { config, usesOurInit, ...guestNamed(options), withGuest };
 }
 
-function guestCmdline(guest: Guest | undefined, append = ''): string | undefined {
-  return guest !== undefined && /(^| )root=/.test(append) ? cmdlineForRoot(guest) : guest?.cmdline;
+/** Field `guest` of what is asked for. */
+export const guestNamed = ({ guest }: { guest?: string }): Pick<AskedMachine, 'guest'> =>
+  guest === undefined ? {} : { guest };
+
+function bzImageOf({ build }: Guest): string {
+  if (build.bzImage !== undefined) return build.bzImage;
+  throw new TsvmError('TSVM_USAGE', `the guest '${build.name}' has no bzImage`, {
+    hint: 'build it: tsvm guest build; or name a bzImage: --kernel FILE',
+  });
 }
 
-/** For kernels that are not ours. A panic and a reboot end the machine at once. */
+function guestCmdline(guest: Guest, append = ''): string {
+  return /(^| )root=/.test(append) ? cmdlineForRoot(guest) : guest.cmdline;
+}
+
+/** Refuses a first word that names no program. @throws TsvmError `TSVM_USAGE` */
+export function refuseEmptyCommand([first]: readonly string[]): void {
+  if (first !== '') return;
+  throw new TsvmError('TSVM_USAGE', 'there is no command: its first word is empty', {
+    hint: 'give the name of a program after --, or check the variable that it was to come from',
+  });
+}
+
+/** Command line of kernels that are not ours. A panic and a reboot end the machine at once. */
 const DEFAULT_CMDLINE = 'reboot=k panic=-1 i8042.noaux i8042.nomux i8042.dumbkbd';

@@ -5,6 +5,7 @@ import type { PublishedMachine } from '../control/publish.js';
 import { TsvmError } from '../errors.js';
 import type { Machine } from '../machine/machine.js';
 import { backgroundName, startInBackground } from './background.js';
+import { once } from './device-options.js';
 
 export interface NameOptions {
   name?: string;
@@ -14,12 +15,12 @@ export interface NameOptions {
 
 export function addNameOptions(command: Command): Command {
   return command
-    .option('--name <name>', 'by which ps, attach, stop and the others find it')
+    .option('--name <name>', 'by which ps, attach, stop and the others find it', once('--name'))
     .option('-d, --detach', 'run it in the background, and print its name')
     .option('--rm', 'forget it when it has ended (else: tsvm rm)');
 }
 
-/** Whether this process shall only start another one, which runs the machine; then with its exit status. */
+/** Starts another process that runs the machine, if it is to be in the background: exit status of this one, else undefined. */
 export async function detached({ name, detach, rm }: NameOptions): Promise<number | undefined> {
   if (name !== undefined) checkName(name);
   if (rm === true && name === undefined && detach !== true) {
@@ -32,7 +33,7 @@ export async function detached({ name, detach, rm }: NameOptions): Promise<numbe
   return await startInBackground(name ?? newName());
 }
 
-/** Makes it known, if it has a name, before its guest does anything: the name may be taken. */
+/** Makes a machine known, if it has a name, before its guest does anything: the name may be taken. */
 export async function publishNamed(
   machine: Machine,
   command: readonly string[],
@@ -47,7 +48,7 @@ export async function publishNamed(
   });
 }
 
-/** Before anything is begun; whoever comes first in the end is decided when the folder is made. */
+/** Refuses a name that is taken, before anything is begun; who comes first is decided when the folder is made. */
 function refuseTaken(name: string): void {
   const found = new MachineStore().list().find(({ record }) => record.name === name);
   if (found !== undefined && found.record.end === undefined) throw nameTaken(name);

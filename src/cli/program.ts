@@ -1,8 +1,8 @@
 /** The command line of `tsvm`. One file per subcommand, in commands/. */
-import { Command, CommanderError } from 'commander';
+import { Command, CommanderError, Option } from 'commander';
 import { EXIT_CODES } from '../control/exit-codes.js';
 import { TsvmError } from '../errors.js';
-import { packageVersion } from '../host/package-file.js';
+import { VERSION } from '../util/version.js';
 import { apiCommand } from './commands/api.js';
 import { attachCommand } from './commands/attach.js';
 import { bootCommand } from './commands/boot.js';
@@ -31,6 +31,7 @@ import {
 import { templateCommand } from './commands/template.js';
 import { topCommand } from './commands/top.js';
 import { complain } from './complain.js';
+import { insteadOfCommand, insteadOfOption } from './docker-words.js';
 
 /** Commands by their groups, in the order of `tsvm --help`. */
 const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Command)[]])[] = [
@@ -50,7 +51,7 @@ const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Com
 const EXAMPLES = `
 Examples:
   tsvm boot                          boot the default guest to a shell (Ctrl-A x ends it)
-  tsvm run -- uname -a               run one command in a machine of its own, restored from a template
+  tsvm run uname -a                  run one command in a machine of its own, restored from a template
   tsvm boot --name web -d            a machine in the background; tsvm top watches it
   tsvm boot --kernel bzImage --disk root.img --append root=/dev/vda
   tsvm doctor                        what this host can do`;
@@ -59,16 +60,22 @@ Examples:
 function createProgram(): Command {
   const program = new Command('tsvm')
     .description('A lightweight virtual machine monitor over KVM, with its devices in TypeScript')
-    .version(packageVersion(), '-V, --version', 'print the version')
+    .version(VERSION, '-V, --version', 'print the version')
     .option('--debug', 'print the stack of an error')
     .showSuggestionAfterError()
+    .enablePositionalOptions()
     .addHelpText('after', EXAMPLES)
     .configureOutput({ outputError: () => {} });
   for (const [group, commands] of COMMANDS) {
     for (const create of commands) program.addCommand(create().helpGroup(group));
   }
   for (const command of withSubcommands(program)) {
-    command.exitOverride().configureOutput({ outputError: () => {} });
+    if (command !== program) command.addOption(new Option('--debug').hideHelp());
+    command
+      .exitOverride((error) => {
+        throw usageError(error, command);
+      })
+      .configureOutput({ outputError: () => {} });
   }
   return program;
 }
@@ -77,15 +84,44 @@ function withSubcommands(command: Command): Command[] {
   return [command, ...command.commands.flatMap(withSubcommands)];
 }
 
+/** Error of a command line that commander refuses, with what to do about it. Help and version, which end the command too, stay. */
+function usageError(error: CommanderError, command: Command): Error {
+  if (error.exitCode === 0 || error.code === 'commander.help') return error;
+  const message = error.message.replace(/^error: /, '').replaceAll('\n', ' ');
+  const [, word = ''] = /'(.*?)'/.exec(message) ?? [];
+  const refused = (text: string, hint: string): TsvmError => new TsvmError('TSVM_USAGE', text, { hint });
+  const path = pathOf(command);
+  switch (error.code) {
+    case 'commander.unknownCommand': {
+      const instead = command.parent === null ? insteadOfCommand(word) : undefined;
+      if (instead !== undefined) return refused(`unknown command '${word}'`, instead);
+      return refused(message, `${path} --help lists the commands`);
+    }
+    case 'commander.unknownOption': {
+      const runs = command.registeredArguments.some((argument) => argument.name() === 'command');
+      // The operands that were read stand before it.
+      if (runs && command.args.indexOf(word) >= command.registeredArguments.length)
+        return refused(message, 'an option of the command that is to be run comes after --');
+      const instead = runs ? insteadOfOption(word) : undefined;
+      if (instead !== undefined) return refused(`unknown option '${word}'`, instead);
+      return refused(
+        message,
+        `${path} --help lists ${command.parent === null ? 'the commands' : 'its options'}`,
+      );
+    }
+    default:
+      return refused(message, `${path} ${command.usage()} (${path} --help says more)`);
+  }
+}
+
+function pathOf(command: Command): string {
+  return command.parent === null ? command.name() : `${pathOf(command.parent)} ${command.name()}`;
+}
+
 /** Prints an error as people want to read it, and says what to exit with. */
 function report(error: unknown, debug: boolean): number {
-  if (error instanceof CommanderError) {
-    if (error.exitCode === 0) return 0; // --help and --version
-    if (error.code === 'commander.help') return EXIT_CODES.usage; // the help was printed for want of a command
-    complain(`tsvm: ${error.message.replace(/^error: /, '').replaceAll('\n', ' ')}`);
-    complain('hint: tsvm --help lists the commands, tsvm COMMAND --help its options');
-    return EXIT_CODES.usage;
-  }
+  // --help and --version, or help that was printed for want of a command.
+  if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_CODES.ok : EXIT_CODES.usage;
   if (error instanceof TsvmError) {
     complain(`tsvm: ${error.message}`);
     if (error.hint !== undefined) complain(`hint: ${error.hint}`);
@@ -116,6 +152,9 @@ export async function runProgram(argv: readonly string[]): Promise<number | unde
     await program.parseAsync(argv);
     return undefined;
   } catch (error) {
-    return report(error, program.opts<{ debug?: boolean }>().debug === true);
+    const debug = withSubcommands(program).some(
+      (command) => command.opts<{ debug?: boolean }>().debug === true,
+    );
+    return report(error, debug);
   }
 }

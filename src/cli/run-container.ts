@@ -1,20 +1,20 @@
 /** A container in the foreground: its streams and signals are this process's, its end this process's status. */
 import type { ContainerConfig, Engine } from '../container/config.js';
 import type { ContainerEnd } from '../container/container.js';
-import { SIGKILL, SIGNAL_BASE, SIGWINCH } from '../container/linux.js';
+import { SIGKILL, SIGNAL_BASE, SIGSYS, SIGWINCH } from '../container/linux.js';
 import { EXIT_CODES } from '../control/exit-codes.js';
 import { rawTerminal } from '../host/terminal.js';
 import { formatBytes } from '../util/units.js';
 import { complain } from './complain.js';
 import { Stopper } from './stopper.js';
-import { parseDuration } from './values.js';
 
 export interface ForegroundOptions {
-  /** As on the command line. */
-  readonly timeout?: string;
+  readonly timeoutMs: number | undefined;
+  /** Time limit as typed, for the message. */
+  readonly timeout?: string | undefined;
   /** Say at the end what it used. */
-  readonly stats?: boolean;
-  readonly engine?: Engine;
+  readonly stats?: boolean | undefined;
+  readonly engine?: Engine | undefined;
 }
 
 /** The size of a terminal for the command, if it is to get one. */
@@ -26,9 +26,8 @@ export function terminalFor(tty: boolean | undefined): ContainerConfig['terminal
 
 /** Runs it, and returns what to exit with. */
 export async function runContainer(config: ContainerConfig, options: ForegroundOptions): Promise<number> {
-  const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
   const tty = config.terminal !== undefined;
-  const stopper = new Stopper(timeoutMs);
+  const stopper = new Stopper(options.timeoutMs);
   // Most commands make no container, and do not wait for its code.
   const { startContainer } = await import('../container/container.js');
   const restore = tty ? rawTerminal(process.stdin) : () => {};
@@ -74,6 +73,12 @@ function explainEnd(
     process.stderr.write(`tsvm: the container was ended after ${options.timeout}, as --timeout asks\n`);
   }
   const code = status.kind === 'exited' ? status.code : SIGNAL_BASE + status.signal;
+  // A shell passes it on as its own.
+  if (code === SIGNAL_BASE + SIGSYS && config.privileged !== true && options.engine === undefined) {
+    process.stderr.write(
+      'tsvm: ended by SIGSYS: 32-bit programs do not run in a container (docs/container.md); in a machine they do\n',
+    );
+  }
   // A command that could not know of it may say that all is well.
   return stopper.exitCode ?? (code === 0 && lostOutput !== undefined ? EXIT_CODES.hostFailure : code);
 }

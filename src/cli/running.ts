@@ -4,7 +4,7 @@ import { RemoteMachine } from '../control/connect.js';
 import { isRunning, type MachineFolder, type MachineRecord, MachineStore } from '../control/machine-store.js';
 import { TsvmError } from '../errors.js';
 
-/** For one that hangs; its process answers at once otherwise. */
+/** Timeout for a machine whose process hangs; a healthy one answers at once. */
 export const ANSWER_MS = 5000;
 
 const POLL_MS = 10;
@@ -39,7 +39,7 @@ export function machineIn(folder: MachineFolder): RemoteMachine {
   return new RemoteMachine(folder.name, folder.socketPath);
 }
 
-/** In words: `exit status 0`, `panic: ...`. */
+/** Describes an end in words: `exit status 0`, `panic: ...`. */
 export function describeEnd({ end }: MachineRecord): string {
   if (end === undefined) return 'it runs';
   const { kind, exitCode, message } = end;

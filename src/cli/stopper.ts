@@ -1,12 +1,12 @@
 /** Signals and time limits of a command that runs somewhere else. */
 import { EXIT_CODES } from '../control/exit-codes.js';
 
-/** Those that go to the command, by their numbers in Linux. */
+/** Signals that go to the command, with their numbers in Linux. */
 const SIGNALS = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12 } as const;
 
 /** Ends a machine or a container for the host's reasons: time is up, or the second signal of somebody who wants out. */
 export class Stopper {
-  /** What to exit with, if it was used. */
+  /** Status to exit with, if it was used. */
   exitCode: number | undefined;
   readonly #abort = new AbortController();
   #subject: { stop(): unknown } | undefined;

@@ -1,12 +1,23 @@
 /** Values on the command line: sizes, durations, counts. */
 import { TsvmError } from '../errors.js';
 import { MAX_TIMER_MS } from '../util/timer.js';
-import { parseBytes } from '../util/units.js';
+import { MIB, parseBytes } from '../util/units.js';
 
-/** As {@link parseBytes}. */
+/** Reads a size as {@link parseBytes} does. @throws TsvmError `TSVM_USAGE` for what is none. */
 export function parseSize(flag: string, text: string): number {
   const bytes = parseBytes(text);
   if (bytes === undefined) throw badValue(flag, text, 'a size', '256M or 1G');
+  return bytes;
+}
+
+/** Reads a size of memory as {@link parseSize} does, but refuses a bare number of less than a MiB: it was meant in some unit. */
+export function parseMemory(flag: string, text: string): number {
+  const bytes = parseSize(flag, text);
+  if (bytes > 0 && bytes < MIB && /^[\d.]+$/.test(text.trim())) {
+    throw new TsvmError('TSVM_USAGE', `${flag}: '${text}' has no unit, and is a number of bytes`, {
+      hint: `for example: ${flag} ${text.trim()}M`,
+    });
+  }
   return bytes;
 }
 

@@ -9,12 +9,13 @@ import { controllersOf, hostHierarchies } from '../container/cgroup-host.js';
 import { TsvmError } from '../errors.js';
 import { findGuest } from '../host/guest-store.js';
 import { readHostFacts } from '../host/host-facts.js';
-import { packageFile } from '../host/package-file.js';
 import { ImageStore } from '../image/image.js';
 import { machineRoot } from '../image/machine-root.js';
 import { detectProfile } from '../kvm/profiles/registry.js';
+import { kvmProblem } from '../machine/check.js';
 import type { MachineConfig } from '../machine/config.js';
 import { Cleanup } from '../util/cleanup.js';
+import { nativeFile, nativeRemedy, packageFile } from '../util/package-file.js';
 import { containerSubject, engineSubjects } from './container-subject.js';
 import { type Facts, type Finding, parseFacts, QUESTIONS } from './isolation.js';
 import { machineSubjects } from './machine-subject.js';
@@ -30,12 +31,14 @@ import { shellSubject } from './shell-subject.js';
 import type { Subject } from './subject.js';
 
 export interface CompareOptions {
-  /** How often each is started. */
+  /** Name of the machines' guest. Default: as `findGuest()` chooses. */
+  readonly guest?: string;
+  /** Number of starts of each. */
   readonly runs: number;
-  /** How many idle ones memory is measured at, ascending. */
+  /** Numbers of idle ones that memory is measured at, ascending. */
   readonly counts: readonly number[];
   readonly budgetBytes: number;
-  /** What is measured. */
+  /** Parts that are measured. */
   readonly parts: readonly ComparePart[];
   readonly progress: Progress;
   readonly signal: AbortSignal;
@@ -48,9 +51,9 @@ export interface IsolationResult {
 
 export interface Comparison {
   readonly version: 1;
-  /** What the figures were measured on, without which they mean nothing. */
+  /** Host that the figures were measured on, without which they mean nothing. */
   readonly environment: Readonly<Record<string, string>>;
-  /** What this host does to the figures. */
+  /** Remarks on what this host does to the figures. */
   readonly notes: readonly string[];
   readonly budgetBytes: number;
   readonly starts: readonly StartResult[];
@@ -59,29 +62,33 @@ export interface Comparison {
 }
 
 const MACHINE_BYTES = 128 << 20;
-const BUILT = 'kvm-addon/build/Release/probe-root';
 
-/** @throws TsvmError if machines or containers cannot be made here; whatever a measurement throws. */
+/** @throws TsvmError if containers cannot be made here, or there is no guest for machines where those can; whatever a measurement throws. */
 export async function compare(options: CompareOptions): Promise<Comparison> {
   const { progress, signal } = options;
   const notes: string[] = [];
   const cleanup = new Cleanup();
   try {
-    const root = packageFile(BUILT);
+    const root = nativeFile('probe-root');
     if (!existsSync(join(root, 'probe'))) {
       throw new TsvmError('TSVM_CONTAINER', `the probe ${root}/probe is missing`, {
-        hint: 'build it: npm run build',
+        hint: nativeRemedy(),
       });
     }
     const archive = probeArchive(root);
-    progress('booting the machine that others are copies of');
+    const noMachines = kvmProblem();
+    if (noMachines !== undefined) notes.push(`machines are left out: ${noMachines.message}`);
     const subjects: Subject[] = [];
     const add = (...more: readonly Subject[]): void => {
       subjects.push(...more);
       for (const subject of more) cleanup.defer(() => subject[Symbol.asyncDispose]());
     };
-    add(...shellSubjects(archive));
-    add(...(await machineSubjects(await machineConfig(archive), signal)));
+    const walls = noMachines === undefined ? (['machine', 'container'] as const) : (['container'] as const);
+    add(...shellSubjects(archive, walls, options.guest));
+    if (noMachines === undefined) {
+      progress('booting the machine that others are copies of');
+      add(...(await machineSubjects(await machineConfig(archive, options.guest), signal)));
+    }
     add(containerSubject('container', { layers: [root] }));
     add(
       ...(await engineSubjects({ layers: [root] }, (engine, why) =>
@@ -101,8 +108,8 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
       : undefined;
     return {
       version: 1,
-      environment: environment(),
-      notes: [...hostNotes(), ...notes],
+      environment: environment(noMachines === undefined),
+      notes: [...(noMachines === undefined ? hostNotes() : []), ...notes],
       budgetBytes: options.budgetBytes,
       starts,
       memory,
@@ -113,19 +120,32 @@ export async function compare(options: CompareOptions): Promise<Comparison> {
   }
 }
 
-function shellSubjects(archive: string): Subject[] {
+function shellSubjects(
+  archive: string,
+  walls: readonly Subject['wall'][],
+  guest: string | undefined,
+): Subject[] {
+  const machine = guest === undefined ? [] : ['--guest', guest];
   const cli = packageFile('dist/bin/tsvm.cjs');
   const commands = [
     {
       name: 'tsvm run --no-template',
       wall: 'machine' as const,
       alone: true,
-      arguments: (timeline: string) => ['run', '--no-template', '--image', archive, '--timeline', timeline],
+      arguments: (timeline: string) => [
+        'run',
+        ...machine,
+        '--no-template',
+        '--image',
+        archive,
+        '--timeline',
+        timeline,
+      ],
     },
     {
       name: 'tsvm run',
       wall: 'machine' as const,
-      arguments: (timeline: string) => ['run', '--image', archive, '--timeline', timeline],
+      arguments: (timeline: string) => ['run', ...machine, '--image', archive, '--timeline', timeline],
     },
     {
       name: 'tsvm run --isolation container',
@@ -133,7 +153,7 @@ function shellSubjects(archive: string): Subject[] {
       arguments: () => ['run', '--isolation', 'container', '--image', archive],
     },
   ];
-  return commands.map((command) => shellSubject(cli, command));
+  return commands.filter(({ wall }) => walls.includes(wall)).map((command) => shellSubject(cli, command));
 }
 
 /** An image that never changes, since that is what images are. */
@@ -147,9 +167,9 @@ function probeArchive(root: string): string {
   });
 }
 
-async function machineConfig(archive: string): Promise<MachineConfig> {
+async function machineConfig(archive: string, name: string | undefined): Promise<MachineConfig> {
   const store = new ImageStore();
-  const guest = await findGuest();
+  const guest = await findGuest(name);
   const { device, parameters } = await machineRoot(await store.open(archive), store);
   return {
     ...guest,
@@ -195,21 +215,21 @@ async function measureIsolation(
   };
 }
 
-function environment(): Record<string, string> {
+function environment(machines: boolean): Record<string, string> {
   const facts = readHostFacts();
   return {
     date: new Date().toISOString().slice(0, 10),
     machine: `${cpus().length} CPUs (${cpus()[0]?.model.trim() ?? 'unknown'}), ${Math.round(totalmem() / 2 ** 30)} GiB`,
     'ran on CPUs': allowedCpus(),
     'host kernel': release(),
-    KVM: facts.kvmModules.find((name) => name !== 'kvm') ?? 'kvm',
+    KVM: machines ? (facts.kvmModules.find((name) => name !== 'kvm') ?? 'kvm') : 'none',
     node: process.version,
     cgroups: cgroupVersions(),
-    'machine’s memory': `${MACHINE_BYTES >> 20} MiB`,
+    ...(machines ? { 'machine’s memory': `${MACHINE_BYTES >> 20} MiB` } : {}),
   };
 }
 
-/** As a list: 0-1, of proc_pid_status(5). */
+/** List of the CPUs that this process may use: 0-1 (proc_pid_status(5)). */
 function allowedCpus(): string {
   return /^Cpus_allowed_list:\s*(.+)$/m.exec(readFileSync('/proc/self/status', 'utf8'))?.[1] ?? 'all';
 }

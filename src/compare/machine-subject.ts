@@ -1,5 +1,4 @@
 /** Machines in this process: restored from a saved one, or forked from one that stays. */
-import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -11,8 +10,6 @@ import { Cleanup } from '../util/cleanup.js';
 import { collectOutput } from './output.js';
 import { machinePhases } from './phases.js';
 import type { Instance, ProbeMode, Subject } from './subject.js';
-
-const ENTROPY_BYTES = 32;
 
 /** Boots the machine that all are copies of; `signal` ends that. */
 export async function machineSubjects(
@@ -77,10 +74,7 @@ async function startMachine(make: () => Promise<Machine>, mode: ProbeMode): Prom
   if (channel === undefined) throw new Error('the machine has no channel');
   const output = collectOutput(channel.stdout, since);
   channel.stderr.resume();
-  channel.send(
-    { argv: ['/probe', mode], env: {} },
-    { timeMs: Date.now(), entropy: randomBytes(ENTROPY_BYTES) },
-  );
+  channel.send({ argv: ['/probe', mode], env: {} });
   if (mode !== 'idle') channel.stdin.end();
   if (machine.state === 'ready') await machine.start();
   const end = channel.exited.then((status) => {

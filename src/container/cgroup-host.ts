@@ -94,9 +94,7 @@ export function controllersOf({ version, controllers }: Hierarchy): readonly Con
  */
 export function parentIn(hierarchy: Hierarchy): string {
   if (hierarchy.version === 1) return hierarchy.directory;
-  const uid = process.geteuid?.() ?? 0;
-  const parents = uid === 0 ? [hierarchy.mount] : placesIn(hierarchy).slice(1);
-  const found = parents.find((directory) => uid === 0 || statSync(directory).uid === uid);
+  const found = delegatedParent(hierarchy, process.geteuid?.() ?? 0, (directory) => statSync(directory).uid);
   if (found === undefined) throw new Error(`${hierarchy.directory} is not delegated to this user`);
   const control = join(found, 'cgroup.subtree_control');
   const enabled = readFileSync(control, 'utf8').trim().split(' ');
@@ -105,6 +103,18 @@ export function parentIn(hierarchy: Hierarchy): string {
     .filter((name) => !enabled.includes(name));
   if (missing.length > 0) writeFileSync(control, missing.map((name) => `+${name}`).join(' '));
   return found;
+}
+
+/** Directory of version 2 below which a user may make cgroups, by who owns which; undefined if none was given to this user. */
+export function delegatedParent(
+  hierarchy: Hierarchy,
+  uid: number,
+  ownerOf: (directory: string) => number | undefined,
+): string | undefined {
+  if (uid === 0) return hierarchy.mount;
+  return placesIn(hierarchy)
+    .slice(1)
+    .find((directory) => ownerOf(directory) === uid);
 }
 
 /** Removes cgroups of containers whose maker is no more: it and their launcher were killed at once. */

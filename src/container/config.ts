@@ -110,14 +110,30 @@ export const DEFAULT_HOSTNAME = 'container';
  * @throws TsvmError `TSVM_CONTAINER` that names what cannot be.
  */
 export function checkConfig(config: ContainerConfig): void {
+  checkValues(config);
   if (config.layers.length === 0) {
     throw refuse('a container needs a root: a directory with the files of a system', '--rootfs DIR');
   }
   if (config.layers.length > MAX_LAYERS) {
     throw refuse(`${config.layers.length} layers are more than ${MAX_LAYERS}`, 'merge some of them');
   }
+  if (config.argv.length === 0 || config.argv[0] === '') throw refuse('there is no command', '-- COMMAND');
   for (const layer of config.layers) checkDirectory('layer', layer);
   if (config.upper !== undefined) checkDirectory('upper', config.upper);
+  for (const { source } of config.volumes ?? []) stats('volume', source);
+  for (const { device } of config.limits?.io ?? []) {
+    if (!stats('I/O limit', device).isBlockDevice()) {
+      throw refuse(`I/O limit: ${device} is not a block device`, 'lsblk lists them');
+    }
+  }
+}
+
+/**
+ * Checks what is known to be wrong without a look at the host, for a configuration whose root and command are not known yet.
+ *
+ * @throws TsvmError `TSVM_CONTAINER`
+ */
+export function checkValues(config: Omit<ContainerConfig, 'layers'>): void {
   const volumes = config.volumes ?? [];
   if (volumes.length > MAX_VOLUMES) {
     throw refuse(`${volumes.length} volumes are more than ${MAX_VOLUMES}`, 'give a directory that has them');
@@ -129,9 +145,7 @@ export function checkConfig(config: ContainerConfig): void {
       throw refuse(`volume ${target}: not a place in the container`, 'an absolute path: /data');
     }
     if (KERNEL_PATHS.some((path) => `${place}/`.startsWith(`${path}/`))) throw keptPlace('volume', target);
-    stats('volume', source);
   }
-  if (config.argv.length === 0 || config.argv[0] === '') throw refuse('there is no command', '-- COMMAND');
   if (config.cwd !== undefined && !isAbsolute(config.cwd)) {
     throw refuse(`working directory ${config.cwd}: not an absolute path`, 'for example /tmp');
   }
@@ -155,7 +169,7 @@ export function checkConfig(config: ContainerConfig): void {
   checkLimits(config.limits ?? {});
 }
 
-function checkIds({ user, uidMap = [], gidMap = [] }: ContainerConfig): void {
+function checkIds({ user, uidMap = [], gidMap = [] }: Omit<ContainerConfig, 'layers'>): void {
   for (const [what, id] of Object.entries(user === undefined ? {} : { uid: user.uid, gid: user.gid })) {
     if (!isId(id)) throw refuse(`user: ${what} ${id} is not ${ID_RANGE}`, 'for example 1000');
   }
@@ -171,7 +185,7 @@ function checkIds({ user, uidMap = [], gidMap = [] }: ContainerConfig): void {
   }
 }
 
-function checkLimits({ cpus, memoryBytes, pids, io }: Limits): void {
+function checkLimits({ cpus, memoryBytes, pids }: Limits): void {
   if (cpus !== undefined && !(cpus >= MIN_CPUS)) {
     throw refuse(`a limit of ${cpus} CPUs is below what the kernel takes`, `at least ${MIN_CPUS}`);
   }
@@ -180,11 +194,6 @@ function checkLimits({ cpus, memoryBytes, pids, io }: Limits): void {
   }
   if (pids !== undefined && !(pids >= MIN_PIDS)) {
     throw refuse(`a limit of ${pids} processes: there is no room for the command`, `at least ${MIN_PIDS}`);
-  }
-  for (const { device } of io ?? []) {
-    if (!stats('I/O limit', device).isBlockDevice()) {
-      throw refuse(`I/O limit: ${device} is not a block device`, 'lsblk lists them');
-    }
   }
 }
 

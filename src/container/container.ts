@@ -3,8 +3,8 @@ import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
-import { packageFile } from '../host/package-file.js';
 import { Cleanup } from '../util/cleanup.js';
+import { nativeFile, nativeRemedy } from '../util/package-file.js';
 import { Cgroup, type Usage } from './cgroup.js';
 import { hostHierarchies, sweepCgroups } from './cgroup-host.js';
 import { composePlan } from './compose.js';
@@ -136,10 +136,10 @@ export async function startContainer(
   streams: Streams = 'pipe',
 ): Promise<Container> {
   checkConfig(asked);
-  const launcher = host.launcher ?? packageFile('kvm-addon/build/Release/container-launcher');
+  const launcher = host.launcher ?? nativeFile('container-launcher');
   const place = join(dirname(launcher), 'container-root');
   if (!existsSync(launcher) || !existsSync(place)) {
-    throw refuse(`the launcher ${launcher} is missing`, 'build it: npm run build');
+    throw refuse(`the launcher ${launcher} is missing`, nativeRemedy());
   }
   const superuser = process.geteuid?.() === 0;
   const cleanup = new Cleanup();

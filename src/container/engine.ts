@@ -26,7 +26,8 @@ import { mountRoot } from './root.js';
 import { mapArguments, type RunFacts, runArguments } from './run-arguments.js';
 import { call, close, mountFs, Slots } from './steps.js';
 
-const DEBIAN_PACKAGES: Readonly<Record<Engine, string>> = {
+/** Debian packages of other runtimes. */
+export const ENGINE_PACKAGES: Readonly<Record<Engine, string>> = {
   runc: 'runc',
   crun: 'crun',
   bwrap: 'bubblewrap',
@@ -162,7 +163,7 @@ function keptEnvironment(): string[] {
 export function findEngine(engine: Engine): string {
   const path = programPath(engine);
   if (path !== undefined) return path;
-  throw hostRefuses(`--engine ${engine}: it is not installed`, `apt-get install ${DEBIAN_PACKAGES[engine]}`);
+  throw hostRefuses(`--engine ${engine}: it is not installed`, `apt-get install ${ENGINE_PACKAGES[engine]}`);
 }
 
 function writeFile(path: string, text: string, slots: Slots): Step[] {

@@ -114,6 +114,7 @@ export const PR = {
 
 /** <asm/signal.h> */
 export const SIGKILL = 9;
+export const SIGSYS = 31;
 /** What a shell adds to a signal's number for a status. */
 export const SIGNAL_BASE = 128;
 export const SIGWINCH = 28;

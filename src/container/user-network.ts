@@ -20,7 +20,8 @@ import { call, makeMountsPrivate, mountFs, Slots } from './steps.js';
 const READY_MS = 10_000;
 const POLL_MS = 5;
 const MAX_COMPLAINT_CHARACTERS = 4096;
-const FOLDERS = ['/usr/local/bin', '/usr/bin', '/bin'] as const;
+/** Folders in which pasta is looked for. */
+export const PASTA_FOLDERS = ['/usr/local/bin', '/usr/bin', '/bin'] as const;
 
 /** What the container's /etc/resolv.conf says. */
 export const RESOLV_CONF = `nameserver ${USER_NET.nameServerAddress}\n`;
@@ -121,9 +122,9 @@ function planOf(pid: number, user: NetworkUser | undefined): Plan {
       ...(user === undefined ? [] : enterAs(pid, user)),
       // A change of user would undo it.
       call('tie it to the launcher', SYS.prctl, [PR.SET_PDEATHSIG, SIGKILL, 0, 0, 0]),
-      ...FOLDERS.map((folder, i) =>
+      ...PASTA_FOLDERS.map((folder, i) =>
         call(EXECUTE, SYS.execve, [`${folder}/pasta`, argv, env], {
-          ignore: i === FOLDERS.length - 1 ? [] : [ERRNO.ENOENT],
+          ignore: i === PASTA_FOLDERS.length - 1 ? [] : [ERRNO.ENOENT],
         }),
       ),
     ],

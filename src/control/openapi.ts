@@ -1,6 +1,6 @@
 /** The API as a document (OpenAPI 3.1), made of the schemas that requests are checked against. */
 import { z } from 'zod';
-import { packageVersion } from '../host/package-file.js';
+import { VERSION } from '../util/version.js';
 import type { Route } from './route.js';
 
 const ERROR = { description: 'it cannot be done', content: jsonOf({ $ref: '#/components/schemas/Error' }) };
@@ -15,7 +15,7 @@ export function openApiDocument(routes: readonly Route[]): object {
     openapi: '3.1.0',
     info: {
       title: 'tsvm',
-      version: packageVersion(),
+      version: VERSION,
       description:
         'The control API of one machine, over its Unix socket. Paths without /tsvm are those of Firecracker’s API.',
     },

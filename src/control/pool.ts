@@ -1,5 +1,6 @@
 /** One process that runs many machines: `tsvm serve`. Each is made on request, and has its own name, folder and socket. */
 import type { Machine } from '../machine/machine.js';
+import { ApiError } from './api-error.js';
 import { ConsoleLog } from './console-log.js';
 import { checkSetup } from './firecracker/setup.js';
 import { Instance } from './instance.js';
@@ -92,8 +93,11 @@ export class Pool implements AsyncDisposable {
             field: 'devices',
             onBind: (slot, text) => this.instance.onBind(name, slot, text),
           });
-    const command = 'command' in request ? (request.command ?? []) : [];
+    const asked = 'command' in request ? request.command : undefined;
+    const command = asked ?? [];
     try {
+      if (asked !== undefined && machine.channel?.hasCommand === true)
+        throw new ApiError('The saved machine has a command already: ask for it without one.');
       const published = await PublishedMachine.publish(this.#store, name, machine, {
         command,
         meter: this.instance.meter,

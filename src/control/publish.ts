@@ -1,9 +1,9 @@
 /** Makes a machine of this process known by a name, with a log and the control API, until it has ended. */
-import { randomBytes } from 'node:crypto';
 import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
 import { bugEnd } from '../machine/guest-ends.js';
 import type { Machine } from '../machine/machine.js';
 import { Cleanup } from '../util/cleanup.js';
+import { warnOperator } from '../util/operator-warning.js';
 import { logCommand } from './command-log.js';
 import { ConsoleLog } from './console-log.js';
 import { Instance } from './instance.js';
@@ -11,8 +11,6 @@ import { commandEnd, type InstanceEnd, instanceEnd } from './instance-end.js';
 import type { MachineFolder, MachineStore } from './machine-store.js';
 import { ProcessMeter } from './process-meter.js';
 import { ControlServer } from './server.js';
-
-const ENTROPY_BYTES = 32;
 
 interface PublishOptions {
   /** What its guest runs. */
@@ -108,7 +106,7 @@ async function publishForks(
  *
  * The promise never rejects, since nobody need wait for it: what fails with one machine is that machine's end, and not its process's.
  *
- * @param command - that a guest which waits for one is given; undefined: it runs one already
+ * @param command - command for a guest that waits for one; undefined: it is not given any
  */
 export async function live(
   machine: Machine,
@@ -125,8 +123,8 @@ export async function live(
   try {
     await published.finish(end);
   } catch (error) {
-    const { name, message } = error as Error;
-    process.emitWarning(`${published.instance.id}: its end cannot be kept: ${message}`, name);
+    const { message } = error as Error;
+    warnOperator(`${published.instance.id}: its end cannot be kept: ${message}`);
   }
 }
 
@@ -138,10 +136,7 @@ async function endOf(
   const { channel } = machine;
   if (channel === undefined) return instanceEnd(await machine.wait());
   const logged = logCommand(channel, instance);
-  // Two machines with the same random numbers, and a clock that stood still, are no two machines.
-  const facts = { timeMs: Date.now(), entropy: randomBytes(ENTROPY_BYTES) };
-  if (command === undefined) channel.refresh(facts);
-  else channel.send({ argv: command }, facts);
+  if (command !== undefined && !channel.hasCommand) channel.send({ argv: command });
   const status = await channel.exited;
   if (status !== undefined) await logged();
   await machine.stop();

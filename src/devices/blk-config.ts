@@ -15,6 +15,11 @@ export interface BlkConfig extends RateLimit {
    * and of use only with the base that it was made of.
    */
   readonly overlay?: string;
+  /**
+   * Choice for a restored machine: what the guest writes goes to the disk itself (true), or is kept in memory and thrown away (false).
+   * Default: as `RestoreOptions.disks` says.
+   */
+  readonly direct?: boolean;
   /** Queues, 1 to 16; a guest with several vCPUs uses as many as it has of these. Default 1. */
   readonly queues?: number;
   /** The disk's serial number as the guest sees it. */
@@ -80,6 +85,7 @@ export function checkBlkConfig(config: unknown): BlkConfig {
     overlay: ['a path', (overlay) => overlay === undefined || isPath(overlay)],
     queues: [`from 1 to ${MAX_QUEUES}`, (queues) => queues === undefined || isQueues(queues)],
     readOnly: CHOICE,
+    direct: CHOICE,
     id: [
       `1 to ${ID_BYTES} printable ASCII characters`,
       (id) => id === undefined || (typeof id === 'string' && isId(id)),
@@ -90,19 +96,20 @@ export function checkBlkConfig(config: unknown): BlkConfig {
 
 /** Files of the host's. Whether they are written to is not for a saved configuration to say: see `RestoreOptions.disks`. */
 export const blkHostUse: HostUse = {
-  cliArgument: 'N=PATH[,overlay=FILE]',
+  cliArgument: 'N=PATH[,overlay=FILE][,direct]',
   ownFolder: true,
   pathFields: ['path', 'overlay'],
   slots(config, ordinal) {
-    const { path, overlay } = checkBlkConfig(config);
+    const { path, overlay, direct } = checkBlkConfig(config);
     const wish = overlay === undefined ? { path } : { path, overlay };
-    return [{ name: `disk ${ordinal}`, key: `${ordinal}`, wish }];
+    const rights = direct === undefined ? {} : { direct };
+    return [{ name: `disk ${ordinal}`, key: `${ordinal}`, wish, rights }];
   },
   bind(config, slot, binding) {
-    const saved = checkBlkConfig(config);
+    const { direct: _, ...saved } = checkBlkConfig(config);
     const given = checkBlkConfig(binding);
-    refuseOther(slot, saved, given, ['path', 'overlay']);
-    const { path, overlay } = given;
+    refuseOther(slot, saved, given, ['path', 'overlay', 'direct']);
+    const { path, overlay, direct } = given;
     if ((overlay === undefined) !== (saved.overlay === undefined)) {
       const [why, hint] =
         overlay === undefined
@@ -110,11 +117,16 @@ export const blkHostUse: HostUse = {
           : ['has no overlay', 'leave overlay out'];
       throw new TsvmError('TSVM_CONFIG', `${slot} ${why}`, { hint });
     }
-    return { ...saved, path, ...(overlay === undefined ? {} : { overlay }) };
+    return {
+      ...saved,
+      path,
+      ...(overlay === undefined ? {} : { overlay }),
+      ...(direct === undefined ? {} : { direct }),
+    };
   },
-  describe({ path, overlay }, show) {
+  describe({ path, overlay, direct }, show) {
     const over = overlay === undefined ? '' : ` with the overlay ${show(String(overlay))}`;
-    return `the disk image ${show(String(path))}${over}`;
+    return `the disk image ${show(String(path))}${over}${direct === true ? ', to be written to' : ''}`;
   },
   toCli({ key }, { path, overlay }) {
     if (!withoutCommas([path, overlay])) return undefined;
@@ -122,6 +134,9 @@ export const blkHostUse: HostUse = {
   },
   fromCli(text) {
     const [ordinal, place] = numberedSlot('disk', text, '0=root.img');
-    return [{ slot: `disk ${ordinal}`, binding: { ...parseBlk(place) } }];
+    const options = place.split(',');
+    const direct = options.includes('direct', 1);
+    const binding = parseBlk(options.filter((option, i) => i === 0 || option !== 'direct').join(','));
+    return [{ slot: `disk ${ordinal}`, binding: { ...binding, ...(direct ? { direct } : {}) } }];
   },
 };

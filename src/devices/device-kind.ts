@@ -1,6 +1,6 @@
 /** How devices are named, asked for and made. */
 import type { VirtioDevice } from '../virtio/device.js';
-import type { Host } from './host.js';
+import type { Host, HostLook } from './host.js';
 import type { HostUse } from './host-slot.js';
 
 /** A device that a machine shall have: what `rng()` and `blk({ path })` return. */
@@ -17,6 +17,8 @@ export interface DeviceRequest {
    * the parameter already keeps its own.
    */
   readonly kernelParameter?: (ordinal: number) => string;
+  /** Looks at the files and sockets of the host that it names; absent if it names none. @throws TsvmError as `open` would. */
+  look?(host: HostLook): Promise<void>;
   /** Opens what the device needs of the host. @throws TsvmError when that fails. */
   open(host: Host): Promise<VirtioDevice>;
 }

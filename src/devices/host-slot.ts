@@ -17,6 +17,8 @@ export interface HostSlot {
   readonly key: string;
   /** Wish of the configuration; absent if it names nothing: the slot may be bound, and need not. */
   readonly wish?: Binding;
+  /** Rights that a request of the operator's says in addition, and that a saved configuration cannot. */
+  readonly rights?: Binding;
 }
 
 export interface SlotBinding {

@@ -30,6 +30,8 @@ export interface DiskOptions {
   readonly readOnly: boolean;
   /** A file that takes what is written; it is made if it is not there. */
   readonly overlay?: string | undefined;
+  /** Tells whether what is written goes to the file, or to memory. Default: as the host was made. */
+  readonly direct?: boolean | undefined;
 }
 
 export interface ShareOptions {
@@ -202,6 +204,20 @@ export interface PmemBackend {
   readonly addr: number;
   readonly sizeBytes: number;
   close(): Promise<void>;
+}
+
+/** A look at what a device names of the host, before anything is opened. What would be refused then is refused now, in the same words. */
+export interface HostLook {
+  /** @throws TsvmError `TSVM_DISK` */
+  disk(path: string, options: DiskOptions): Promise<void>;
+  /** @throws TsvmError `TSVM_PMEM` */
+  pmem(path: string): Promise<void>;
+  /** @throws TsvmError `TSVM_SHARE` */
+  share(path: string): Promise<void>;
+  /** @throws TsvmError `TSVM_PORT` */
+  portSocket(path: string): Promise<void>;
+  /** @throws TsvmError `TSVM_VSOCK` */
+  vsock(path: string): Promise<void>;
 }
 
 export interface Host {

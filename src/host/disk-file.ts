@@ -3,10 +3,11 @@ import type { BigIntStats, Stats } from 'node:fs';
 import { constants, type FileHandle } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
+import { warnOperator } from '../util/operator-warning.js';
 import { DiskIo } from './disk-io.js';
 import type { Layer } from './disk-layer.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE, FALLOC_FL_ZERO_RANGE } from './fallocate.js';
-import { describeFileError, openChecked } from './files.js';
+import { openImage } from './image-file.js';
 import { BufferCursor, totalBytes, wholeTransfer } from './transfer.js';
 
 const SECTOR_BYTES = 512;
@@ -26,21 +27,7 @@ export async function openDiskFile(
   options: { readOnly: boolean },
 ): Promise<DiskFile> {
   const { readOnly } = options;
-  let file: FileHandle;
-  try {
-    file = await openChecked(path, readOnly ? constants.O_RDONLY : constants.O_RDWR, (stats) =>
-      checkKind(stats, path),
-    );
-  } catch (cause) {
-    if (cause instanceof TsvmError) throw cause;
-    const hint = readOnly
-      ? 'check the path'
-      : 'check the path and its permissions, or add ,ro to open it read-only';
-    throw new TsvmError('TSVM_DISK', `cannot open disk ${path}: ${describeFileError(cause)}`, {
-      hint,
-      cause,
-    });
-  }
+  const file = await openDisk(path, readOnly, warnOperator);
   try {
     const sizeBytes = await diskBytes(addon, file, path);
     if (!addon.flock(file.fd, readOnly ? 'shared' : 'exclusive')) {
@@ -53,6 +40,37 @@ export async function openDiskFile(
     await file.close();
     throw error;
   }
+}
+
+/**
+ * Looks whether a disk could be opened, as far as that can be told without the addon.
+ *
+ * @throws TsvmError `TSVM_DISK` as {@link openDiskFile}.
+ */
+export async function lookAtDiskFile(path: string, options: { readonly readOnly: boolean }): Promise<void> {
+  const file = await openDisk(path, options.readOnly);
+  try {
+    const stat = await file.stat();
+    if (stat.isFile()) refuseTiny(path, stat.size);
+  } finally {
+    await file.close();
+  }
+}
+
+function openDisk(path: string, readOnly: boolean, warn?: (text: string) => void): Promise<FileHandle> {
+  return openImage(
+    path,
+    {
+      what: 'disk',
+      code: 'TSVM_DISK',
+      flags: readOnly ? constants.O_RDONLY : constants.O_RDWR,
+      hint: readOnly
+        ? 'check the path'
+        : 'check the path and its permissions, or add ,ro to open it read-only',
+      check: (stats) => checkKind(stats, path),
+    },
+    warn,
+  );
 }
 
 function checkKind(stat: Stats, path: string): void {
@@ -72,12 +90,15 @@ function checkKind(stat: Stats, path: string): void {
 async function diskBytes(addon: NativeAddon, file: FileHandle, path: string): Promise<number> {
   const stat = await file.stat();
   const bytes = stat.isFile() ? stat.size : addon.blockDeviceBytes(file.fd);
-  if (bytes < SECTOR_BYTES) {
-    throw new TsvmError('TSVM_DISK', `disk ${path} is shorter than a sector: ${bytes} bytes`, {
-      hint: `make it larger: truncate -s 64M ${path}`,
-    });
-  }
+  refuseTiny(path, bytes);
   return Math.ceil(bytes / SECTOR_BYTES) * SECTOR_BYTES;
+}
+
+function refuseTiny(path: string, bytes: number): void {
+  if (bytes >= SECTOR_BYTES) return;
+  throw new TsvmError('TSVM_DISK', `disk ${path} is shorter than a sector: ${bytes} bytes`, {
+    hint: `make it larger: truncate -s 64M ${path}`,
+  });
 }
 
 export class DiskFile implements Layer {

@@ -6,9 +6,12 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { isErrnoError, TsvmError } from '../errors.js';
+import type { HostFacts } from '../kvm/profiles/profile.js';
+import { detectProfile } from '../kvm/profiles/registry.js';
+import { guestRemedy, installedGuests } from '../util/package-file.js';
 import { cacheDirectory } from './cache-directory.js';
+import { readHostFacts } from './host-facts.js';
 import { type FolderRules, isName, OwnFolder } from './own-folder.js';
-import { packageFile } from './package-file.js';
 
 /** Rules of the folder of guests: a kernel that somebody else put there would have a guest's secrets. The superuser's guests are for all. */
 const RULES: FolderRules = {
@@ -26,9 +29,9 @@ interface Manifest {
   readonly name: string;
   readonly key: string;
   readonly kernel: string;
-  readonly bzImage: string;
+  readonly bzImage?: string;
   readonly initramfs: string;
-  readonly rootfs: string;
+  readonly rootfs?: string;
   readonly version: string;
   readonly cmdline: string;
   readonly discovery: 'acpi' | 'cmdline';
@@ -67,10 +70,10 @@ export interface GuestBuild {
   readonly directory: string;
   /** Whether it is the one that its recipe makes now. */
   readonly current: boolean;
-  /** The same kernel, compressed. */
-  readonly bzImage: string;
-  /** ext4 image of a root file system. */
-  readonly rootfs: string;
+  /** The same kernel, compressed. Absent from the guest that npm installs. */
+  readonly bzImage?: string;
+  /** ext4 image of a root file system. Absent from the guest that npm installs. */
+  readonly rootfs?: string;
 }
 
 /** Command line of a guest for another root: what the guest's own says of its initramfs is not true there. */
@@ -79,6 +82,16 @@ export function cmdlineForRoot({ cmdline }: Pick<Guest, 'cmdline'>): string {
 }
 
 export const DEFAULT_GUEST = 'default';
+
+/** The guest on Debian's own kernel: made in seconds, and taken until the default one is there. */
+export const DEBIAN_GUEST = 'debian';
+
+/** Reason not to take the Debian guest on this host by itself; undefined where it boots. */
+export function debianGuestProblem(facts: HostFacts = readHostFacts()): string | undefined {
+  return detectProfile(facts).name === 'pvm'
+    ? 'on kvm_pvm Debian’s kernel does not come to init within minutes'
+    : undefined;
+}
 
 /** Where built guests are kept: `$TSVM_GUEST_DIR`, else `tsvm/guests` in the user's cache. */
 export function guestDirectory(): string {
@@ -95,31 +108,58 @@ export async function listGuests(): Promise<Guest[]> {
 }
 
 /**
- * The guest of that name that its recipe makes now; else the one that came with the package.
+ * Finds the guest of that name that its recipe makes now; else the one that came with the package. Without a name: the default one, and
+ * until that is built the Debian one, if it is built and the host boots it.
  *
  * @throws TsvmError `TSVM_GUEST_BUILD` if it was not built, or lies where others may write.
  */
-export async function findGuest(name: string = DEFAULT_GUEST): Promise<Guest> {
+export async function findGuest(name?: string): Promise<Guest> {
+  return findGuestFor(undefined, name);
+}
+
+/** Finds the same for a host with `facts`. Default: this host's, which are read only if they decide. */
+export function findGuestFor(facts: HostFacts | undefined, name?: string): Guest {
+  const named = currentGuest(name ?? DEFAULT_GUEST);
+  if (named !== undefined) return named;
+  const debian = name === undefined ? currentGuest(DEBIAN_GUEST) : undefined;
+  const problem = debian === undefined ? undefined : debianGuestProblem(facts);
+  if (debian !== undefined && problem === undefined) return debian;
+  throw notBuilt(name ?? DEFAULT_GUEST, problem);
+}
+
+function currentGuest(name: string): Guest | undefined {
   for (const shelf of isName(name) ? shelves() : []) {
     const guest = guestsOn(shelf).find(({ build }) => build.current && build.name === name);
     if (guest !== undefined) return guest;
   }
-  throw new TsvmError('TSVM_GUEST_BUILD', `the guest '${name}' has not been built`, {
-    hint: 'build it (a few minutes, once): tsvm guest build; or name a kernel: --kernel FILE',
-  });
+  return undefined;
+}
+
+function notBuilt(name: string, problem: string | undefined): TsvmError {
+  return new TsvmError(
+    'TSVM_GUEST_BUILD',
+    `the guest '${name}' has not been built${problem === undefined ? '' : `, and ${problem}`}`,
+    { hint: remedyFor(name) },
+  );
+}
+
+function remedyFor(name: string): string {
+  if (name !== DEFAULT_GUEST && name !== DEBIAN_GUEST) return 'tsvm guest list says which are built';
+  return `${guestRemedy(name === DEFAULT_GUEST ? undefined : name)}; or name a kernel: --kernel FILE`;
 }
 
 /** A folder of guests. */
 interface Shelf {
   readonly path: string;
-  /** Need of a look: what is in the package (scripts/pack makes it) is as good as the program itself. */
+  /** Need of a look: what is in a package (scripts/pack makes it) is as good as the program itself. */
   readonly checked: boolean;
 }
 
 function shelves(): readonly Shelf[] {
+  const installed = installedGuests();
   return [
     { path: guestDirectory(), checked: true },
-    { path: packageFile('guests/built'), checked: false },
+    ...(installed === undefined ? [] : [{ path: installed, checked: false }]),
   ];
 }
 
@@ -139,7 +179,7 @@ function guestsOn({ path, checked }: Shelf): Guest[] {
     const manifest = text === undefined ? undefined : parseManifest(text);
     if (manifest === undefined) return []; // a build that goes on, or was broken off
     const { name } = manifest;
-    // The package has one guest, in a folder of its name.
+    // A package has one guest, in a folder of its name.
     const current = entry.name === name || whenThere(() => readlinkSync(at(name))) === entry.name;
     return [guestOf(manifest, join(path, entry.name), current)];
   });
@@ -168,14 +208,15 @@ function guestOf(manifest: Manifest, directory: string, current: boolean): Guest
       version,
       directory,
       current,
-      bzImage: join(directory, manifest.bzImage),
-      rootfs: join(directory, manifest.rootfs),
+      ...(manifest.bzImage === undefined ? {} : { bzImage: join(directory, manifest.bzImage) }),
+      ...(manifest.rootfs === undefined ? {} : { rootfs: join(directory, manifest.rootfs) }),
     },
   };
 }
 
 /** Names of the guest, and of files beside the manifest. */
-const NAME_FIELDS = ['name', 'key', 'kernel', 'bzImage', 'initramfs', 'rootfs'] as const;
+const NAME_FIELDS = ['name', 'key', 'kernel', 'initramfs'] as const;
+const OPTIONAL_NAME_FIELDS = ['bzImage', 'rootfs'] as const;
 const TEXT_FIELDS = [...NAME_FIELDS, 'version', 'cmdline'] as const;
 
 /** Undefined for a file that is no manifest of this format. */
@@ -188,7 +229,8 @@ function parseManifest(text: string): Manifest | undefined {
   }
   if (typeof value !== 'object' || value === null) return undefined;
   if (TEXT_FIELDS.some((field) => typeof value[field] !== 'string')) return undefined;
-  if (NAME_FIELDS.some((field) => !isName(value[field] ?? ''))) return undefined;
+  const names = [...NAME_FIELDS, ...OPTIONAL_NAME_FIELDS.filter((field) => field in value)];
+  if (names.some((field) => typeof value[field] !== 'string' || !isName(value[field]))) return undefined;
   // A kernel without ACPI is what the recipes make unless they say otherwise.
   return { ...(value as Manifest), discovery: value.discovery === 'acpi' ? 'acpi' : 'cmdline' };
 }

@@ -48,7 +48,7 @@ export function readCpu(): CpuFacts {
     // The kernel writes one CPU after the other: the first is enough, and there may be hundreds.
     const buffer = Buffer.alloc(8192);
     const text = buffer.toString('latin1', 0, readSync(file, buffer));
-    const field = (name: string): string => new RegExp(`^${name}\\s*: (.*)$`, 'm').exec(text)?.[1] ?? '';
+    const field = (name: string): string => cpuField(text, name) ?? '';
     return {
       vendor: field('vendor_id'),
       family: field('cpu family'),
@@ -59,4 +59,9 @@ export function readCpu(): CpuFacts {
   } finally {
     closeSync(file);
   }
+}
+
+/** Value of a field of the first CPU in /proc/cpuinfo's text. */
+export function cpuField(cpuinfo: string, name: string): string | undefined {
+  return new RegExp(`^${name}\\s*: (.*)$`, 'm').exec(cpuinfo)?.[1];
 }

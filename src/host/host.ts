@@ -3,7 +3,14 @@ import assert from 'node:assert';
 import { randomFillSync } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
-import type { BlockBackend, ConsolePort, Host, PortHost, ShareOptions } from '../devices/host.js';
+import type {
+  BlockBackend,
+  ConsolePort,
+  DiskOptions,
+  Host,
+  PortHost,
+  ShareOptions,
+} from '../devices/host.js';
 import type { NetBackend, NetPlace } from '../devices/net-backend.js';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
@@ -62,7 +69,8 @@ export interface MachineHost extends Omit<Host, 'openBalloon' | 'openPmem'> {
 export function createHost(addon: NativeAddon, console: ConsolePort, options: HostOptions = {}): MachineHost {
   const directory = resolve(options.directory ?? '.');
   const source: FileSource = {
-    open: (place) => openDisk(addon, { ...place, throwAway: options.disks === 'overlay' }),
+    open: ({ direct = options.disks !== 'overlay', ...place }) =>
+      openDisk(addon, { ...place, throwAway: !direct }),
     openPmem: (path) => openPmemFile(addon, path),
     async close() {},
   };
@@ -94,7 +102,7 @@ export interface Successor {
 
 /** Where a host's disks and files in memory come from. Paths are absolute. */
 interface FileSource {
-  open(place: Omit<DiskPlace, 'throwAway'>): Promise<OpenDisk>;
+  open(place: Omit<DiskPlace, 'throwAway'> & Pick<DiskOptions, 'direct'>): Promise<OpenDisk>;
   openPmem(path: string): Promise<PmemFile>;
   close(): Promise<void>;
 }
@@ -170,10 +178,11 @@ function machineHost({
     openPortSocket,
     openNet,
     openShare: (path, how) => openShare(resolve(directory, path), how),
-    async openDisk(path, { readOnly, overlay }) {
+    async openDisk(path, { readOnly, overlay, direct }) {
       const open = await source.open({
         path: resolve(directory, path),
         readOnly,
+        direct,
         overlay: overlay && resolve(directory, overlay),
       });
       opened.push(open);

@@ -61,7 +61,7 @@ async function baseFacts(path: string, file: DiskFile): Promise<BaseFacts> {
 export async function factsOf({ path, files, disk }: OpenDisk): Promise<DiskFacts[]> {
   if (disk.differsFromFile) {
     throw new TsvmError('TSVM_DISK', `disk ${path}: what this machine wrote is in memory, not in the file`, {
-      hint: 'a fork, and a restored machine without --disks direct, can be saved only while it has written to no disk',
+      hint: 'a fork, and a restored machine without --disks direct (or direct for this disk), can be saved only while it has written to no disk',
     });
   }
   if (!disk.readOnly) await disk.flush();

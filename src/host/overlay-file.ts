@@ -11,7 +11,7 @@
  * flushed, and of everything since either the old or the new: what a disk promises.
  */
 import { randomUUID } from 'node:crypto';
-import { constants, link, open, rm } from 'node:fs/promises';
+import { access, constants, link, open, rm, stat } from 'node:fs/promises';
 import { dirname } from 'node:path';
 import * as z from 'zod/mini';
 import { TsvmError } from '../errors.js';
@@ -19,7 +19,7 @@ import type { NativeAddon } from '../native/binding.js';
 import { alignUp } from '../util/units.js';
 import { BITMAP_PAGE_BYTES, type ByteRange, CLUSTER_BYTES, ClusterSet, pagesOf } from './cluster-set.js';
 import type { ClusterStore } from './cluster-store.js';
-import { type DiskFile, openDiskFile } from './disk-file.js';
+import { type DiskFile, lookAtDiskFile, openDiskFile } from './disk-file.js';
 import { describeFileError } from './files.js';
 
 const MAGIC = 'tsvm disk overlay\n';
@@ -66,6 +66,28 @@ export async function openOverlayFile(
   }
 }
 
+/**
+ * Looks whether an overlay could be opened or made. Whether it is one of its base is told only by opening both.
+ *
+ * @throws TsvmError `TSVM_DISK` as {@link openOverlayFile}.
+ */
+export async function lookAtOverlayFile(
+  path: string,
+  options: { readonly readOnly: boolean },
+): Promise<void> {
+  const there = await stat(path).catch(() => undefined);
+  if (there === undefined && !options.readOnly) {
+    await access(dirname(path), constants.W_OK | constants.X_OK).catch((cause) => {
+      throw makeError(path, cause);
+    });
+    return;
+  }
+  await lookAtDiskFile(path, options);
+  await using file = await open(path, constants.O_RDONLY);
+  const { buffer, bytesRead } = await file.read(new Uint8Array(MAGIC.length), 0, MAGIC.length, 0);
+  if (new TextDecoder().decode(buffer.subarray(0, bytesRead)) !== MAGIC) throw notAnOverlay(path);
+}
+
 /** Complete, or not at all; what is there already stays. */
 async function create(path: string, base: BaseFacts): Promise<void> {
   const unfinished = `${path}.${randomUUID()}.new`;
@@ -85,34 +107,45 @@ async function create(path: string, base: BaseFacts): Promise<void> {
     await using directory = await open(dirname(path), 'r');
     await directory.sync();
   } catch (cause) {
-    throw new TsvmError('TSVM_DISK', `cannot make the overlay ${path}: ${describeFileError(cause)}`, {
-      hint: 'check the path and its permissions, and the room that is left there',
-      cause,
-    });
+    throw makeError(path, cause);
   } finally {
     await rm(unfinished, { force: true });
   }
+}
+
+function makeError(path: string, cause: unknown): TsvmError {
+  return new TsvmError('TSVM_DISK', `cannot make the overlay ${path}: ${describeFileError(cause)}`, {
+    hint: 'check the path and its permissions, and the room that is left there',
+    cause,
+  });
+}
+
+function refused(path: string, what: string, hint: string): TsvmError {
+  return new TsvmError('TSVM_DISK', `overlay ${path}: ${what}`, { hint });
+}
+
+function notAnOverlay(path: string): TsvmError {
+  return refused(path, 'it is not an overlay', 'give the name of a file that is not there yet');
 }
 
 async function checkHeader(file: DiskFile, path: string, base: BaseFacts): Promise<void> {
   const bytes = new Uint8Array(HEADER_BYTES);
   await file.readv([bytes], 0);
   const text = new TextDecoder().decode(bytes);
-  const refused = (what: string, hint: string): TsvmError =>
-    new TsvmError('TSVM_DISK', `overlay ${path}: ${what}`, { hint });
-  if (!text.startsWith(MAGIC))
-    throw refused('it is not an overlay', 'give the name of a file that is not there yet');
+  if (!text.startsWith(MAGIC)) throw notAnOverlay(path);
   const header = headerSchema.safeParse(jsonOf(text.slice(MAGIC.length).replace(/\0+$/, '')));
-  if (!header.success) throw refused('its header is damaged, or of another version', 'begin with a new one');
+  if (!header.success)
+    throw refused(path, 'its header is damaged, or of another version', 'begin with a new one');
   const { sizeBytes, mtimeNs } = header.data.base;
   if (sizeBytes !== base.sizeBytes || mtimeNs !== base.mtimeNs) {
     throw refused(
+      path,
       `its base ${base.path} has changed since it was made, or is another`,
       'give the base that it was made of, its time of change included, or begin with a new overlay',
     );
   }
   if ((await file.stat()).size < dataOffset(sizeBytes) + sizeBytes)
-    throw refused('it was cut short', 'begin with a new one');
+    throw refused(path, 'it was cut short', 'begin with a new one');
 }
 
 function jsonOf(text: string): unknown {

@@ -8,8 +8,9 @@ import { constants, fstatSync, type Stats } from 'node:fs';
 import type { FileHandle } from 'node:fs/promises';
 import { TsvmError } from '../errors.js';
 import type { NativeAddon } from '../native/binding.js';
+import { warnOperator } from '../util/operator-warning.js';
 import { type DiskFacts, diskFacts } from './disk-facts.js';
-import { describeFileError, openChecked } from './files.js';
+import { openImage } from './image-file.js';
 
 /**
  * Opens a file and locks it as read-only disks are: others may read it, and no machine writes to it.
@@ -18,23 +19,9 @@ import { describeFileError, openChecked } from './files.js';
  * @throws TsvmError `TSVM_PMEM`, naming the path.
  */
 export async function openPmemFile(addon: NativeAddon, path: string): Promise<PmemFile> {
-  let handle: FileHandle;
-  try {
-    handle = await openChecked(path, constants.O_RDONLY, (stats) => checkKind(stats, path));
-  } catch (cause) {
-    if (cause instanceof TsvmError) throw cause;
-    throw new TsvmError('TSVM_PMEM', `cannot open pmem ${path}: ${describeFileError(cause)}`, {
-      hint: 'check the path and its permissions',
-      cause,
-    });
-  }
+  const handle = await openPmem(path, warnOperator);
   try {
     const sizeBytes = (await handle.stat()).size;
-    if (sizeBytes === 0) {
-      throw new TsvmError('TSVM_PMEM', `pmem ${path} is empty`, {
-        hint: 'give an image of a file system: ext4 or erofs',
-      });
-    }
     if (!addon.flock(handle.fd, 'shared')) {
       throw new TsvmError('TSVM_PMEM', `pmem ${path} is in use by a machine that writes to it`, {
         hint: 'that machine would have to open it read-only: --disk PATH,ro',
@@ -47,7 +34,31 @@ export async function openPmemFile(addon: NativeAddon, path: string): Promise<Pm
   }
 }
 
+/** Looks whether a file could be opened. @throws TsvmError `TSVM_PMEM` as {@link openPmemFile}. */
+export async function lookAtPmemFile(path: string): Promise<void> {
+  await (await openPmem(path)).close();
+}
+
+function openPmem(path: string, warn?: (text: string) => void): Promise<FileHandle> {
+  return openImage(
+    path,
+    {
+      what: 'pmem',
+      code: 'TSVM_PMEM',
+      flags: constants.O_RDONLY,
+      hint: 'check the path and its permissions',
+      check: (stats) => checkKind(stats, path),
+    },
+    warn,
+  );
+}
+
 function checkKind(stats: Stats, path: string): void {
+  if (stats.isFile() && stats.size === 0) {
+    throw new TsvmError('TSVM_PMEM', `pmem ${path} is empty`, {
+      hint: 'give an image of a file system: ext4 or erofs',
+    });
+  }
   if (stats.isFile()) return;
   throw new TsvmError('TSVM_PMEM', `pmem ${path} is not a regular file`, {
     hint: 'give an image; a block device can be a disk: --disk PATH,ro',

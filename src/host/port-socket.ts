@@ -6,7 +6,12 @@
  */
 import { createServer, type Server, type Socket } from 'node:net';
 import type { PortControl, PortHost } from '../devices/host.js';
-import { listenAt, type UnixListener } from './unix-listener.js';
+import { type ListenAt, listenAt, type UnixListener } from './unix-listener.js';
+
+/** Place of a port's socket. */
+export function portPlace(path: string): ListenAt {
+  return { path, what: 'port', code: 'TSVM_PORT' };
+}
 
 export class PortSocket implements PortHost {
   #listener: UnixListener | undefined;
@@ -20,7 +25,7 @@ export class PortSocket implements PortHost {
     const server = path === undefined ? undefined : createServer();
     const port = new PortSocket(server);
     if (server === undefined || path === undefined) return port;
-    port.#listener = await listenAt(server, { path, what: 'port', code: 'TSVM_PORT' });
+    port.#listener = await listenAt(server, portPlace(path));
     server.on('error', () => {}); // of accept: the client is told by the kernel
     return port;
   }

@@ -1,17 +1,57 @@
 /** Programs of the host as filters, bytes in and bytes out, for formats that no JavaScript library unpacks. */
 import { spawn } from 'node:child_process';
+import { type FileHandle, mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
 import { TsvmError } from '../errors.js';
+import { describeFileError } from './files.js';
 
 /** Of what the program writes to stderr, for the error message. */
 const MAX_ERROR_BYTES = 1024;
 
-/** Unpacks a .xz or .lzma file with XZ Utils. */
-export function runXz(bytes: Uint8Array, format: 'xz' | 'lzma', maxBytes: number): Promise<Uint8Array> {
-  return filterThrough(
-    { command: ['xz', `--format=${format}`, '-dc'], debianPackage: 'xz-utils' },
-    bytes,
-    maxBytes,
-  );
+export const XZ = { name: 'xz', debianPackage: 'xz-utils' } as const;
+
+/**
+ * Unpacks the .xz or .lzma stream at the start of `bytes` with XZ Utils. Its input is a file, since of one stream it reads no more than
+ * belongs to it, and leaves the file's position there.
+ */
+export async function runXz(
+  bytes: Uint8Array,
+  format: 'xz' | 'lzma',
+  maxBytes: number,
+): Promise<{ data: Uint8Array; consumedBytes: number }> {
+  const input = await unnamedFile(bytes);
+  try {
+    const command = [XZ.name, `--format=${format}`, '--single-stream', '-dc'] as const;
+    const data = await programOutput({ command, debianPackage: XZ.debianPackage, input }, maxBytes);
+    return { data, consumedBytes: await position(input) };
+  } finally {
+    await input.close();
+  }
+}
+
+/** A file of `bytes` that no name leads to any more, open at its beginning. */
+async function unnamedFile(bytes: Uint8Array): Promise<FileHandle> {
+  let folder: string | undefined;
+  try {
+    folder = await mkdtemp(join(tmpdir(), 'tsvm-'));
+    const path = join(folder, 'input');
+    await writeFile(path, bytes);
+    return await open(path);
+  } catch (cause) {
+    throw new TsvmError('TSVM_HOST', `cannot make a temporary file: ${describeFileError(cause)}`, {
+      hint: 'name a folder that has the space: TMPDIR=FOLDER',
+      cause,
+    });
+  } finally {
+    if (folder !== undefined) await rm(folder, { recursive: true });
+  }
+}
+
+/** Position of an open file, which is the same for every process that has it (proc(5), fdinfo). */
+async function position(file: FileHandle): Promise<number> {
+  const info = await readFile(`/proc/self/fdinfo/${file.fd}`, 'utf8');
+  return Number(/^pos:\s*(\d+)$/m.exec(info)?.[1]);
 }
 
 /** A program, and who asks for it. */
@@ -20,25 +60,23 @@ export interface FilterProgram {
   readonly debianPackage: string;
   /** What it is needed for, for the message. Default: to unpack this file. */
   readonly purpose?: string;
+  /** Standard input, read from the file's position on. Default: nothing. */
+  readonly input?: FileHandle;
   /** Variables besides this process's. */
   readonly env?: Readonly<Record<string, string>>;
 }
 
 /**
- * Feeds `input` to `program` and collects what it prints, at most `maxBytes`.
+ * Runs `program` and collects what it prints, at most `maxBytes`.
  *
  * @throws TsvmError `TSVM_HOST` if the program is not installed, with the Debian package that has it.
  * @throws Error with what the program said, if it fails or prints more.
  */
-export function filterThrough(
-  program: FilterProgram,
-  input: Uint8Array,
-  maxBytes: number,
-): Promise<Uint8Array> {
+export function programOutput(program: FilterProgram, maxBytes: number): Promise<Uint8Array> {
   const [name, ...args] = program.command;
   return new Promise((resolve, reject) => {
     const env = { ...process.env, ...program.env };
-    const child = spawn(name, args, { stdio: ['pipe', 'pipe', 'pipe'], env });
+    const child = spawn(name, args, { stdio: [program.input?.fd ?? 'ignore', 'pipe', 'pipe'], env });
     const output: Buffer[] = [];
     let outputBytes = 0;
     let complaint = '';
@@ -55,17 +93,14 @@ export function filterThrough(
         ),
       );
     });
-    child.stdout.on('data', (chunk: Buffer) => {
+    child.stdout?.on('data', (chunk: Buffer) => {
       outputBytes += chunk.length;
       if (outputBytes > maxBytes) child.kill('SIGKILL');
       else output.push(chunk);
     });
-    child.stderr.on('data', (chunk: Buffer) => {
+    child.stderr?.on('data', (chunk: Buffer) => {
       if (complaint.length < MAX_ERROR_BYTES) complaint += chunk.toString('utf8');
     });
-    // The program may end before it has read everything; its exit status tells whether that is an error.
-    child.stdin.on('error', () => {});
-    child.stdin.end(input);
     child.once('close', (code) => {
       if (outputBytes > maxBytes) reject(new Error(`unpacks to more than ${maxBytes} bytes`));
       else if (code !== 0)

@@ -55,8 +55,7 @@ export async function openSharedFolder(
   path: string,
   options: ShareOptions = {},
 ): Promise<SharedFolder> {
-  const failed = (what: string, hint: string, cause?: unknown): TsvmError =>
-    new TsvmError('TSVM_SHARE', `share ${path}: ${what}`, { hint, cause });
+  const failed = shareError(path);
   const io = new FolderIo(addon);
   const facts = new FolderFacts();
   let root: Descriptor;
@@ -64,7 +63,7 @@ export async function openSharedFolder(
     root = new Descriptor(io, await io.callOpen('openRoot', Buffer.from(path), facts.words));
   } catch (cause) {
     await io.close();
-    throw failed(describeFileError(cause), FOLDER_HINT, cause);
+    throw failed(describeFileError(cause), undefined, cause);
   }
   try {
     if (facts.type !== S_IFDIR) throw fileError('ENOTDIR');
@@ -74,10 +73,16 @@ export async function openSharedFolder(
     root.close();
     await io.close();
     if ((cause as { code?: unknown }).code === 'ENOTDIR')
-      throw failed('it is not a folder', FOLDER_HINT, cause);
+      throw failed('it is not a folder', undefined, cause);
     throw failed(describeFileError(cause), 'check its permissions, and that /proc is mounted', cause);
   }
   return new SharedFolder(io, new FolderNodes(io, root, facts), options);
+}
+
+/** Makes errors that name the folder. */
+export function shareError(path: string): (what: string, hint?: string, cause?: unknown) => TsvmError {
+  return (what, hint = FOLDER_HINT, cause) =>
+    new TsvmError('TSVM_SHARE', `share ${path}: ${what}`, { hint, cause });
 }
 
 type OpenEntry = FileEntry<FolderNode> & { readonly file: Descriptor };

@@ -7,7 +7,7 @@
 import { createServer, Socket } from 'node:net';
 import type { VsockConnection, VsockPeer } from '../devices/host.js';
 import { MAX_CONNECTIONS } from '../devices/vsock-table.js';
-import { connectTo, listenAt, type UnixListener } from './unix-listener.js';
+import { connectTo, type ListenAt, listenAt, type UnixListener } from './unix-listener.js';
 import { VsockStream } from './vsock-stream.js';
 
 /** `_4294967294`: what a port adds to it. */
@@ -18,6 +18,11 @@ const MAX_COMMAND_BYTES = 20;
 /** Who connects to the guest. */
 interface Dialler {
   connect(port: number): Promise<VsockStream>;
+}
+
+/** Place of a vsock's sockets. */
+export function vsockPlace(path: string): ListenAt {
+  return { path, what: 'vsock', code: 'TSVM_VSOCK', suffixBytes: SUFFIX_BYTES };
 }
 
 export class UnixSockets {
@@ -39,12 +44,7 @@ export class UnixSockets {
     const server = createServer({ allowHalfOpen: true, pauseOnConnect: true }, (socket) =>
       this.#onClient(socket),
     );
-    this.#listener = await listenAt(server, {
-      path: this.path,
-      what: 'vsock',
-      code: 'TSVM_VSOCK',
-      suffixBytes: SUFFIX_BYTES,
-    });
+    this.#listener = await listenAt(server, vsockPlace(this.path));
     server.on('error', () => {}); // of accept: the client is told by the kernel
   }
 

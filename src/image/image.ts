@@ -1,22 +1,32 @@
 /** Images: what a machine and a container get their root from. A directory, an archive of a root, or an OCI image layout. */
 import { createHash, randomUUID } from 'node:crypto';
-import { existsSync, renameSync, type Stats, statSync, writeFileSync } from 'node:fs';
+import {
+  accessSync,
+  constants,
+  existsSync,
+  readdirSync,
+  renameSync,
+  type Stats,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join, resolve } from 'node:path';
 import { TsvmError } from '../errors.js';
 import { cacheDirectory } from '../host/cache-directory.js';
+import { describeFileError } from '../host/files.js';
 import { type FolderRules, OwnFolder } from '../host/own-folder.js';
 import { KIB, MIB } from '../util/units.js';
 import { Blob } from './blob.js';
 import { imageError } from './image-error.js';
 import type { ImageConfig } from './oci-layout.js';
 import { outputOf } from './program.js';
-import { unpackArchive, unpackLayers } from './unpack.js';
+import { lookAtArchive, unpackArchive, unpackLayers } from './unpack.js';
 
 export interface Image {
   /** A directory with its files. */
   readonly root: string;
   readonly config: ImageConfig;
-  /** What names its content for good; undefined for a directory, which may change. */
+  /** Name of its content for good; undefined for a directory, which may change. */
   readonly key?: string;
 }
 
@@ -38,7 +48,7 @@ const RULES: FolderRules = {
 /** ext4 keeps each file in blocks of its own, and an inode for each. */
 const EXT4_BLOCK_BYTES = 4096;
 const EXT4_INODE_BYTES = 256;
-/** Those that it has for itself. */
+/** Inodes that it has for itself. */
 const EXT4_SPARE_INODES = 64;
 /** Its own structures: they grow with it, from some least size. */
 const EXT4_SPARE_BYTES = 8 * MIB;
@@ -53,6 +63,15 @@ export class ImageStore {
     this.directory = directory;
   }
 
+  /** Reads an image's configuration, before anything is made of the image. @throws TsvmError `TSVM_IMAGE` as {@link open}. */
+  async look(text: string): Promise<ImageConfig> {
+    const { path, tag, stats } = find(text);
+    if (stats.isDirectory()) return isOciLayout(path) ? (await readLayout(path, tag)).config : {};
+    await using archive = await Blob.open(path);
+    await lookAtArchive(archive);
+    return {};
+  }
+
   /**
    * Opens an image; an archive or a layout is unpacked the first time.
    *
@@ -64,22 +83,31 @@ export class ImageStore {
     const { path, tag, stats } = find(text);
     if (stats.isDirectory() && !isOciLayout(path)) return { root: path, config: {} };
     if (stats.isDirectory()) {
-      // Its schemas cost 60 ms to load, which is not for everybody.
-      const { readOciLayout } = await import('./oci-layout.js');
-      const { digest, layers, config } = await readOciLayout(path, tag);
+      const { digest, layers, config } = await readLayout(path, tag);
       return await this.#unpacked(digest.replace(':', '-'), config, async (directory) => {
         onUnpack();
         await unpackLayers(layers, directory);
       });
     }
     await using archive = await Blob.open(path);
-    const { ino, size, mtimeMs, ctimeMs } = archive.stats;
-    // The content of an archive is as good as known by these; reading it would take as long as unpacking it.
-    const facts = [path, ino, size, mtimeMs, ctimeMs].join('\n');
-    const key = `tar-${createHash('sha256').update(facts).digest('hex').slice(0, 32)}`;
-    return await this.#unpacked(key, {}, async (directory) => {
+    return await this.#unpacked(keyOf('tar', archive), {}, async (directory) => {
       onUnpack();
       await unpackArchive(archive, directory);
+    });
+  }
+
+  /**
+   * Opens the root of a guest that tsvm builds, for a command on the host's kernel; it is unpacked the first time.
+   *
+   * @param initramfs - the guest's
+   * @throws TsvmError `TSVM_IMAGE`
+   */
+  async openGuest(initramfs: string, onUnpack: () => void = () => {}): Promise<Image> {
+    await using archive = await Blob.open(initramfs);
+    return await this.#unpacked(keyOf('guest', archive), {}, async (directory) => {
+      onUnpack();
+      const { unpackGuest } = await import('./guest-root.js');
+      await unpackGuest(archive, directory);
     });
   }
 
@@ -144,6 +172,12 @@ export class ImageStore {
   }
 }
 
+/** Key of an archive, whose content is as good as known by these facts: reading it would take as long as unpacking it. */
+function keyOf(kind: string, { path, stats: { ino, size, mtimeMs, ctimeMs } }: Blob): string {
+  const facts = [path, ino, size, mtimeMs, ctimeMs].join('\n');
+  return `${kind}-${createHash('sha256').update(facts).digest('hex').slice(0, 32)}`;
+}
+
 /** Name for work in progress. What a process that was killed left of its own is removed. */
 function unfinishedName(store: OwnFolder): string {
   for (const name of store.names()) {
@@ -180,6 +214,12 @@ function renameInto(store: OwnFolder, from: string, to: string): void {
   }
 }
 
+async function readLayout(path: string, tag: string | undefined) {
+  // Its schemas cost 60 ms to load, which is not for everybody.
+  const { readOciLayout } = await import('./oci-layout.js');
+  return await readOciLayout(path, tag);
+}
+
 function isOciLayout(folder: string): boolean {
   return existsSync(join(folder, 'oci-layout'));
 }
@@ -187,7 +227,10 @@ function isOciLayout(folder: string): boolean {
 /** `PATH` or, for a layout, `PATH:TAG`. */
 function find(text: string): { path: string; tag?: string; stats: Stats } {
   const whole = statSync(text, { throwIfNoEntry: false });
-  if (whole !== undefined) return { path: resolve(text), stats: whole };
+  if (whole !== undefined) {
+    refuseUnfit(text, whole);
+    return { path: resolve(text), stats: whole };
+  }
   const colon = text.lastIndexOf(':');
   const folder = colon < 0 ? undefined : statSync(text.slice(0, colon), { throwIfNoEntry: false });
   if (folder?.isDirectory() === true && isOciLayout(text.slice(0, colon))) {
@@ -197,6 +240,23 @@ function find(text: string): { path: string; tag?: string; stats: Stats } {
     `image ${text}: there is no such file or directory`,
     'a directory, an archive of a root, or an OCI layout: skopeo copy docker://debian:12 oci:debian:12',
   );
+}
+
+/** Refuses what is no image at all. */
+function refuseUnfit(text: string, stats: Stats): void {
+  const refused = (why: string): TsvmError =>
+    imageError(
+      `image ${text}: ${why}`,
+      'a directory with the files of a system, an archive of one, or an OCI layout',
+    );
+  if (!stats.isDirectory() && !stats.isFile()) throw refused('it is neither a directory nor a file');
+  try {
+    if (stats.isDirectory() && readdirSync(text).length === 0) throw refused('the directory is empty');
+    accessSync(text, constants.R_OK);
+  } catch (cause) {
+    throw cause instanceof TsvmError ? cause : refused(describeFileError(cause));
+  }
+  if (stats.isFile() && stats.size === 0) throw refused('the file is empty');
 }
 
 async function makeExt4(root: string, path: string): Promise<void> {
@@ -234,6 +294,6 @@ async function makeExt4(root: string, path: string): Promise<void> {
   await outputOf(DEBUGFS, ['-w', '-R', 'rmdir lost+found', path], complain);
 }
 
-const FIND = { name: 'find', debianPackage: 'findutils' } as const;
-const MKE2FS = { name: 'mke2fs', debianPackage: 'e2fsprogs' } as const;
-const DEBUGFS = { name: 'debugfs', debianPackage: 'e2fsprogs' } as const;
+export const FIND = { name: 'find', debianPackage: 'findutils' } as const;
+export const MKE2FS = { name: 'mke2fs', debianPackage: 'e2fsprogs' } as const;
+export const DEBUGFS = { name: 'debugfs', debianPackage: 'e2fsprogs' } as const;

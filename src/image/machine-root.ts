@@ -6,10 +6,10 @@ import type { Image, ImageStore } from './image.js';
 
 const TAG = 'root';
 
-/** What a machine is made with to have it. What the machine writes is in its memory, and lost with it. */
+/** Device and parameters that give a machine its root. What the machine writes is in its memory, and lost with it. */
 export interface MachineRoot {
   readonly device: DeviceRequest;
-  /** For the kernel's command line. */
+  /** Addition to the kernel's command line. */
   readonly parameters: string;
 }
 

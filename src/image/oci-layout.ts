@@ -5,9 +5,9 @@ import { Blob } from './blob.js';
 import { imageError } from './image-error.js';
 import type { Layer } from './unpack.js';
 
-/** Of an index, manifest or configuration; registries refuse more than 4 MiB. */
+/** Bound of an index, manifest or configuration; registries refuse more than 4 MiB. */
 const MAX_DOCUMENT_BYTES = 4 << 20;
-/** Indexes within indexes. */
+/** Bound of indexes within indexes. */
 const MAX_DEPTH = 4;
 
 const digestSchema = z.string().regex(/^sha256:[0-9a-f]{64}$/, 'is not a SHA-256 digest');
@@ -35,7 +35,7 @@ const configSchema = z.object({
 
 type Descriptor = z.infer<typeof descriptorSchema>;
 
-/** What an image says of the command that runs in it. */
+/** Defaults that an image has for the command that runs in it. */
 export interface ImageConfig {
   readonly user?: string;
   readonly env?: readonly string[];

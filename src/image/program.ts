@@ -3,14 +3,13 @@ import { type ChildProcessByStdio, spawn } from 'node:child_process';
 import { Readable, type Writable } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { TsvmError } from '../errors.js';
-import { filterThrough } from '../host/program-filter.js';
+import { programOutput } from '../host/program-filter.js';
 import { programPath } from '../host/program-path.js';
 
 /** Longest list: the sizes of an image's files. */
 const MAX_OUTPUT_BYTES = 256 << 20;
 /** Length that is kept of a failing program's messages. */
 const MAX_COMPLAINT_CHARACTERS = 4096;
-const NOTHING = new Uint8Array(0);
 
 export interface Program {
   readonly name: string;
@@ -33,7 +32,7 @@ export async function outputOf(
   const env = { LC_ALL: 'C.UTF-8' };
   try {
     const filter = { command: [name, ...args] as const, debianPackage, purpose: 'for images', env };
-    return Buffer.from(await filterThrough(filter, NOTHING, MAX_OUTPUT_BYTES)).toString('utf8');
+    return Buffer.from(await programOutput(filter, MAX_OUTPUT_BYTES)).toString('utf8');
   } catch (error) {
     throw error instanceof TsvmError
       ? error

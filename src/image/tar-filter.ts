@@ -20,6 +20,17 @@ const MAX_EXTENSION_BYTES = 1 << 20;
 /** Longest map of a sparse file. */
 const MAX_SPARSE_NUMBERS = 1 << 20;
 
+/**
+ * Longest name of an entry: with the store's folder before it, it is still shorter than Linux's PATH_MAX (4096), so that every program can name
+ * what was unpacked.
+ */
+const MAX_NAME_BYTES = 3 * 1024;
+/** Deepest that an entry lies, since each entry costs system calls for every folder above it. Images have some thirty, at the most. */
+const MAX_DEPTH = 256;
+
+/** Characters of a name that is too long that a message has. */
+const SHOWN_CHARACTERS = 40;
+
 /** Types that are unpacked: no devices, and none that only some programs know. */
 const PASSED: readonly string[] = [TYPE.file, TYPE.hardLink, TYPE.symbolicLink, TYPE.directory, TYPE.fifo];
 /** Types that no data follows, whatever the header says. */
@@ -128,14 +139,22 @@ async function entryOf(
     ...{ uid: number('uid', header.uid), gid: number('gid', header.gid), size, pax },
     realSize: Math.max(size, number('GNU.sparse.realsize', 0), number('GNU.sparse.size', 0)),
   };
-  // It ends there for the kernel, and would be another name than the one that is judged.
-  for (const name of [entry.name, entry.link]) {
-    if (name.includes('\0')) throw imageError(`the name ${shown(name)} has a null character in it`);
-  }
+  for (const one of [entry.name, entry.link]) checkName(one);
   for (const id of [entry.uid, entry.gid]) {
     if (!isId(id)) throw imageError(`the owner ${id} of ${shown(path)} is not ${ID_RANGE}`);
   }
   return entry;
+}
+
+/** @throws TsvmError `TSVM_IMAGE` for a name, or one that a link has, that is not to be unpacked */
+function checkName(name: string): void {
+  // It ends there for the kernel, and would be another name than the one that is judged.
+  if (name.includes('\0')) throw imageError(`the name ${shown(name)} has a null character in it`);
+  const start = (): string => `${shown(name.slice(0, SHOWN_CHARACTERS))}...`;
+  if (name.length > MAX_NAME_BYTES)
+    throw imageError(`the name ${start()} has ${name.length} bytes, more than ${MAX_NAME_BYTES}`);
+  const depth = name.split('/').length;
+  if (depth > MAX_DEPTH) throw imageError(`the name ${start()} has ${depth} parts, more than ${MAX_DEPTH}`);
 }
 
 function typeOf(type: string, path: string): string {

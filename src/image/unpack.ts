@@ -9,11 +9,12 @@ import { Blob } from './blob.js';
 import { imageError } from './image-error.js';
 import { feed, outputFrom } from './program.js';
 import { filterTar, type Limits, MARK } from './tar-filter.js';
+import { BLOCK_BYTES, parseHeader } from './tar-format.js';
 
-/** Nothing of the layers below is in this directory. */
+/** Mark of a directory in which nothing of the layers below is. */
 const OPAQUE = '.wh..wh..opq';
-const BSDTAR = { name: 'bsdtar', debianPackage: 'libarchive-tools' } as const;
-const BSDCAT = { name: 'bsdcat', debianPackage: 'libarchive-tools' } as const;
+export const BSDTAR = { name: 'bsdtar', debianPackage: 'libarchive-tools' } as const;
+export const BSDCAT = { name: 'bsdcat', debianPackage: 'libarchive-tools' } as const;
 /** Default bounds of an image: more files than any distribution has, fewer bytes than fill most disks. */
 const LIMITS: Readonly<Limits> = { entries: 8_000_000, bytes: 256 * 2 ** 30 };
 
@@ -90,10 +91,22 @@ async function marksOf(blob: Blob, limits: Limits): Promise<readonly string[]> {
   return marks;
 }
 
+/** Looks whether a file begins as an archive does. @throws TsvmError `TSVM_IMAGE` that names it. */
+export async function lookAtArchive(blob: Blob): Promise<void> {
+  await named(blob, async () => {
+    const start = await blob.magic();
+    if (isCompressed(start) || (start.length === BLOCK_BYTES && start.every((byte) => byte === 0))) return;
+    if (start.length < BLOCK_BYTES)
+      throw imageError('it is not an archive', 'tar -C ROOT -cf FILE . makes one');
+    parseHeader(start);
+  });
+}
+
+const isCompressed = (start: Uint8Array): boolean =>
+  COMPRESSIONS.some((magic) => magic.every((byte, i) => start[i] === byte));
+
 async function unpacked(blob: Blob): Promise<AsyncIterable<Uint8Array>> {
-  const start = await blob.magic();
-  const compressed = COMPRESSIONS.some((magic) => magic.every((byte, i) => start[i] === byte));
-  return compressed ? outputFrom(BSDCAT, [], blob.pieces()) : blob.pieces();
+  return isCompressed(await blob.magic()) ? outputFrom(BSDCAT, [], blob.pieces()) : blob.pieces();
 }
 
 /** Runs `work`; its errors name the archive. */

@@ -19,72 +19,31 @@ export const REQUIRED_CAPABILITIES: readonly KvmCapability[] = [
 export const KVM_PATH = '/dev/kvm';
 
 /**
- * Opens `/dev/kvm`.
+ * Opens a KVM.
  *
- * @throws TsvmError `TSVM_KVM_UNAVAILABLE` if there is none, it may not be opened, or it lacks something that is needed.
+ * @throws an errno error if the file cannot be opened, or is none of KVM's.
+ * @throws TsvmError `TSVM_KVM_UNAVAILABLE` if it lacks something that is needed.
  */
 export function openKvm(addon: NativeAddon, path: string = KVM_PATH): NativeKvm {
-  let kvm: NativeKvm;
+  const kvm = addon.openKvm(path);
   try {
-    kvm = addon.openKvm(path);
-  } catch (cause) {
-    throw openError(path, cause);
-  }
-  let version: number;
-  try {
-    version = kvm.apiVersion();
-  } catch (cause) {
+    const version = kvm.apiVersion();
+    if (version !== KVM_API_VERSION) {
+      throw tooOld(`${path} speaks KVM API version ${version}, not ${KVM_API_VERSION}`);
+    }
+    const missing = REQUIRED_CAPABILITIES.filter((name) => kvm.checkExtension(KVM_CAP[name]) <= 0);
+    if (missing.length > 0) throw tooOld(`${path} lacks ${missing.join(', ')}`);
+    return kvm;
+  } catch (error) {
     kvm.close();
-    throw new TsvmError('TSVM_KVM_UNAVAILABLE', `${path} is not a KVM device`, {
-      hint: 'load the kvm_intel or kvm_amd module, which makes it anew',
-      cause,
-    });
+    throw error;
   }
-  if (version !== KVM_API_VERSION) {
-    kvm.close();
-    throw new TsvmError(
-      'TSVM_KVM_UNAVAILABLE',
-      `${path} speaks KVM API version ${version}, not ${KVM_API_VERSION}`,
-      { hint: 'a newer host kernel is needed (Linux 4.12 or later)' },
-    );
-  }
-  const missing = REQUIRED_CAPABILITIES.filter((name) => kvm.checkExtension(KVM_CAP[name]) <= 0);
-  if (missing.length > 0) {
-    kvm.close();
-    throw new TsvmError('TSVM_KVM_UNAVAILABLE', `${path} lacks ${missing.join(', ')}`, {
-      hint: 'a newer host kernel is needed (Linux 4.12 or later)',
-    });
-  }
-  return kvm;
 }
 
-function openError(path: string, cause: unknown): TsvmError {
-  const code = isErrnoError(cause) ? cause.code : undefined;
-  switch (code) {
-    case 'ENOENT':
-      return new TsvmError('TSVM_KVM_UNAVAILABLE', `cannot open ${path}: there is no such device`, {
-        hint: 'load the kvm_intel or kvm_amd module, and enable virtualization in the firmware or nested virtualization in the hypervisor',
-        cause,
-      });
-    case 'EACCES':
-    case 'EPERM':
-      return new TsvmError('TSVM_KVM_UNAVAILABLE', `cannot open ${path}: permission denied`, {
-        hint: 'add yourself to the group that owns it: sudo usermod -aG kvm $USER, then log in again',
-        cause,
-      });
-    case 'ENXIO':
-    case 'ENODEV':
-      return new TsvmError('TSVM_KVM_UNAVAILABLE', `cannot open ${path}: no KVM behind it`, {
-        hint: 'load the kvm_intel or kvm_amd module',
-        cause,
-      });
-    default:
-      return new TsvmError(
-        'TSVM_KVM_UNAVAILABLE',
-        `cannot open ${path}: ${cause instanceof Error ? cause.message : String(cause)}`,
-        { hint: 'tsvm doctor looks at what this host can do', cause },
-      );
-  }
+function tooOld(message: string): TsvmError {
+  return new TsvmError('TSVM_KVM_UNAVAILABLE', message, {
+    hint: 'a newer host kernel is needed (Linux 4.12 or later)',
+  });
 }
 
 /** Runs a KVM call; a native failure becomes TSVM_KVM with the call's name and errno. */

@@ -116,8 +116,8 @@ async function bind(saved: SavedDevices, options: BindingOptions): Promise<Outco
         continue;
       }
       current = hostUse.bind(current, slot.name, binding);
-      const now = hostUse.slots(current, ordinal).find(({ name }) => name === slot.name)?.wish ?? {};
-      const shown = mapPaths(hostUse, now, (path) => resolve(path));
+      const now = hostUse.slots(current, ordinal).find(({ name }) => name === slot.name);
+      const shown = mapPaths(hostUse, { ...now?.wish, ...now?.rights }, (path) => resolve(path));
       outcome.bound.push({ slot: slot.name, text: hostUse.describe(shown, shellQuote) });
     }
     outcome.requests.push(fromConfig(current));
@@ -154,8 +154,8 @@ const isList = (devices: DeviceBindings): devices is readonly DeviceRequest[] =>
 
 function requestBindings(requests: readonly DeviceRequest[]): [string, Binding][] {
   return [...withOrdinals(requests)].flatMap(({ kind, config, ordinal }) =>
-    (kind.hostUse?.slots(config, ordinal) ?? []).flatMap(({ name, wish }): [string, Binding][] =>
-      wish === undefined ? [] : [[name, wish]],
+    (kind.hostUse?.slots(config, ordinal) ?? []).flatMap(({ name, wish, rights }): [string, Binding][] =>
+      wish === undefined ? [] : [[name, { ...wish, ...rights }]],
     ),
   );
 }

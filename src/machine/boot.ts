@@ -2,6 +2,7 @@
 import { joinCmdline } from '../boot/cmdline.js';
 import { commandSegment } from '../boot/cpio.js';
 import { builtinFirmware, type FirmwareImage, loadFirmware } from '../boot/firmware.js';
+import { checkKernelFile } from '../boot/kernel-image.js';
 import { type DeviceRow, loadLinux, writeResetHandover } from '../boot/load.js';
 import { MAX_UNPACKED_BYTES, unpackInitrd } from '../boot/unpack-initrd.js';
 import { TsvmError } from '../errors.js';
@@ -11,6 +12,7 @@ import type { HostProfile } from '../kvm/profiles/profile.js';
 import type { Vm } from '../kvm/vm.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import { ID_RANGE, isId } from '../util/ids.js';
+import { warnOperator } from '../util/operator-warning.js';
 import { GIB, MIB } from '../util/units.js';
 import { isVariableName } from '../util/variable-name.js';
 import { DEFAULT_MEMORY_BYTES, type GuestCommand, type MachineConfig } from './config.js';
@@ -44,7 +46,9 @@ export async function readBootFiles(config: MachineConfig): Promise<BootFiles> {
           hint: 'give a bzImage or vmlinux: --kernel FILE',
         });
   try {
-    return { kernel, ...(await readOtherFiles(config)) };
+    const others = await readOtherFiles(config);
+    if (kernel !== undefined) await named(`kernel ${config.kernel}`, () => checkKernelFile(kernel));
+    return { kernel, ...others };
   } catch (error) {
     await kernel?.close();
     throw error;
@@ -72,12 +76,21 @@ async function readOtherFiles(config: MachineConfig): Promise<Omit<BootFiles, 'k
   return { initrd: segments, firmware };
 }
 
+/** Runs a check of what a file holds; its error names the file. */
+async function named<T>(what: string, check: () => Promise<T>): Promise<T> {
+  try {
+    return await check();
+  } catch (error) {
+    if (!(error instanceof TsvmError)) throw error;
+    throw new TsvmError(error.code, `${what}: ${error.message}`, { hint: error.hint, cause: error });
+  }
+}
+
 /** Unpacks an initramfs, no more of it than the machine has memory for: that takes time of all machines of the process. */
 async function unpackedInitrd(initrd: Uint8Array, config: MachineConfig): Promise<Uint8Array[]> {
-  return await unpackInitrd(
-    initrd,
-    runXz,
-    Math.min(config.memoryBytes ?? DEFAULT_MEMORY_BYTES, MAX_UNPACKED_BYTES),
+  const mostBytes = Math.min(config.memoryBytes ?? DEFAULT_MEMORY_BYTES, MAX_UNPACKED_BYTES);
+  return await named(`initramfs ${config.initrd}`, () =>
+    unpackInitrd(initrd, runXz, mostBytes, warnOperator),
   );
 }
 

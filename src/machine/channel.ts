@@ -7,28 +7,23 @@ import type { PortControl, PortHost } from '../devices/host.js';
 import { TsvmError } from '../errors.js';
 import { commandOptions } from './boot.js';
 import type { GuestCommand, MachineConfig } from './config.js';
+import { factOptions, freshFacts, type GuestFacts } from './guest-facts.js';
 
 /** Ports 1 to 4 of the machine's first virtio-console; guests/init/channel.c knows them by these numbers. */
 export const CHANNEL_PORTS = ['tsvm.control', 'tsvm.stdin', 'tsvm.stdout', 'tsvm.stderr'] as const;
 
-/** Of one message: as much as the guest's init has room for. */
+/** Bound of one message: as much as the guest's init has room for. */
 const MAX_MESSAGE_BYTES = 256 * 1024;
-/** What the kernel takes at once (include/uapi/linux/random.h allows more; this is a full reseed twice over). */
-const MAX_ENTROPY_BYTES = 64;
-/** HOST_NAME_MAX of Linux. */
-const MAX_HOSTNAME_BYTES = 64;
 /** Output that is kept for a reader on the host before the guest has to wait. */
 const OUTPUT_BUFFER_BYTES = 64 * 1024;
 
 const SIGTERM = 15;
 
-/** What a machine that was saved has wrong when it goes on. */
-export interface GuestFacts {
-  /** Milliseconds since 1970, fractions too. */
-  readonly timeMs?: number;
-  /** 32 to 64 bytes, never used before: copies of one machine would have the same random numbers. */
-  readonly entropy?: Uint8Array;
-  readonly hostname?: string;
+/** State of the channel in a saved machine. */
+export interface ChannelState {
+  readonly hasCommand: boolean;
+  /** Bytes of messages that the device had not taken yet, in Base64. */
+  readonly unsent: string;
 }
 
 /**
@@ -61,15 +56,21 @@ export interface GuestChannel {
    * and `stderr`; undefined if the machine ended before. Never rejects.
    */
   readonly exited: Promise<number | undefined>;
+  /** Tells whether a command was sent: to this machine, or to the one that it is a copy of. */
+  readonly hasCommand: boolean;
   /**
    * Starts the command: at once if the guest is `ready`, else as soon as it is. With `tty: true` it gets the machine's
-   * console and not the streams; default false.
+   * console and not the streams; default false. A copy of a machine gets new entropy and the time with it, unless `facts` says otherwise.
    *
    * @throws TsvmError `TSVM_STATE` if there was one before, `TSVM_CONFIG` if it is too long, has a NUL in it, or wants a terminal that
    * the machine does not have.
    */
   send(command: GuestCommand, facts?: GuestFacts): void;
-  /** Puts right what went wrong while the machine was saved, for a command that runs on. */
+  /**
+   * Tells facts to a guest whose command runs. A copy of a machine is told the time, and given new entropy, when it starts.
+   *
+   * @throws TsvmError `TSVM_STATE` if it has no command: then they go with `send`.
+   */
   refresh(facts: GuestFacts): void;
   /** Sends signal `number` to the command's process group. */
   signal(number: number): void;
@@ -92,11 +93,10 @@ export class MachineChannel implements GuestChannel {
   readonly #stderr = new OutputPort();
   #resolveExited: (status: number | undefined) => void = () => {};
   #inputUsed = false;
-  #sent = false;
   #saidNoInput = false;
   #ended = false;
-  /** A copy's command runs although it was never sent one. */
   #hasCommand = false;
+  #isCopy = false;
 
   constructor(config: MachineConfig) {
     this.#hasConsole = config.console !== 'none';
@@ -131,18 +131,22 @@ export class MachineChannel implements GuestChannel {
     return port;
   }
 
+  get hasCommand(): boolean {
+    return this.#hasCommand;
+  }
+
   /** No input at all is said with the command, so that the guest need not look at the port. */
   get #hasNoInput(): boolean {
     return this.stdin.writableEnded && !this.#inputUsed;
   }
 
   #endInput(): void {
-    const willBeSaid = !this.#sent && this.#hasNoInput;
+    const willBeSaid = !this.#hasCommand && this.#hasNoInput;
     if (!this.#ended && !this.#saidNoInput && !willBeSaid) this.#stdin.close();
   }
 
   send(command: GuestCommand, facts: GuestFacts = {}): void {
-    if (this.#sent || this.#ended) {
+    if (this.#hasCommand || this.#ended) {
       throw new TsvmError('TSVM_STATE', 'cannot send a command to a machine that had one, or has ended', {
         hint: 'restore or fork the machine for each command',
       });
@@ -153,19 +157,40 @@ export class MachineChannel implements GuestChannel {
       });
     }
     const options = [
-      ...factOptions(facts),
+      ...factOptions({ ...(this.#isCopy ? freshFacts() : {}), ...facts }),
       ...(this.#hasNoInput ? ['stdin=0'] : []),
       ...commandOptions({ ...command, tty: command.tty === true }),
     ];
     this.#say([...options, '', ...command.argv]);
-    this.#sent = true;
     this.#hasCommand = true;
     this.#saidNoInput = this.#hasNoInput;
   }
 
   refresh(facts: GuestFacts): void {
-    this.#hasCommand = true;
-    this.#say(factOptions(facts));
+    const message = framed(factOptions(facts));
+    if (!this.#hasCommand) {
+      throw new TsvmError('TSVM_STATE', 'cannot refresh a machine that has no command', {
+        hint: 'send() takes the same facts',
+      });
+    }
+    this.#control.write(message);
+  }
+
+  save(): ChannelState {
+    return { hasCommand: this.#hasCommand, unsent: this.#control.unsent.toString('base64') };
+  }
+
+  /** Makes this the channel of a copy. `state` is that of the original, which knew of none in older snapshots. */
+  restore(state: ChannelState | undefined): void {
+    this.#isCopy = true;
+    if (state === undefined) return;
+    this.#hasCommand = state.hasCommand;
+    this.#control.write(Buffer.from(state.unsent, 'base64'));
+  }
+
+  /** The machine starts. */
+  onStart(): void {
+    if (this.#isCopy && this.#hasCommand) this.refresh(freshFacts());
   }
 
   signal(number: number): void {
@@ -194,18 +219,7 @@ export class MachineChannel implements GuestChannel {
   }
 
   #say(strings: readonly string[]): void {
-    const bad = strings.find((text) => text.includes('\0'));
-    if (bad !== undefined)
-      throw new TsvmError('TSVM_CONFIG', `command: there is a NUL in ${JSON.stringify(bad)}`);
-    const text = Buffer.from(strings.map((string) => `${string}\0`).join(''));
-    if (text.length > MAX_MESSAGE_BYTES) {
-      throw new TsvmError('TSVM_CONFIG', `command: ${text.length} bytes with its environment`, {
-        hint: `no more than ${MAX_MESSAGE_BYTES} fit; put the rest into a file or standard input`,
-      });
-    }
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(text.length);
-    this.#control.write(Buffer.concat([length, text]));
+    this.#control.write(framed(strings));
   }
 
   /** The command has ended, and everything that it wrote is in the device's queues. */
@@ -232,25 +246,20 @@ export class MachineChannel implements GuestChannel {
   }
 }
 
-function factOptions({ timeMs, entropy, hostname }: GuestFacts): string[] {
-  const options = [];
-  if (timeMs !== undefined) {
-    if (!Number.isFinite(timeMs) || timeMs < 0)
-      throw new TsvmError('TSVM_CONFIG', `timeMs: ${timeMs} is no time`);
-    const seconds = Math.floor(timeMs / 1000);
-    options.push(`time=${seconds}.${Math.floor((timeMs - 1000 * seconds) * 1e6)}`);
+/** A message to guests/init. @throws TsvmError `TSVM_CONFIG` if it is too long, or has a NUL in a string. */
+function framed(strings: readonly string[]): Buffer {
+  const bad = strings.find((text) => text.includes('\0'));
+  if (bad !== undefined)
+    throw new TsvmError('TSVM_CONFIG', `command: there is a NUL in ${JSON.stringify(bad)}`);
+  const text = Buffer.from(strings.map((string) => `${string}\0`).join(''));
+  if (text.length > MAX_MESSAGE_BYTES) {
+    throw new TsvmError('TSVM_CONFIG', `command: ${text.length} bytes with its environment`, {
+      hint: `no more than ${MAX_MESSAGE_BYTES} fit; put the rest into a file or standard input`,
+    });
   }
-  if (entropy !== undefined) {
-    if (entropy.length < 32 || entropy.length > MAX_ENTROPY_BYTES)
-      throw new TsvmError('TSVM_CONFIG', `entropy: ${entropy.length} bytes, not 32 to ${MAX_ENTROPY_BYTES}`);
-    options.push(`entropy=${Buffer.from(entropy).toString('hex')}`);
-  }
-  if (hostname !== undefined) {
-    if (hostname === '' || Buffer.byteLength(hostname) > MAX_HOSTNAME_BYTES)
-      throw new TsvmError('TSVM_CONFIG', `hostname: it must be 1 to ${MAX_HOSTNAME_BYTES} bytes`);
-    options.push(`hostname=${hostname}`);
-  }
-  return options;
+  const length = Buffer.alloc(4);
+  length.writeUInt32LE(text.length);
+  return Buffer.concat([length, text]);
 }
 
 /** A port that the host writes to; what the guest says on it is ignored. */
@@ -264,6 +273,11 @@ class InputPort implements PortHost {
 
   connect(control: PortControl): void {
     this.#control = control;
+  }
+
+  /** Bytes that the device has not taken yet. */
+  get unsent(): Buffer {
+    return Buffer.concat(this.#waiting.map(({ rest }) => rest));
   }
 
   onOutput(): boolean {

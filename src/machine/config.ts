@@ -1,4 +1,5 @@
 /** What a machine is made of, as the library's users say it, and the checks that need no host. */
+import { checkCmdlineText } from '../boot/cmdline.js';
 import type { KernelEntry } from '../boot/kernel-image.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
@@ -162,6 +163,7 @@ export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: num
       hint: 'leave one of the two out',
     });
   }
+  checkCmdlineText(config.cmdline ?? '');
   const cpus = config.cpus ?? 1;
   if (cpus < 1 || cpus > MAX_CPUS) {
     throw new TsvmError('TSVM_CONFIG', `cpus: ${cpus} is not from 1 to ${MAX_CPUS}`, {

@@ -2,13 +2,14 @@
 
 import { createHost } from '../host/host.js';
 import { hostMemory } from '../host/host-facts.js';
-import { openKvm } from '../kvm/kvm.js';
+import { openHostKvm } from '../host/kvm/open.js';
 import { createVm, setBootState } from '../kvm/vm.js';
 import { ramRanges } from '../memory/layout.js';
 import { loadAddon } from '../native/binding.js';
 import { Cleanup } from '../util/cleanup.js';
 import { assemble, chooseProfile } from './assemble.js';
 import { loadGuest, readBootFiles } from './boot.js';
+import { lookAtDevices } from './check.js';
 import { checkConfig, DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import { KvmMachine } from './kvm-machine.js';
 import type { Machine } from './machine.js';
@@ -38,8 +39,9 @@ async function create(config: MachineConfig, namesConsole: boolean): Promise<Mac
   timeline.mark('files-read');
   const cleanup = new Cleanup();
   try {
+    await lookAtDevices(config.devices);
     const addon = loadAddon();
-    const kvm = openKvm(addon);
+    const kvm = openHostKvm(addon);
     cleanup.defer(() => kvm.close());
     const machine = new KvmMachine({ profile, timeline, cleanup, reproduction });
     const vm = createVm(addon, kvm, {

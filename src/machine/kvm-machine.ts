@@ -216,6 +216,7 @@ export class KvmMachine implements Machine {
     this.#require('ready', 'start');
     this.#timeline.mark('start');
     this.#setState('running');
+    this.channel?.onStart();
     if (this.#isStill) await this.#still;
     this.#run();
   }
@@ -225,6 +226,7 @@ export class KvmMachine implements Machine {
     for (const machine of machines) {
       machine.#require('ready', 'start');
       machine.#setState('running');
+      machine.channel?.onStart();
       machine.#resumeDevices();
     }
     for (const machine of machines) {
@@ -302,6 +304,7 @@ export class KvmMachine implements Machine {
       vm: saveVmState(vm, msrIndices),
       platform: platform.save(),
       typed: Buffer.from(this.terminal.pending).toString('base64'),
+      ...(this.channel && { channel: this.channel.save() }),
     };
   }
 
@@ -312,6 +315,7 @@ export class KvmMachine implements Machine {
     platform.restore(state.platform);
     announceStandstill(vm);
     this.terminal.write(Buffer.from(state.typed, 'base64'));
+    this.channel?.restore(state.channel);
     for (const vcpu of vm.vcpus) this.#assist?.resume?.(vcpu);
     this.#timeline.mark('restored');
   }
@@ -410,7 +414,10 @@ export class KvmMachine implements Machine {
   #fault(where: string, error: unknown): void {
     const end = bugEnd(where, error);
     if (this.#end === undefined) this.#finish(end);
-    else process.emitWarning(`${end.message}, after the machine's end`, { detail: end.report });
+    else {
+      const detail = { type: 'TsvmWarning', detail: end.report };
+      process.emitWarning(`${end.message}, after the machine's end`, detail);
+    }
   }
 
   /** The first end counts. Called from within an exit, so the release happens in its own turn. */

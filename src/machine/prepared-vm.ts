@@ -1,6 +1,6 @@
 /** Virtual machines for machines that are to come: making one takes longer than all that comes after. */
 import { setImmediate as nextTurn } from 'node:timers/promises';
-import { openKvm } from '../kvm/kvm.js';
+import { openHostKvm } from '../host/kvm/open.js';
 import { createVm, type Vm } from '../kvm/vm.js';
 import { ramRanges } from '../memory/layout.js';
 import type { NativeAddon, NativeKvm } from '../native/binding.js';
@@ -21,7 +21,7 @@ export interface PreparedVm {
 }
 
 export function prepareVm({ addon, memoryBytes, cpus, cpuid }: VmShape): PreparedVm {
-  const kvm = openKvm(addon);
+  const kvm = openHostKvm(addon);
   try {
     const ram = ramRanges(memoryBytes);
     const onMemoryLost = (): void => prepared.owner?.memoryLost();

@@ -23,6 +23,7 @@ import {
   savedRequests,
   unboundWishes,
 } from './bindings.js';
+import { lookAtDevices } from './check.js';
 import { checkConfig, type MachineConfig } from './config.js';
 import { KvmMachine } from './kvm-machine.js';
 import type { Machine } from './machine.js';
@@ -212,6 +213,8 @@ class OpenSavedMachine implements SavedMachine {
   ): Promise<Machine> {
     const { snapshot, directory, checksum } = this.#opened;
     const { addon } = this.#shape;
+    // Where there is a VM in store, KVM is known to be there, and what is wrong with a file is said when it is opened.
+    if (this.#store.length === 0) await lookAtDevices(config.devices);
     const prepared = this.#store.pop() ?? this.#prepare();
     const { kvm, vm } = prepared;
     cleanup.defer(() => kvm.close());

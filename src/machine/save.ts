@@ -3,7 +3,6 @@ import { realpath } from 'node:fs/promises';
 import { relative } from 'node:path';
 import { TsvmError } from '../errors.js';
 import { readCpu } from '../host/host-facts.js';
-import { packageVersion } from '../host/package-file.js';
 import {
   MAX_CHAIN,
   MAX_PIECES_DIFFERENTIAL,
@@ -15,6 +14,7 @@ import {
 import { closeGaps, limitRuns, pagesWithData } from '../snapshot/memory-file.js';
 import { readChain, readManifest } from '../snapshot/reader.js';
 import { SnapshotWriter } from '../snapshot/writer.js';
+import { VERSION } from '../util/version.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import type { KvmMachine, Parts } from './kvm-machine.js';
 
@@ -61,7 +61,7 @@ export async function snapshotMachine(
       return { pauseMs: performance.now() - paused, memoryBytes, state, disks, config };
     });
     await writer.commit({
-      tsvm: packageVersion(),
+      tsvm: VERSION,
       created: new Date().toISOString(),
       host: { profile: machine.profile, cpu: readCpu() },
       config,

@@ -7,7 +7,8 @@
  * it). After it, calls throw EBADF.
  */
 import { createRequire } from 'node:module';
-import { TsvmError } from '../errors.js';
+import { nativeFile, nativeRemedy } from '../util/package-file.js';
+import { addonError } from './addon-error.js';
 
 /** The structures that KVM gets and sets whole, by the name of the kernel's struct. Codecs are in kvm/. */
 export type VcpuStruct =
@@ -215,7 +216,7 @@ export interface NativeVcpu {
   nmi(): void;
   /** KVM_KVMCLOCK_CTRL: tells the guest that it stood still. EINVAL if it has no kvm-clock. */
   kvmclockCtrl(): void;
-  /** As the VM's. The first call throws EBUSY while running, since it opens; later ones do not. */
+  /** Reads statistics as the VM's does. The first call throws EBUSY while running, since it opens; later ones do not. */
   readStats(): Uint8Array;
   /** Kicks and joins the thread, unmaps the run page. */
   close(): void;
@@ -223,7 +224,7 @@ export interface NativeVcpu {
 
 /** System calls on an open file, on threads of its own. Each ends with a call of `onDone`, in which several may share. */
 export interface NativeDiskIo {
-  /** What is in the page cache, on this thread: the bytes read, or -EAGAIN, -EOPNOTSUPP where that cannot be, or another errno negated. */
+  /** Reads what is in the page cache, on this thread: the bytes read, or -EAGAIN, -EOPNOTSUPP where that cannot be, or another errno negated. */
   tryRead(buffers: readonly Uint8Array[], offset: number): number;
   /** @param buffers must stay alive, and where they are, until it is done. */
   submit(id: number, call: 'read' | 'write', buffers: readonly Uint8Array[], offset: number): void;
@@ -417,16 +418,12 @@ export interface NativeAddon {
   blockDeviceBytes(fd: number): number;
 }
 
-/** Loads the addon; throws TSVM_ADDON with the command that builds it. */
+/** Loads the addon; throws TSVM_ADDON with the loader's words and the one remedy. */
 export function loadAddon(): NativeAddon {
-  const require = createRequire(import.meta.url);
-  const path = '../../kvm-addon/build/Release/kvm_addon.node';
+  const path = nativeFile('kvm_addon.node');
   try {
-    return require(path) as NativeAddon;
+    return createRequire(import.meta.url)(path) as NativeAddon;
   } catch (cause) {
-    throw new TsvmError('TSVM_ADDON', 'the native addon kvm_addon.node cannot be loaded', {
-      hint: 'build it, with cmake and a C++20 compiler, in the folder of the package: npx cmake-js@8 compile -d kvm-addon',
-      cause,
-    });
+    throw addonError(cause, path, nativeRemedy());
   }
 }

@@ -126,6 +126,8 @@ const savedState = z.strictObject({
   platform: platformState,
   /** What was typed and not taken by the guest yet. */
   typed: base64,
+  /** State of a machine's channel, if it has one: whether its guest has a command, and what of messages to it was not taken yet. */
+  channel: z.optional(z.strictObject({ hasCommand: z.boolean(), unsent: base64 })),
 });
 export type SavedState = DeepReadonly<z.infer<typeof savedState>>;
 

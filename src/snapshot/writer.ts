@@ -1,8 +1,8 @@
 /** Writes a snapshot's folder so that a save that is killed leaves the old one or none. */
 import { createHash, randomBytes } from 'node:crypto';
 import { fsync } from 'node:fs';
-import { type FileHandle, mkdir, rm } from 'node:fs/promises';
-import { resolve } from 'node:path';
+import { access, constants, type FileHandle, mkdir, rm, stat } from 'node:fs/promises';
+import { dirname, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { isErrnoError, TsvmError } from '../errors.js';
 import { describeFileError } from '../host/files.js';
@@ -122,6 +122,24 @@ export class SnapshotWriter {
       this.#folder[Symbol.dispose]();
     }
   }
+}
+
+/**
+ * Looks whether a snapshot could be saved in a folder, which need not be there yet.
+ *
+ * @throws TsvmError `TSVM_SNAPSHOT` as {@link SnapshotWriter.open}.
+ */
+export async function lookAtSnapshotTarget(path: string): Promise<void> {
+  const directory = resolve(path);
+  await translated(directory, async () => {
+    using folder = OwnFolder.open(directory, SNAPSHOT_FOLDER);
+    if (folder !== undefined) return refuseForeignFolder(folder);
+    // The folders above it are made as well.
+    let above = dirname(directory);
+    while ((await stat(above).catch(() => undefined)) === undefined && above !== '/') above = dirname(above);
+    if (!(await stat(above)).isDirectory()) throw Object.assign(new Error(), { errno: 0, code: 'ENOTDIR' });
+    await access(above, constants.W_OK | constants.X_OK);
+  });
 }
 
 /** Error for a machine.json that could not be read again, and must not replace one that can. */

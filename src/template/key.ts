@@ -3,10 +3,10 @@ import { createHash } from 'node:crypto';
 import { stat } from 'node:fs/promises';
 import { resolve } from 'node:path';
 import { readCpu, readHostFacts } from '../host/host-facts.js';
-import { packageVersion } from '../host/package-file.js';
 import { detectProfile } from '../kvm/profiles/registry.js';
 import type { MachineConfig } from '../machine/config.js';
 import { SNAPSHOT_FORMAT } from '../snapshot/format.js';
+import { VERSION } from '../util/version.js';
 
 /** A file is known by where it is, its size and its last change: its contents are not read. */
 async function fileIdentity(path: string | undefined): Promise<unknown> {
@@ -40,7 +40,7 @@ export async function templateKey(config: MachineConfig): Promise<string> {
   const profile = detectProfile(readHostFacts());
   const facts = {
     format: SNAPSHOT_FORMAT,
-    tsvm: packageVersion(),
+    tsvm: VERSION,
     profile: [profile.name, profile.kernelParameters],
     cpu: readCpu(),
     files: await Promise.all([kernel, initrd, ...disks].map(fileIdentity)),

@@ -2,10 +2,10 @@
 
 /** Greatest id there is. The next, 2^32 - 1, means "leave it as it is" to the kernel (setresuid(2)), and 2^32 would be 0: the superuser. */
 export const MAX_ID = 0xffff_fffe;
-/** What an id is, for messages. */
+/** Description of an id, for messages. */
 export const ID_RANGE = `a whole number from 0 to ${MAX_ID}`;
 
-/** Whether a value of any type is an id: no fraction, no NaN, nothing that 32 bits would cut. */
+/** Tells whether a value of any type is an id: no fraction, no NaN, nothing that 32 bits would cut. */
 export function isId(value: unknown): value is number {
   return Number.isInteger(value) && (value as number) >= 0 && (value as number) <= MAX_ID;
 }

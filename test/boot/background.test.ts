@@ -13,12 +13,12 @@ const folder = temporaryDirectory();
 const machines = join(folder, 'run');
 const env = { TSVM_RUN_DIR: machines, TSVM_TEMPLATE_DIR: join(folder, 'templates') };
 const MEMORY = ['--memory', '64M'];
-/** At once. */
+/** Machines at once. */
 const FEW = 3;
 
 const tsvm = (args: readonly string[], options: CliOptions = {}): Promise<CliResult> =>
   plain(args, { ...options, env });
-/** For commands that ask the process of a machine, which is another one anyway. */
+/** Runs commands that ask the process of a machine, which is another one anyway. */
 const ask = (...args: string[]) => tsvmHere(args, env);
 const inBackground = (name: string, script: string): Promise<CliResult> =>
   tsvm(['run', ...MEMORY, '-d', '--name', name, '--', 'sh', '-c', script], { timeoutMs: 280_000 });

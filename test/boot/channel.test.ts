@@ -14,7 +14,7 @@ import {
 } from '../../src/index.js';
 import { ConsoleLog, endOf, guestConfig, interpreted, markOf } from '../support/guest.js';
 
-/** Where ring 0 is interpreted, each page that is copied costs milliseconds. */
+/** Bytes of a large transfer; where ring 0 is interpreted, each page that is copied costs milliseconds. */
 const BULK_BYTES = interpreted ? 200_000 : 1_000_000;
 
 async function bootToReady(more: MachineConfig = {}): Promise<{ machine: Machine; log: ConsoleLog }> {

@@ -1,4 +1,4 @@
-/** What `tsvm boot` says to a kernel, an initramfs or a command line that will not do: refused as it is loaded into a machine. */
+/** Refusals of `tsvm boot`: a kernel, an initramfs or a command line that will not do, as is found when it is loaded into a machine. */
 import { mkdirSync, readFileSync } from 'node:fs';
 import { gzipSync } from 'node:zlib';
 import { describe, onTestFinished, test, vi } from 'vitest';

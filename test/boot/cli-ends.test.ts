@@ -1,4 +1,4 @@
-/** How `tsvm boot` ends, over kernels of a few instructions: exit status, messages, the terminal. */
+/** Ends of `tsvm boot`, over kernels of a few instructions: exit status, messages, the terminal. */
 import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';

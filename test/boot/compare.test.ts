@@ -10,7 +10,7 @@ import { inRig, temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
 const env = { TSVM_IMAGE_DIR: join(folder, 'images'), TSVM_TEMPLATE_DIR: join(folder, 'templates') };
-/** In the rig it takes seconds to start each; test/container/engines.test.ts has it there. */
+/** Docker is compared but in the rig, where it takes seconds to start each; test/container/engines.test.ts has it there. */
 const withDocker = !inRig;
 const SUBJECTS = [
   'tsvm run --no-template',

@@ -36,7 +36,7 @@ async function boot(config: MachineConfig) {
   return { end, text: log.text, timeline: machine.timeline() };
 }
 
-/** What a program made of the bytes; undefined where it is not installed. */
+/** Output of a program that was given the bytes; undefined where it is not installed. */
 function packed(command: readonly string[], bytes: Uint8Array): Uint8Array | undefined {
   const [program = '', ...args] = command;
   const { error, status, stdout } = spawnSync(program, args, { input: bytes, maxBuffer: 1 << 28 });
@@ -63,7 +63,7 @@ describe('a kernel of a few instructions boots', () => {
   ];
   test.for(formats)('as a bzImage packed with %s', async ([name, command], { skip }) => {
     const payload = packed(command, hello);
-    if (payload === undefined) return skip(missing(`${command[0]} (scripts/packages.txt)`));
+    if (payload === undefined) return skip(missing(`${command[0]} (scripts/packages/test.txt)`));
     const length = Buffer.alloc(4);
     length.writeUInt32LE(hello.length);
     const withLength = name === 'gzip' ? payload : Buffer.concat([payload, length]);
@@ -111,7 +111,7 @@ describe('the default guest boots', () => {
 
   test('from its bzImage, unpacked on the host', async () => {
     const { bzImage } = (await findGuest()).build;
-    expect(await boot(await guestConfig({ kernel: bzImage, command }))).toMatchObject(up);
+    expect(await boot(await guestConfig({ kernel: bzImage!, command }))).toMatchObject(up);
   });
 
   test('at its PVH entry', async () => {
@@ -131,7 +131,7 @@ describe('the default guest boots', () => {
   test('from its bzImage, unpacking itself (--entry bzimage)', async ({ skip }) => {
     skip(interpreted, notHere('an interpreted decompressor takes minutes'));
     const { bzImage } = (await findGuest()).build;
-    expect(await boot(await guestConfig({ kernel: bzImage, entry: 'bzimage', command }))).toMatchObject(up);
+    expect(await boot(await guestConfig({ kernel: bzImage!, entry: 'bzimage', command }))).toMatchObject(up);
   });
 });
 
@@ -171,7 +171,7 @@ describe('ACPI', () => {
 
 describe('a foreign firmware', () => {
   test.each(['bios.bin', 'bios-256k.bin'])('SeaBIOS (%s) starts, and finds nothing to boot', async (name) => {
-    const firmware = `/usr/share/seabios/${name}`; // Debian: seabios, in scripts/packages.txt
+    const firmware = `/usr/share/seabios/${name}`; // Debian: seabios, in scripts/packages/test.txt
     await using machine = await createMachine({ firmware, memoryBytes: 32 * MIB });
     const log = new ConsoleLog(machine);
     await machine.start();

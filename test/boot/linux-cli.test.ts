@@ -61,7 +61,7 @@ describe('tsvm boot -- COMMAND', () => {
   test('with a root disk runs in it, and what it writes is in the image', async () => {
     const guest = await findGuest();
     const disk = join(directory, 'root.ext4');
-    copyFileSync(guest.build.rootfs, disk);
+    copyFileSync(guest.build.rootfs!, disk);
     const script =
       'cat /etc/hostname; grep -c "^/dev/root\\|^/dev/vda / ext4" /proc/mounts; echo kept > /root/file';
     const result = await boot(['--disk', disk, '--append', 'root=/dev/vda', '--', 'sh', '-c', script]);

@@ -17,11 +17,11 @@ const odd = join(root, 'odd.img');
 const ODD_BYTES = 2 * MIB + 5 * KIB;
 
 beforeAll(async () => {
-  copyFileSync((await findGuest()).build.rootfs, image);
+  copyFileSync((await findGuest()).build.rootfs!, image);
   writeFileSync(odd, Buffer.alloc(ODD_BYTES, 'tsvm'));
 });
 
-/** What the process has of mappings of `path`: in memory, and in copies of its own. */
+/** Memory that the process has of mappings of `path`: all of it, and copies of its own. */
 function mappedKib(path: string): { resident: number; copied: number } {
   const mappings = smaps().filter(({ head }) => head.endsWith(` ${path}`));
   return {

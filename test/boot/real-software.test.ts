@@ -25,13 +25,13 @@ mkdirSync(work);
 writeFileSync(disk, '');
 truncateSync(disk, 32 * MIB);
 
-/** In the guest: this machine's root at /h, with what must be written elsewhere. */
+/** Commands in the guest: this machine's root at /h, with what must be written elsewhere. */
 const ENTER = [
   'mkdir -p /h && mount -t virtiofs -o ro host /h && mount -t proc proc /h/proc && mount -t devtmpfs dev /h/dev',
   'for d in tmp run root; do mount -t tmpfs -o mode=755 $d /h/$d; done',
 ].join('; ');
 
-/** Where ring 0 is interpreted, a program that opens its libraries takes a minute. */
+/** Reason to skip: where ring 0 is interpreted, a program that opens its libraries takes a minute. */
 const slow = interpreted ? notHere('this KVM interprets the guest’s kernel') : undefined;
 
 describe('a guest with this machine’s programs', () => {

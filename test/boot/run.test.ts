@@ -73,6 +73,17 @@ describe('tsvm run', () => {
     expect(result.stdout.toString()).toBe('x y|here||/root|there\n');
   });
 
+  test('begins the command at the first word that is no option, and takes -i, -t, --rm and --env-file', async () => {
+    const variables = join(root, 'variables');
+    writeFileSync(variables, 'A=of the file\nB=of the file\n');
+    const options = ['-it', '--rm', '--env-file', variables, '-e', 'B=typed'];
+    const { status, stdout } = await tsvmRun([...options, 'sh', '-c', 'tty; echo "$A, $B"; exit 3']);
+    expect([status, stdout.toString()]).toEqual([
+      3,
+      expect.stringMatching(/^\/dev\/\w+\r\nof the file, typed\r\n$/),
+    ]);
+  });
+
   test.each([
     ['127', ['--', 'no-such-program'], 127],
     ['126', ['--', '/root'], 126],

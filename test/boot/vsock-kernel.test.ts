@@ -16,7 +16,7 @@ import { vsockPrograms, vsockProgramsProblem } from '../support/vsock-programs.j
 
 type Role = 'client' | 'server';
 
-/** Which tests are left out, with the guest as what, and why; in docs/devices/vsock.md, too. */
+/** Tests that are left out, with the guest as what, and why; in docs/devices/vsock.md, too. */
 const LEFT_OUT: readonly { readonly tests: RegExp; readonly guest: readonly Role[]; readonly why: string }[] =
   [
     {
@@ -56,9 +56,9 @@ const LEFT_OUT: readonly { readonly tests: RegExp; readonly guest: readonly Role
     },
   ];
 
-/** For each way round: 20 s of small steps where the guest's kernel is interpreted, and more where the machine is busy. */
+/** Time for each way round: 20 s of small steps where the guest's kernel is interpreted, and more where the machine is busy. */
 const TIMEOUT_MS = 280_000;
-/** Where the guest listens as the server. */
+/** Port at which the guest listens as the server. */
 const GUEST_CONTROL_PORT = 1234;
 
 const root = temporaryDirectory();

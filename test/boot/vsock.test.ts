@@ -11,7 +11,7 @@ import { vsockPrograms } from '../support/vsock-programs.js';
 
 const root = temporaryDirectory();
 const path = join(root, 'vm.sock');
-/** Where ring 0 is interpreted, each page that is copied costs milliseconds. */
+/** Bytes of a large transfer; where ring 0 is interpreted, each page that is copied costs milliseconds. */
 const BULK_BYTES = interpreted ? 150_000 : 1_000_000;
 const ECHO_PORT = 52;
 

@@ -1,5 +1,5 @@
 /**
- * What containers have of cgroups: limits, usage, and that nothing is left. It differs by the version of cgroups, so this is tested
+ * Cgroups of containers: limits, usage, and that nothing is left. It differs by the version of cgroups, so this is tested
  * twice: with the host's, which may be 1, and with 2 in the rig.
  */
 import { spawn, spawnSync } from 'node:child_process';
@@ -8,7 +8,7 @@ import { join } from 'node:path';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { startContainer } from '../../src/container/container.js';
 import { runningContainers } from '../../src/container/running.js';
-import { packageFile } from '../../src/host/package-file.js';
+import { packageFile } from '../../src/util/package-file.js';
 import { MIB } from '../../src/util/units.js';
 import { tsvm } from '../support/cli.js';
 import { inContainer, makeBusyboxRoot, traces, until } from '../support/container.js';

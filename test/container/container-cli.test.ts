@@ -3,14 +3,14 @@ import type { ChildProcess } from 'node:child_process';
 import { chmodSync, cpSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
-import { packageFile } from '../../src/host/package-file.js';
+import { packageFile } from '../../src/util/package-file.js';
 import { cliProblem, run, TSVM, tsvm } from '../support/cli.js';
 import { makeBusyboxRoot } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
 const root = join(folder, 'root');
-/** Where nobody in particular finds the command. */
+/** Place in which nobody in particular finds the command. */
 const installed = join(folder, 'tsvm');
 const NOBODY = '65534';
 

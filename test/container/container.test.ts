@@ -27,7 +27,7 @@ const folder = temporaryDirectory();
 const root = join(folder, 'root');
 const run = (script: string, config?: Parameters<typeof inContainer>[2]) => inContainer(root, script, config);
 
-/** Of a file system that can be the upper one of an overlay. */
+/** Folder of a file system that can be the upper one of an overlay. */
 const uppers = temporaryDirectory('/dev/shm');
 
 beforeAll(() => void makeBusyboxRoot(root));
@@ -387,21 +387,24 @@ describe('bad input', () => {
 test('what a user-mode network reads of the container is read by nobody, with rights over the container alone', async () => {
   const container = await startContainer({ layers: [root], argv: ['cat'], network: 'user' });
   const namespace = readlinkSync(`/proc/${container.pid}/ns/user`);
-  const found = readdirSync('/proc').filter((pid) => {
-    try {
-      return readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('pasta\0');
-    } catch {
-      return false;
-    }
-  });
-  const ours = found.filter((pid) => readlinkSync(`/proc/${pid}/ns/user`) === namespace);
-  const status = ours.map((pid) => readFileSync(`/proc/${pid}/status`, 'utf8'));
+  const statusOfOurs = () =>
+    readdirSync('/proc').flatMap((pid) => {
+      try {
+        const isPasta = readFileSync(`/proc/${pid}/cmdline`, 'utf8').startsWith('pasta\0');
+        const isOurs = isPasta && readlinkSync(`/proc/${pid}/ns/user`) === namespace;
+        return isOurs ? [readFileSync(`/proc/${pid}/status`, 'utf8')] : [];
+      } catch {
+        return []; // it ended
+      }
+    });
+  // pasta goes to the background: for a moment there is the process that forked, too.
+  await expect.poll(statusOfOurs, { timeout: 10_000 }).toHaveLength(1);
+  const [status = ''] = statusOfOurs();
   container.stdin?.end();
   await container.wait();
-  expect(ours).toHaveLength(1);
-  expect(/^Uid:\t(.*)$/m.exec(status[0] ?? '')?.[1]).toBe('65534\t65534\t65534\t65534');
-  expect(/^Gid:\t(.*)$/m.exec(status[0] ?? '')?.[1]).toBe('65534\t65534\t65534\t65534');
-  expect(/^Groups:\t(.*)$/m.exec(status[0] ?? '')?.[1]?.trim()).toBe('');
+  expect(/^Uid:\t(.*)$/m.exec(status)?.[1]).toBe('65534\t65534\t65534\t65534');
+  expect(/^Gid:\t(.*)$/m.exec(status)?.[1]).toBe('65534\t65534\t65534\t65534');
+  expect(/^Groups:\t(.*)$/m.exec(status)?.[1]?.trim()).toBe('');
 });
 
 test('a user-mode network has a route and the host’s name server, and goes with the container', async () => {

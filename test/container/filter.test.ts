@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { beforeAll, expect, test } from 'vitest';
 import { startContainer } from '../../src/container/container.js';
+import { tsvm } from '../support/cli.js';
 import { compileCallProbe, makeBusyboxRoot, outputOf } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
 
@@ -38,4 +39,14 @@ test('a program of 32-bit calls is killed: they hide a socket’s family in memo
   const container = await startContainer({ layers: [root], argv: ['/bin/call-of-32-bit'] });
   container.stdin?.end();
   expect((await outputOf(container)).status).toEqual({ kind: 'killed', signal: 31 });
+});
+
+test('tsvm container run says why a 32-bit program ended, in one line, also below a shell', async () => {
+  const inContainer = (...args: string[]) => tsvm(['container', 'run', '--rootfs', root, ...args]);
+  const line =
+    'tsvm: ended by SIGSYS: 32-bit programs do not run in a container (docs/container.md); in a machine they do';
+  const direct = await inContainer('--', '/bin/call-of-32-bit');
+  expect([direct.status, direct.stderr]).toEqual([159, `${line}\n`]);
+  const below = await inContainer('--', 'sh', '-c', '/bin/call-of-32-bit; exit $?');
+  expect([below.status, below.stderr]).toEqual([159, expect.stringContaining(line)]);
 });

@@ -12,7 +12,7 @@ import {
 import { dirname, join } from 'node:path';
 import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { TsvmError } from '../../src/errors.js';
-import { packageFile } from '../../src/host/package-file.js';
+import { packageFile } from '../../src/util/package-file.js';
 import { cliProblem, run } from '../support/cli.js';
 import { inContainer, makeBusyboxRoot } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';

@@ -6,11 +6,11 @@ import type { Readable, Writable } from 'node:stream';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { startContainer } from '../../src/container/container.js';
 import { cStrings, encodePlan, InnerPath, type Plan, Slot, STEP_PATH } from '../../src/container/plan.js';
-import { packageFile } from '../../src/host/package-file.js';
+import { nativeFile } from '../../src/util/package-file.js';
 import { makeBusyboxRoot, outputOf } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
 
-const launcher = packageFile('kvm-addon/build/Release/container-launcher');
+const launcher = nativeFile('container-launcher');
 const folder = temporaryDirectory();
 const root = join(folder, 'root');
 beforeAll(() => void makeBusyboxRoot(root));

@@ -1,5 +1,8 @@
-/** What commands other than `tsvm boot` refuse before they look for a KVM, in one line of error and one of hint, if there is any. */
-import { writeFileSync } from 'node:fs';
+/**
+ * Refusals of commands before they look for a KVM, in one line of error and one of hint, if there is any. Most of those of `tsvm boot`
+ * are in cli-bad-input.test.ts.
+ */
+import { mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterAll, expect, test, vi } from 'vitest';
 import { tsvm } from '../support/cli.js';
@@ -7,7 +10,7 @@ import { tsvmHere } from '../support/cli-here.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
-for (const name of ['RUN', 'IMAGE', 'TEMPLATE']) vi.stubEnv(`TSVM_${name}_DIR`, join(folder, name));
+for (const name of ['RUN', 'IMAGE', 'TEMPLATE', 'GUEST']) vi.stubEnv(`TSVM_${name}_DIR`, join(folder, name));
 afterAll(() => void vi.unstubAllEnvs());
 
 const configuration = join(folder, 'config.json');
@@ -18,6 +21,13 @@ writeFileSync(
     'machine-config': { vcpu_count: 1, mem: 64 },
   }),
 );
+
+const empty = join(folder, 'empty');
+mkdirSync(empty);
+const text = join(folder, 'text');
+writeFileSync(text, 'no name\n');
+const variables = join(folder, 'variables');
+writeFileSync(variables, '# of the test\n\nNAME=value with blanks\n');
 
 test.each([
   [['api', '--no-api'], '--no-api: then nobody could start the machine'],
@@ -39,7 +49,6 @@ test.each([
 
   [['run'], 'there is no command'],
   [['run', '--disk', '/tmp/x', '--', 'true'], 'only reads its disks\nhint: add ,ro'],
-  [['run', '--isolation', 'container', '--', 'true'], 'it needs an image'],
   [
     ['run', '--isolation', 'container', '--image', folder, '--disk', 'x', '--', 'true'],
     '--disk: a container has no such thing',
@@ -53,6 +62,71 @@ test.each([
   [['run', '--image', folder], 'names no command'],
   [['run', '--image', '/nowhere', '--', 'true'], 'image /nowhere: there is no such file'],
   [['run', '--user', '5', '--', 'true'], '--user: it needs an image'],
+
+  [['run', '--memory', '256', '--', 'true'], "--memory: '256' has no unit"],
+  [['run', '--cpus', 'two', '--', 'true'], "--cpus: 'two' is not"],
+  [['run', '--image', '/nowhere', '--memory', 'lots', '--', 'true'], "--memory: 'lots' is not a size"],
+  [['run', '--image', '/nowhere', '--timeout', 'soon', '--', 'true'], "--timeout: 'soon' is not a duration"],
+  [['run', '--image', empty, '--', 'true'], 'the directory is empty'],
+  [['run', '--image', text, '--', 'true'], 'it is not an archive'],
+  [['run', '-e', '=x', '--', 'true'], '--env =x: the name is missing'],
+  [['run', '--hostname', '', '--', 'true'], 'hostname: it must be 1 to 64 bytes'],
+  [
+    ['run', '--isolation', 'container', '--hostname', 'x'.repeat(65), '--', 'true'],
+    'hostname: it must be 1 to',
+  ],
+  [['run', '--env-file', '/nowhere', '--', 'true'], 'cannot read the env file /nowhere: no such file'],
+  [['run', '--env-file', text, '--', 'true'], `${text}, line 1: 'no name' is not a name`],
+  [['run', '--kernel', '/nowhere', '--', 'true'], 'cannot read kernel /nowhere: no such file'],
+  [['run', '--kernel', text, '--', 'true'], `kernel ${text}: the file is not a kernel`],
+  [['run', '--disk', `${text}x,ro`, '--', 'true'], 'cannot open disk'],
+  [['run', '--share', '/nowhere:src', '--', 'true'], 'share /nowhere: no such file'],
+  [['run', '--vsock', '/nowhere/v.sock', '--', 'true'], 'vsock /nowhere/v.sock'],
+  [['run', '--timeline', '/nowhere/t.json', '--', 'true'], 'cannot write the timeline to /nowhere/t.json'],
+  [['run', '--name', 'a', '--name', 'b', '--', 'true'], "--name: it is given twice, 'a' and 'b'"],
+  [['run', '--vsock', 'a', '--vsock', 'b', '--', 'true'], '--vsock: it is given twice'],
+  [['run', '--', ''], 'there is no command: its first word is empty'],
+  [['run', '--isolation', 'container', '--cpus', 'two', '--', 'true'], "--cpus: 'two' is not a number"],
+  [['run', '--isolation', 'container', '--net', 'tap,name=x', '--', 'true'], 'a container has only user'],
+  [['boot', '--initrd', text], `initramfs ${text}: the file is not an initramfs`],
+  [['boot', '--console', 'vga'], 'is not one of serial, virtio, none'],
+  [['snapshot', text], 'it is a link, or no directory'],
+  [['snapshot', join(folder, 'here'), '--memory', '256'], "--memory: '256' has no unit"],
+  [['restore', '/nope', '--timeout', 'soon'], "--timeout: 'soon' is not a duration"],
+  [['container', 'run', '--rootfs', '/nope', '--timeout', 'soon', '--', 'true'], "'soon' is not a duration"],
+  [['container', 'run', '--rootfs', '/nope', '--memory', '256', '--', 'true'], "'256' has no unit"],
+  [['container', 'run', '--rootfs', '/nope', '--cpus', '0', '--', 'true'], 'a limit of 0 CPUs'],
+  [['run', '--isolation', 'container', '--memory', '4k', '--', 'true'], 'nothing starts in it'],
+  [['run', '--isolation', 'container', '--workdir', 'tmp', '--', 'true'], 'not an absolute path'],
+  [['container', 'run', '--rootfs', '/nope', '--', 'true'], '/nope: there is no such file'],
+
+  [['run', '-p', '8080:80', '--', 'true'], "unknown option '-p'\nhint: --net user,hostfwd="],
+  [['run', '-p8080:80', 'true'], "unknown option '-p8080:80'\nhint: --net user,hostfwd="],
+  [['run', '--publish=8080:80', 'true'], "'--publish=8080:80'\nhint: --net user,hostfwd="],
+  [['run', '-v', 'a:b', '--', 'true'], "unknown option '-v'\nhint: --share DIR:TAG"],
+  [['boot', '--volume', 'a:b'], "unknown option '--volume'\nhint: --share DIR:TAG"],
+  [['run', '--entrypoint', 'sh', 'true'], "unknown option '--entrypoint'\nhint: the command comes after"],
+  [
+    ['snapshot', join(folder, 'here'), 'ls', '-l'],
+    "'-l'\nhint: an option of the command that is to be run comes after --",
+  ],
+  [['run', '--nonsense', 'true'], "unknown option '--nonsense'\nhint: tsvm run --help"],
+  [['run', '--memmory', '1G', 'true'], '(Did you mean --memory?)'],
+  [['run', 'debian:12'], 'hint: skopeo copy docker://debian:12 oci:image && tsvm run --image image'],
+  [['run', 'debian:12', 'bash'], "'debian:12' is the name of an image, and no command"],
+  [['run', 'ghcr.io/owner/app', 'sh'], 'is the name of an image'],
+  [['images'], "unknown command 'images'\nhint: an image is a directory, an archive or an OCI layout"],
+  [['pull', 'debian:12'], 'skopeo copy docker://debian:12'],
+  [['exec', 'web', 'ls'], 'hint: a machine has one command: tsvm run'],
+  [['build', '-t', 'app', '.'], "unknown command 'build'\nhint: "],
+  [['unpause', 'web'], 'hint: tsvm resume NAME'],
+  [['toString'], "unknown command 'toString'\nhint: tsvm --help"],
+  [['container', 'images'], "unknown command 'images'\nhint: tsvm container --help"],
+  [['start'], "missing required argument 'pool'\nhint: tsvm start [options] <pool> <name>"],
+  [
+    ['container', 'run'],
+    "missing required argument 'command'\nhint: tsvm container run [options] <command...>",
+  ],
 
   [['restore', '/nope', '--disk', 'root.img'], 'does not say which of the saved machine'],
   [['restore', '/nope', '--share', 'src'], 'does not say which of the saved machine'],
@@ -70,6 +144,23 @@ test.each([
   const { status, stdout, stderr } = await tsvmHere(args);
   expect([stderr, status, stdout.toString()]).toEqual([expect.stringContaining(message), 2, '']);
   expect(stderr).toMatch(/^tsvm: .*\n(hint: .*\n)?$/);
+});
+
+/** Command lines that are understood: with no guest, they come as far as this host, or the guest that it lacks. */
+test.each([
+  [['run', 'uname', '-a']],
+  [['run', '--', 'uname', '-a']],
+  [['boot', 'uname', '-a']],
+  [['run', '-it', 'sh', '-c', 'exit 3']],
+  [['run', '-i', '-t', '--rm', 'sh']],
+  [['run', '--env-file', variables, '-e', 'A=1', 'env']],
+  [['run', '--memory', '1G', '--memory', '2G', '--name', 'a', '--name', 'a', 'true']],
+  [['run', './debian:12']],
+  [['boot', '--debug']],
+])('%j is understood', async (args) => {
+  const { status, stdout, stderr } = await tsvmHere(args);
+  expect(stderr).toMatch(/^tsvm: (cannot open \/dev\/kvm|\/dev\/kvm|the guest 'default' has not been built)/);
+  expect([status === 125 || status === 2, stdout.toString()]).toEqual([true, '']);
 });
 
 test('tsvm api --openapi prints the description, also with all that clients give Firecracker by default', async () => {

@@ -1,6 +1,6 @@
-/** What these tests themselves do on a machine without /dev/kvm. */
+/** Tests that need a KVM, on a machine without /dev/kvm. */
 import { expect, test } from 'vitest';
-import { run } from '../support/cli.js';
+import { BARE_DEV, run } from '../support/cli.js';
 import { notRoot } from '../support/skip-reasons.js';
 
 /** Runs the kvm tier in a mount namespace whose /dev has no kvm. */
@@ -8,11 +8,7 @@ const kvmTier = (env: Record<string, string>) =>
   run(
     'unshare',
     [
-      '-m',
-      'bash',
-      '-c',
-      'mount -t tmpfs dev /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9 && exec "$@"',
-      'bash',
+      ...['-m', 'bash', '-c', `${BARE_DEV} && exec "$@"`, 'bash'],
       ...[process.execPath, 'node_modules/vitest/vitest.mjs', 'run', '--project', 'kvm'],
     ],
     { env: { TSVM_REQUIRE_KVM: '', ...env } },

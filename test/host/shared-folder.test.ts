@@ -1,4 +1,4 @@
-/** What a shared folder does with the addon's calls; the rest of it is tested without the addon. */
+/** A shared folder with the addon's calls; the rest of it is tested without the addon. */
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { beforeEach, describe, expect, test } from 'vitest';
@@ -47,7 +47,7 @@ test('SharedFolder.rename() does not replace, and exchanges', async () => {
   await guest.device.close();
 });
 
-/** Why this machine's temporary folder cannot have them. */
+/** Reason why this machine's temporary folder cannot have them, if it cannot. */
 async function xattrProblem(): Promise<string | undefined> {
   const folder = await openSharedFolder(addon, root, { xattr: true });
   return await folder

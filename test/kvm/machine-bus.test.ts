@@ -1,4 +1,4 @@
-/** What a guest's accesses to ports and memory become, through a whole machine. */
+/** A guest's accesses to ports and memory, through a whole machine. */
 import { describe, expect, test } from 'vitest';
 import { DEBUG_CONSOLE_PORT, SERIAL_PORT, VIRTIO_MMIO_ADDR } from '../../src/memory/layout.js';
 import { GIB, MIB } from '../../src/util/units.js';

@@ -1,4 +1,4 @@
-/** What the kernel is told of its console, as a whole machine composes it. */
+/** Words that tell the kernel of its console, as a whole machine composes them. */
 import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';

@@ -92,7 +92,7 @@ function hostileValues(value: unknown): unknown[] {
   });
 }
 
-/** What the kernel alone can judge is left to it: a register is any number. */
+/** Tells what the kernel alone can judge, and is left to it: a register is any number. */
 const isKernels = (path: Path): boolean =>
   path.includes('structs') || path.includes('msrs') || path.includes('irqchips') || path.includes('cpuid');
 
@@ -124,7 +124,7 @@ describe('a hostile saved state', () => {
   const slot = (snapshot: LooseSnapshot, deviceId: number) =>
     snapshot.state.platform.slots.find((each: { deviceId: number }) => each.deviceId === deviceId);
   const BLK = 2;
-  /** As after a driver that did everything right, but for what `queue` says. */
+  /** Leaves the device as after a driver that did everything right, but for what `queue` says. */
   const live = (snapshot: LooseSnapshot, queue: object, more: object = {}) => {
     const blk = slot(snapshot, BLK);
     Object.assign(blk, { status: 0xf, driverFeatures: '100000000', ...more });

@@ -86,7 +86,7 @@ async function refusal(action: Promise<unknown>): Promise<TsvmError> {
   return error;
 }
 
-/** As bad as an overlay, and quicker. */
+/** A disk, as bad as an overlay and quicker. */
 function diskAt(path: string, more = '') {
   return deviceKinds['blk']!.fromCli(path + more);
 }
@@ -727,7 +727,7 @@ describe('Machine.snapshot() and fork() refuse', () => {
   });
 });
 
-/** Whether this process may mount a file system of its own, as the superuser's may. */
+/** Mounts a file system of its own, and says whether this process may, as the superuser's may. */
 async function tinyFileSystem(path: string, bytes: number): Promise<boolean> {
   mkdirSync(path);
   const { status } = await run('mount', ['-t', 'tmpfs', '-o', `size=${bytes}`, 'tmpfs', path]);

@@ -18,7 +18,7 @@ import {
 import { type FileResult, formatRecord, type LaneRecord, type TestResult } from './record.js';
 
 const REPOSITORY = join(import.meta.dirname, '../..');
-/** What a guest under emulation may take. Tests that want less say so themselves. */
+/** Time that a guest under emulation may take. Tests that want less say so themselves. */
 const BUILT_TIMEOUT_MS = 300_000;
 const CLOSE_MS = 10_000;
 /** Enough to see which expectation failed, and who asked. */

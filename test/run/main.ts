@@ -5,7 +5,7 @@ import { join } from 'node:path';
 import { kvmProblem } from '../support/kvm-problem.js';
 import { LaneProcess } from './lane-process.js';
 import { type Options, parseOptions, USAGE } from './options.js';
-import { type FileResult, failuresOf } from './record.js';
+import { type FileResult, failuresOf, type TestResult } from './record.js';
 import { runInRigs } from './rig-lanes.js';
 import { summarize, type TierResult } from './summary.js';
 import { CEILING_SECONDS, filesForRig, type Tier } from './tiers.js';
@@ -98,6 +98,8 @@ async function runCommand(name: string, command: readonly [string, ...string[]])
   const since = performance.now();
   const [program, ...args] = command;
   const child = spawn(program, args, { cwd: REPOSITORY, stdio: ['ignore', 'pipe', 'pipe'] });
+  const kill = (): void => void child.kill();
+  process.once('exit', kill);
   let output = '';
   for (const stream of [child.stdout, child.stderr]) {
     stream.setEncoding('utf8').on('data', (text: string) => {
@@ -105,11 +107,15 @@ async function runCommand(name: string, command: readonly [string, ...string[]])
     });
   }
   const status = await new Promise((resolve) => child.once('close', resolve));
+  process.off('exit', kill);
   const seconds = (performance.now() - since) / 1000;
-  const test =
-    status === 0
-      ? ({ name, seconds, state: 'passed' } as const)
-      : ({ name, seconds, state: 'failed', errors: [output] } as const);
+  const note = /^\S+: skipped: (.*)$/m.exec(output)?.[1];
+  const test: TestResult =
+    status !== 0
+      ? { name, seconds, state: 'failed', errors: [output] }
+      : note !== undefined
+        ? { name, seconds, state: 'skipped', note }
+        : { name, seconds, state: 'passed' };
   return { file: command.join(' '), seconds, tests: [test], errors: [] };
 }
 

@@ -1,4 +1,4 @@
-/** What part of the test run is asked for. */
+/** The part of the test run that is asked for. */
 import { parseArgs } from 'node:util';
 import { TIERS, type Tier } from './tiers.js';
 
@@ -9,12 +9,12 @@ export const USAGE = `usage: scripts/test [--no-rig] [TIER...]
 
   TIER         one of ${TIERS.map(({ name }) => name).join(', ')}; default: all
   FILE         a test file as it is named below test/, such as boot/api.test.ts: it runs in a rig
-  --no-rig     all tiers but the one in rigs
+  --no-rig     all tiers but those that start an emulated machine
   --times N    each file N times, in the same rigs`;
 
 export interface Options {
   readonly tiers: readonly Tier[];
-  /** Those of the tier in rigs. */
+  /** Files of the tier in rigs. */
   readonly files: readonly string[];
 }
 
@@ -37,8 +37,8 @@ export function parseOptions(argv: readonly string[], files: readonly string[]):
   const names = positionals.filter((word) => !files.includes(word));
   const times = Number(values.times ?? 1);
   if (!Number.isInteger(times) || times < 1) throw new Error(`--times ${values.times}: not a number from 1`);
-  const tiers = TIERS.filter(({ name, what }) => {
-    if (what.kind === 'rigs' && values['no-rig'] === true) return false;
+  const tiers = TIERS.filter(({ name, what, inRig }) => {
+    if (inRig === true && values['no-rig'] === true) return false;
     if (positionals.length === 0 || names.includes(name)) return true;
     return what.kind === 'rigs' && wanted.length > 0;
   });

@@ -10,11 +10,11 @@ export interface TestResult {
 }
 
 export interface FileResult {
-  /** Below test/: `boot/api.test.ts`. */
+  /** Path below test/: `boot/api.test.ts`. */
   readonly file: string;
   readonly seconds: number;
   readonly tests: readonly TestResult[];
-  /** What went wrong outside of a test: in a hook, or while the file was loaded. */
+  /** Errors outside of a test: in a hook, or while the file was loaded. */
   readonly errors: readonly string[];
 }
 

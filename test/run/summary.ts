@@ -1,14 +1,14 @@
-/** What a test run says at its end. */
+/** Summary that a test run gives at its end. */
 import { type FileResult, failuresOf } from './record.js';
 
 export interface TierResult {
   readonly name: string;
   readonly seconds: number;
   readonly ceilingSeconds: number;
-  /** Not counted to the whole. */
+  /** Set if it is not counted to the whole. */
   readonly extra?: true;
   readonly files: readonly FileResult[];
-  /** Why it did not run here. */
+  /** Reason why it did not run here. */
   readonly absent?: string;
 }
 

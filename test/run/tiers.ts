@@ -6,8 +6,10 @@ export interface Tier {
   readonly name: string;
   /** Longer than this fails the run: what a change adds it pays for. For two cores, and thrice what a quiet machine takes. */
   readonly ceilingSeconds: number;
-  /** Set where not every run has it, so that it is not counted to the whole: a host's own KVM, and fetching with an empty cache. */
+  /** Set where not every run has it, so that it is not counted to the whole: a host's own KVM, and what fetches from the network. */
   readonly extra?: true;
+  /** Set where it starts an emulated machine: `--no-rig` leaves it out. */
+  readonly inRig?: true;
   readonly what:
     | { readonly kind: 'command'; readonly command: readonly [program: string, ...args: string[]] }
     /** Projects of vitest.config.ts. */
@@ -33,6 +35,13 @@ export const TIERS: readonly Tier[] = [
     ceilingSeconds: 240,
     what: { kind: 'command', command: ['test/run/node-versions', 'unit'] },
   },
+  {
+    name: 'new user',
+    ceilingSeconds: 1800,
+    extra: true,
+    inRig: true,
+    what: { kind: 'command', command: ['test/run/new-user'] },
+  },
   { name: 'host', ceilingSeconds: 240, what: { kind: 'projects', projects: ['host'] } },
   { name: 'containers', ceilingSeconds: 200, what: { kind: 'projects', projects: ['container'] } },
   {
@@ -41,19 +50,20 @@ export const TIERS: readonly Tier[] = [
     extra: true,
     what: { kind: 'projects', projects: ['kvm', 'boot'], needsKvm: true },
   },
-  { name: 'rig itself', ceilingSeconds: 120, what: { kind: 'projects', projects: ['rig'] } },
+  { name: 'rig itself', ceilingSeconds: 120, inRig: true, what: { kind: 'projects', projects: ['rig'] } },
   {
     name: 'nodes, rig',
     ceilingSeconds: 180,
+    inRig: true,
     what: { kind: 'command', command: ['test/run/node-versions', 'boot'] },
   },
-  { name: 'rig', ceilingSeconds: 1800, what: { kind: 'rigs' } },
+  { name: 'rig', ceilingSeconds: 1800, inRig: true, what: { kind: 'rigs' } },
 ];
 
-/** Of everything but what is extra. */
+/** Bound of everything but what is extra. */
 export const CEILING_SECONDS = 2400;
 
-/** What needs cgroups of version 2, which a rig has and many hosts have not. */
+/** Files that need cgroups of version 2, which a rig has and many hosts have not. */
 const CONTAINERS_IN_RIG = /^container\/(engine-)?cgroups\./;
 
 /** Files of more than two minutes: begun last, they would keep one rig busy long after the other has ended. */

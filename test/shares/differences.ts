@@ -1,5 +1,5 @@
 /**
- * Where tsvm's shared folders say something else to the checks in calls/ than the folder itself does: the reasons, which are in
+ * Answers of tsvm's shared folders to the checks in calls/ that are not those of the folder itself: the reasons, which are in
  * docs/devices/fs.md too, and what is said instead. A line that is not true any more fails test/boot/share-calls.test.ts: delete it.
  */
 

@@ -5,6 +5,10 @@ import { join } from 'node:path';
 
 export const TSVM = join(import.meta.dirname, '../../dist/bin/tsvm.cjs');
 
+/** Words of a shell that give a mount namespace of its own a /dev without a KVM. */
+export const BARE_DEV =
+  'mount -t tmpfs dev /dev && mknod -m 666 /dev/null c 1 3 && mknod -m 666 /dev/urandom c 1 9';
+
 export interface CliResult {
   readonly status: number | null;
   readonly signal: NodeJS.Signals | null;

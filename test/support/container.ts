@@ -61,7 +61,7 @@ export async function inContainer(
   return await outputOf(container);
 }
 
-/** What of containers is to be seen on the host: their cgroups, their processes, and this process's mounts. */
+/** Things of containers that are to be seen on the host: their cgroups, their processes, and this process's mounts. */
 export function traces(): { cgroups: string[]; launchers: number[]; mounts: number } {
   // Also where another runtime may have made them, whatever it is that is controlled there.
   const everywhere = namesIn('/sys/fs/cgroup').map((name) => join('/sys/fs/cgroup', name));
@@ -83,7 +83,7 @@ function namesIn(folder: string): string[] {
   }
 }
 
-/** Of all processes that there are: their words, with blanks between them. */
+/** Command lines of all processes that there are: their words, with blanks between them. */
 export function commandLines(): string[] {
   return pids().map(commandLine);
 }

@@ -6,10 +6,10 @@ import { cachedFor, findCached, uncached } from './test-cache.js';
 
 const NAME = 'debian-kernel';
 
-/** In the order in which they are loaded. */
+/** Modules in the order in which they are loaded. */
 export const VIRTIO_MODULES = ['virtio_ring', 'virtio', 'virtio_mmio', 'virtio_blk'] as const;
 
-/** Why there is none. */
+/** Reason why there is none, if there is none. */
 export const debianKernelProblem = (): string | undefined => uncached(NAME);
 
 /** Folder with `vmlinux`, and a file `NAME.ko` for each of the modules. In the rig, the one that was made before it started. */

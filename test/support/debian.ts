@@ -9,17 +9,17 @@ const SYSTEMD = 'debian-bookworm-systemd';
 /** Sparse; a third of it is used. */
 const IMAGE_MIB = 1024;
 
-/** Why there is none. */
+/** Reason why there is none, if there is none. */
 export const debianProblem = (): string | undefined => uncached(MINIMAL);
 
 export const systemdProblem = (): string | undefined => uncached(SYSTEMD);
 
-/** Its root. */
+/** Root of the Debian. */
 export function debianRoot(): string {
   return cached(MINIMAL, (folder) => debootstrap(folder));
 }
 
-/** One with systemd, whose root logs in without a password: a folder, and an ext4 image of it. */
+/** A Debian with systemd, whose root logs in without a password: a folder, and an ext4 image of it. */
 export function debianWithSystemd(): { readonly root: string; readonly image: string } {
   const folder = cached(SYSTEMD, (unfinished) => {
     const root = join(unfinished, 'root');

@@ -21,7 +21,7 @@ export interface Specimen {
   stir(): void;
 }
 
-/** What the command line says for one of each, or a configuration. A kind that is missing here fails the tests. */
+/** Words of the command line for one of each, or a configuration. A kind that is missing here fails the tests. */
 const ARGUMENTS: Readonly<Record<string, string | object>> = {
   blk: 'disk.img,id=zoo',
   rng: '',

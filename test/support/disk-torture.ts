@@ -16,11 +16,11 @@ export const TORTURE_BYTES = TORTURE_SECTORS * SECTOR_BYTES;
 
 export interface Step {
   readonly kind: 'read' | 'write' | 'zero' | 'discard' | 'fork' | 'flush' | 'close';
-  /** Which of the open disks, modulo their number. */
+  /** Number of one of the open disks, modulo how many there are. */
   readonly disk: number;
   readonly sector: number;
   readonly count: number;
-  /** Where the buffer is cut in two, in 64ths. */
+  /** Place at which the buffer is cut in two, in 64ths. */
   readonly cut: number;
 }
 
@@ -45,7 +45,7 @@ export const batches = fc.array(fc.array(step, { minLength: 1, maxLength: 16 }),
 interface Subject {
   readonly disk: CowDisk;
   readonly sectors: Uint32Array;
-  /** What sectors are being changed to. Undefined: by a discard, to zeroes or not at all. */
+  /** Values that sectors are being changed to. Undefined: by a discard, to zeroes or not at all. */
   readonly changing: Map<number, number | undefined>;
   /** Requests of this batch. */
   busy: number;
@@ -126,7 +126,7 @@ export class DiskTorture {
     return [kind === 'zero' ? disk.writeZeroes(offset, length, cut % 2 === 0) : disk.discard(offset, length)];
   }
 
-  /** What a batch changed is the case from now on. */
+  /** Takes what a batch changed to be the case from now on. */
   async #settle(subject: Subject): Promise<void> {
     const { sectors, changing } = subject;
     for (const [at, word] of changing) {

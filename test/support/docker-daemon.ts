@@ -16,7 +16,7 @@ const READY_SECONDS = 120;
 const START_MS = (READY_SECONDS + 30) * 1000;
 const CGROUP = '/docker-for-tests';
 
-/** What else they need comes with podman. */
+/** Packages of its programs; what else they need comes with podman. */
 const PACKAGES = ['docker.io', 'containerd'];
 
 /** Programs of Debian's packages. */
@@ -31,7 +31,7 @@ export function dockerForFile(folder: string): void {
   afterAll(() => daemon?.[Symbol.asyncDispose]());
 }
 
-/** Its clients find it by `DOCKER_HOST`, and themselves by `PATH`, which are this process's from then on. */
+/** Docker's daemon. Clients find it by `DOCKER_HOST`, and are found by `PATH`, which are this process's from then on. */
 class DockerDaemon implements AsyncDisposable {
   readonly #process: ChildProcess;
 

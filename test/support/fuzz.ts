@@ -1,4 +1,4 @@
-/** How much a property test does: always the same, or many times that with a seed that nobody has seen (`npm run fuzz`). */
+/** Amount that a property test does: always the same, or many times that with a seed that nobody has seen (`npm run fuzz`). */
 const FACTOR = Number(process.env['TSVM_FUZZ_FACTOR'] ?? '0');
 
 /** Parameters for fc.assert(), which prints the seed of what fails. */

@@ -24,7 +24,7 @@ export const hostMemoryBytes: number = totalmem();
 /** The least that the default guest boots in with room to spare: less memory is less to initialise. */
 export const SMALL_MEMORY_BYTES: number = 64 * MIB;
 
-/** How long a guest may take to say what a test waits for. Less than the test's own timeout. */
+/** Time that a guest may take to say what a test waits for. Less than the test's own timeout. */
 const WAIT_MS = 100_000;
 
 /** A directory for one file of tests, gone after the last. Call it at the top of the file or of a `describe`. */

@@ -8,7 +8,7 @@ export interface BadChain {
   /** Writes it into a queue of any size of 8 or more; returns the head. */
   build(ring: MockQueue, rig: Rig): number;
   readonly features?: (offered: bigint) => bigint;
-  /** It takes this much RAM to get as far as being refused for the right reason. */
+  /** Memory that it takes to get as far as being refused for the right reason. */
   readonly ramBytes?: number;
 }
 

@@ -24,7 +24,7 @@ SHLVL=1
 TERM=dumb
 inputof the image
 `;
-/** Of the guest's init, where the kernel was told noxsave (guests/README.md). */
+/** Variable of the guest's init, where the kernel was told noxsave (guests/README.md). */
 const TUNABLES =
   'GLIBC_TUNABLES=glibc.cpu.hwcaps=-AVX,-AVX2,-AVX_Fast_Unaligned_Load,-AVX512F,-AVX512VL,-AVX512BW\n';
 const seenIn = (isolation: Isolation): string =>

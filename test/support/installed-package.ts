@@ -1,18 +1,22 @@
-/** The package as it is published, installed from the registry into a folder of its own: before the rig starts, which reaches none. */
+/** The three packages as they are published, installed into a folder of their own, without a registry. */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { must } from './must.js';
 import { cachedFor, findCached, uncached } from './test-cache.js';
 
 const NAME = 'package';
-/** What is in it, but its guest; from the repository's root, where tests run. */
-const CONTENT = ['package.json', 'scripts/pack', 'dist', 'firmware', 'kvm-addon/build/Release', 'docs'];
+/** Files that they are made of, but the guest; from the repository's root, where tests run. */
+const CONTENT = [
+  ...['package.json', 'LICENSE', 'README.md', 'CHANGELOG.md', 'scripts', 'dist', 'guests'],
+  ...['kvm_addon.node', 'container-launcher', 'probe-root'].map((name) => `kvm-addon/build/Release/${name}`),
+];
 
-/** Why there is none. */
+/** Reason why there is none, if there is none. */
 export const packageProblem = (): string | undefined => uncached(NAME);
 
-/** Folder of a project that has it in its node_modules. In the rig, the one that was made before it started. */
+/** Folder of a project that has them in its node_modules. In the rig, the one that was made before it started. */
 export function installedPackage(): string {
   const found = process.env['TSVM_RIG'] === '1' ? findCached(NAME) : undefined;
   return found ?? cachedFor(NAME, key(), install);
@@ -41,9 +45,18 @@ function filesIn(path: string): string[] {
 }
 
 function install(folder: string): void {
-  mkdirSync(folder);
-  const file = must('scripts/pack', folder).trim();
-  writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
-  must('npm', '--prefix', folder, 'install', '--no-audit', '--no-fund', join(folder, file));
-  rmSync(join(folder, file));
+  const archives = mkdtempSync(join(tmpdir(), 'tsvm-test-'));
+  try {
+    const files = must('scripts/pack', archives).trim().split('\n');
+    mkdirSync(folder);
+    writeFileSync(join(folder, 'package.json'), '{"type":"module"}');
+    const paths = files.map((file) => join(archives, file));
+    must('npm', '--prefix', folder, 'install', '--offline', '--no-audit', '--no-fund', ...paths);
+  } finally {
+    rmSync(archives, { recursive: true, force: true });
+  }
 }
+
+/** The versions of Node that tsvm supports, as programs. */
+export const nodeVersions = (): string[] =>
+  ['20', '22', '24'].map((major) => must('test/run/node-versions', 'path', major).trim());

@@ -1,6 +1,6 @@
 import { closeSync, openSync } from 'node:fs';
 
-/** Why the tests that need a machine cannot run here; `undefined` when they can. */
+/** Reason why the tests that need a machine cannot run here; `undefined` when they can. */
 export function kvmProblem(): string | undefined {
   try {
     closeSync(openSync('/dev/kvm', 'r+'));

@@ -8,7 +8,7 @@ import { SERIAL_PORT } from '../../src/memory/layout.js';
 import type { TinyMachine } from './kvm-machine.js';
 import { asm64, tiny } from './tiny-kernel.js';
 
-/** Where the notebook keeps its text. */
+/** Address at which the notebook keeps its text. */
 export const NOTEBOOK_ADDR = 0x20_0000;
 const LINE_STATUS = SERIAL_PORT + 5;
 
@@ -53,7 +53,7 @@ export function notebook(): number[] {
   ];
 }
 
-/** Where the counter counts, twice. */
+/** Address at which the counter counts, twice. */
 export const COUNTER_ADDR = 0x21_0000;
 
 /** Counts in memory, in two pages, as quickly as it can: the second is never ahead of the first, nor far behind. */
@@ -95,7 +95,7 @@ export async function note(guest: TinyMachine, text: string): Promise<string> {
   return guest.log.text.slice(from).trim().replaceAll('\n', ' ');
 }
 
-/** What this process holds for machines. */
+/** Things that this process holds for machines. */
 export interface Holdings {
   readonly fds: readonly string[];
   readonly threads: readonly string[];
@@ -125,7 +125,7 @@ function holdings(): Holdings {
   };
 }
 
-/** What is held once everything that ends has ended. */
+/** Things that are held once everything that ends has ended. */
 export async function settledHoldings(): Promise<Holdings> {
   for (let i = 0; i < 5; i++) await sleep(10);
   return holdings();

@@ -18,9 +18,9 @@ export class MemoryDisk implements BlockBackend {
   readonly log: string[] = [];
   /** Hold every operation until `release()`. */
   held = false;
-  /** What the next operations fail with. */
+  /** Error that the next operations fail with. */
   failure: Error | undefined;
-  /** What the next transfers are short by. */
+  /** Bytes that the next transfers are short by. */
   shortBytes = 0;
   closed = false;
   readonly #waiting: (() => void)[] = [];

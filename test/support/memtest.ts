@@ -5,7 +5,7 @@ import { uncached } from './test-cache.js';
 
 const NAME = 'memtest';
 
-/** Why there is none. */
+/** Reason why there is none, if there is none. */
 export const memtestProblem = (): string | undefined => uncached(NAME);
 
 /** The path of its bzImage. */

@@ -220,7 +220,7 @@ export interface AddOptions {
   readonly indirect?: boolean;
 }
 
-/** What the driver remembers of a request. */
+/** Record that the driver keeps of a request. */
 export interface Request {
   readonly head: number;
   /** Addresses of the writable buffers. */
@@ -257,7 +257,7 @@ export class MockQueue {
     return this.#memory.readU16(this.usedAddr + 2);
   }
 
-  /** What the device asked for: notify when the buffer of this index is made available. */
+  /** Number that the device asked for: notify when the buffer of this index is made available. */
   get availEvent(): number {
     return this.#memory.readU16(this.usedAddr + 4 + 8 * this.size);
   }
@@ -331,7 +331,7 @@ export class MockQueue {
     this.#driver.write(REG.QueueNotify, this.index);
   }
 
-  /** What the device returned since the last call. */
+  /** Chains that the device returned since the last call. */
   used(): { head: number; length: number }[] {
     const entries = [];
     const idx = this.usedIdx;

@@ -40,5 +40,5 @@ export const header = (...bytes: number[]): Uint8Array => {
   return whole;
 };
 
-/** Of the received frame's header. */
+/** Number of buffers, by the received frame's header. */
 export const buffersOf = (bytes: Uint8Array): number => (bytes[10] as number) | ((bytes[11] as number) << 8);

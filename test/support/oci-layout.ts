@@ -8,7 +8,7 @@ import { dirname, join } from 'node:path';
 /** Files by their paths; a name that ends in a slash is a directory, an empty text at `.wh.` names a whiteout. */
 export type LayerFiles = Readonly<Record<string, string>>;
 
-/** Of layers that are files by path, or directories of the host's as they are. */
+/** A layout of layers that are files by path, or directories of the host's as they are. */
 export function makeOciLayout(
   folder: string,
   layers: readonly (LayerFiles | { readonly directory: string })[],

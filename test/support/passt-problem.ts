@@ -1,7 +1,7 @@
 import { readFileSync } from 'node:fs';
 import { missingProgram, notHere } from './skip-reasons.js';
 
-/** Why passt cannot run here, if it cannot. It needs a default route, of which it takes nothing but the interface. */
+/** Reason why passt cannot run here, if it cannot. It needs a default route, of which it takes nothing but the interface. */
 export function passtProblem(): string | undefined {
   const missing = missingProgram('passt');
   if (missing !== undefined) return missing;

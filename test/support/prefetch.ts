@@ -13,6 +13,7 @@ import { vsockPrograms } from './vsock-programs.js';
 const PARTS: readonly (readonly [what: string, make: () => unknown])[] = [
   ['Node 20, 22 and 24', () => must('test/run/node-versions', 'fetch')],
   ['Debian’s kernel', debianKernel],
+  ['the guest on Debian’s kernel', () => must('guests/build', 'all', 'debian')],
   ['programs of the vsock tests', vsockPrograms],
   ['system-call checks of shared folders', shareCalls],
   ['the package, installed', installedPackage],

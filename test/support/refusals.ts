@@ -13,7 +13,7 @@ export const HOST_FAILURE = 125;
 /** A case of a table: what is wrong, the arguments after `tsvm boot`, and what the two lines say. */
 export type Refusal = readonly [name: string, args: readonly string[], error: RegExp, hint?: RegExp];
 
-/** What a command said. */
+/** Words and status of a command. */
 type Said = Pick<CliResult, 'status' | 'stdout' | 'stderr'>;
 
 /** Files for one file of tests, and checks that a command was refused. Call it at the top of the file. */

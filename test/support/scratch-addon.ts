@@ -24,9 +24,9 @@ export type DiskAddon = Pick<
 >;
 
 export class ScratchAddon implements DiskAddon {
-  /** For disk images too. */
+  /** Folder of its files, for disk images too. */
   readonly directory = mkdtempSync(join(tmpdir(), 'tsvm-disk-'));
-  /** What `memfd` fails with. */
+  /** Error that `memfd` fails with. */
   failure: Error | undefined;
   #count = 0;
 
@@ -76,7 +76,7 @@ export class ScratchAddon implements DiskAddon {
   }
 }
 
-/** What this process's descriptors are of. */
+/** Files that this process's descriptors are of. */
 export function openFiles(): string[] {
   return readdirSync('/proc/self/fd').flatMap((fd) => {
     try {

@@ -10,7 +10,7 @@ import {
 } from '../../src/index.js';
 import { ConsoleLog, guestConfig, markOf } from './guest.js';
 
-/** How long a guest may take to answer. */
+/** Time that a guest may take to answer. */
 const WAIT_MS = 100_000;
 
 /** A shell in the guest that takes lines over the channel; it lives on in copies of the machine. */
@@ -33,7 +33,7 @@ export class Shell implements AsyncDisposable {
     });
   }
 
-  /** In a fresh machine that was booted to where its init waits. */
+  /** Starts one in a fresh machine that was booted to where its init waits. */
   static async booted(more: MachineConfig = {}): Promise<Shell> {
     const machine = await createMachine({ ...(await guestConfig()), channel: true, ...more });
     const mark = markOf(machine, 'ready');
@@ -42,7 +42,7 @@ export class Shell implements AsyncDisposable {
     return await Shell.in(machine);
   }
 
-  /** In a machine whose init waits for a command. */
+  /** Starts one in a machine whose init waits for a command. */
   static async in(machine: Machine): Promise<Shell> {
     const shell = new Shell(machine);
     shell.channel.send({ argv: ['sh', '-c', 'exec 2>&1; exec sh'] });
@@ -51,7 +51,7 @@ export class Shell implements AsyncDisposable {
     return shell;
   }
 
-  /** In a restored machine whose shell runs. */
+  /** Goes on with the one that runs in a restored machine. */
   static async restored(path: string, options: Parameters<typeof restoreMachine>[1] = {}): Promise<Shell> {
     const shell = new Shell(await restoreMachine(path, options));
     await shell.machine.start();
@@ -74,7 +74,7 @@ export class Shell implements AsyncDisposable {
     );
   }
 
-  /** What a line printed. */
+  /** Output of a line. */
   async run(line: string): Promise<string> {
     const from = this.output.length;
     const id = `${++this.#line}-${this.#id}`;

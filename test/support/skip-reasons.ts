@@ -4,7 +4,7 @@ import { spawnSync } from 'node:child_process';
 /** A program or a fetched file is missing, which every host can have: a failure where everything is to be tested. */
 export const missing = (what: string): string => `missing: ${what}`;
 
-/** This place cannot run the test, and another one does: an interpreted KVM, the rig, a user without privileges. */
+/** Reason where this place cannot run the test, and another one does: an interpreted KVM, the rig, a user without privileges. */
 export const notHere = (why: string): string => `not here: ${why}`;
 
 /** The reason if `program` is not on the PATH. `debianPackage` has it. */

@@ -1,11 +1,11 @@
-/** What mappings of this process hold. */
+/** Mappings of this process, and what they hold. */
 import { readFileSync } from 'node:fs';
 
 export interface MappedMemory {
-  /** Its line: addresses, permissions, offset, device, inode, path (proc(5), /proc/pid/maps). */
+  /** Line of the mapping: addresses, permissions, offset, device, inode, path (proc(5), /proc/pid/maps). */
   readonly head: string;
   readonly residentKib: number;
-  /** Of that, copies of its own, and what no file is behind. */
+  /** Part of that which is copies of its own, or has no file behind it. */
   readonly anonymousKib: number;
 }
 

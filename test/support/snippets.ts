@@ -18,7 +18,7 @@ export interface Snippet {
   /** File and line of its first line of code, relative to the repository: `docs/channel.md:8`. */
   readonly name: string;
   readonly code: string;
-  /** Where it is compiled: beside the file that it is in, so that relative imports mean what they say there. */
+  /** Path at which it is compiled: beside the file that it is in, so that relative imports mean what they say there. */
   readonly path: string;
 }
 

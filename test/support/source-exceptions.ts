@@ -31,6 +31,19 @@ export const EXCEPTIONS: readonly Exception[] = [
     places: { module: '*' },
   },
   {
+    rule: 'fs path',
+    file: 'bin/tsvm.cts',
+    reason:
+      'before anything else is loaded: the folder of bytecode, looked at once, and only Node writes there',
+    places: { module: '*' },
+  },
+  {
+    rule: 'process.env',
+    file: 'bin/tsvm.cts',
+    reason: 'where caches are, by XDG’s rules; the folder is checked',
+    places: { bytecodeFolder: 'XDG_CACHE_HOME' },
+  },
+  {
     rule: 'foreseen name',
     file: 'cli/background.ts',
     reason: '64 random bits, and O_EXCL',
@@ -41,24 +54,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'cli/background.ts',
     reason: 'made with O_EXCL under a random name, and removed by it',
     places: { startInBackground: 'openSync rmSync' },
-  },
-  {
-    rule: 'fs path',
-    file: 'cli/commands/compare.ts',
-    reason: OPERATOR,
-    places: { checkFolder: 'accessSync', write: 'writeFileSync' },
-  },
-  {
-    rule: 'fs path',
-    file: 'cli/commands/doctor.ts',
-    reason: 'the package’s own list, and Debian’s of packages',
-    places: { checkTools: 'existsSync readFileSync' },
-  },
-  {
-    rule: 'fs path',
-    file: 'cli/commands/doctor.ts',
-    reason: 'Debian’s list of packages',
-    places: { isInstalled: 'accessSync' },
   },
   {
     rule: 'fs path',
@@ -79,12 +74,23 @@ export const EXCEPTIONS: readonly Exception[] = [
     places: { once: 'exit', watch: 'exit' },
   },
   {
+    rule: 'foreseen name',
+    file: 'cli/doctor/diagnosis.ts',
+    reason: 'how much room is there: nothing is made',
+    places: { diagnose: 'tmpdir' },
+  },
+  {
     rule: 'process.exit',
     file: 'cli/foreground.ts',
     reason: 'nobody reads what is left to write, and the machine has ended',
     places: { exitWithoutReader: 'exit' },
   },
-  { rule: 'fs path', file: 'cli/machine-end.ts', reason: OPERATOR, places: { writeTimeline: 'writeFile' } },
+  {
+    rule: 'fs path',
+    file: 'cli/output-file.ts',
+    reason: OPERATOR,
+    places: { lookAtOutputFile: 'accessSync statSync', writeOutputFile: 'writeFileSync' },
+  },
   {
     rule: 'fs path',
     file: 'compare/compare.ts',
@@ -234,7 +240,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'control/log-file.ts',
     reason: 'a path that a client of the API named, who has the operator’s rights',
-    places: { 'LogFile.open': 'open' },
+    places: { openLog: 'open stat' },
   },
   {
     rule: 'process.env',
@@ -278,15 +284,40 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
+    file: 'host/host-look.ts',
+    reason: 'a folder that the operator named, which is only looked at',
+    places: { lookAtSharedFolder: 'access stat' },
+  },
+  {
+    rule: 'fs path',
+    file: 'host/host-tree.ts',
+    reason: KERNEL,
+    places: {
+      'HostTree.text': 'readFileSync',
+      'HostTree.names': 'readdirSync',
+      'HostTree.mode': 'statSync',
+      'HostTree.stats': 'statSync lstatSync',
+      'HostTree.link': 'readlinkSync',
+    },
+  },
+  {
+    rule: 'fs path',
+    file: 'host/host-tree.ts',
+    reason: 'room in a folder of the operator’s, of which nothing is opened',
+    places: { 'HostTree.room': 'statfsSync', 'HostTree.#isWritable': 'accessSync' },
+  },
+  {
+    rule: 'fs path',
     file: 'host/host.ts',
     reason: 'compares what the path leads to with what is open, and opens nothing',
     places: { 'machineHost.sizeOfSame': 'stat' },
   },
+  { rule: 'fs path', file: 'host/kvm/open.ts', reason: KERNEL, places: { probeKvm: 'openSync' } },
   {
     rule: 'fs path',
     file: 'host/overlay-file.ts',
     reason: 'a file that the operator named; made without a name, and linked',
-    places: { create: 'link open rm' },
+    places: { create: 'link open rm', lookAtOverlayFile: 'access open stat' },
   },
   {
     rule: 'fs path',
@@ -314,12 +345,6 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'host/package-file.ts',
-    reason: 'the package’s own file',
-    places: { packageVersion: 'readFileSync' },
-  },
-  {
-    rule: 'fs path',
     file: 'host/path-in.ts',
     reason:
       'part by part at the descriptors of folders, without following a link: it is what others are to use',
@@ -327,15 +352,16 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'host/production/tree.ts',
-    reason: KERNEL,
-    places: { 'HostTree.text': 'readFileSync', 'HostTree.names': 'readdirSync', 'HostTree.mode': 'statSync' },
+    file: 'host/program-filter.ts',
+    reason:
+      'a file in a folder that mkdtemp() has made and that goes at once, and what the kernel says of it',
+    places: { unnamedFile: 'mkdtemp writeFile open rm', position: 'readFile' },
   },
   {
     rule: 'process.env',
     file: 'host/program-filter.ts',
     reason: 'bsdtar and the like need PATH and the language; what they print is data',
-    places: { filterThrough: '*' },
+    places: { programOutput: '*' },
   },
   {
     rule: 'process.env',
@@ -356,9 +382,22 @@ export const EXCEPTIONS: readonly Exception[] = [
       'a socket’s path that the operator named; made in a fresh folder of mkdtemp(), and held when it is connected to',
     places: {
       'UnixListener.close': 'lstatSync unlinkSync',
+      lookAtSocketPath: 'access',
       listenPrivately: 'chmod link lstat mkdtemp open rm',
       openName: 'open stat',
-      removeStale: 'lstat stat unlink',
+      isStale: 'stat',
+      removeStale: 'unlink',
+      statOf: 'lstat',
+      takeTurn: 'stat',
+    },
+  },
+  {
+    rule: 'fs path',
+    file: 'image/guest-root.ts',
+    reason: 'in a fresh folder of the store, which OwnFolder checked, from the guest’s own archive',
+    places: {
+      unpackGuest: 'mkdirSync symlinkSync',
+      put: 'chmodSync mkdirSync symlinkSync writeFileSync',
     },
   },
   {
@@ -372,7 +411,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'image/image.ts',
     reason: 'an image that the operator named',
-    places: { isOciLayout: 'existsSync', find: 'statSync' },
+    places: { isOciLayout: 'existsSync', find: 'statSync', refuseUnfit: 'accessSync readdirSync' },
   },
   {
     rule: 'fs path',
@@ -406,6 +445,12 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
+    file: 'native/addon-error.ts',
+    reason: 'the package’s own addon, of which the head is read',
+    places: { stateOf: 'openSync' },
+  },
+  {
+    rule: 'fs path',
     file: 'snapshot/reader.ts',
     reason: 'the folder may be named by a link; OwnFolder opens what it leads to',
     places: { resolveBase: 'realpath', openIn: 'realpath' },
@@ -419,6 +464,12 @@ export const EXCEPTIONS: readonly Exception[] = [
   {
     rule: 'fs path',
     file: 'snapshot/writer.ts',
+    reason: 'folders above the one that the operator named, which are only looked at',
+    places: { lookAtSnapshotTarget: 'access stat' },
+  },
+  {
+    rule: 'fs path',
+    file: 'snapshot/writer.ts',
     reason: 'begins at the descriptor of an OwnFolder',
     places: { 'SnapshotWriter.close': 'rm', removeLeftovers: 'rm' },
   },
@@ -427,5 +478,11 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'template/key.ts',
     reason: 'compares files that the operator named, and opens nothing',
     places: { fileIdentity: 'stat' },
+  },
+  {
+    rule: 'fs path',
+    file: 'util/package-file.ts',
+    reason: 'the package’s own file',
+    places: { installedPackage: 'readFileSync', isClone: 'existsSync' },
   },
 ];

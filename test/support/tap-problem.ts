@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { missing, notHere } from './skip-reasons.js';
 
-/** Why there can be no TAP interface in a network namespace of a test's own here, if there cannot. */
+/** Reason why there can be no TAP interface in a network namespace of a test's own here, if there cannot. */
 export function tapProblem(): string | undefined {
   if (!existsSync('/dev/net/tun')) return notHere('there is no /dev/net/tun');
   const made = spawnSync('unshare', ['-n', 'ip', 'tuntap', 'add', 'dev', 'tap0', 'mode', 'tap'], {

@@ -1,7 +1,7 @@
 /** A network that a test holds the other end of. */
 import type { FrameSource, NetBackend, NetClient } from '../../src/devices/net-backend.js';
 
-/** Of a frame that leaves nothing to anybody. */
+/** Header of a frame that leaves nothing to anybody. */
 export const PLAIN_HEADER: Uint8Array = new Uint8Array(12);
 
 /** A frame as if it were in a guest's memory. */
@@ -17,7 +17,7 @@ export function frameSource(bytes: Uint8Array): FrameSource {
 
 export class TestCable implements NetBackend {
   readonly mtu: number;
-  /** What the guest sent. */
+  /** Frames that the guest sent. */
   readonly sent: Uint8Array[] = [];
   /** Frames that the guest had no room for, oldest first; while there are any, later ones queue up behind. */
   readonly waiting: Uint8Array[] = [];

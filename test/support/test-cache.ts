@@ -1,4 +1,4 @@
-/** What tests need of the network, or of a long build: made once, before the rig starts, which has no network. See prefetch.ts. */
+/** Things that tests need of the network, or of a long build: made once, before the rig starts, which has no network. See prefetch.ts. */
 import { existsSync, mkdirSync, readdirSync, renameSync, rmSync, statSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { join } from 'node:path';

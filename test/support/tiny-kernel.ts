@@ -114,7 +114,7 @@ export function place(pieces: Readonly<Record<number, readonly number[] | Uint8A
   return [...image];
 }
 
-/** Where {@link tinyKernel} puts the byte at this offset. */
+/** Address at which {@link tinyKernel} puts the byte at this offset. */
 export const addrOf = (offset: number): number => LOAD_ADDR + offset;
 
 const PAGE_TABLES_OFFSET = 0x1_0000;
@@ -188,7 +188,7 @@ export const pic = {
 /** Any port write of one byte. */
 export const outByte = out;
 
-/** What a lying or damaged ELF file may say instead of the truth. */
+/** Fields that a lying or damaged ELF file may have instead of the truth. */
 export interface ElfLies {
   readonly loadAddr?: number;
   readonly memoryBytes?: number;

@@ -25,7 +25,7 @@ export interface GuestPacket {
   readonly type?: number;
   readonly srcCid?: bigint;
   readonly dstCid?: bigint;
-  /** What the header says, if that is not the payload's length. */
+  /** Length that the header says, if that is not the payload's. */
   readonly len?: number;
 }
 

@@ -20,7 +20,7 @@ const GUEST_FLAGS =
   );
 const WRAP = ['socket', 'bind', 'connect', 'accept'].map((name) => `-Wl,--wrap=${name}`);
 
-/** Why there are none. */
+/** Reason why there are none, if there are none. */
 export const vsockProgramsProblem = (): string | undefined => uncached(NAME);
 
 export interface VsockPrograms {

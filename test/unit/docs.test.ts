@@ -2,7 +2,10 @@
 import { existsSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { dirname, join, relative } from 'node:path';
 import { describe, expect, test } from 'vitest';
+import { NEEDS } from '../../src/cli/doctor/needs.js';
+import { KVM_CAUSE_IDS } from '../../src/host/kvm/causes.js';
 import { HOST_CHECKS } from '../../src/host/production/host-checks.js';
+import { ADDON_CAUSE_IDS } from '../../src/native/addon-error.js';
 import { testTitles } from '../support/test-titles.js';
 
 const ROOT = new URL('../../', import.meta.url).pathname;
@@ -67,6 +70,25 @@ test('docs/production.md explains each check of `tsvm doctor --production`, and 
   const sections = [...textOf('docs/production.md').matchAll(/^### (.+)$/gm)].map(([, title]) => title);
   expect(sections).toEqual(HOST_CHECKS.map(({ id }) => id));
 });
+
+test('docs/host.md explains each cause without KVM, in the order in which they are tried', () => {
+  expect(rowsBelow('## Causes without KVM')).toEqual([...KVM_CAUSE_IDS]);
+});
+
+test('docs/host.md explains each cause for which the addon does not load', () => {
+  expect(rowsBelow('## An addon that does not load')).toEqual([...ADDON_CAUSE_IDS]);
+});
+
+test('docs/host.md explains each need that `tsvm doctor` looks at', () => {
+  expect(rowsBelow('## What works without').sort()).toEqual(NEEDS.map(({ name }) => name).sort());
+});
+
+/** First cells of the table below a heading of docs/host.md. */
+function rowsBelow(heading: string): string[] {
+  const [, section = ''] = textOf('docs/host.md').split(`${heading}\n`);
+  const [table = ''] = section.split('\n## ');
+  return [...table.matchAll(/^\| `([^`]+)` \|/gm)].map(([, name = '']) => name);
+}
 
 /** Rows of a page's tables that end with the tests which hold them. */
 function promises(page: string): { row: string; tests: { file: string; title: string }[] }[] {

@@ -15,7 +15,7 @@ import {
   textOf,
 } from '../support/snippets.js';
 
-/** What a program calls that cannot be had here: KVM, the addon, a machine that runs, or a kernel. */
+/** Calls of a program that cannot be had here: KVM, the addon, a machine that runs, or a kernel. */
 const NOT_HERE = [
   'createMachine',
   'restoreMachine',

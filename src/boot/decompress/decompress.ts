@@ -29,8 +29,8 @@ export function compressionFormat(bytes: Uint8Array): CompressionFormat | undefi
   return MAGICS.find(({ magic }) => magic.every((byte, i) => bytes[i] === byte))?.format;
 }
 
-/** Runs `xz` on one whole .xz or .lzma file; rejects if the data are damaged or unpack to more than `maxBytes`. */
-export type XzProgram = (bytes: Uint8Array, format: 'xz' | 'lzma', maxBytes: number) => Promise<Uint8Array>;
+/** Runs `xz` on the first .xz or .lzma stream in `bytes`; rejects if the data are damaged or unpack to more than `maxBytes`. */
+export type XzProgram = (bytes: Uint8Array, format: 'xz' | 'lzma', maxBytes: number) => Promise<Unpacked>;
 
 export interface DecompressOptions {
   readonly xz: XzProgram;
@@ -78,8 +78,7 @@ async function unpack(
       return gunzip(bytes, maxBytes);
     case 'xz':
     case 'lzma':
-      // The program takes all that follows for a part of the file: nothing but padding may.
-      return { data: await xz(bytes, format, maxBytes), consumedBytes: bytes.length };
+      return await xz(bytes, format, maxBytes);
     case 'bzip2':
       return await bunzip2(bytes, maxBytes, exactBytes);
     case 'lz4':

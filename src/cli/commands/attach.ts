@@ -11,7 +11,7 @@ Examples:
 
 The last that the console said is shown first.`;
 
-/** After the end of input, for what it brought about. */
+/** Time after the end of input, for what it brought about. */
 const LINGER_MS = 300;
 
 export function attachCommand(): Command {

@@ -3,17 +3,19 @@ import { Command } from 'commander';
 import { EXIT_CODES } from '../../control/exit-codes.js';
 import { instanceEnd } from '../../control/instance-end.js';
 import { ESCAPE_HELP } from '../../host/terminal.js';
+import { lookAtSaveFolder } from '../../machine/check.js';
 import { createMachine } from '../../machine/create.js';
 import { EndSignals } from '../end-signals.js';
 import { runMachine } from '../foreground.js';
-import { addMachineOptions, type MachineOptions, machineConfig } from '../machine-options.js';
+import { lookAtTimeline } from '../machine-end.js';
+import { addMachineOptions, askedMachine, completeMachine, type MachineOptions } from '../machine-options.js';
 import { addNameOptions, detached, type NameOptions, publishNamed } from '../named-machine.js';
 import { parseDuration } from '../values.js';
 
 const EXAMPLES = `
 Examples:
   tsvm boot                                      the default guest, to a shell
-  tsvm boot -- cat /proc/cpuinfo                 run one command; its exit status is tsvm's
+  tsvm boot cat /proc/cpuinfo                    run one command; its exit status is tsvm's
   tsvm boot --memory 1G --cpus 4 -- make -j4
   tsvm boot --disk data.img --disk tools.img,ro  /dev/vda and /dev/vdb
   tsvm boot --net user,hostfwd=tcp:127.0.0.1:8080-:80
@@ -43,7 +45,8 @@ export function bootCommand(): Command {
     .description(
       'Boot a machine and give it this terminal. Without --kernel, the default guest that `tsvm guest build` made.',
     )
-    .argument('[command...]', 'run by the guest’s init instead of a shell (after --)');
+    .argument('[command...]', 'run by the guest’s init instead of a shell')
+    .passThroughOptions();
   return addNameOptions(addMachineOptions(command))
     .option('--timeout <duration>', `end the machine after 60s, 500ms, 2m; exit status ${EXIT_CODES.timeout}`)
     .option('--timeline <file>', 'write phases, exits and their cost as JSON')
@@ -57,9 +60,13 @@ export function bootCommand(): Command {
 
 async function boot(argv: readonly string[], options: BootOptions): Promise<number> {
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
+  const asked = askedMachine(argv, options);
   const status = await detached(options);
   if (status !== undefined) return status;
-  const { config, usesOurInit } = await machineConfig(argv, options);
+  lookAtTimeline(options.timeline);
+  if (options.save !== undefined) await lookAtSaveFolder(options.save);
+  const config = await completeMachine(asked);
+  const { usesOurInit } = asked;
   const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
   using signals = new EndSignals();
   for (;;) {

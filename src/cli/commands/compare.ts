@@ -1,15 +1,15 @@
 /** `tsvm compare`: machines and containers beside each other, on this host. */
 import { spawnSync } from 'node:child_process';
-import { accessSync, constants, writeFileSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
 import { Command } from 'commander';
 import { COMPARE_PARTS, type ComparePart } from '../../compare/parts.js';
 import { TsvmError } from '../../errors.js';
-import { describeFileError } from '../../host/files.js';
 import { GIB } from '../../util/units.js';
 import { collect } from '../device-options.js';
 import { EndSignals } from '../end-signals.js';
-import { parseChoice, parseCount, parseSize } from '../values.js';
+import { guestOption } from '../guest-option.js';
+import { lookAtOutputFile, writeOutputFile } from '../output-file.js';
+import { parseChoice, parseCount, parseMemory } from '../values.js';
+import { sayWithoutKvm } from '../without-kvm.js';
 
 const EXAMPLES = `
 Examples:
@@ -26,6 +26,7 @@ const MAX_RUNS = 100_000;
 const MAX_COUNT = 1000;
 
 interface CompareOptions {
+  guest?: string;
   runs: string;
   counts: string;
   budget?: string;
@@ -41,6 +42,7 @@ export function compareCommand(): Command {
     .description(
       'Measure what a machine and a container cost and hold back on this host: start, memory, isolation.',
     )
+    .addOption(guestOption())
     .option('--runs <n>', 'how often each is started', '30')
     .option('--counts <list>', 'at how many idle ones memory is measured', '1,2,5,10,20,50')
     .option('--budget <size>', 'how many fit in it is told (default 1G)')
@@ -57,18 +59,21 @@ export function compareCommand(): Command {
 async function run(options: CompareOptions): Promise<number> {
   const runs = parseCount('--runs', options.runs, MIN_RUNS, MAX_RUNS);
   const counts = options.counts.split(',').map((text) => parseCount('--counts', text, 1, MAX_COUNT));
-  const budgetBytes = options.budget === undefined ? GIB : parseSize('--budget', options.budget);
+  const budgetBytes = options.budget === undefined ? GIB : parseMemory('--budget', options.budget);
   const parts: readonly ComparePart[] =
     options.part?.map((text) => parseChoice('--part', text, COMPARE_PARTS)) ?? COMPARE_PARTS;
   // Before minutes of measurement, not after them.
-  for (const path of [options.json, options.html]) if (path !== undefined && path !== '-') checkFolder(path);
+  for (const path of [options.json, options.html])
+    if (path !== undefined && path !== '-') lookAtOutputFile(path);
   if (options.cpus !== undefined) pin(options.cpus);
   const abort = new AbortController();
   using signals = new EndSignals();
   signals.onSignal = () => abort.abort();
+  sayWithoutKvm('only containers are compared; with a KVM, machines beside them', { always: true });
   const { compare } = await import('../../compare/compare.js');
   try {
     const comparison = await compare({
+      ...(options.guest === undefined ? {} : { guest: options.guest }),
       runs,
       counts: [...new Set(counts)].sort((a, b) => a - b),
       budgetBytes,
@@ -81,10 +86,10 @@ async function run(options: CompareOptions): Promise<number> {
     const json = `${JSON.stringify(comparison, undefined, 2)}\n`;
     if (options.json === '-') process.stdout.write(json);
     else process.stdout.write(formatText(comparison));
-    if (options.json !== undefined && options.json !== '-') write(options.json, json);
+    if (options.json !== undefined && options.json !== '-') writeOutputFile(options.json, json);
     if (options.html !== undefined) {
       const { formatPage } = await import('../../compare/page.js');
-      write(options.html, formatPage(comparison));
+      writeOutputFile(options.html, formatPage(comparison));
     }
     return 0;
   } catch (error) {
@@ -94,7 +99,7 @@ async function run(options: CompareOptions): Promise<number> {
   }
 }
 
-/** Every thread of this process, and so whatever it starts from now on (sched_setaffinity(2), by util-linux). */
+/** Pins every thread of this process, and so whatever it starts from now on (sched_setaffinity(2), by util-linux). */
 function pin(list: string): void {
   const { status, error } = spawnSync('taskset', [
     '--all-tasks',
@@ -112,30 +117,7 @@ function pin(list: string): void {
   });
 }
 
-function checkFolder(path: string): void {
-  try {
-    accessSync(dirname(resolve(path)), constants.W_OK);
-  } catch (cause) {
-    throw unwritable(path, cause);
-  }
-}
-
-function write(path: string, text: string): void {
-  try {
-    writeFileSync(path, text);
-  } catch (cause) {
-    throw unwritable(path, cause);
-  }
-}
-
-function unwritable(path: string, cause: unknown): TsvmError {
-  return new TsvmError('TSVM_FILE', `cannot write ${path}: ${describeFileError(cause)}`, {
-    hint: 'check the path',
-    cause,
-  });
-}
-
-/** One line that is written over, on a terminal. */
+/** Shows a line that is written over, on a terminal. */
 function showProgress(text: string): void {
   if (process.stderr.isTTY)
     process.stderr.write(`\r\x1b[K${text.slice(0, (process.stderr.columns ?? 80) - 1)}`);

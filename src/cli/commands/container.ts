@@ -3,9 +3,13 @@ import { Command } from 'commander';
 import { ENGINES } from '../../container/config.js';
 import { EXIT_CODES } from '../../control/exit-codes.js';
 import { TsvmError } from '../../errors.js';
+import { addStreamOptions } from '../command-options.js';
 import { addContainerOptions, type ContainerOptions, containerConfig } from '../container-options.js';
+import { withEnvFiles } from '../env-file.js';
+import { refuseEmptyCommand } from '../machine-options.js';
 import { runContainer, terminalFor } from '../run-container.js';
-import { parseChoice } from '../values.js';
+import { parseChoice, parseDuration } from '../values.js';
+import { sayWithoutKvm } from '../without-kvm.js';
 
 const EXAMPLES = `
 Examples:
@@ -34,14 +38,15 @@ export function containerCommand(): Command {
     .description(
       'Containers share the host’s kernel. They are what machines are compared with, from the same files.',
     )
+    .enablePositionalOptions()
     .addHelpText('after', EXAMPLES);
   const subcommand = container
     .command('run')
     .description('Run a command in a container of its own; nothing is left when it ends.')
-    .argument('<command...>', 'the command and its arguments (after --)');
-  addContainerOptions(subcommand)
-    .option('-t, --tty', 'give the command a terminal (default: on a terminal)')
-    .option('--no-tty', 'give the command pipes also on a terminal')
+    .argument('<command...>', 'the command and its arguments')
+    .passThroughOptions();
+  addStreamOptions(addContainerOptions(subcommand))
+    .option('--rm', 'nothing: nothing of a container is left in any case')
     .option(
       '--timeout <duration>',
       `end the container after 60s, 500ms, 2m; exit status ${EXIT_CODES.timeout}`,
@@ -56,8 +61,9 @@ export function containerCommand(): Command {
 }
 
 async function run(argv: readonly string[], options: RunOptions): Promise<number> {
-  const config = containerConfig(argv, options, terminalFor(options.tty));
-  if (options.privileged === true) process.stderr.write(PRIVILEGED);
+  refuseEmptyCommand(argv);
+  const terminal = terminalFor(options.tty);
+  const asked = containerConfig(argv, options, terminal);
   const engine = options.engine === undefined ? undefined : parseChoice('--engine', options.engine, ENGINES);
   if (engine !== undefined && engine !== 'bwrap' && options.stats === true) {
     throw new TsvmError('TSVM_USAGE', `--stats: ${engine} keeps a cgroup of its own`, {
@@ -65,11 +71,12 @@ async function run(argv: readonly string[], options: RunOptions): Promise<number
     });
   }
   const { timeout, stats } = options;
-  return await runContainer(config, {
-    ...(timeout === undefined ? {} : { timeout }),
-    ...(stats === undefined ? {} : { stats }),
-    ...(engine === undefined ? {} : { engine }),
-  });
+  const timeoutMs = timeout === undefined ? undefined : parseDuration('--timeout', timeout);
+  const config =
+    options.envFile === undefined ? asked : containerConfig(argv, await withEnvFiles(options), terminal);
+  if (options.privileged === true) process.stderr.write(PRIVILEGED);
+  sayWithoutKvm('with a KVM, tsvm run gives a command a kernel of its own');
+  return await runContainer(config, { timeoutMs, timeout, stats, engine });
 }
 
 const PRIVILEGED =

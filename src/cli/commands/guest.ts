@@ -4,11 +4,12 @@ import { existsSync } from 'node:fs';
 import { Command } from 'commander';
 import { TsvmError } from '../../errors.js';
 import { DEFAULT_GUEST, guestDirectory, listGuests } from '../../host/guest-store.js';
-import { packageFile } from '../../host/package-file.js';
+import { packageFile } from '../../util/package-file.js';
 
 const EXAMPLES = `
 Examples:
   tsvm guest build          build the default guest, unless it is there (a few minutes, once)
+  tsvm guest build debian   the one on Debian’s own kernel, a package of 71 MB: no kernel is compiled
   tsvm guest list --json
   tsvm guest clean          remove guests whose recipe has changed since
   tsvm guest clean --all    remove every built guest`;
@@ -17,7 +18,7 @@ export function guestCommand(): Command {
   const guest = new Command('guest')
     .summary('build, list and clean the guests that tsvm makes')
     .description(
-      'The default guest is a small Linux kernel, an init and a busybox, built from Debian’s sources.',
+      'The default guest is a small Linux kernel, an init and a busybox, built from Debian’s sources; the guest debian has Debian’s kernel.',
     )
     .addHelpText('after', EXAMPLES);
   guest

@@ -62,7 +62,7 @@ function row(record: MachineRecord & { readonly state: string }): string[] {
   ];
 }
 
-/** One that does not answer must not keep the others from being seen. */
+/** State of a machine. One that does not answer must not keep the others from being seen. */
 async function stateOf(folder: MachineFolder): Promise<string> {
   try {
     return await machineIn(folder).state();

@@ -2,11 +2,13 @@
 import { Command } from 'commander';
 import { EXIT_CODES } from '../../control/exit-codes.js';
 import { instanceEnd } from '../../control/instance-end.js';
+import { lookAtSaveFolder } from '../../machine/check.js';
 import { restoreMachine } from '../../machine/restore.js';
 import { addBindingOptions, deviceBindings, sayBound, withCommandLine } from '../binding-options.js';
 import type { DeviceOptions } from '../device-options.js';
 import { EndSignals } from '../end-signals.js';
 import { runMachine } from '../foreground.js';
+import { lookAtTimeline } from '../machine-end.js';
 import { addNameOptions, detached, type NameOptions, publishNamed } from '../named-machine.js';
 import { parseChoice, parseDuration } from '../values.js';
 
@@ -45,17 +47,19 @@ export function restoreCommand(): Command {
   return addNameOptions(addBindingOptions(command))
     .addHelpText('after', EXAMPLES)
     .action(async (directory: string, options: RestoreCliOptions) => {
+      const timeoutMs =
+        options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
+      const disks = parseChoice('--disks', options.disks, ['overlay', 'direct']);
+      const devices = deviceBindings(options);
       const status = await detached(options);
       if (status !== undefined) {
         process.exitCode = status;
         return;
       }
-      const timeoutMs =
-        options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
-      const disks = parseChoice('--disks', options.disks, ['overlay', 'direct']);
+      lookAtTimeline(options.timeline);
+      if (options.save !== undefined) await lookAtSaveFolder(options.save);
       const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
       using signals = new EndSignals();
-      const devices = deviceBindings(options);
       await using machine = await restoreMachine(directory, { disks, devices, onBind: sayBound }).catch(
         async (error) => {
           throw await withCommandLine(error, directory, { devices });

@@ -9,7 +9,7 @@ import { TsvmError } from '../../errors.js';
 import { backgroundName, sayReady, startInBackground } from '../background.js';
 import { addBindingOptions, deviceBindings, sayBound, withCommandLine } from '../binding-options.js';
 import { readConfigFile } from '../config-file.js';
-import type { DeviceOptions } from '../device-options.js';
+import { type DeviceOptions, once } from '../device-options.js';
 import { EndSignals } from '../end-signals.js';
 import { runningMachine } from '../running.js';
 
@@ -27,7 +27,7 @@ export function serveCommand(): Command {
   return new Command('serve')
     .summary('run many machines in one process')
     .description('Run machines that others ask for (tsvm start, PUT /tsvm/machines/NAME) in this process.')
-    .requiredOption('--name <name>', 'by which it is found')
+    .requiredOption('--name <name>', 'by which it is found', once('--name'))
     .option('-d, --detach', 'in the background')
     .addHelpText('after', EXAMPLES)
     .action(async ({ name, detach }: { name: string; detach?: boolean }) => {

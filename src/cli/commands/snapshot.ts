@@ -3,10 +3,11 @@ import { resolve } from 'node:path';
 import { Command } from 'commander';
 import { EXIT_CODES } from '../../control/exit-codes.js';
 import { TsvmError } from '../../errors.js';
+import { lookAtSaveFolder } from '../../machine/check.js';
 import { createMachine } from '../../machine/create.js';
 import { formatBytes } from '../../util/units.js';
 import { showBootProgress } from '../boot-progress.js';
-import { addMachineOptions, type MachineOptions, machineConfig } from '../machine-options.js';
+import { addMachineOptions, askedMachine, completeMachine, type MachineOptions } from '../machine-options.js';
 import { runningMachine } from '../running.js';
 import { saveWithProgress } from '../save-progress.js';
 import { parseDuration } from '../values.js';
@@ -20,7 +21,7 @@ Examples:
 
 Exit status: 0 when the machine was saved, 1 when it ended before.`;
 
-/** Of the console, to look for the pattern in. */
+/** Length of the console's end that the pattern is looked for in. */
 const MAX_TAIL_CHARACTERS = 64 * 1024;
 
 interface SnapshotCliOptions extends MachineOptions {
@@ -66,7 +67,9 @@ async function snapshot(
   }
   const pattern = options.when === undefined ? undefined : parsePattern(options.when);
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
-  const { config } = await machineConfig(argv, options);
+  const asked = askedMachine(argv, options);
+  await lookAtSaveFolder(directory);
+  const config = await completeMachine(asked);
   await using machine = await createMachine(config);
   const stopProgress = showBootProgress(machine);
   let tail = '';

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { Command } from 'commander';
 import { MachineStore } from '../../control/machine-store.js';
 import { TsvmError } from '../../errors.js';
-import { packageFile } from '../../host/package-file.js';
+import { packageFile } from '../../util/package-file.js';
 
 const EXAMPLES = `
 Examples:

@@ -150,7 +150,7 @@ export const snapshotCreate = z.strictObject({
 export const slotBindings = z
   .record(z.string(), z.record(z.string(), z.unknown()))
   .describe(
-    '{"disk 0": {"path": ...}, "share TAG": {"path": ..., "readOnly": true}, "net 0": {"backend": "user"}, ...}',
+    '{"disk 0": {"path": ..., "direct": true}, "share TAG": {"path": ..., "readOnly": true}, "net 0": {"backend": "user"}, ...}',
   );
 
 export const snapshotLoad = z.strictObject({

@@ -1,6 +1,6 @@
 /** Firecracker's paths, with its status codes, over machines of tsvm's. */
 import type { z } from 'zod';
-import { packageVersion } from '../../host/package-file.js';
+import { VERSION } from '../../util/version.js';
 import { ApiError } from '../api-error.js';
 import type { Instance } from '../instance.js';
 import { type Route, route } from '../route.js';
@@ -25,7 +25,7 @@ export const firecrackerRoutes: readonly Route[] = [
       app_name: 'tsvm',
       id: instance.id,
       state: FIRECRACKER_STATES[instance.state],
-      vmm_version: packageVersion(),
+      vmm_version: VERSION,
     }),
   }),
   route({
@@ -177,9 +177,13 @@ export const firecrackerRoutes: readonly Route[] = [
       }
       if (body.mem_backend?.backend_type === 'Uffd')
         throw unsupported('Uffd: memory is mapped from its file');
-      if (body.clock_realtime === true)
-        throw unsupported('clock_realtime: a guest’s clock goes on from where it stood');
-      await instance.load(body.snapshot_path, body.resume_vm === true, (saved) => bindingsOf(saved, body));
+      await instance.load(body.snapshot_path, body.resume_vm === true, (saved) => {
+        if (body.clock_realtime === true && saved.channel !== true)
+          throw unsupported(
+            'clock_realtime: the clock of a guest without the channel goes on from where it stood',
+          );
+        return bindingsOf(saved, body);
+      });
       return undefined;
     },
   }),
@@ -210,7 +214,8 @@ async function act(
       const file = instance.logFiles.at('metrics', path);
       await file.open();
       const { lostBytes } = file;
-      file.write(`${JSON.stringify({ utc_timestamp_ms: Date.now(), ...instance.machine.metrics() })}\n`);
+      const head = { utc_timestamp_ms: Date.now(), lost_log_bytes: instance.logFiles.lostBytes };
+      file.write(`${JSON.stringify({ ...head, ...instance.machine.metrics() })}\n`);
       await file.settled();
       if (file.lostBytes > lostBytes) throw new ApiError(`${path} took no more, or not all of it.`);
       return undefined;

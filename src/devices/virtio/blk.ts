@@ -348,12 +348,13 @@ export async function refuseTiny(path: string, backend: BlockBackend): Promise<v
 export function blk(config: BlkConfig): DeviceRequest {
   checkId(config);
   const checked = checkBlkConfig(config);
-  const { path, readOnly = false, id, overlay, queues } = checked;
+  const { path, readOnly = false, id, overlay, direct, queues } = checked;
   return {
     kind: 'blk',
     config: { ...checked, readOnly },
+    look: (host) => host.disk(path, { readOnly, overlay }),
     async open(host) {
-      const backend = await host.openDisk(path, { readOnly, overlay });
+      const backend = await host.openDisk(path, { readOnly, overlay, direct });
       await refuseTiny(path, backend);
       return new Blk({
         backend,

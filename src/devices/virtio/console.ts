@@ -321,6 +321,10 @@ export function virtioConsole(config: VirtioConsoleConfig = {}): DeviceRequest {
   return {
     kind: 'console',
     config: { ...checked },
+    async look(host) {
+      for (const port of checked.ports ?? [])
+        if (typeof port !== 'string' && port.path !== undefined) await host.portSocket(port.path);
+    },
     async open(host) {
       const terminal: ConsolePort | undefined = checked.console === false ? undefined : host.openConsole();
       const ports: { name: string; host: PortHost }[] = [];

@@ -182,6 +182,7 @@ export function share(config: Share): DeviceRequest {
   return {
     kind: 'fs',
     config: { path, tag, readOnly, xattr },
+    look: (host) => host.share(path),
     open: async (host) => new Fs({ fileSystem: await host.openShare(path, { xattr }), tag, readOnly }),
   };
 }

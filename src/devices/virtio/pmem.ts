@@ -113,6 +113,7 @@ export function pmem(config: PmemConfig): DeviceRequest {
   return {
     kind: 'pmem',
     config: { path },
+    look: (host) => host.pmem(path),
     open: async (host) => new Pmem(await host.openPmem(path)),
   };
 }

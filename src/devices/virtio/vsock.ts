@@ -437,6 +437,7 @@ export function vsock(config: VsockConfig = {}): DeviceRequest {
   return {
     kind: 'vsock',
     config: { ...(path === undefined ? {} : { path }), cid },
+    ...(path === undefined ? {} : { look: (host) => host.vsock(path) }),
     async open(host) {
       const side = await host.openVsock(path);
       const device = new Vsock({ host: side, cid });

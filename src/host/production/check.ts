@@ -1,5 +1,5 @@
 /** A check of `tsvm doctor --production`: one thing of the host that makes the wall around a machine thicker or thinner. */
-import type { HostTree } from './tree.js';
+import type { HostTree } from '../host-tree.js';
 
 /** Judgement of one thing. `unknown` is not passed: what cannot be read cannot be relied upon. */
 export interface Verdict {

@@ -1,10 +1,11 @@
 /** The table of `tsvm doctor --production`: everything of the host that can weaken the wall around a machine. */
+
+import type { HostTree } from '../host-tree.js';
 import type { HostCheck, Verdict } from './check.js';
 import { CPU_CHECKS } from './cpu.js';
 import { KERNEL_CHECKS } from './kernel.js';
 import { MEMORY_CHECKS } from './memory.js';
 import { PROCESS_CHECKS } from './process.js';
-import type { HostTree } from './tree.js';
 
 export const HOST_CHECKS: readonly HostCheck[] = [
   ...CPU_CHECKS,

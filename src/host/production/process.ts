@@ -1,10 +1,10 @@
 /** Checks of the surroundings in which this process, and so a monitor that is started likewise, runs: its rights and its bounds. */
 import { dirname, join } from 'node:path';
+import type { HostTree } from '../host-tree.js';
+import { MIN_OPEN_FILES, readLimit } from '../process-limits.js';
+import { effectiveCapabilities } from '../process-rights.js';
 import { check, type HostCheck, holds, type Verdict, weak } from './check.js';
-import type { HostTree } from './tree.js';
 
-/** Descriptors that a machine with shares and a busy vsock needs: 1,024 of files, 2,048 of connections, and its own. */
-const MIN_OPEN_FILES = 4096;
 /** fs.nr_open of the kernel's own default: a process that may have more can take all that the host has. */
 const MAX_OPEN_FILES = 1_048_576;
 const CGROUPS = 'sys/fs/cgroup';
@@ -14,16 +14,6 @@ const BOUNDS = [
   { controller: 'memory', file: 'memory.max' },
   { controller: 'pids', file: 'pids.max' },
 ] as const;
-
-/** One of this process's limits, proc_pid_limits(5); infinite where there is none. */
-function readLimit(host: HostTree, name: string): { soft: number; hard: number } | undefined {
-  const [, soft, hard] =
-    new RegExp(`^${name} +(\\d+|unlimited) +(\\d+|unlimited)\\b`, 'm').exec(
-      host.text('proc/self/limits') ?? '',
-    ) ?? [];
-  const amount = (text: string): number => (text === 'unlimited' ? Number.POSITIVE_INFINITY : Number(text));
-  return soft === undefined || hard === undefined ? undefined : { soft: amount(soft), hard: amount(hard) };
-}
 
 const bounded = (limit: { hard: number }): Verdict =>
   Number.isFinite(limit.hard) ? holds(`at most ${limit.hard}`) : weak('without a limit');
@@ -52,10 +42,8 @@ export const PROCESS_CHECKS: readonly HostCheck[] = [
     read(host) {
       const status = host.text('proc/self/status') ?? '';
       const [, uid] = /^Uid:\s*\d+\s+(\d+)/m.exec(status) ?? [];
-      const [, capabilities] = /^CapEff:\s*([0-9a-f]+)$/m.exec(status) ?? [];
-      return uid === undefined || capabilities === undefined
-        ? undefined
-        : { uid, capabilities: BigInt(`0x${capabilities}`) };
+      const capabilities = effectiveCapabilities(host);
+      return uid === undefined || capabilities === undefined ? undefined : { uid, capabilities };
     },
     judge({ uid, capabilities }) {
       if (uid === '0') return weak('tsvm runs as the superuser here');

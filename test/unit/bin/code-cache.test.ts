@@ -19,7 +19,7 @@ writeFileSync(
   }).outputText,
 );
 
-/** What a process prints that does this to the bundle. */
+/** Output of a process that does this to the bundle. */
 function node(method: 'save' | 'load', ...flags: string[]): string {
   const script = `require(${JSON.stringify(program)}).${method}(${JSON.stringify(bundle)})`;
   const { stdout, stderr, status } = spawnSync(process.execPath, [...flags, '-e', script], {

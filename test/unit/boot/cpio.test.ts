@@ -1,6 +1,6 @@
 import { spawnSync } from 'node:child_process';
 import { describe, expect, it } from 'vitest';
-import { commandSegment, writeCpio } from '../../../src/boot/cpio.js';
+import { commandSegment, readCpio, writeCpio } from '../../../src/boot/cpio.js';
 import { S_IFCHR, S_IFDIR, S_IFREG } from '../../../src/util/file-mode.js';
 import { missingProgram } from '../../support/skip-reasons.js';
 
@@ -37,6 +37,31 @@ describe('writeCpio()', () => {
     expect(listing).toMatch(/^crw------- .* 5, +1 .*dev\/console$/m);
     expect(listing).toMatch(/^-rwxr-xr-x .* 1001 .*a-longer-name$/m);
     expect(cpio(['-i', '--quiet', '--to-stdout', 'a-longer-name'], archive)).toBe('x'.repeat(1001));
+  });
+});
+
+describe('readCpio()', () => {
+  const entries = [
+    { path: 'dev', mode: S_IFDIR | 0o755 },
+    { path: 'a-longer-name', mode: S_IFREG | 0o755, data: Buffer.from('x'.repeat(1001)) },
+    { path: 'empty', mode: S_IFREG | 0o600 },
+  ];
+
+  it('reads what writeCpio() wrote, up to the trailer', () => {
+    const archive = Buffer.concat([writeCpio(entries), Buffer.from('more')]);
+    const read = [...readCpio(archive)].map(({ path, mode, data }) => [path, mode, data?.length]);
+    expect(read).toEqual(entries.map(({ path, mode, data }) => [path, mode, data?.length ?? 0]));
+  });
+
+  it('reads names that NUL bytes follow, as a guest’s initramfs has them', () => {
+    const archive = writeCpio([{ path: `bin/busybox${'\0'.repeat(9)}`, mode: S_IFREG | 0o755 }]);
+    expect([...readCpio(archive)].map(({ path }) => path)).toEqual(['bin/busybox']);
+  });
+
+  it('refuses an archive that is cut anywhere', () => {
+    const archive = writeCpio(entries);
+    for (let length = 0; length < archive.length - 1; length += 13)
+      expect(() => [...readCpio(archive.subarray(0, length))]).toThrowError(/damaged: no archive member/);
   });
 });
 

@@ -41,14 +41,8 @@ describe.each(fixtures)('decompress() of %s (%s)', (format, name) => {
     ).toBe(0);
   });
 
-  it(byProgram ? 'refuses what follows the data' : 'tells where the data end', async () => {
+  it('tells where the data end', async () => {
     const followed = Buffer.concat([packed, Buffer.from('\0\0\0\x070701 more')]);
-    if (byProgram) {
-      await expect(decompressFirst(followed, { xz: runXz, maxBytes })).rejects.toBeInstanceOf(
-        DecompressError,
-      );
-      return;
-    }
     const { data, consumedBytes } = await decompressFirst(followed, { xz: runXz, maxBytes });
     expect(Buffer.compare(data, expected)).toBe(0);
     // LZ4's frame has no end of its own but the next length, which may be zero.

@@ -99,6 +99,23 @@ export function makeBzImage(
   return bytes;
 }
 
+/** An EFI program with empty sections of these names; `magic` stands where a zboot kernel has its own. */
+export function makePe(machine: number, sections: readonly string[], magic = ''): Uint8Array {
+  const header = 0x80;
+  const bytes = Buffer.alloc(0x400);
+  bytes.write('MZ');
+  bytes.write(magic, 4, 'latin1');
+  bytes.writeUInt32LE(header, 0x3c);
+  bytes.write('PE', header);
+  bytes.writeUInt16LE(machine, header + 4);
+  bytes.writeUInt16LE(sections.length, header + 6);
+  bytes.writeUInt16LE(0x70, header + 20);
+  sections.forEach((name, i) => {
+    bytes.write(name, header + 24 + 0x70 + i * 40, 'latin1');
+  });
+  return bytes;
+}
+
 /** Guest memory of one or more regions, filled with what was there before. */
 export function ram(bytes = 8 << 20, fill = 0): GuestMemory {
   return createGuestMemory([{ addr: 0, bytes: new Uint8Array(bytes).fill(fill) }]);

@@ -12,7 +12,7 @@ import {
   MPTABLE_ADDR,
   PVH_START_INFO_ADDR,
 } from '../../../src/memory/layout.js';
-import { makeBzImage, makeElf, ram, xenNote } from './images.js';
+import { makeBzImage, makeElf, makePe, ram, xenNote } from './images.js';
 
 const code = Uint8Array.of(0xf4, 0xeb, 0xfd);
 const elf = makeElf({
@@ -83,6 +83,24 @@ describe('loadLinux()', () => {
     expect(memory.read(0x300300, 2)).toEqual(Uint8Array.of(0x1f, 0x8b));
   });
 
+  it.each([
+    ['vmlinux', elf, 'elf'],
+    ['bzImage', makeBzImage({ payload: gzipSync(elf) }), 'bzImage'],
+  ])('takes a %s that is compressed as a file', async (_, bytes, kind) => {
+    const { kernel } = await loadLinux(ram(), { ...options, image: bytesSource(gzipSync(bytes)) });
+    expect(kernel).toMatchObject({ kind, entry: 0x200001 });
+  });
+
+  it('takes a kernel with a PVH note that names an interpreter, as FreeBSD’s does', async () => {
+    const segments = [
+      { type: 3, data: Buffer.from('/red/herring\0') },
+      { paddr: 0x200000n, data: code, memsz: 0x1000n },
+      { type: 4, data: xenNote(18, Uint8Array.of(2, 0, 0x20, 0)) },
+    ];
+    const image = bytesSource(makeElf({ entry: 0x200001n, segments }));
+    await expect(loadLinux(ram(), { ...options, image, entry: 'pvh' })).resolves.toBeDefined();
+  });
+
   it('enters at the PVH note with hvm_start_info in EBX', async () => {
     const memory = ram();
     const { entry, initrd } = await loadLinux(memory, {
@@ -119,9 +137,44 @@ describe('loadLinux()', () => {
     expect(at(entry.tr.selector)).toBe(descriptor(entry.tr));
   });
 
-  const bad: [string, Partial<Parameters<typeof loadLinux>[1]>, string, RegExp][] = [
+  type Refusal = [string, Partial<Parameters<typeof loadLinux>[1]>, string, RegExp];
+  /** Files that are no kernel for this processor, each by its name. */
+  function kinds(): Refusal[] {
+    const arm64 = Buffer.alloc(0x400);
+    arm64.write('MZ');
+    arm64.write('ARMd', 0x38);
+    const bigEndian = makeElf({ machine: 22 << 8 });
+    bigEndian[5] = 2;
+    const xen = makeElf({ machine: 3 });
+    xen[4] = 1;
+    const rows: [string, Uint8Array, RegExp][] = [
+      ['an Image of arm64', arm64, /a kernel for arm64/],
+      ['an Image.gz of arm64', gzipSync(arm64), /a kernel for arm64/],
+      ['a vmlinux of arm64', makeElf({ machine: 183 }), /not for x86-64 but for arm64/],
+      ['a vmlinux of s390', bigEndian, /not for x86-64 but for s390/],
+      ['xen.gz', gzipSync(xen), /not for x86-64 but for i386 \(32 bits\)/],
+      ['a 32-bit bzImage', makeBzImage({ payload: gzipSync(xen) }), /not for x86-64 but for i386/],
+      ['a module', makeElf({ type: 1 }), /an object file or a module/],
+      ['a packed module', gzipSync(makeElf({ type: 1 })), /an object file or a module/],
+      ['a program', makeElf({ segments: [{ type: 3, data: code }] }), /is a program, which a kernel runs/],
+      ['a unified kernel image', makePe(0x8664, ['.linux']), /a unified kernel image for x86-64/],
+      ['an initramfs', gzipSync(Buffer.from('070701')), /neither .* nor a bzImage, but an initramfs/],
+      ['a bzImage of 200 bytes', Buffer.from('MZ'.padEnd(200, '\0')), /the beginning of a bzImage/],
+      ['a cut .gz', gzipSync(elf).subarray(0, 40), /cannot unpack the kernel file/],
+      ['a bomb', gzipSync(new Uint8Array(9 << 20)), /cannot unpack the kernel file: unpacks to more than/],
+    ];
+    return rows.map(([name, bytes, message]) => [
+      name,
+      { image: bytesSource(bytes) },
+      'TSVM_KERNEL_IMAGE',
+      message,
+    ]);
+  }
+
+  const bad: Refusal[] = [
     ['an empty file', { image: bytesSource(new Uint8Array()) }, 'TSVM_KERNEL_IMAGE', /is empty/],
     ['something else', { image: bytesSource(Buffer.from('hello')) }, 'TSVM_KERNEL_IMAGE', /not a kernel/],
+    ...kinds(),
     ['an ELF kernel as bzImage', { entry: 'bzimage' }, 'TSVM_KERNEL_IMAGE', /no bzImage entry/],
     [
       'PVH without its note',

@@ -8,7 +8,7 @@ const PRESENT = 1;
 const LARGE = 0x80;
 const GIB = 2 ** 30;
 
-/** What a processor would find: the physical address, or undefined. */
+/** Address that a processor would find: the physical one, or undefined. */
 function translate(memory: GuestMemory, cr3: number, addr: number): number | undefined {
   const index = (shift: number): number => Math.floor(addr / 2 ** shift) % 512;
   let table = cr3;

@@ -1,4 +1,4 @@
-/** What a container's plan has in it, and what a flag takes out. */
+/** Contents of a container's plan, and what a flag takes out. */
 import { describe, expect, test } from 'vitest';
 import { CAPABILITIES } from '../../../src/container/capabilities.js';
 import { composePlan, type PlanHost } from '../../../src/container/compose.js';

@@ -1,4 +1,4 @@
-/** What a container cannot be made of. */
+/** Configurations of which no container can be made. */
 import { describe, expect, test } from 'vitest';
 import { checkConfig } from '../../../src/container/config.js';
 import { runArguments } from '../../../src/container/run-arguments.js';

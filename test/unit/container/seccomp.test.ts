@@ -19,7 +19,7 @@ interface Call {
 const answer = (capabilities: readonly Capability[], call: Call): string | number =>
   answerOf(seccompFilter(capabilities), call);
 
-/** What the filter says to a call: `allow`, `kill`, or the errno. */
+/** Answer of the filter to a call: `allow`, `kill`, or the errno. */
 function answerOf(
   program: ReturnType<typeof seccompFilter>,
   { nr, arch = X86_64, argument = 0 }: Call,

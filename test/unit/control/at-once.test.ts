@@ -123,3 +123,17 @@ test('Pool ends a machine that is being made when it ends itself', async () => {
   await closed;
   expect(machine.stop).toHaveBeenCalled();
 });
+
+test('a saved machine that has a command is given no other, and is gone when one was asked for', async () => {
+  const store = new MachineStore(join(root, 'commanded'));
+  await using pool = await Pool.open(store, 'pool', makers);
+  const { saved, restore } = playedSnapshot();
+  const machine = Object.assign(playedMachine(), { channel: { hasCommand: true } });
+  makers.open.mockResolvedValue(saved);
+  restore.mockResolvedValue(machine);
+  await expect(pool.instance.make('one', { snapshot: '/warm', command: ['job'] })).rejects.toThrow(
+    /has a command already/,
+  );
+  expect(machine.stop).toHaveBeenCalled();
+  expect(store.list().map(({ record }) => record.name)).toEqual(['pool']);
+});

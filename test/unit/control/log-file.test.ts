@@ -32,10 +32,41 @@ test('LogFile.write() holds no more than its bound, and counts the rest', async 
   expect(file.lostBytes).toBe((96 << 20) + 4);
 });
 
-test('LogFile.open() says that nobody reads a pipe, as often as it is asked, and no thread waits', async () => {
-  const file = new LogFile(fifo('unread'));
-  for (let i = 0; i < 10; i++) await expect(file.open()).rejects.toThrow('nobody reads that pipe');
+test('LogFile takes a pipe that nobody reads, as often as it is asked: no thread waits, and what is too much is counted', async () => {
+  const paths = Array.from({ length: 10 }, (_, i) => fifo(`unread${i}`));
+  const files = paths.map((path) => new LogFile(path));
+  for (const file of files) {
+    await file.open();
+    file.write('first\n');
+    await file.settled();
+    expect(file.lostBytes).toBe(0);
+    file.write(Buffer.alloc(1 << 20, 'x'));
+    file.write(Buffer.alloc(1 << 20, 'y'));
+  }
   expect(await readFile(import.meta.filename, 'utf8')).not.toBe('');
+  await Promise.all(files.map((file) => file.settled()));
+  for (const file of files) expect(file.lostBytes).toBeGreaterThan(1 << 20);
+  const reader = await open(paths[0]!, constants.O_RDONLY | constants.O_NONBLOCK);
+  expect((await reader.read(Buffer.alloc(8))).buffer.toString()).toBe('first\nxx');
+  await reader.close();
+  await Promise.all(files.map((file) => file.close()));
+});
+
+test('LogFile.write() begins a new line after one that a full pipe has cut', async () => {
+  const path = fifo('cut');
+  const file = new LogFile(path);
+  await file.open();
+  const reader = await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  const all = Buffer.alloc(2 << 20);
+  file.write(Buffer.alloc(1 << 20, 'x'));
+  await file.settled();
+  const { bytesRead } = await reader.read(all);
+  file.write('whole\n');
+  await file.settled();
+  expect(bytesRead).toBe((1 << 20) - file.lostBytes);
+  const { bytesRead: more } = await reader.read(all);
+  expect(all.toString('latin1', 0, more)).toBe('\nwhole\n');
+  await reader.close();
   await file.close();
 });
 

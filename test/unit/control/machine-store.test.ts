@@ -129,7 +129,7 @@ test('a folder that others may write to is refused', () => {
 });
 
 describe('a folder of machines that somebody else made', () => {
-  /** As an attacker prepares it: a record of a process that is gone, with a field that is a command. */
+  /** Writes what an attacker prepares: a record of a process that is gone, with a field that is a command. */
   function trap(store: MachineStore, victim: string, mode = 0o777): void {
     const folder = join(store.directory, 'web');
     mkdirSync(folder, { recursive: true });

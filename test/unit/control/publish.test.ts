@@ -30,27 +30,34 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** A machine whose guest waits for a command. */
-function played(send: () => void): Machine {
+/** A machine whose guest waits for a command, or has one. */
+function played(send: () => void, hasCommand = false): Machine {
   const machine = playedMachine();
   const exited = machine.wait().then(() => undefined);
   const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
-  const channel = { stdin, stdout, stderr, exited, send, refresh: send };
+  const channel = { stdin, stdout, stderr, exited, send, hasCommand };
   return Object.assign(machine, { state: 'running', channel }) as unknown as Machine;
 }
 
-test.each([
-  ['a command', ['job']],
-  ['the facts of a command that runs', undefined],
-])('live() ends a machine that cannot be given %s, and nothing else', async (_, command) => {
+test('live() ends a machine that cannot be given its command, and nothing else', async () => {
   const machine = played(() => {
     throw new TsvmError('TSVM_CONFIG', 'command: it cannot be said');
   });
   const published = await PublishedMachine.publish(store, 'one', machine, { command: [] });
-  await live(machine, published, command);
+  await live(machine, published, ['job']);
   const message = expect.stringContaining('it cannot be said');
   expect(store.find('one').record.end).toMatchObject({ kind: 'bug', message });
   expect(rejections).toEqual([]);
+});
+
+test('live() gives no command to a guest that has one', async () => {
+  const send = vi.fn();
+  const machine = played(send, true);
+  const published = await PublishedMachine.publish(store, 'three', machine, { command: [] });
+  const ended = live(machine, published, []);
+  await machine.stop();
+  await ended;
+  expect(send).not.toHaveBeenCalled();
 });
 
 test('a command with a NUL in it is refused when it is asked for', async () => {
@@ -75,6 +82,6 @@ test('live() says on stderr alone that what a machine leaves cannot be written',
   await machine.stop();
   await ended;
   expect(store.find('two').record.end).toMatchObject({ kind: 'stopped' });
-  expect(warned).toHaveBeenCalledWith(expect.stringMatching(/^two: .*EIO/), 'Error');
+  expect(warned).toHaveBeenCalledWith(expect.stringMatching(/^two: .*EIO/), 'TsvmWarning');
   expect(rejections).toEqual([]);
 });

@@ -1,5 +1,5 @@
 /**
- * What a guest can make the monitor do at a time, for every registered device: a request as long as a chain can be, and requests
+ * Work that a guest can make the monitor do at a time, for every registered device: a request as long as a chain can be, and requests
  * without end. Between two turns of the event loop no more is done than the budgets say, and nothing of it stays.
  */
 import { readdirSync } from 'node:fs';
@@ -16,7 +16,7 @@ import { DRIVER_OK, type MockQueue, NEEDS_RESET, NEXT, Rig, WRITE } from '../../
 const RAM_BYTES = 0x1000_0000;
 /** virtio 1.3, 2.7.5.2. */
 const LONGEST_CHAIN_BYTES = 0x1_0000_0000;
-/** Of the event loop's time, as a processor counts it: others on this host do not matter. */
+/** Bound of one turn of the event loop, as a processor counts it: others on this host do not matter. */
 const MAX_TURN_MS = 100;
 const SHORT_REQUESTS = 1_000_000;
 /** The longest take the processor's time to read. */
@@ -201,7 +201,7 @@ describe.each(KINDS)('a %s', (kind) => {
   );
 });
 
-/** How many of `published` requests came back: the ring's own index has 16 bits. */
+/** Number of the `published` requests that came back: the ring's own index has 16 bits. */
 function usedOf(queue: MockQueue, published: number): number {
   return published - ((published - queue.usedIdx) & 0xffff);
 }

@@ -67,7 +67,7 @@ const fuse = fc
     return new Uint8Array(Buffer.concat([header, args]));
   });
 
-/** What drivers send: block and file requests, and any other bytes. */
+/** Bytes that drivers send: block and file requests, and any others. */
 const readable = fc.array(
   fc.oneof(
     fc

@@ -8,7 +8,7 @@ import { settle } from '../../support/memory-disk.js';
 
 const ROOT = 1;
 const O_RDWR = 2;
-/** Of renameat2(2). */
+/** Flags of renameat2(2). */
 const [KEEP, EXCHANGE, WHITEOUT] = [1, 2, 4];
 
 const client = (readOnly = false): FuseClient =>

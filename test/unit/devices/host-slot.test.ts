@@ -29,6 +29,7 @@ const SAMPLES: Readonly<Record<string, Sample>> = {
         path: '/evil/shadow',
         overlay: '/evil/bashrc',
         readOnly: false,
+        direct: true,
         id: 'x',
         queues: 2,
         bytesPerSecond: 1 << 30,
@@ -200,6 +201,7 @@ describe('HostUse.fromCli()', () => {
     ['blk', 'root.img', 'it does not say which'],
     ['blk', 'x=root.img', 'it does not say which'],
     ['blk', '0=', 'needs a path'],
+    ['blk', '0=direct,rw', "unknown option 'rw'"],
     ['pmem', '0=', 'needs a path'],
     ['pmem', '-1=x', 'it does not say which'],
     ['net', '0=nothing', "there is no network 'nothing'"],
@@ -213,6 +215,13 @@ describe('HostUse.fromCli()', () => {
     expect(() => useOf(kind).fromCli(text)).toThrow(
       expect.objectContaining({ code: 'TSVM_USAGE', message: expect.stringContaining(why) }),
     );
+  });
+
+  test('of blk says that the disk itself is written to, and may have such a name', () => {
+    expect(useOf('blk').fromCli('0=root.img,direct,overlay=over')).toEqual([
+      { slot: 'disk 0', binding: { path: 'root.img', overlay: 'over', direct: true } },
+    ]);
+    expect(useOf('blk').fromCli('1=direct')).toEqual([{ slot: 'disk 1', binding: { path: 'direct' } }]);
   });
 
   test('of paths and names that the grammar cannot say there is no option', () => {

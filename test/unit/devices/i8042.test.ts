@@ -34,7 +34,7 @@ function controller() {
   return { device, irq, onReset, inb, outb, drain, command, keyboard };
 }
 
-/** What Linux does, in its order (i8042_controller_check to i8042_enable_kbd_port); returns the command byte that it leaves. */
+/** Does what Linux does, in its order (i8042_controller_check to i8042_enable_kbd_port); returns the command byte that it leaves. */
 function probeAsLinux({ command, drain }: ReturnType<typeof controller>): number {
   expect(drain()).toEqual([]); // i8042_flush: a controller that is never empty is none
   expect(command(0xaa)).toEqual([0x55]);

@@ -19,6 +19,7 @@ import { InputFile, openChecked, readInputFile, readInputText } from '../../../s
 import { openPmemFile } from '../../../src/host/pmem-file.js';
 import { readBootFiles } from '../../../src/machine/boot.js';
 import type { NativeAddon } from '../../../src/native/binding.js';
+import { makeElf } from '../boot/images.js';
 
 const OPTIONS = { code: 'TSVM_KERNEL_IMAGE', maxBytes: 10 } as const;
 
@@ -70,6 +71,7 @@ test.each([
 });
 
 test('the kernel is closed when another file is bad', async () => {
+  writeFileSync(path, makeElf());
   const before = descriptors();
   const files = readBootFiles({ kernel: path, initrd: join(directory, 'missing') });
   await expect(files).rejects.toThrowError(/initramfs .*missing: no such file/);

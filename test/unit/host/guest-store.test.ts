@@ -1,7 +1,16 @@
-import { chmodSync, chownSync, mkdirSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { findGuest, listGuests } from '../../../src/host/guest-store.js';
+import { findGuest, findGuestFor, listGuests } from '../../../src/host/guest-store.js';
 import { checkConfig, type MachineConfig } from '../../../src/machine/config.js';
 import { GIB } from '../../../src/util/units.js';
 import { temporaryDirectory } from '../../support/guest.js';
@@ -68,6 +77,13 @@ test('findGuest() gives what is a configuration as it is', async () => {
   expect(check({ build: 'default' })).toThrow(/^build: it must be what findGuest\(\) says of a guest$/);
 });
 
+test('listGuests() has a guest without bzImage and root image, as npm installs it', async () => {
+  const lean = build('lean', '6', { bzImage: undefined, rootfs: undefined });
+  const found = (await listGuests()).find(({ build }) => build.name === 'lean');
+  expect(Object.keys(found!.build)).toEqual(['name', 'key', 'version', 'directory', 'current']);
+  rmSync(lean, { recursive: true });
+});
+
 test('listGuests() has the current ones first', async () => {
   const guests = await listGuests();
   expect(guests.map(({ build: { name, key, current } }) => [name, key, current])).toEqual([
@@ -76,6 +92,32 @@ test('listGuests() has the current ones first', async () => {
     ['default', '1', false],
   ]);
   expect(guests[2]?.build.directory).toBe(old);
+});
+
+describe('while the default guest is not built, findGuestFor()', () => {
+  let guests: string;
+
+  beforeEach(() => {
+    guests = mkdtempSync(join(root, '.none-'));
+    const [name, manifest] = ['debian-6', readFileSync(join(old, 'manifest.json'), 'utf8')];
+    mkdirSync(join(guests, name));
+    writeFileSync(join(guests, name, 'manifest.json'), manifest.replace('"default"', '"debian"'));
+    symlinkSync(name, join(guests, 'debian'));
+    vi.stubEnv('TSVM_GUEST_DIR', guests);
+  });
+  afterEach(() => rmSync(guests, { recursive: true }));
+
+  test('takes the Debian one, unless the default one is named', () => {
+    const facts = { kvmModules: ['kvm', 'kvm_amd'] };
+    expect(findGuestFor(facts).build.name).toBe('debian');
+    expect(() => findGuestFor(facts, 'default')).toThrow("the guest 'default' has not been built");
+  });
+
+  test('does not where the kernel is interpreted, and says why; it does if it is named', () => {
+    const facts = { kvmModules: ['kvm', 'kvm_pvm'] };
+    expect(() => findGuestFor(facts)).toThrow(/^the guest 'default' has not been built, and on kvm_pvm /);
+    expect(findGuestFor(facts, 'debian').build.name).toBe('debian');
+  });
 });
 
 describe('a folder that others could change', () => {
@@ -129,6 +171,7 @@ test('a guest is named by plain names: links and manifests that lead elsewhere n
   for (const more of [
     { kernel: '../vmlinux' },
     { rootfs: '/etc/shadow' },
+    { bzImage: 5 },
     { initramfs: '..' },
     { name: '../default' },
   ]) {

@@ -157,6 +157,25 @@ describe('createHost() with overlays', () => {
   });
 });
 
+describe('a disk that is direct, or is not', () => {
+  test('is so whatever the host’s others are', async () => {
+    const overlay = host({ disks: 'overlay' });
+    const disks = [
+      await overlay.openDisk(image, { readOnly: false, direct: true }),
+      await overlay.openDisk(other, RW),
+    ] as const;
+    await write(disks[0], 2);
+    expect(await overlay.disks()).toHaveLength(2); // so it can be saved
+    expect(readFileSync(image)[0]).toBe(2);
+    await write(disks[1], 2);
+    await expect(overlay.disks()).rejects.toThrow(other);
+    const spared = await host().openDisk(other, { readOnly: false, direct: false });
+    await write(spared, 3);
+    for (const disk of [...disks, spared]) await disk.close();
+    expect(readFileSync(other)[0]).toBe(1);
+  });
+});
+
 describe('MachineHost.disks()', () => {
   test('resolves paths against the directory', async () => {
     const relative = host({ directory: addon.directory });

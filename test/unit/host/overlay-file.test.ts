@@ -151,7 +151,7 @@ describe('a disk with an overlay in a file', () => {
 
 /** A file whose writes get to storage when they like, but not after the next flush. */
 class LossyFile extends MemoryDisk {
-  /** What a crash leaves, whatever the writes of `#late` do. */
+  /** Content that a crash leaves, whatever the writes of `#late` do. */
   #safe: Uint8Array;
   #late: { readonly offset: number; readonly bytes: Uint8Array }[] = [];
 
@@ -204,7 +204,7 @@ test('OverlayFile after a crash has what was flushed, and of the rest the old or
         const disk = new OverlayDisk(new OverlayFile(file as unknown as DiskFile, sectors * 512), baseLayer, {
           readOnly: false,
         });
-        /** What each sector may hold: the value of the last flush, and all written since. */
+        /** Values that each sector may hold: that of the last flush, and all written since. */
         const possible = Array.from({ length: sectors }, () => new Set([1]));
         const latest = new Array<number>(sectors).fill(1);
         let going: Promise<void> | undefined;

@@ -64,7 +64,7 @@ function send(backend: NetBackend, bytes: Buffer): void {
 
 const hex = (...parts: string[]): Buffer => Buffer.from(parts.join('').replaceAll(' ', ''), 'hex');
 
-/** Who has this address? */
+/** ARP request: who has this address? */
 const arp = (address: string): Buffer =>
   hex(
     'ffffffffffff 020000000009 0806',

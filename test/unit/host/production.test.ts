@@ -3,8 +3,8 @@ import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { hostReport, isSolid } from '../../../src/cli/host-report.js';
+import { HostTree } from '../../../src/host/host-tree.js';
 import { examineHost, HOST_CHECKS, type HostFinding } from '../../../src/host/production/host-checks.js';
-import { HostTree } from '../../../src/host/production/tree.js';
 
 type Files = Readonly<Record<string, string>>;
 type Status = HostFinding['status'];

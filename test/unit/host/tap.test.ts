@@ -184,7 +184,7 @@ test.each([
   if (hint !== undefined) expect(error).toMatchObject({ hint: expect.stringMatching(hint) });
 });
 
-/** Why there can be no real interface here. */
+/** Reason why there can be no real interface here, if there cannot. */
 function realTapProblem(): string | undefined {
   const built = existsSync(join(ROOT, 'kvm-addon/build/Release/kvm_addon.node'));
   return built ? tapProblem() : missing('the addon is not built');

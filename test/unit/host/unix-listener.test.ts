@@ -1,8 +1,10 @@
 import {
   chmodSync,
   chownSync,
+  closeSync,
   linkSync,
   mkdtempSync,
+  openSync,
   readdirSync,
   rmSync,
   statSync,
@@ -63,6 +65,21 @@ test('listenAt() replaces nothing but a socket that nobody serves', async () => 
   expect(readdirSync(root)).toEqual(['file']);
 });
 
+test('listenAt() gives a socket that was left behind to one alone of those who want it at once', async () => {
+  for (let round = 0; round < 20; round++) {
+    const first = await at('passing');
+    linkSync(join(root, 'passing'), join(root, 'left'));
+    await first.close();
+    const outcomes = await Promise.allSettled(Array.from({ length: 6 }, () => at('left')));
+    const owners = outcomes.filter((outcome) => outcome.status === 'fulfilled');
+    const refusals = outcomes.filter((outcome) => outcome.status === 'rejected');
+    expect(refusals.map(({ reason }) => String(reason)).join('\n')).toMatch(/^(.*listens there.*\n?){5}$/);
+    expect(owners).toHaveLength(1);
+    expect(await connects('left')).toBe(true);
+    await owners[0]?.value.close();
+  }
+});
+
 test('UnixListener.close() leaves the socket of a successor', async () => {
   const first = await at('passed-on');
   unlinkSync(join(root, 'passed-on'));
@@ -70,6 +87,17 @@ test('UnixListener.close() leaves the socket of a successor', async () => {
   await first.close();
   expect(await connects('passed-on')).toBe(true);
   await second.close();
+});
+
+test('UnixListener.close() removes nothing of a folder that is open by then', async () => {
+  const listener = await at('closing');
+  const folder = temporaryDirectory();
+  writeFileSync(join(folder, 's'), 'mine');
+  // One of them has the number that the descriptor of the listener's own folder had.
+  const open = Array.from({ length: 64 }, () => openSync(folder, 'r'));
+  await listener.close();
+  for (const fd of open) closeSync(fd);
+  expect(readdirSync(folder)).toEqual(['s']);
 });
 
 test('listenAt() takes a path of the greatest length', async () => {

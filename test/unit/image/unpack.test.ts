@@ -9,6 +9,7 @@ import {
   readdirSync,
   readFileSync,
   renameSync,
+  rmSync,
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
@@ -158,8 +159,35 @@ describe('an archive', () => {
       '"a\\u0000b" has a null character',
     ],
     ['a link to such a name', [{ name: 'a', type: '2', pax: { linkpath: '\0' } }], 'has a null character'],
+    [
+      'folders in folders without end',
+      [{ name: 'x', pax: { path: `${'d/'.repeat(100_000)}f` } }],
+      /: the name "(d\/){20}"\.\.\. has 200001 bytes, more than 3072$/,
+    ],
+    [
+      'folders in folders that are many',
+      [{ name: 'x', pax: { path: `${'d/'.repeat(256)}f` } }],
+      /the name "(d\/){20}"\.\.\. has 257 parts, more than 256$/,
+    ],
+    [
+      'a name that is too long in the older form',
+      [{ name: 'l', type: 'L', content: `${'n'.repeat(250)}/`.repeat(13) }, { name: 'x' }],
+      /has 3263 bytes, more than 3072$/,
+    ],
+    [
+      'a link that is too long',
+      [{ name: 'a', type: '2', pax: { linkpath: '../'.repeat(300) } }],
+      /has 301 parts, more than 256$/,
+    ],
   ])('with %s is refused', async (_, entries, message) => {
     await expect(unpack(entries)).rejects.toThrow(message);
+  });
+
+  test('has folders as deep as an image may have them, and what is left of them can be removed', async () => {
+    const deep = `${'d'.repeat(11)}/`.repeat(255);
+    const root = await unpack([{ name: 'x', pax: { path: `${deep}f` } }]);
+    expect(existsSync(join(root, deep, 'f'))).toBe(true);
+    rmSync(root, { recursive: true });
   });
 
   test('says nothing in the data of what has none', async () => {

@@ -121,6 +121,21 @@ describe('bindDevices()', () => {
     expect(said).toHaveLength(9);
   });
 
+  test('has the disk itself written to if the operator says so, in either form, and never because the saved machine does', async () => {
+    const disk = { path: join(folder, 'disk') };
+    const saved = savedWith({ kind: 'blk', config: { ...disk, direct: true } });
+    for (const devices of [{ 'disk 0': { ...disk, direct: true } }, [blk({ ...disk, direct: true })]]) {
+      const said: string[] = [];
+      const [bound] = await bindDevices(saved, { devices, onBind: (_slot, text) => said.push(text) });
+      expect(bound?.config).toMatchObject({ ...disk, direct: true });
+      expect(said).toEqual([`the disk image ${disk.path}, to be written to`]);
+    }
+    for (const devices of [{}, { 'disk 0': disk }, [blk(disk)]]) {
+      const [bound] = await bindDevices(saved, { devices });
+      expect(bound?.config).toEqual({ ...disk, readOnly: false });
+    }
+  });
+
   test('takes the list of devices that the machine was made with', async () => {
     const config = [
       { kind: 'blk', config: { path: '/a', readOnly: false } },

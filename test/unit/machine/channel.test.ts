@@ -277,3 +277,48 @@ test('MachineChannel refuses what the guest cannot take, and sends nothing of it
   channel.send({ argv: ['fits'] });
   expect(messages(control)).toHaveLength(1);
 });
+
+test('MachineChannel of a copy whose command runs tells it time and entropy when the machine starts, each copy its own', () => {
+  const original = setUp();
+  original.channel.send({ argv: ['job'] });
+  original.channel.onStart();
+  expect(messages(original.control)).toHaveLength(1);
+  const said = [1, 2].map(() => {
+    const { channel, control } = setUp();
+    channel.restore(original.channel.save());
+    expect([channel.hasCommand, control.taken]).toEqual([true, []]);
+    channel.onStart();
+    expect(() => channel.send({ argv: ['another'] })).toThrow(/had one/);
+    const [message, ...more] = messages(control);
+    expect(more).toEqual([]);
+    const [time, entropy] = message!;
+    expect(Math.abs(Number(time!.replace('time=', '')) * 1000 - Date.now())).toBeLessThan(60_000);
+    expect(entropy).toMatch(/^entropy=[0-9a-f]{64}$/);
+    return entropy;
+  });
+  expect(said[0]).not.toBe(said[1]);
+});
+
+test('MachineChannel of a copy that waits says nothing until it has a command, which brings time and entropy', () => {
+  const { channel, control } = setUp();
+  channel.restore(setUp().channel.save());
+  channel.onStart();
+  expect(() => channel.refresh({ hostname: 'h' })).toThrow(/has no command/);
+  expect([channel.hasCommand, control.taken]).toEqual([false, []]);
+  channel.send({ argv: ['job'] }, { timeMs: 5000 });
+  expect(messages(control)).toEqual([
+    ['time=5.0', expect.stringMatching(/^entropy=[0-9a-f]{64}$/), 'tty=0', '', 'job'],
+  ]);
+});
+
+test('MachineChannel of a copy sends what its original had said and the device had not taken', () => {
+  const original = setUp();
+  original.control.room = 7;
+  original.channel.send({ argv: ['job'] });
+  original.channel.signal(15);
+  const { channel, control } = setUp();
+  channel.restore(original.channel.save());
+  const taken = Buffer.from([...original.control.taken, ...control.taken]);
+  control.taken.splice(0, control.taken.length, ...taken);
+  expect(messages(control)).toEqual([['tty=0', '', 'job'], ['signal=15']]);
+});

@@ -13,7 +13,7 @@ const exits: MachineMetrics['exits'] = {
   byReason: { io: 5, hlt: 2 },
 };
 
-/** What a disk counted that wrote a sector and read two. */
+/** Counters of a disk that wrote a sector and read two. */
 async function disk() {
   const rig = new Rig(new Blk({ backend: new MemoryDisk() }));
   const queue = rig.driver.start().queue(0);

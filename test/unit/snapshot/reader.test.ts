@@ -1,4 +1,4 @@
-/** What openSnapshot() takes and what it refuses: damaged, foreign and hostile folders. */
+/** Folders that openSnapshot() takes, and those that it refuses: damaged, foreign and hostile ones. */
 import { spawnSync } from 'node:child_process';
 import {
   appendFileSync,
@@ -65,7 +65,7 @@ async function refusal(path: string): Promise<TsvmError> {
   return error;
 }
 
-/** Of this file's tests: others run in the same process. */
+/** Files that this file's tests have open: others run in the same process. */
 const openHere = (): string[] => openFiles().filter((path) => path.startsWith(`${root}/`));
 
 /** Flips one bit of the byte at `offset`. */

@@ -27,7 +27,7 @@ import {
 } from '../../../src/snapshot/format.js';
 import { closeGaps, limitRuns, pagesWithData, writePages } from '../../../src/snapshot/memory-file.js';
 import { openSnapshot } from '../../../src/snapshot/reader.js';
-import { SnapshotWriter } from '../../../src/snapshot/writer.js';
+import { lookAtSnapshotTarget, SnapshotWriter } from '../../../src/snapshot/writer.js';
 import { PAGE_BYTES } from '../../../src/util/units.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import { fakeAddon, fakeRam, fakeSnapshot, memoryFile, saveFake } from '../../support/snapshots.js';
@@ -300,4 +300,12 @@ test('writePages() fails when nothing is being written any more: the memory may 
   const runs = Array.from({ length: 4 }, (_, i) => ({ first: 2 * i, count: 1 }));
   await expect(writePages(file, fakeRam(bytes), runs)).rejects.toThrow('ENOSPC');
   expect(underWay).toBe(0);
+});
+
+test('lookAtSnapshotTarget refuses a place below a file as a save would', async () => {
+  writeFileSync(directory, '');
+  const target = join(directory, 'a', 'b');
+  const saved = await SnapshotWriter.open(fakeAddon, target).catch((error: unknown) => error);
+  const looked = await lookAtSnapshotTarget(target).catch((error: unknown) => error);
+  expect(looked).toMatchObject({ code: 'TSVM_SNAPSHOT', message: (saved as Error).message });
 });

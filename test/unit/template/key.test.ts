@@ -1,4 +1,4 @@
-/** By what a template is found again: everything that decides what is in it, and nothing else. */
+/** The key by which a template is found again: everything that decides what is in it, and nothing else. */
 import { mkdirSync, utimesSync, writeFileSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { expect, test } from 'vitest';

@@ -1,4 +1,4 @@
-/** What devices throw, by where it came from: nothing of it reaches who called from the host's side. */
+/** Errors that devices throw, by where they came from: nothing of them reaches who called from the host's side. */
 import { expect, test } from 'vitest';
 import { GuestError } from '../../../src/errors.js';
 import { createGuestMemory } from '../../../src/memory/guest-memory.js';

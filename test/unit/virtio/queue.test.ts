@@ -343,7 +343,7 @@ test('Virtqueue fetches every descriptor field once (hostile 19)', () => {
   expect(reads).toEqual([0, 4, 8, 12, 16, 20, 24, 28]);
 });
 
-/** For the chain of more than 2^32 bytes: 1.25 GiB of RAM that is never touched. */
+/** Memory for the chain of more than 2^32 bytes: 1.25 GiB of RAM that is never touched. */
 let bigRam: Uint8Array | undefined;
 
 test.each(BAD_CHAINS)('Virtqueue.pop() refuses $name', ({ build, reason, features, ramBytes }) => {

@@ -1,0 +1,91 @@
+/** Words of Docker's command line that tsvm does not have, each with today's way to do it. */
+
+const IMAGES =
+  'an image is a directory, an archive or an OCI layout: skopeo copy docker://debian:12 oci:debian:12';
+const RUN_IMAGE = 'tsvm run --image debian:12 -- COMMAND';
+
+/** Commands. */
+const COMMANDS: Readonly<Record<string, string>> = {
+  images: `${IMAGES}; unpacked ones are in ~/.cache/tsvm/images`,
+  image: `${IMAGES}; then ${RUN_IMAGE}`,
+  pull: `${IMAGES}; then ${RUN_IMAGE}`,
+  push: 'tsvm keeps no images; skopeo copy pushes an OCI layout',
+  login: 'tsvm speaks with no registry: skopeo login',
+  logout: 'tsvm speaks with no registry: skopeo logout',
+  search: 'tsvm speaks with no registry: skopeo list-tags docker://debian',
+  build:
+    'make an OCI layout with another tool: buildah build --tag oci:app:latest .; the default guest: tsvm guest build',
+  load: 'an archive of a root is an image as it is: tsvm run --image root.tar -- COMMAND',
+  import: 'an archive of a root is an image as it is: tsvm run --image root.tar -- COMMAND',
+  save: 'a machine is saved by tsvm snapshot DIR --machine NAME',
+  export: 'a machine is saved by tsvm snapshot DIR --machine NAME',
+  commit: 'a machine is saved by tsvm snapshot DIR --machine NAME, and goes on by tsvm restore DIR',
+  exec: 'a machine has one command: tsvm run -- COMMAND makes another machine, tsvm attach NAME shows its console',
+  create: 'tsvm run -d --name NAME -- COMMAND makes and starts one',
+  cp: 'share a folder: tsvm run --share DIR:TAG -- COMMAND; or by a pipe: tar c src | tsvm run -- tar x',
+  ls: 'tsvm ps lists machines',
+  list: 'tsvm ps lists machines',
+  unpause: 'tsvm resume NAME',
+  restart: 'tsvm stop NAME, then the command that made it',
+  rmi: 'tsvm keeps the 16 images that were used last, in ~/.cache/tsvm/images',
+  info: 'tsvm doctor says what this host can do',
+  version: 'tsvm --version',
+  events: 'tsvm top watches machines',
+  port: 'tsvm inspect NAME shows a machine’s devices',
+  network: 'a network is an option of a machine: --net user,hostfwd=tcp:127.0.0.1:8080-:80',
+  volume: 'a folder of the host is an option of a machine: --share DIR:TAG',
+  compose: 'each machine is a command: tsvm run -d --name NAME -- COMMAND',
+  system: 'tsvm doctor says what this host can do; tsvm template prune removes templates',
+};
+
+/** Options of commands that run something. */
+const OPTIONS: Readonly<Record<string, string>> = {
+  '-p': '--net user,hostfwd=tcp:127.0.0.1:8080-:80 leads a port of the host into a machine',
+  '-v': '--share DIR:TAG, and in the guest: mount -t virtiofs TAG /mnt; a container: tsvm container run --volume DIR:PATH',
+  '-m': '--memory 256M',
+  '-c': 'a command comes after --: -- sh -c SCRIPT',
+  '-u': '--user UID:GID, with --image',
+  '--network': '--net user',
+  '--entrypoint': 'the command comes after --, in place of the image’s Cmd',
+  '--platform': 'images are for linux/amd64',
+  '--restart': 'tsvm wait NAME says when a machine has ended; a service of the host’s can start it again',
+  '--init': 'process 1 is tsvm’s own init in any case',
+  '--pull': 'images are files here: skopeo copy docker://debian:12 oci:debian:12',
+  '--pids-limit': '--pids N, with --isolation container',
+};
+
+/** Options that are done in the way of another one. */
+const SAME: Readonly<Record<string, string>> = {
+  '--publish': '-p',
+  '-P': '-p',
+  '--publish-all': '-p',
+  '--volume': '-v',
+  '--mount': '-v',
+  '--tmpfs': '-v',
+};
+
+const entryOf = (table: Readonly<Record<string, string>>, word: string): string | undefined =>
+  Object.hasOwn(table, word) ? table[word] : undefined;
+
+/** Way to do a command of Docker's; undefined for any other word. */
+export function insteadOfCommand(word: string): string | undefined {
+  return entryOf(COMMANDS, word);
+}
+
+/** Way to do what an option of Docker's does; `typed` may have its value (`-p8080:80`, `--publish=8080:80`); undefined for any other. */
+export function insteadOfOption(typed: string): string | undefined {
+  const name = typed.startsWith('--') ? typed.replace(/=.*$/s, '') : typed.slice(0, 2);
+  return entryOf(OPTIONS, entryOf(SAME, name) ?? name);
+}
+
+/** `debian:12`, `ghcr.io/owner/app`, `app@sha256:...`: a word that names an image in a registry, and no program. */
+export function looksLikeImage(word: string): boolean {
+  const part = '[a-z0-9]+(?:[._-]+[a-z0-9]+)*';
+  const registry = '(?:localhost|[a-z0-9-]+(?:\\.[a-z0-9-]+)+)(?::\\d+)?/';
+  const name = `${part}(?:/${part})*`;
+  const end = '(?::\\w[\\w.-]*)?(?:@sha256:[0-9a-f]{64})?';
+  return (
+    new RegExp(`^(?:${registry})?${name}${end}$`).test(word) &&
+    (/[:@]/.test(word) || new RegExp(`^${registry}`).test(word))
+  );
+}

@@ -1,0 +1,218 @@
+/** The options of `tsvm run`, and all that they say: read and checked before anything of the host is looked at. */
+import type { Command } from 'commander';
+import type { ContainerConfig } from '../container/config.js';
+import { EXIT_CODES } from '../control/exit-codes.js';
+import { parsePorts, type SocketPort } from '../devices/console-config.js';
+import { type DeviceRequest, deviceKinds } from '../devices/registry.js';
+import { virtioConsole } from '../devices/virtio/console.js';
+import { vsock } from '../devices/virtio/vsock.js';
+import { parseVsock, type VsockConfig } from '../devices/vsock-config.js';
+import { TsvmError } from '../errors.js';
+import { DEFAULT_GUEST, type Guest } from '../host/guest-store.js';
+import { MAX_CPUS, type MachineConfig } from '../machine/config.js';
+import { factOptions } from '../machine/guest-facts.js';
+import { addEnvOptions, addStreamOptions } from './command-options.js';
+import { containerConfig } from './container-options.js';
+import { addDeviceOptions, type DeviceOptions, deviceRequests } from './device-options.js';
+import { looksLikeImage } from './docker-words.js';
+import { parseVariables } from './environment.js';
+import { guestOption } from './guest-option.js';
+import { type AskedMachine, guestNamed, refuseEmptyCommand } from './machine-options.js';
+import { addNameOptions, type NameOptions } from './named-machine.js';
+import { terminalFor } from './run-container.js';
+import { parseChoice, parseCount, parseDuration, parseMemory } from './values.js';
+
+const ISOLATIONS = ['vm', 'container'] as const;
+
+export interface RunOptions extends DeviceOptions, NameOptions {
+  net?: string[];
+  image?: string;
+  isolation?: string;
+  user?: string;
+  pids?: string;
+  guest?: string;
+  kernel?: string;
+  initrd?: string;
+  memory?: string;
+  cpus?: string;
+  disk?: string[];
+  vsock?: string;
+  ports?: string;
+  env?: string[];
+  envFile?: string[];
+  workdir?: string;
+  hostname?: string;
+  tty?: boolean;
+  template: boolean;
+  timeout?: string;
+  timeline?: string;
+}
+
+/** Adds them. */
+export function addRunOptions(command: Command): Command {
+  command
+    .option(
+      '--image <path>',
+      'the root: a directory, an archive, or an OCI layout (LAYOUT:TAG for one of several)',
+    )
+    .option('--isolation <kind>', 'vm (default) or container: the same command, on the host’s own kernel')
+    .option(
+      '--user <user>',
+      'with --image, or in a container: UID, UID:GID, or names of the image (default: the image’s)',
+    )
+    .option('--pids <n>', 'with --isolation container: processes and threads')
+    .addOption(guestOption())
+    .option(
+      '--kernel <file>',
+      'a bzImage or an ELF vmlinux (default: the guest that `tsvm guest build` made)',
+    )
+    .option('--initrd <file>', 'initramfs with tsvm’s init in it')
+    .option('--memory <size>', 'RAM: 256M, 2G (default 128M)')
+    .option(
+      '--cpus <n>',
+      `vCPUs, 1 to ${MAX_CPUS} (default 1); of a container: processor time, 0.5 is half of one CPU`,
+    );
+  return addStreamOptions(addEnvOptions(addNameOptions(addDeviceOptions(command))))
+    .option('-w, --workdir <path>', 'the command’s working directory in the guest')
+    .option('--hostname <name>', 'the guest’s host name')
+    .option('--no-template', 'boot, and save nothing')
+    .option('--timeout <duration>', `end the machine after 60s, 500ms, 2m; exit status ${EXIT_CODES.timeout}`)
+    .option('--timeline <file>', 'write phases, exits and their cost as JSON');
+}
+
+/** Request of a `tsvm run` command line, whichever wall it is for. */
+interface AskedCommand {
+  /** Program and arguments; empty for those of the image. */
+  readonly words: readonly string[];
+  readonly timeoutMs: number | undefined;
+}
+
+export interface AskedMachineRun extends AskedCommand {
+  readonly isolation: 'vm';
+  readonly machine: AskedMachine;
+  /** Sockets of this machine's, which are none of a template's. */
+  readonly sockets: VsockConfig | undefined;
+  readonly ports: ReturnType<typeof parsePorts> | undefined;
+}
+
+export interface AskedContainerRun extends AskedCommand {
+  readonly isolation: 'container';
+  /** All but its root, its command, and what an image says of that. */
+  readonly container: ContainerConfig;
+}
+
+/** @throws TsvmError `TSVM_USAGE` that names the option that is wrong. */
+export function askedRun(words: readonly string[], options: RunOptions): AskedMachineRun | AskedContainerRun {
+  const isolation = parseChoice('--isolation', options.isolation ?? 'vm', ISOLATIONS);
+  checkWords(words, options);
+  checkCombination(options, isolation);
+  parseVariables(options.env ?? []);
+  if (options.hostname !== undefined) factOptions({ hostname: options.hostname });
+  const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
+  const common = { words, timeoutMs };
+  if (isolation === 'container') return { ...common, isolation, container: askedContainer(options) };
+  const sockets = options.vsock === undefined ? undefined : parseVsock(options.vsock);
+  const ports = options.ports === undefined ? undefined : parsePorts(options.ports);
+  return { ...common, isolation, sockets, ports, machine: askedMachine(options, ports) };
+}
+
+function checkWords(words: readonly string[], { image }: RunOptions): void {
+  const [first] = words;
+  if (first === undefined && image === undefined)
+    throw new TsvmError('TSVM_USAGE', 'there is no command', { hint: 'tsvm run -- COMMAND' });
+  refuseEmptyCommand(words);
+  if (image !== undefined || first === undefined || !looksLikeImage(first)) return;
+  throw new TsvmError('TSVM_USAGE', `'${first}' is the name of an image, and no command`, {
+    hint: `skopeo copy docker://${first} oci:image && tsvm run --image image${words.length > 1 ? ' -- COMMAND' : ''}; for a program of that name: ./${first}`,
+  });
+}
+
+/** Refuses an option that only the other kind of wall has, which would else be left out. */
+function checkCombination(options: RunOptions, isolation: (typeof ISOLATIONS)[number]): void {
+  const given = (names: readonly string[]): string | undefined =>
+    names.find((name) => options[name] !== undefined);
+  const refuse = (flag: string, why: string, hint: string): never => {
+    throw new TsvmError('TSVM_USAGE', `--${flag}: ${why}`, { hint });
+  };
+  if (isolation === 'container') {
+    const machines = given([
+      'guest',
+      'kernel',
+      'initrd',
+      'timeline',
+      'vsock',
+      'ports',
+      'name',
+      'detach',
+      ...Object.values(deviceKinds).flatMap(({ cliFlag }) =>
+        cliFlag === undefined || cliFlag === 'net' ? [] : cliFlag,
+      ),
+    ]);
+    if (machines !== undefined)
+      refuse(machines, 'a container has no such thing', 'leave it out, or use --isolation vm');
+    if (options.net?.some((net) => net !== 'user'))
+      refuse('net', 'a container has only user', '--net user, or tsvm container run');
+    return;
+  }
+  if (options.pids !== undefined)
+    refuse('pids', 'a machine’s processes are its own kernel’s', 'limit its --memory and --cpus');
+  if (options.user !== undefined && options.image === undefined)
+    refuse('user', 'it needs an image', '--image DIR, ARCHIVE or LAYOUT');
+}
+
+function askedContainer({ net, cpus, memory, pids, workdir, hostname, tty }: RunOptions): ContainerConfig {
+  return containerConfig(
+    [],
+    {
+      ...(net === undefined ? {} : { net: 'user' }),
+      ...(cpus === undefined ? {} : { cpus }),
+      ...(memory === undefined ? {} : { memory }),
+      ...(pids === undefined ? {} : { pids }),
+      ...(workdir === undefined ? {} : { workdir }),
+      ...(hostname === undefined ? {} : { hostname }),
+    },
+    terminalFor(tty),
+  );
+}
+
+function askedMachine(options: RunOptions, ports: readonly SocketPort[] | undefined): AskedMachine {
+  for (const disk of options.disk ?? []) {
+    if (!disk.split(',').includes('ro') && options.template) {
+      throw new TsvmError('TSVM_USAGE', `--disk ${disk}: a machine from a template only reads its disks`, {
+        hint: `add ,ro: --disk ${disk},ro; or boot: --no-template`,
+      });
+    }
+  }
+  const { kernel, initrd } = options;
+  const config: MachineConfig = {
+    ...(kernel === undefined ? {} : { kernel }),
+    ...(initrd === undefined ? {} : { initrd }),
+    cmdline: 'reboot=k panic=-1',
+    discovery: 'acpi',
+    ...(options.memory === undefined ? {} : { memoryBytes: parseMemory('--memory', options.memory) }),
+    ...(options.cpus === undefined ? {} : { cpus: parseCount('--cpus', options.cpus, 1, MAX_CPUS) }),
+    devices: [
+      ...deviceRequests({ ...options, vsock: undefined, ports: undefined }),
+      // Paths and CID are this machine's, not the template's.
+      ...(options.vsock === undefined ? [] : [vsock()]),
+      ...(ports === undefined ? [] : [portsRequest(ports, options.template)]),
+    ],
+    channel: true,
+  };
+  const named = deviceRequests(options);
+  if (kernel !== undefined && initrd !== undefined) return { config, named };
+  const withGuest = (guest: Guest): MachineConfig => ({
+    ...config,
+    kernel: kernel ?? guest.kernel,
+    initrd: initrd ?? guest.initrd,
+    cmdline: guest.cmdline,
+    discovery: guest.discovery,
+  });
+  // The Debian guest's initramfs has no modules of another kernel.
+  const guest = kernel === undefined ? guestNamed(options) : { guest: DEFAULT_GUEST };
+  return { config, named, ...guest, withGuest };
+}
+
+function portsRequest(ports: readonly SocketPort[], withoutPaths: boolean): DeviceRequest {
+  return virtioConsole({ console: false, ports: withoutPaths ? ports.map(({ name }) => ({ name })) : ports });
+}
