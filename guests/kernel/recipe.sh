@@ -92,11 +92,10 @@ kernel_build() {
   kernel_progress() { echo "compiling, $(find "$object" -name '*.o' | wc -l) objects"; }
   run_long kernel "$work/build.log" kernel_progress "${make[@]}" -s -j"$jobs" vmlinux bzImage
 
+  # Two links of the same objects: the bzImage needs padding, a vmlinux does not (patch 0011).
+  cmp -s "$object/System.map" "$object/System.map.unpadded" || die 'the vmlinux and the bzImage differ by more than padding'
   cp "$object/arch/x86/boot/bzImage" "$object/System.map" "$out/"
-  # Linked once more, without the padding that only the bzImage needs (patch 0011).
-  "${make[@]}" -s VMLINUX_PAGE_SIZE=0x1000 vmlinux >> "$work/build.log" 2>&1 || die "linking failed: see $work/build.log"
-  cmp -s "$object/System.map" "$out/System.map" || die 'the vmlinux and the bzImage differ by more than padding'
-  objcopy --strip-all --remove-section=.comment "$object/vmlinux" "$out/vmlinux"
+  objcopy --strip-all --remove-section=.comment "$object/vmlinux.unpadded" "$out/vmlinux"
   cp "$object/.config" "$out/config"
   cp "$object/include/config/kernel.release" "$out/release"
 }
@@ -108,5 +107,6 @@ kernel_configure() {
   cat "$source"/kernel/configs/tiny{-base,}.config "$source/arch/x86/configs/tiny.config" > "$object/tiny.config" &&
     "$@" -s KCONFIG_ALLCONFIG=tiny.config allnoconfig &&
     kernel_fragment "$name" >> "$object/.config" &&
+    rm "$object/include/config/auto.conf" && # else it is made a third time, by the build
     "$@" -s olddefconfig
 }
