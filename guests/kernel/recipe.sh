@@ -21,6 +21,7 @@ kernel_inputs() {
   echo "linker $(ld --version | head -n 1)"
   echo "bison $(bison --version | head -n 1)"
   echo "recipe $(sha256 "$here/kernel/recipe.sh")"
+  echo "left packed $(sha256 "$here/kernel/left-packed")"
   for dir in $(kernel_chain "$1"); do
     for file in "$dir"/config "$dir"/patches/*.patch; do
       if [ -f "$file" ]; then echo "${file#"$here/"} $(sha256 "$file")"; fi # a variant may have no patches
@@ -28,10 +29,18 @@ kernel_inputs() {
   done
 }
 
-# Fragment lines without their reasons.
+# Lines of the files without their reasons.
+kernel_lines() { sed -E 's/[[:space:]]+#.*//; /^#/d; /^[[:space:]]*$/d' "$@"; }
+
 kernel_fragment() {
   local dir
-  for dir in $(kernel_chain "$1"); do sed -E 's/[[:space:]]+#.*//; /^#/d; /^[[:space:]]*$/d' "$dir/config"; done
+  for dir in $(kernel_chain "$1"); do kernel_lines "$dir/config"; done
+}
+
+kernel_unpack() {
+  local top
+  top=$(basename "$kernel_source" .tar.xz)
+  tar -xf "$kernel_source" -C "$1" --strip-components=1 -X <(kernel_lines "$here/kernel/left-packed" | sed "s|^|$top/|")
 }
 
 # A line that Kconfig dropped (a missing dependency, a misspelt name) is an error, not a surprise at run time.
@@ -57,7 +66,7 @@ kernel_build() {
     return
   fi
   local -a make=(make -C "$source" "O=$object" ARCH=x86_64 KBUILD_BUILD_TIMESTAMP=@0 KBUILD_BUILD_USER=tsvm
-    KBUILD_BUILD_HOST=tsvm KBUILD_BUILD_VERSION=1 LOCALVERSION=)
+    KBUILD_BUILD_HOST=tsvm KBUILD_BUILD_VERSION=1 LOCALVERSION= KCFLAGS=-w) # looking for what to warn of takes time
   jobs=$(nproc)
   mkdir -p "$object"
 
@@ -65,7 +74,7 @@ kernel_build() {
     rm -rf "$source"
     mkdir -p "$source"
     run_long 'kernel: unpacking the source' "$work/unpack.log" true \
-      tar -xf "$kernel_source" -C "$source" --strip-components=1
+      kernel_unpack "$source"
     for dir in $(kernel_chain "$name"); do
       for patch in "$dir"/patches/*.patch; do
         [ -f "$patch" ] || continue
@@ -76,20 +85,28 @@ kernel_build() {
   fi
 
   log 'kernel: configuring'
-  "${make[@]}" -s tinyconfig > "$work/config.log" 2>&1 || die "tinyconfig failed: see $work/config.log"
-  kernel_fragment "$name" >> "$object/.config"
-  "${make[@]}" -s olddefconfig >> "$work/config.log" 2>&1 || die "olddefconfig failed: see $work/config.log"
+  kernel_configure "$name" "$source" "$object" "${make[@]}" > "$work/config.log" 2>&1 || die "configuring failed: see $work/config.log"
   kernel_check_config "$object/.config" "$name"
 
   log "kernel: compiling with $jobs jobs; a few minutes, once"
-  kernel_progress() { echo "compiling, $(find "$object" -name '*.o' | wc -l) of about 1100 objects"; }
+  kernel_progress() { echo "compiling, $(find "$object" -name '*.o' | wc -l) objects"; }
   run_long kernel "$work/build.log" kernel_progress "${make[@]}" -s -j"$jobs" vmlinux bzImage
 
+  # Two links of the same objects: the bzImage needs padding, a vmlinux does not (patch 0011).
+  cmp -s "$object/System.map" "$object/System.map.unpadded" || die 'the vmlinux and the bzImage differ by more than padding'
   cp "$object/arch/x86/boot/bzImage" "$object/System.map" "$out/"
-  # Linked once more, without the padding that only the bzImage needs (patch 0011).
-  "${make[@]}" -s VMLINUX_PAGE_SIZE=0x1000 vmlinux >> "$work/build.log" 2>&1 || die "linking failed: see $work/build.log"
-  cmp -s "$object/System.map" "$out/System.map" || die 'the vmlinux and the bzImage differ by more than padding'
-  objcopy --strip-all --remove-section=.comment "$object/vmlinux" "$out/vmlinux"
+  objcopy --strip-all --remove-section=.comment "$object/vmlinux.unpadded" "$out/vmlinux"
   cp "$object/.config" "$out/config"
-  "${make[@]}" -s kernelrelease > "$out/release" 2> /dev/null
+  cp "$object/include/config/kernel.release" "$out/release"
+}
+
+# What `make tinyconfig` does, at once; then the fragments.
+kernel_configure() {
+  local name=$1 source=$2 object=$3
+  shift 3
+  cat "$source"/kernel/configs/tiny{-base,}.config "$source/arch/x86/configs/tiny.config" > "$object/tiny.config" &&
+    "$@" -s KCONFIG_ALLCONFIG=tiny.config allnoconfig &&
+    kernel_fragment "$name" >> "$object/.config" &&
+    rm "$object/include/config/auto.conf" && # else it is made a third time, by the build
+    "$@" -s olddefconfig
 }
