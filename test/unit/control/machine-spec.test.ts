@@ -90,7 +90,7 @@ describe('PUT /tsvm/machines/NAME', () => {
     makers.make.mockImplementation(async (draft) => {
       const machine = playedAs(configOf(await draft.spec()));
       const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
-      const exited = machine.wait().then(() => undefined);
+      const exited = machine.wait().then(() => void [stdout, stderr].map((stream) => stream.end()));
       return Object.assign(machine as object, {
         channel: { stdin, stdout, stderr, exited, send, hasCommand: false },
       }) as unknown as Machine;
