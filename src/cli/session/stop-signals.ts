@@ -25,17 +25,18 @@ export class StopSignals implements Disposable {
   #subject: { kill(): unknown } | undefined;
   #forward: ((number: number) => void) | undefined;
   #forwarded = false;
-  readonly #timer: NodeJS.Timeout | undefined;
+  /** End of the time limit, as a value of `performance.now()`. */
+  readonly #deadline: number | undefined;
+  #timer: NodeJS.Timeout | undefined;
   readonly #handlers: Handlers;
 
   private constructor(timeoutMs: number | undefined, handlers: (stop: StopSignals) => Handlers) {
-    this.#timer =
-      timeoutMs === undefined ? undefined : setTimeout(() => this.#stop(EXIT_CODES.timeout), timeoutMs);
+    this.#deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
     this.#handlers = handlers(this);
     for (const [signal, handler] of this.#handlers) process.on(signal, handler);
   }
 
-  /** Ends a machine at the first signal. */
+  /** Ends a machine at the first signal. Its time is up only once it is watched, so that it is started and says what it can. */
   static ofMachine(timeoutMs?: number): StopSignals {
     return new StopSignals(timeoutMs, (stop) =>
       Object.entries(ENDING).map(([signal, exitCode]) => [
@@ -47,12 +48,14 @@ export class StopSignals implements Disposable {
 
   /** Gives signals to a command, once it runs ({@link forwardTo}), and ends it at the second that insists. */
   static ofCommand(timeoutMs?: number): StopSignals {
-    return new StopSignals(timeoutMs, (stop) =>
+    const stopSignals = new StopSignals(timeoutMs, (stop) =>
       Object.entries(FORWARDED).map(([signal, number]) => [
         signal as keyof typeof FORWARDED,
         () => stop.#onForwarded(signal as keyof typeof FORWARDED, number),
       ]),
     );
+    stopSignals.#startTimer();
+    return stopSignals;
   }
 
   /** Aborted at the end that was asked for. */
@@ -67,11 +70,18 @@ export class StopSignals implements Disposable {
   /** Kills `subject` when the end is asked for; at once if it was. Undefined: nothing is there to be killed. */
   watch(subject: { kill(): unknown } | undefined): void {
     this.#subject = subject;
+    this.#startTimer();
     if (this.exitCode !== undefined) void subject?.kill();
   }
 
   forwardTo(forward: (number: number) => void): void {
     this.#forward = forward;
+  }
+
+  #startTimer(): void {
+    if (this.#deadline === undefined) return;
+    const leftMs = Math.max(1, this.#deadline - performance.now());
+    this.#timer ??= setTimeout(() => this.#stop(EXIT_CODES.timeout), leftMs);
   }
 
   #onForwarded(signal: keyof typeof FORWARDED, number: number): void {

@@ -55,6 +55,17 @@ describe('StopSignals.ofMachine()', () => {
     expect(kill).toHaveBeenCalledOnce();
   });
 
+  test('lets a machine that was made too late start', () => {
+    vi.useFakeTimers();
+    using stopSignals = StopSignals.ofMachine(1000);
+    vi.advanceTimersByTime(5000);
+    expect(stopSignals.timedOut).toBe(false);
+    stopSignals.watch({ kill: vi.fn() });
+    expect(stopSignals.timedOut).toBe(false);
+    vi.advanceTimersByTime(1);
+    expect(stopSignals.timedOut).toBe(true);
+  });
+
   test('listens no more when it is disposed, and its time is not up', () => {
     vi.useFakeTimers();
     const before = process.listenerCount('SIGTERM');
@@ -72,6 +83,13 @@ describe('StopSignals.ofCommand()', () => {
     using stopSignals = StopSignals.ofCommand();
     process.emit('SIGHUP');
     expect(stopSignals.exitCode).toBe(129);
+  });
+
+  test('stops when its time is up, while there is no command too', () => {
+    vi.useFakeTimers();
+    using stopSignals = StopSignals.ofCommand(1000);
+    vi.advanceTimersByTime(1000);
+    expect([stopSignals.timedOut, stopSignals.signal.aborted]).toEqual([true, true]);
   });
 
   test('gives signals to the command, and stops at the second that insists', () => {
