@@ -26,7 +26,12 @@ describe('a flag or value that', () => {
     ['is no memory', value('--memory', '0'), /memory: 0 B is too little/, /--memory/],
     ['is too little memory', value('--memory', '1M'), /memory: 1 MiB is too little/],
     ['is memory of no whole pages', value('--memory', '10000001'), /multiple of 4 KiB/],
-    ['is more memory than the host has', value('--memory', '900T'), /more than this host has/, /--memory/],
+    [
+      'is more memory than a machine can have',
+      value('--memory', '900T'),
+      /more than a machine can have/,
+      /--memory/,
+    ],
     ['is more memory than a number holds', value('--memory', '99999999999T'), /not a size/],
     ['is 0 CPUs', value('--cpus', '0'), /--cpus: '0' is not a whole number from 1 to 64/, /--cpus/],
     ['is 10000 CPUs', value('--cpus', '10000'), /from 1 to 64/],
