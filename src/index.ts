@@ -126,6 +126,7 @@ export type {
   MachineControls,
   MachineEnd,
   MachineEvents,
+  MachineOf,
   MachineState,
   MachineTimeline,
 } from './machine/machine.js';

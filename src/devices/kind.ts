@@ -4,9 +4,9 @@ import type { Host, HostLook } from './backends/host.js';
 import type { HostUse } from './host-slot.js';
 
 /** A device that a machine shall have: what `rng()` and `blk({ path })` return. */
-export interface DeviceRequest {
+export interface DeviceRequest<Kind extends string = string> {
   /** Its key among the device kinds. */
-  readonly kind: string;
+  readonly kind: Kind;
   /**
    * All that its kind's `fromConfig` needs to make this request again, JSON-serialisable. A machine with a device that has
    * none cannot be saved.

@@ -32,7 +32,7 @@ export interface ChannelState {
  *
  * await using machine = await createMachine({ ...(await findGuest()), channel: true });
  * await machine.start();
- * const channel = machine.channel!; // there, since it was asked for
+ * const { channel } = machine;
  * channel.send({ argv: ['sort'] });
  * channel.stdin.end('b\na\n');
  * channel.stdout.pipe(process.stdout);

@@ -13,7 +13,7 @@ import { checkConfig, DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.
 import { MachineCore } from './core.js';
 import { KvmMachine } from './kvm-machine.js';
 import { Lifecycle } from './lifecycle.js';
-import type { Machine } from './machine.js';
+import type { Machine, MachineOf } from './machine.js';
 import { Timeline } from './report/timeline.js';
 
 /**
@@ -21,7 +21,9 @@ import { Timeline } from './report/timeline.js';
  *
  * @throws TsvmError for a configuration, file or host that will not do. Nothing is left behind then.
  */
-export async function createMachine(config: MachineConfig): Promise<Machine> {
+export async function createMachine<const Config extends MachineConfig>(
+  config: Config,
+): Promise<MachineOf<Config>> {
   const timeline = new Timeline();
   timeline.mark('create');
   checkConfig(config, { totalMemoryBytes: hostMemory().totalBytes });
@@ -50,7 +52,8 @@ export async function createMachine(config: MachineConfig): Promise<Machine> {
     const cmdline = await loadGuest({ config, files, memory, vm, profile, slots });
     if (hasAcpi(config)) platform.generation.begin();
     timeline.mark('guest-loaded');
-    return new KvmMachine(new MachineCore(lifecycle, config, { ...parts, cmdline }));
+    const machine: Machine = new KvmMachine(new MachineCore(lifecycle, config, { ...parts, cmdline }));
+    return machine as MachineOf<Config>;
   } catch (error) {
     await cleanup.run();
     throw error;

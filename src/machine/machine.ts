@@ -2,6 +2,7 @@
 import type { BalloonControl as MachineBalloon } from '../devices/backends/balloon.js';
 import type { DiskControl as MachineDisk } from '../devices/backends/disk.js';
 import type { NetControl as MachineCard } from '../devices/backends/net.js';
+import type { DeviceRequest } from '../devices/kind.js';
 import type { GuestChannel } from '../guest/channel.js';
 import type { GuestFacts } from '../guest/facts.js';
 import type { MachineVsock } from '../host/vsock/endpoint.js';
@@ -74,6 +75,23 @@ export interface MachineControls {
   kill(): Promise<void>;
 }
 
+/** Tells whether a list, as far as it is known when the program is compiled, has a device of a kind. */
+type HasDevice<Devices, Kind extends string> = Devices extends readonly [infer First, ...infer Rest]
+  ? First extends DeviceRequest<Kind>
+    ? true
+    : HasDevice<Rest, Kind>
+  : Devices extends readonly [...infer Rest, infer Last]
+    ? Last extends DeviceRequest<Kind>
+      ? true
+      : HasDevice<Rest, Kind>
+    : false;
+
+/** A machine of a configuration that is known when the program is compiled: the channel, balloon and vsock that it asks for are there. */
+export type MachineOf<Config extends MachineConfig> = Machine &
+  (Config extends { readonly channel: true } ? { readonly channel: GuestChannel } : unknown) &
+  (HasDevice<Config['devices'], 'balloon'> extends true ? { readonly balloon: MachineBalloon } : unknown) &
+  (HasDevice<Config['devices'], 'vsock'> extends true ? { readonly vsock: MachineVsock } : unknown);
+
 /**
  * A machine. `kill()`, `stop()` or `await using`, which pulls the plug, releases everything it holds; one that is only dropped is released
  * when it ends.
@@ -97,7 +115,7 @@ export interface Machine extends MachineControls, AsyncDisposable {
   /** The guest kernel's whole command line; empty for a firmware file. */
   readonly cmdline: string;
   readonly console: MachineConsole;
-  /** Absent unless the configuration has `channel: true`. */
+  /** Absent unless the configuration has `channel: true`; {@link MachineOf} knows. */
   readonly channel: GuestChannel | undefined;
   /** In the order in which they were asked for: the guest's vda, vdb, ... */
   readonly disks: readonly MachineDisk[];

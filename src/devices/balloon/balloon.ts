@@ -336,7 +336,7 @@ function unanswered(why: string): TsvmError {
 const PAGE_REPORTING_ORDER = 5;
 
 /** Asks for a virtio-balloon, of which a machine has one at most. */
-export function balloon(): DeviceRequest {
+export function balloon(): DeviceRequest<'balloon'> {
   return {
     kind: 'balloon',
     config: {},

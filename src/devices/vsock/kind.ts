@@ -5,7 +5,7 @@ import { checkVsockConfig, parseVsock, type VsockConfig, vsockHostUse, vsockPath
 import { Vsock } from './vsock.js';
 
 /** Asks for a virtio-vsock. */
-export function vsock(config: VsockConfig = {}): DeviceRequest {
+export function vsock(config: VsockConfig = {}): DeviceRequest<'vsock'> {
   const { path, cid = DEFAULT_CID } = config;
   checkCid(cid);
   return {

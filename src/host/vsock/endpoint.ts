@@ -24,7 +24,7 @@ const PORT_ANY = 0xffff_ffff;
  * import { createMachine, findGuest, vsock } from 'tsvm';
  *
  * await using machine = await createMachine({ ...(await findGuest()), devices: [vsock()] });
- * const sockets = machine.vsock!; // there, as the machine has the device
+ * const sockets = machine.vsock;
  * sockets.listen(1024, (stream) => stream.pipe(stream)); // the guest connects to CID 2, port 1024
  * await machine.start();
  * const stream = await sockets.connect(52); // a program in the guest listens there
