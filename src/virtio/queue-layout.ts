@@ -11,8 +11,8 @@ export const DESC_BYTES = 16;
 /** What a driver configures of a queue, and what is saved of it. */
 export interface QueueLayout {
   readonly size: number;
-  readonly descAddr: Gpa;
   /** Descriptor table, then avail ring ("driver area"), then used ring ("device area"). */
+  readonly descAddr: Gpa;
   readonly availAddr: Gpa;
   readonly usedAddr: Gpa;
 }
