@@ -65,7 +65,7 @@ export interface Virtqueue {
 /** What a device gets when the driver sets DRIVER_OK. It is void after the next reset. */
 export interface VirtioContext {
   readonly memory: GuestMemory;
-  /** By queue index; undefined where the driver did not make the queue ready. Some drivers start and stop queues later: look here each time. */
+  /** Queues by index; undefined where the driver did not make one ready. Some drivers start and stop queues later: look here each time. */
   readonly queues: readonly (Virtqueue | undefined)[];
   /** The negotiated feature bits. */
   readonly features: bigint;
