@@ -51,7 +51,7 @@ export class Instance {
   readonly meter: ProcessMeter;
   readonly logFiles = new LogFiles();
   readonly createdMs = Date.now();
-  /** What it shall be, until it starts. */
+  /** Draft of the machine, until it starts. */
   draft: Draft = EMPTY_DRAFT;
   startedMs: number | undefined;
   readonly ended: Promise<InstanceEnd>;

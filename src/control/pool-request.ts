@@ -2,7 +2,7 @@
 import type { Binding } from '../devices/host-slot.js';
 import type { Draft } from './draft.js';
 
-/** What a machine is made of: a draft, or a folder that one was saved in; and a command for a guest that waits for one. */
+/** Source of a machine: a draft, or a folder that one was saved in; and a command for a guest that waits for one. */
 export type PoolRequest = (
   | { readonly draft: Draft }
   | {

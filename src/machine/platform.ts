@@ -71,7 +71,7 @@ export interface PlatformState {
   /** State of the devices at ports that have one, by the names of their rows. */
   readonly board: Readonly<Record<string, DeviceState>>;
   readonly slots: readonly VirtioMmioState[];
-  /** Whether the guest has a VM generation ID. Absent: it has none. */
+  /** True if the guest has a VM generation ID. */
   readonly generation?: boolean | undefined;
 }
 

@@ -1,8 +1,8 @@
 /**
  * The contract between a virtio device and its transport.
  *
- * The transport owns features, status, reset, queue memory and notification suppression. A device owns what its
- * requests mean. To write one, copy `devices/rng.ts`.
+ * The transport owns features, status, reset, pause and queues, most of it in transport/core.ts. A device owns what its requests mean. To
+ * write one, copy `devices/rng.ts`.
  */
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { DurationHistogram } from '../util/histogram.js';
@@ -32,8 +32,8 @@ export interface Virtqueue {
   /** The machine is paused: nothing is popped until it goes on, when the device is notified. */
   readonly held: boolean;
   /**
-   * The next available chain, validated whole, or undefined when there is none for now, as while the queue is held or dead. A malformed chain is completed with
-   * length 0 and makes the device need a reset; the device never sees it.
+   * The next available chain, validated whole, or undefined when there is none for now, as while the queue is held or dead. A
+   * malformed chain is completed with length 0 and makes the device need a reset; the device never sees it.
    *
    * A device that pops until undefined is notified of what comes later; one that stops earlier is not, and must go on
    * popping by itself. One kick allows as many pops as the queue has entries, and as many bytes as `KICK_BYTES` says; a device
@@ -65,7 +65,7 @@ export interface Virtqueue {
 /** What a device gets when the driver sets DRIVER_OK. It is void after the next reset. */
 export interface VirtioContext {
   readonly memory: GuestMemory;
-  /** By queue index; undefined where the driver did not make the queue ready. Some drivers start and stop queues later: look here each time. */
+  /** Queues by index; undefined where the driver did not make one ready. Some drivers start and stop queues later: look here each time. */
   readonly queues: readonly (Virtqueue | undefined)[];
   /** The negotiated feature bits. */
   readonly features: bigint;

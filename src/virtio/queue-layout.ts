@@ -1,4 +1,4 @@
-/** Where a split queue is and where it stands: what a driver or a saved machine says of it, and what is refused of that. */
+/** Layout and position of a split queue, as a driver or a saved machine gives them, and what is refused of that. */
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { Gpa } from '../memory/layout.js';
 
@@ -8,16 +8,16 @@ export const MAX_QUEUE_SIZE = 32768;
 /** Bytes of a descriptor. */
 export const DESC_BYTES = 16;
 
-/** What a driver configures of a queue, and what is saved of it. */
+/** Layout of a queue, as its driver configures it and as it is saved. */
 export interface QueueLayout {
   readonly size: number;
-  readonly descAddr: Gpa;
   /** Descriptor table, then avail ring ("driver area"), then used ring ("device area"). */
+  readonly descAddr: Gpa;
   readonly availAddr: Gpa;
   readonly usedAddr: Gpa;
 }
 
-/** Where a queue stands, beside its layout. */
+/** Position of a queue in its rings. */
 export interface QueuePosition {
   /** Index of the next available entry to pop. */
   readonly nextAvail: number;

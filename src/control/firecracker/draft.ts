@@ -9,7 +9,7 @@ import { checkSetup, limitCards, type Setup, setupOf, specOfSetup } from './setu
 /** Draft that requests fill in, one by one. */
 export class FirecrackerDraft implements Draft {
   readonly #instance: Instance;
-  /** What was asked for so far. */
+  /** Setup that was asked for so far. */
   #asked: Setup = {};
 
   constructor(instance: Instance) {
@@ -17,7 +17,7 @@ export class FirecrackerDraft implements Draft {
     instance.onAnswer = (request) => this.#log(request);
   }
 
-  /** What was asked for; of a machine that was made otherwise, as far as these words can say it. */
+  /** Setup that was asked for; of a machine that was made otherwise, as far as these words can say it. */
   get setup(): Setup {
     const { hasStarted } = this.#instance;
     return hasStarted ? { ...setupOf(this.#instance.machine.config), ...this.#asked } : this.#asked;

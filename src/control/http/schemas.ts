@@ -26,7 +26,7 @@ export const slotBindings = z
 
 const milliseconds = z.int().min(0).describe('milliseconds since 1970');
 
-/** What `GET /tsvm/machine` says. */
+/** Reply to `GET /tsvm/machine`. */
 export const machineFacts = z.strictObject({
   id: z.string(),
   state: z.enum(['Not started', 'Running', 'Paused', 'Ended', 'Serving']),

@@ -27,7 +27,7 @@ import {
 } from '../status.js';
 import { QueueSet, type SavedQueue } from './queue-set.js';
 
-/** What a transport does for its core. */
+/** Services of a transport for its core. */
 export interface TransportFace {
   /** Shows the driver the device status. 0: a reset is over, and all else that the driver wrote is forgotten too. */
   showStatus(status: number): void;
@@ -39,7 +39,7 @@ export interface TransportFace {
   interruptConfig(): void;
 }
 
-/** What the core tells the machine. */
+/** Events of the core, for the machine. */
 export interface TransportEvents {
   /** The device can no longer work: DEVICE_NEEDS_RESET was set, and was not before. */
   needsReset?(device: string, reason: string): void;
@@ -86,7 +86,7 @@ export class VirtioCore {
   readonly #offered: bigint;
   readonly #queues: QueueSet;
   readonly #deferred: boolean[];
-  /** What the device has, from DRIVER_OK to reset. What was begun with another is void. */
+  /** Context of the device, from DRIVER_OK to reset. Work that was begun with another is void. */
   #context: VirtioContext | undefined;
   #status = 0;
   #generation = 0;
@@ -174,7 +174,7 @@ export class VirtioCore {
 
   // Queues
 
-  /** Whether a driver may set queues up now, where its transport has the rule: not under a live device, whatever the driver says. */
+  /** True while a driver may not set queues up, where its transport has that rule: under a live device, and during a reset. */
   get queuesLocked(): boolean {
     return (this.#status & VIRTIO_CONFIG_S_DRIVER_OK) !== 0 || this.#resetting !== undefined;
   }
@@ -247,7 +247,7 @@ export class VirtioCore {
 
   // Errors and reset
 
-  /** What leaves the device stops here: a GuestError of before a reset is forgotten with all else. */
+  /** Boundary for what a device throws: a GuestError of before a reset is forgotten with all else. */
   #guarded(call: () => void, context = this.#context): void {
     try {
       call();

@@ -42,7 +42,7 @@ export class QueueSet {
   readonly #events: QueueSetEvents;
   readonly #ready: (ReadyQueue | undefined)[];
   #live: (SplitQueue | undefined)[] = [];
-  /** What was negotiated, while the device works. */
+  /** Negotiated features, while the device works. */
   #features: bigint | undefined;
   #held = false;
 
