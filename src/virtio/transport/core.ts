@@ -360,11 +360,4 @@ export class VirtioCore {
     const dead = VIRTIO_CONFIG_S_NEEDS_RESET | VIRTIO_CONFIG_S_FAILED;
     if ((this.#status & (VIRTIO_CONFIG_S_DRIVER_OK | dead)) === VIRTIO_CONFIG_S_DRIVER_OK) this.#activate();
   }
-
-  /** Releases what the device holds of the host. */
-  async close(): Promise<void> {
-    this.#context = undefined;
-    this.#queues.kill();
-    await this.device.close?.();
-  }
 }
