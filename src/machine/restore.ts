@@ -170,14 +170,12 @@ class OpenSavedMachine implements SavedMachine {
   }
 
   async prepare(count: number): Promise<void> {
-    await fillStore(this.#store, count, () => {
-      this.#refuseClosed();
-      return this.#prepare();
-    });
+    await fillStore(this.#store, count, () => this.#prepare());
   }
 
   /** With the memory in place: a base of files does not change. */
   #prepare(): PreparedVm {
+    this.#refuseClosed();
     const prepared = prepareVm(this.#shape);
     try {
       prepared.vm.ram.own(this.#memory.share());
