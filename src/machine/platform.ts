@@ -71,8 +71,8 @@ export interface PlatformState {
   /** State of the devices at ports that have one, by the names of their rows. */
   readonly board: Readonly<Record<string, DeviceState>>;
   readonly slots: readonly VirtioMmioState[];
-  /** Whether the guest has a VM generation ID. Absent: it has none. */
-  readonly generation?: boolean | undefined;
+  /** Whether the guest has a VM generation ID. */
+  readonly generation: boolean;
 }
 
 /** A device at ports, on the board of the machine. */
@@ -229,7 +229,7 @@ export class Platform {
     }
     checkState(Object.keys(state.board).length === restored, 'it has a device that this machine has not');
     checkState(state.slots.length === this.slots.length, `it has ${state.slots.length} virtio devices`);
-    this.generation.restore(state.generation === true, fresh);
+    this.generation.restore(state.generation, fresh);
     this.slots.forEach(({ transport }, i) => {
       transport.restore(state.slots[i] as VirtioMmioState);
     });
