@@ -39,8 +39,8 @@ export interface RestoreOptions extends BindingOptions {
    */
   readonly disks?: 'overlay' | 'direct';
   /**
-   * Facts for the machine's guest, if it has the channel: what it learns of the world when it starts, or with its command. Default: new
-   * entropy, and the time.
+   * Facts for the machine's guest: what it learns of the world when it starts, or with its command, if it has the channel. Default: new
+   * entropy, and the time. With `fresh: false`, a guest without the channel keeps its VM generation ID too.
    */
   readonly facts?: GuestFacts;
 }
