@@ -40,7 +40,7 @@ export interface RestoreOptions extends BindingOptions {
   readonly disks?: 'overlay' | 'direct';
   /**
    * Facts for the machine's guest: what it learns of the world when it starts, or with its command, if it has the channel. Default: new
-   * entropy, and the time. With `fresh: false`, a guest without the channel keeps its VM generation ID too.
+   * entropy, and the time. With `fresh: false`, the VM generation ID stays as well, of any guest.
    */
   readonly facts?: GuestFacts;
 }
