@@ -212,8 +212,8 @@ export function dsdt({ devices, portDevices = DEFAULT_PORT_DEVICES }: AcpiOption
         aml.name('_CRS', aml.resourceTemplate(aml.memory32Fixed(addr, length), aml.interrupt(gsi))),
       ),
     ),
+    ...vmGeneration(),
   ];
-  terms.push(...vmGeneration());
   const sleepState = aml.pkg(aml.integer(ACPI_S5_SLEEP_TYPE), aml.integer(0), aml.integer(0), aml.integer(0));
   const body = new TableWriter().append(aml.name('\\_S5', sleepState)).append(aml.scope('\\_SB', ...terms));
   return table('DSDT', 2, body.bytes());

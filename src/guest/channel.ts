@@ -5,7 +5,7 @@
 import { type Readable, Writable } from 'node:stream';
 import type { PortHost } from '../devices/backends/console.js';
 import { TsvmError } from '../errors.js';
-import { checkStateVersion } from '../util/state.js';
+import { checkState, checkStateVersion } from '../util/state.js';
 import { InputPort, OutputPort } from './channel-ports.js';
 import { checkSentCommand, commandStrings, framed, type GuestCommand } from './command.js';
 import { factOptions, type GuestFacts, mergeFacts } from './facts.js';
@@ -15,8 +15,8 @@ const SIGTERM = 15;
 
 /** State of the channel in a saved machine. */
 export interface ChannelState {
-  /** Version of the protocol that its init speaks. Absent: 1. */
-  readonly protocol?: number | undefined;
+  /** Version of the protocol that its init speaks. */
+  readonly protocol: number;
   readonly hasCommand: boolean;
   readonly hasTerminal: boolean;
   /** Bytes of messages that the device had not taken yet, in Base64. */
@@ -186,16 +186,16 @@ export class MachineChannel implements GuestChannel {
   }
 
   /**
-   * Makes this the channel of a copy, whose guest learns `facts` when it starts, or with its command. `state` is that of the original, which
-   * knew of none in older snapshots.
+   * Makes this the channel of a copy, whose guest learns `facts` when it starts, or with its command.
    *
+   * @param state - of the original's; undefined if a snapshot has none, which is refused
    * @throws TsvmError `TSVM_STATE` if the copy's init speaks another version of the protocol; `TSVM_CONFIG` for facts that are none.
    */
   restore(state: ChannelState | undefined, facts: GuestFacts = {}): void {
     framed(factOptions(facts));
+    checkState(state !== undefined, 'it has no channel');
+    checkStateVersion('the channel’s protocol', { version: state.protocol }, PROTOCOL_VERSION);
     this.#copyFacts = facts;
-    if (state === undefined) return;
-    checkStateVersion('the channel’s protocol', { version: state.protocol ?? 1 }, PROTOCOL_VERSION);
     this.#hasCommand = state.hasCommand;
     this.#hasTerminal = state.hasTerminal;
     this.#control.write(Buffer.from(state.unsent, 'base64'));

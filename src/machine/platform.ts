@@ -72,7 +72,7 @@ export interface PlatformState {
   readonly board: Readonly<Record<string, DeviceState>>;
   readonly slots: readonly VirtioMmioState[];
   /** True if the guest has a VM generation ID. */
-  readonly generation?: boolean | undefined;
+  readonly generation: boolean;
 }
 
 /** A device at ports, on the board of the machine. */
@@ -229,7 +229,7 @@ export class Platform {
     }
     checkState(Object.keys(state.board).length === restored, 'it has a device that this machine has not');
     checkState(state.slots.length === this.slots.length, `it has ${state.slots.length} virtio devices`);
-    this.generation.restore(state.generation === true, fresh);
+    this.generation.restore(state.generation, fresh);
     this.slots.forEach(({ transport }, i) => {
       transport.restore(state.slots[i] as VirtioMmioState);
     });

@@ -39,8 +39,8 @@ export interface RestoreOptions extends BindingOptions {
    */
   readonly disks?: 'overlay' | 'direct';
   /**
-   * Facts for the machine's guest, if it has the channel: what it learns of the world when it starts, or with its command. Default: new
-   * entropy, and the time.
+   * Facts for the machine's guest: what it learns of the world when it starts, or with its command, if it has the channel. Default: new
+   * entropy, and the time. With `fresh: false`, the VM generation ID stays as well, of any guest.
    */
   readonly facts?: GuestFacts;
 }
@@ -170,14 +170,12 @@ class OpenSavedMachine implements SavedMachine {
   }
 
   async prepare(count: number): Promise<void> {
-    await fillStore(this.#store, count, () => {
-      this.#refuseClosed();
-      return this.#prepare();
-    });
+    await fillStore(this.#store, count, () => this.#prepare());
   }
 
   /** With the memory in place: a base of files does not change. */
   #prepare(): PreparedVm {
+    this.#refuseClosed();
     const prepared = prepareVm(this.#shape);
     try {
       prepared.vm.ram.own(this.#memory.share());

@@ -122,7 +122,7 @@ export interface NativeVm {
   createPit2(flags: number): void;
   /**
    * KVM_SET_USER_MEMORY_REGION over `memory[offset, offset + sizeBytes)`; sizeBytes 0 removes the slot. The VM keeps the
-   * mapping alive. Flags: KVM_MEM_LOG_DIRTY_PAGES 1, KVM_MEM_READONLY 2.
+   * mapping alive. Flags: KVM_MEM_READONLY 2.
    */
   setMemorySlot(
     slot: number,

@@ -86,7 +86,7 @@ const platformState = z.strictObject({
   /** By the names of the rows of the board (machine/platform.ts). */
   board: z.record(text, deviceState),
   slots: z.array(slotState),
-  generation: z.optional(z.boolean()),
+  generation: z.boolean(),
 });
 
 /** All of a machine but its memory and disks. */
@@ -106,7 +106,7 @@ const savedState = z.strictObject({
    */
   channel: z.optional(
     z.strictObject({
-      protocol: z.optional(count),
+      protocol: count,
       hasCommand: z.boolean(),
       hasTerminal: z.boolean(),
       unsent: base64,

@@ -68,6 +68,7 @@ export function fakeSnapshot(memoryBytes: number, more: Partial<Snapshot> = {}):
       platform: {
         board: { rtc: { version: 1 } },
         slots: [],
+        generation: false,
       },
       typed: '',
     },

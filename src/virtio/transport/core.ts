@@ -343,7 +343,8 @@ export class VirtioCore {
     checkState(/^[0-9a-f]{1,16}$/.test(state.driverFeatures), `${name}: features`);
     this.#queues.hold();
     this.#driverFeatures = BigInt(`0x${state.driverFeatures}`);
-    const negotiated = (state.status & VIRTIO_CONFIG_S_FEATURES_OK) !== 0;
+    // DRIVER_OK without FEATURES_OK is no status that a driver can bring about.
+    const negotiated = (state.status & (VIRTIO_CONFIG_S_FEATURES_OK | VIRTIO_CONFIG_S_DRIVER_OK)) !== 0;
     const problem = negotiated ? refuseFeatures(this.#offered, this.#driverFeatures) : undefined;
     checkState(problem === undefined, `${name}: ${problem}`);
     // As if the guest had written it: saved state is no more trusted than a driver.
@@ -358,12 +359,5 @@ export class VirtioCore {
     this.device.restore(state.device);
     const dead = VIRTIO_CONFIG_S_NEEDS_RESET | VIRTIO_CONFIG_S_FAILED;
     if ((this.#status & (VIRTIO_CONFIG_S_DRIVER_OK | dead)) === VIRTIO_CONFIG_S_DRIVER_OK) this.#activate();
-  }
-
-  /** Releases what the device holds of the host. */
-  async close(): Promise<void> {
-    this.#context = undefined;
-    this.#queues.kill();
-    await this.device.close?.();
   }
 }

@@ -417,12 +417,12 @@ test('Blk.drain() lets what is in flight end, and leaves the rest in the queue u
 });
 
 test('Blk.close() waits for I/O, flushes and closes the backend (hostile 40)', async () => {
-  const { disk, add, queue, rig } = setUp();
+  const { disk, add, queue, device } = setUp();
   disk.held = true;
   add(VIRTIO_BLK_T_OUT, 0, { readable: [block(1)] });
   queue.kick();
   await settle();
-  const closed = rig.core.close();
+  const closed = device.close();
   await settle();
   expect(disk.log).toEqual(['write 0+512']);
   disk.held = false;

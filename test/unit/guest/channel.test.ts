@@ -371,16 +371,15 @@ test('MachineChannel of a copy sends what its original had said and the device h
   expect(messages(control)).toEqual([['tty=0', '', 'job'], ['signal=15']]);
 });
 
-test('MachineChannel of a copy whose init speaks another version of the protocol is refused', () => {
-  const { channel } = setUp();
-  const state = channel.save();
-  const restore = (protocol: number | undefined) => setUp().channel.restore({ ...state, protocol });
-  restore(PROTOCOL_VERSION);
-  restore(undefined); // from before there were versions
-  expect(() => restore(PROTOCOL_VERSION + 1)).toThrow(
-    expect.objectContaining({
-      code: 'TSVM_STATE',
-      message: expect.stringMatching(/protocol has version 2, not 1/),
-    }),
-  );
+test('MachineChannel of a copy is refused without a state, and where its init speaks another version of the protocol', () => {
+  const state = setUp().channel.save();
+  const refused = [
+    [undefined, /it has no channel/],
+    [{ ...state, protocol: PROTOCOL_VERSION + 1 }, /protocol has version 2, not 1/],
+  ] as const;
+  for (const [bad, message] of refused) {
+    expect(() => setUp().channel.restore(bad)).toThrow(
+      expect.objectContaining({ code: 'TSVM_STATE', message: expect.stringMatching(message) }),
+    );
+  }
 });

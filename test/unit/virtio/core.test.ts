@@ -307,6 +307,7 @@ describe.each(TRANSPORT_NAMES)('VirtioCore by way of %s', (transport) => {
       [/device type 1/, { deviceId: 1 }],
       [/1 queues/, { queues: [queue] }],
       [/not offered/, { driverFeatures: 'ffffffffffffffff' }],
+      [/not offered/, { driverFeatures: 'ffffffffffffffff', status: live & ~FEATURES_OK }],
       [/features/, { driverFeatures: 'rm -rf' }],
       [/queue size/, { queues: [{ ...queue, size: 0x10000 }, queue] }],
       [/not in RAM/, { queues: [{ ...queue, descAddr: 2 ** 32 }, queue] }],
