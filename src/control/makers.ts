@@ -21,7 +21,7 @@ async function make(draft: Draft): Promise<Machine> {
     draft.adjust?.(machine);
     return machine;
   } catch (error) {
-    await machine.stop();
+    await machine.kill();
     throw error;
   }
 }
