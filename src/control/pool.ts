@@ -5,7 +5,7 @@ import { ApiError } from './api-error.js';
 import { ControlServer } from './http/server.js';
 import { Instance } from './instance.js';
 import { ConsoleLog } from './logs/console-log.js';
-import type { MachineFolder, MachineStore } from './machine-store.js';
+import { checkName, type MachineFolder, type MachineStore } from './machine-store.js';
 import { kvmMakers, type Makers } from './makers.js';
 import type { PoolRequest } from './pool-request.js';
 import { live, PublishedMachine } from './publish.js';
@@ -84,6 +84,7 @@ export class Pool implements AsyncDisposable {
   }
 
   async #make(name: string, request: PoolRequest): Promise<void> {
+    checkName(name);
     const { command: asked } = request;
     if (asked !== undefined) checkSentCommand({ argv: asked });
     const machine =

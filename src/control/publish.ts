@@ -5,12 +5,13 @@ import type { Machine } from '../machine/machine.js';
 import { bugEnd } from '../machine/report/guest-ends.js';
 import { Cleanup } from '../util/cleanup.js';
 import { warnOperator } from '../util/operator-warning.js';
+import { EXIT_CODES } from './exit-codes.js';
 import { ControlServer } from './http/server.js';
 import { Instance } from './instance.js';
 import { commandEnd, type InstanceEnd, instanceEnd } from './instance-end.js';
 import { logCommand } from './logs/command-log.js';
 import { ConsoleLog } from './logs/console-log.js';
-import type { MachineFolder, MachineStore } from './machine-store.js';
+import { checkName, type MachineFolder, type MachineStore } from './machine-store.js';
 import { ProcessMeter } from './stats/process-meter.js';
 
 interface PublishOptions {
@@ -21,7 +22,7 @@ interface PublishOptions {
   readonly meter?: ProcessMeter;
 }
 
-export class PublishedMachine {
+export class PublishedMachine implements AsyncDisposable {
   readonly instance: Instance;
   readonly #folder: MachineFolder;
   readonly #server: ControlServer;
@@ -75,6 +76,12 @@ export class PublishedMachine {
     await steps.run();
   }
 
+  /** Ends what was not finished, since whoever ran it met an error: a server that nobody closes would keep this process. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.instance.end !== undefined) return;
+    await this.finish(instanceEnd({ kind: 'stopped' }, EXIT_CODES.hostFailure)).catch(() => {}); // that error is told
+  }
+
   #record(end: InstanceEnd): void {
     try {
       this.#folder.writeEnd({ ...end, atMs: Date.now() });
@@ -91,6 +98,7 @@ async function publishForks(
   { names, fresh }: { readonly names: readonly string[]; readonly fresh: boolean },
   options: PublishOptions,
 ): Promise<void> {
+  for (const name of names) checkName(name);
   const forks = await parent.fork(names.length, { facts: (i) => ({ hostname: names[i], fresh }) });
   try {
     for (const [i, fork] of forks.entries()) {

@@ -26,6 +26,11 @@ export function mergeFacts(base: GuestFacts, more: GuestFacts): GuestFacts {
   return { ...base, ...Object.fromEntries(given) };
 }
 
+/** Tells whether Linux takes it as a host name. */
+export function isHostname(text: string): boolean {
+  return text !== '' && Buffer.byteLength(text) <= MAX_HOSTNAME_BYTES && !text.includes('\0');
+}
+
 /** Options of a message to guests/init that carry `facts`. @throws TsvmError `TSVM_CONFIG` */
 export function factOptions({ hostname, fresh = true, ...given }: GuestFacts): string[] {
   const timeMs = given.timeMs ?? (fresh ? Date.now() : undefined);
@@ -46,7 +51,7 @@ export function factOptions({ hostname, fresh = true, ...given }: GuestFacts): s
     options.push(`entropy=${Buffer.from(entropy).toString('hex')}`);
   }
   if (hostname !== undefined) {
-    if (hostname === '' || Buffer.byteLength(hostname) > MAX_HOSTNAME_BYTES || hostname.includes('\0'))
+    if (!isHostname(hostname))
       throw new TsvmError(
         'TSVM_CONFIG',
         `hostname: it must be 1 to ${MAX_HOSTNAME_BYTES} bytes, none of them a NUL`,

@@ -4,7 +4,7 @@
  */
 
 import { TsvmError } from '../errors.js';
-import type { GuestFacts } from '../guest/facts.js';
+import { factOptions, type GuestFacts } from '../guest/facts.js';
 import type { MachineConfig } from '../machine/config.js';
 import { createMachine } from '../machine/create.js';
 import type { Machine } from '../machine/machine.js';
@@ -38,9 +38,10 @@ export async function machineFromTemplate(
   config: MachineConfig,
   options: TemplateOptions = {},
 ): Promise<Machine> {
+  const { ports, facts } = options;
+  factOptions(facts ?? {}); // else the template would be taken for one that cannot be used
   const store = new TemplateStore(options.directory);
   const key = await templateKey(config);
-  const { ports, facts } = options;
   const restoreOptions = {
     ...(ports === undefined ? {} : { ports }),
     ...(facts === undefined ? {} : { facts }),

@@ -157,6 +157,6 @@ test('copies of a guest without the channel are told so by the VM generation ID,
     }
     expect(new Set(random).size).toBe(3);
   } finally {
-    await Promise.all(copies.map((copy) => copy.stop()));
+    await Promise.all(copies.map((copy) => copy.kill()));
   }
 });

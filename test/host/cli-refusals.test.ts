@@ -31,6 +31,7 @@ writeFileSync(variables, '# of the test\n\nNAME=value with blanks\n');
 
 test.each([
   [['api', '--no-api'], '--no-api: then nobody could start the machine'],
+  [['api', '--id', 'x'.repeat(65)], 'not 1 to 64 bytes\nhint: it is the host name'],
   [['api', '--config-file', '/nope'], 'cannot read the configuration /nope: no such file'],
   [['api', '--api-sock', '/nowhere/api.sock'], 'API socket /nowhere/api.sock'],
   [['api', '--no-api', '--config-file', configuration], '`machine-config.mem_size_mib`'],

@@ -59,7 +59,7 @@ test('is another one for each boot, restore and fork, whose guest is told; the p
     await third.start();
     expect(all).not.toContain(generationOf(third));
   } finally {
-    await Promise.all(forks.map((fork) => fork.stop()));
+    await Promise.all(forks.map((fork) => fork.kill()));
   }
 });
 

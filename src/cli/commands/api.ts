@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { EXIT_CODES, exitCodeOf } from '../../control/exit-codes.js';
 import { commandEnd, instanceEnd } from '../../control/instance-end.js';
 import { TsvmError } from '../../errors.js';
+import { isHostname } from '../../guest/facts.js';
 import { endOf } from '../../guest/life.js';
 import { sayBound } from '../options/binding-options.js';
 import { readConfigFile } from '../options/config-file.js';
@@ -61,6 +62,11 @@ async function serveApi(options: ApiOptions): Promise<number> {
   if (!options.api && options.configFile === undefined) {
     throw new TsvmError('TSVM_USAGE', '--no-api: then nobody could start the machine', {
       hint: 'give --config-file',
+    });
+  }
+  if (!isHostname(options.id)) {
+    throw new TsvmError('TSVM_USAGE', `--id ${JSON.stringify(options.id)}: not 1 to 64 bytes`, {
+      hint: 'it is the host name of a saved machine’s guest, too',
     });
   }
   const [{ ControlServer }, { Instance }, { ConsoleLog }, { configure }, { draftOf }] = await Promise.all([

@@ -76,7 +76,7 @@ async function boot(argv: readonly string[], options: BootOptions): Promise<numb
   using stopSignals = StopSignals.ofMachine(timeoutMs);
   for (;;) {
     await using machine = await createMachine(config);
-    const published = await publishNamed(machine, argv, options);
+    await using published = await publishNamed(machine, argv, options);
     const { end, exitCode, forced } = await stayWithMachine(machine, stopSignals, {
       ...options,
       usesOurInit,

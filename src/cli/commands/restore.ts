@@ -80,7 +80,7 @@ export function restoreCommand(): Command {
           stopSignals.exitCode ?? (await goOn(machine, machine.channel, directory, options, deadline));
         return;
       }
-      const published = await publishNamed(machine, [], options);
+      await using published = await publishNamed(machine, [], options);
       const { end, exitCode } = await stayWithMachine(machine, stopSignals, {
         ...options,
         usesOurInit: false,

@@ -94,22 +94,24 @@ export interface CommandOptions extends NameOptions, Pick<ForegroundOptions, 'ti
 /** Stays with a machine that is for a command until that has ended. Its streams or terminal are this process's; so is the exit status, which is returned. */
 export async function serveCommand(machine: Machine, options: CommandOptions): Promise<number> {
   const { tty, stopSignals, command, facts, onSave } = options;
-  const published = await publishNamed(machine, options.argv, options);
+  await using published = await publishNamed(machine, options.argv, options);
   const inBackground = published !== undefined && backgroundName() !== undefined;
   const detach =
     tty && !inBackground
       ? attachConsole(machine, { waitForCommand: command !== undefined, ...(onSave && { onSave }) })
       : () => {};
   try {
+    // A signal or the time limit may have ended it meanwhile.
+    const isEnded = stopSignals.exitCode !== undefined;
     const life = beginCommand(machine, {
-      command,
+      command: isEnded ? undefined : command,
       facts,
       connect(channel) {
         if (tty) return async () => {};
         return inBackground ? logCommand(channel, published.instance) : connectStreams(channel);
       },
     });
-    if (machine.state === 'ready') await machine.start();
+    if (!isEnded && machine.state === 'ready') await machine.start();
     if (inBackground) reportReady();
     stopSignals.forwardTo((signal) => {
       if (signal === SIGUSR1 && onSave !== undefined) onSave();
@@ -122,6 +124,7 @@ export async function serveCommand(machine: Machine, options: CommandOptions): P
     if (options.timeline !== undefined) writeTimeline(options.timeline, machine);
     const exitCode = stopSignals.exitCode ?? status ?? exitCodeOf(end);
     await published?.finish(status === undefined ? instanceEnd(end, exitCode) : commandEnd(exitCode));
+    if (tty && stopSignals.exitCode !== undefined) exitWithoutReader(exitCode);
     return exitCode;
   } finally {
     detach();

@@ -28,5 +28,6 @@ export async function configure(instance: Instance, text: string): Promise<void>
   } catch (error) {
     throw error instanceof ApiError ? wrong(error.message) : error;
   }
+  if (setup['boot-source'] === undefined) throw wrong('missing field `boot-source`');
   draftOf(instance).set(setup);
 }

@@ -112,6 +112,13 @@ test('Pool opens a snapshot anew that could not be opened', async () => {
   await pool.instance.make('one', { snapshot: '/warm' });
 });
 
+test('Pool refuses a name that no machine has before it opens the snapshot', async () => {
+  await using pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', makers);
+  for (const name of ['', 'a%20b', 'x'.repeat(65)])
+    await expect(pool.instance.make(name, { snapshot: '/warm' })).rejects.toThrow('not a name for a machine');
+  expect(makers.open).not.toHaveBeenCalled();
+});
+
 test('Pool refuses a command that no guest could take before it opens the snapshot', async () => {
   await using pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', makers);
   const command = new Array<string>(4097).fill('x');

@@ -45,6 +45,7 @@ test('a configuration file becomes a spec, its logger logs, and it is what GET /
 
 test.each([
   ['{', /^the configuration file: .*JSON/],
+  ['{}', /^the configuration file: missing field `boot-source`$/],
   ['{"more":1}', /^the configuration file: unknown field `more`$/],
   [
     '{"machine-config":{"vcpu_count":1,"mem_size_mib":1,"smt":true}}',

@@ -1,4 +1,5 @@
 /** Machines with a name in a process that runs many: what fails with one of them is its own end. */
+import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { PassThrough } from 'node:stream';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
@@ -74,6 +75,39 @@ test('live() leaves the console to a command that has a terminal, and its stream
     await machine.kill();
     await ended;
   }
+});
+
+test('what was made known is recorded as ended, and served no more, when whoever ran it met an error', async () => {
+  const about = { command: [] };
+  {
+    await using _ = await PublishedMachine.publish(
+      store,
+      'failed',
+      played(() => {}),
+      about,
+    );
+    await using ended = await PublishedMachine.publish(
+      store,
+      'ended',
+      played(() => {}),
+      about,
+    );
+    await ended.finish({ kind: 'power-off', exitCode: 3 });
+  }
+  expect(store.find('failed').record.end).toMatchObject({ kind: 'stopped', exitCode: 125 });
+  expect(store.find('ended').record.end).toMatchObject({ kind: 'power-off', exitCode: 3 });
+  expect(existsSync(store.find('failed').folder.socketPath)).toBe(false);
+});
+
+test('names that no machine has are refused before there is a fork', async () => {
+  const fork = vi.fn();
+  const machine = Object.assign(
+    played(() => {}),
+    { fork },
+  );
+  await using published = await PublishedMachine.publish(store, 'parent', machine, { command: [] });
+  await expect(published.instance.fork(['a', 'x'.repeat(65)])).rejects.toThrow('not a name for a machine');
+  expect(fork).not.toHaveBeenCalled();
 });
 
 test('a command with a NUL in it is refused when it is asked for', async () => {
