@@ -147,6 +147,8 @@ describe('a hostile saved state', () => {
   });
 
   const refused: Readonly<Record<string, (snapshot: LooseSnapshot) => void>> = {
+    'a device that is live with nothing negotiated': (it) =>
+      live(it, {}, { status: 7, driverFeatures: 'ffffffffffffffff' }),
     'descriptors outside RAM': (it) => live(it, { descAddr: 4 * MIB }),
     'descriptors that end outside RAM': (it) => live(it, { descAddr: 4 * MIB - 64 }),
     'descriptors beyond every address': (it) => live(it, { descAddr: 2 ** 64 }),
