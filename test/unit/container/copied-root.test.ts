@@ -10,7 +10,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { expect, test } from 'vitest';
 import {
   copyLayers,
@@ -51,7 +51,7 @@ test('links stay what they say', async () => {
 
 test('what a killed process left goes, and nobody else’s', async () => {
   const copy = await copyLayers([layer('swept', { a: 'a' })]);
-  const copies = () => readdirSync(tmpdir()).filter((name) => dirname(copy).endsWith(name));
+  const copies = () => readdirSync(tmpdir()).filter((name) => name === basename(dirname(copy)));
   sweepCopies(() => true);
   expect(copies()).toHaveLength(1);
   sweepCopies((pid) => pid !== process.pid);
