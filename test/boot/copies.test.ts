@@ -25,14 +25,14 @@ const root = temporaryDirectory();
 const templates = join(root, 'templates');
 const store = new MachineStore(join(root, 'run'));
 
-/** Of the shell alone: where ring 0 is interpreted, each program costs a second. */
+/** Script of the shell alone: where ring 0 is interpreted, each program costs a second. */
 const SAY =
   'read h </proc/sys/kernel/hostname; read r </proc/sys/kernel/random/uuid; echo "$h"; echo "$EPOCHSECONDS"; echo "$r"';
 const OLD_CLOCK = 'date -s @1000000000 >/dev/null';
 const command = ['sh', '-c', SAY];
 const named = (hostname: string) => ({ facts: { hostname } });
 
-/** What a copy says of itself. */
+/** Facts that a copy tells of itself. */
 interface Said {
   readonly hostname: string;
   readonly seconds: number;
@@ -62,7 +62,7 @@ async function ask(machine: Machine): Promise<Said> {
   return said(await text);
 }
 
-/** What a machine with a name has said by its end. */
+/** Output of a machine with a name by its end. */
 async function recordOf(name: string): Promise<Said> {
   const recorded = () => store.find(name).record.end;
   await expect.poll(recorded, { interval: 20, timeout: 100_000 }).toBeDefined();
