@@ -10,8 +10,8 @@ import { BUF_ALLOC_BYTES } from '../../devices/backends/vsock.js';
 import { ByteQueue } from '../../util/byte-queue.js';
 
 /**
- * Bytes that are handed on at a time: all that may be unread, since each chunk takes turns of the event loop. One is with the reader, and one is about
- * to be.
+ * Bytes that are handed on at a time: all that may be unread, since each chunk takes turns of the event loop. One is with the reader,
+ * and one is about to be.
  */
 const CHUNK_BYTES = BUF_ALLOC_BYTES;
 
