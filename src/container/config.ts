@@ -2,6 +2,7 @@
 import { type Stats, statSync } from 'node:fs';
 import { isAbsolute, normalize } from 'node:path';
 import { TsvmError } from '../errors.js';
+import { MAX_HOSTNAME_BYTES } from '../util/hostname.js';
 import { ID_RANGE, isId } from '../util/ids.js';
 import { isVariableName } from '../util/variable-name.js';
 import type { Capability } from './capabilities.js';
@@ -90,7 +91,6 @@ export const KERNEL_PATHS = ['/dev', '/proc', '/sys'] as const;
 /** Bound of volumes: each is a descriptor of the launcher's before it is mounted. */
 const MAX_VOLUMES = 128;
 const PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-const MAX_HOSTNAME_BYTES = 64;
 /** mount(2) takes a page of options, of which a layer needs five bytes; overlayfs takes 500 layers. */
 const MAX_LAYERS = 500;
 const MIN_MEMORY_BYTES = 1 << 20;

@@ -38,7 +38,7 @@ export interface InstanceInput {
 }
 
 interface InstanceOptions {
-  /** One for all machines of this process. */
+  /** Meter that all machines of this process share. */
   readonly meter?: ProcessMeter;
   readonly makers?: Makers;
   /** Host name of a saved machine's guest that is loaded. */

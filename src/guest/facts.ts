@@ -1,12 +1,11 @@
 /** Facts that a machine learns of the world outside: what is wrong in a copy that goes on with the memory of its original. */
 import { randomBytes } from 'node:crypto';
 import { TsvmError } from '../errors.js';
+import { isHostname, MAX_HOSTNAME_BYTES } from '../util/hostname.js';
 import { MAX_ENTROPY_BYTES } from './protocol.js';
 
 /** Minimum of entropy that is worth a reseed: a key of the kernel's generator. */
 const MIN_ENTROPY_BYTES = 32;
-/** HOST_NAME_MAX of Linux. */
-const MAX_HOSTNAME_BYTES = 64;
 
 /** Facts for a guest. The time and new entropy go with every message that carries facts, unless `fresh` is false. */
 export interface GuestFacts {
@@ -24,11 +23,6 @@ export interface GuestFacts {
 export function mergeFacts(base: GuestFacts, more: GuestFacts): GuestFacts {
   const given = Object.entries(more).filter(([, value]) => value !== undefined);
   return { ...base, ...Object.fromEntries(given) };
-}
-
-/** Tells whether Linux takes it as a host name. */
-export function isHostname(text: string): boolean {
-  return text !== '' && Buffer.byteLength(text) <= MAX_HOSTNAME_BYTES && !text.includes('\0');
 }
 
 /** Options of a message to guests/init that carry `facts`. @throws TsvmError `TSVM_CONFIG` */

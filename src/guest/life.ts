@@ -11,7 +11,7 @@ interface CommandMachine<End> {
   wait(): Promise<End>;
 }
 
-export interface CommandStart {
+interface CommandStart {
   /** Command to send. Undefined: the machine has one already, or gets none. */
   readonly command?: GuestCommand | undefined;
   readonly facts?: GuestFacts | undefined;
@@ -19,7 +19,7 @@ export interface CommandStart {
   connect(channel: GuestChannel): () => Promise<void>;
 }
 
-export interface CommandLife<End> {
+interface CommandLife<End> {
   readonly channel: GuestChannel;
   /** Waits for the command’s end and its output, and kills the machine. `status` is undefined if the machine ended before. */
   end(): Promise<{ readonly status: number | undefined; readonly end: End }>;

@@ -24,7 +24,7 @@ const MANIFEST = 'manifest.json';
 /** Bound of a manifest, which has the names and versions of what a guest was built from. */
 const MAX_MANIFEST_BYTES = 1 << 20;
 
-/** What of a manifest tsvm needs; it says more, for people and for comparing builds. */
+/** Part of a manifest that tsvm needs; it says more, for people and for comparing builds. */
 interface Manifest {
   readonly name: string;
   readonly key: string;
@@ -68,7 +68,7 @@ export interface GuestBuild {
   /** The kernel's release. */
   readonly version: string;
   readonly directory: string;
-  /** Whether it is the one that its recipe makes now. */
+  /** Tells whether it is the one that its recipe makes now. */
   readonly current: boolean;
   /** The same kernel, compressed. Absent from the guest that npm installs. */
   readonly bzImage?: string;
@@ -93,7 +93,7 @@ export function debianGuestProblem(facts: HostFacts = readHostFacts()): string |
     : undefined;
 }
 
-/** Where built guests are kept: `$TSVM_GUEST_DIR`, else `tsvm/guests` in the user's cache. */
+/** Folder that built guests are kept in: `$TSVM_GUEST_DIR`, else `tsvm/guests` in the user's cache. */
 export function guestDirectory(): string {
   return cacheDirectory('TSVM_GUEST_DIR', 'guests');
 }

@@ -1,4 +1,4 @@
-/** What this host is, as far as the choice of a profile and `tsvm doctor` need to know. */
+/** Facts of this host, as far as the choice of a profile and `tsvm doctor` need to know. */
 import { closeSync, openSync, readdirSync, readFileSync, readSync } from 'node:fs';
 import { freemem, totalmem } from 'node:os';
 import type { HostFacts } from '../kvm/profiles/profile.js';
@@ -31,7 +31,7 @@ export function hostMemory(): { totalBytes: number; availableBytes: number } {
   };
 }
 
-/** What a guest sees of the host's CPU, or may. In the words of /proc/cpuinfo. */
+/** Facts of the host's CPU that a guest sees, or may, in the words of /proc/cpuinfo. */
 export interface CpuFacts {
   readonly vendor: string;
   readonly family: string;

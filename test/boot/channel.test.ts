@@ -1,19 +1,18 @@
 /** Commands over the channel: every test has a machine of its own, a fork of one that was booted once. */
 import { createHash, randomBytes } from 'node:crypto';
 import { once } from 'node:events';
-import type { Readable } from 'node:stream';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
 import { BootMarks } from '../../src/devices/pc/boot-marks.js';
 import { OFFER } from '../../src/guest/protocol.js';
 import {
   createMachine,
-  type GuestChannel,
   type GuestCommand,
   type GuestFacts,
   type Machine,
   type MachineConfig,
 } from '../../src/index.js';
+import { channelOf, textOf } from '../support/channel.js';
 import { ConsoleLog, endOf, guestConfig, interpreted, markOf } from '../support/guest.js';
 
 /** Bytes of a large transfer; where ring 0 is interpreted, each page that is copied costs milliseconds. */
@@ -32,17 +31,6 @@ async function bootToReady(more: MachineConfig = {}): Promise<{ machine: Machine
   await Promise.race([ready, ended]);
   ended.catch(() => {});
   return { machine, log };
-}
-
-function channelOf(machine: Machine): GuestChannel {
-  if (machine.channel === undefined) throw new Error('no channel');
-  return machine.channel;
-}
-
-async function textOf(stream: Readable): Promise<string> {
-  const parts: Uint8Array[] = [];
-  for await (const part of stream) parts.push(part);
-  return Buffer.concat(parts).toString('latin1');
 }
 
 interface Result {

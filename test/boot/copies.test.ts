@@ -2,7 +2,6 @@
 import { once } from 'node:events';
 import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
-import type { Readable } from 'node:stream';
 import { beforeAll, expect, test } from 'vitest';
 import { ControlServer } from '../../src/control/http/server.js';
 import { Instance } from '../../src/control/instance.js';
@@ -19,20 +18,21 @@ import {
   RemoteMachine,
   restoreMachine,
 } from '../../src/index.js';
+import { channelOf, textOf } from '../support/channel.js';
 import { guestConfig, temporaryDirectory } from '../support/guest.js';
 
 const root = temporaryDirectory();
 const templates = join(root, 'templates');
 const store = new MachineStore(join(root, 'run'));
 
-/** Of the shell alone: where ring 0 is interpreted, each program costs a second. */
+/** Script of the shell alone: where ring 0 is interpreted, each program costs a second. */
 const SAY =
   'read h </proc/sys/kernel/hostname; read r </proc/sys/kernel/random/uuid; echo "$h"; echo "$EPOCHSECONDS"; echo "$r"';
 const OLD_CLOCK = 'date -s @1000000000 >/dev/null';
 const command = ['sh', '-c', SAY];
 const named = (hostname: string) => ({ facts: { hostname } });
 
-/** What a copy says of itself. */
+/** Facts that a copy tells of itself. */
 interface Said {
   readonly hostname: string;
   readonly seconds: number;
@@ -44,17 +44,10 @@ function said(text: string): Said {
   return { hostname, seconds: Number(seconds), random };
 }
 
-async function textOf(stream: Readable): Promise<string> {
-  const parts: Uint8Array[] = [];
-  for await (const part of stream) parts.push(part);
-  return Buffer.concat(parts).toString('latin1');
-}
-
 /** Has a machine say it, whose guest waits for its command or for lines. */
 async function ask(machine: Machine): Promise<Said> {
   await using _ = machine;
-  const { channel } = machine;
-  if (channel === undefined) throw new Error('no channel');
+  const channel = channelOf(machine);
   const text = textOf(channel.stdout);
   if (channel.hasCommand) channel.stdin.write('\n\n');
   else channel.send({ argv: command });
@@ -62,7 +55,7 @@ async function ask(machine: Machine): Promise<Said> {
   return said(await text);
 }
 
-/** What a machine with a name has said by its end. */
+/** Output of a machine with a name by its end. */
 async function recordOf(name: string): Promise<Said> {
   const recorded = () => store.find(name).record.end;
   await expect.poll(recorded, { interval: 20, timeout: 100_000 }).toBeDefined();
@@ -79,8 +72,7 @@ const working = join(root, 'working');
 beforeAll(async () => {
   await using machine = await fromTemplate('template');
   waiting = join(templates, readdirSync(templates).find((name) => /^[0-9a-f]{16}$/.test(name)) ?? '');
-  const { channel } = machine;
-  if (channel === undefined) throw new Error('no channel');
+  const channel = channelOf(machine);
   channel.send({
     argv: [
       'sh',

@@ -4,9 +4,9 @@ import { mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
-import type { Readable } from 'node:stream';
 import { describe, expect, test } from 'vitest';
 import { blk, createMachine, findGuest, type Machine, pmem, restoreMachine, share } from '../../src/index.js';
+import { channelOf, textOf } from '../support/channel.js';
 import { type CliResult, tsvm } from '../support/cli.js';
 import { freePort } from '../support/free-port.js';
 import { ConsoleLog, interpreted, temporaryDirectory } from '../support/guest.js';
@@ -29,15 +29,9 @@ const shared = join(root, 'shared');
 const env = { TSVM_TEMPLATE_DIR: templates };
 const sh = (script: string): string[] => ['--', 'sh', '-c', script];
 
-async function textOf(stream: Readable): Promise<string> {
-  const parts: Uint8Array[] = [];
-  for await (const part of stream) parts.push(part);
-  return Buffer.concat(parts).toString('latin1');
-}
-
 /** Runs `script` in a machine that waits for its command. */
-async function runIn({ channel }: Machine, script: string): Promise<{ status?: number; out: string }> {
-  if (channel === undefined) throw new Error('no channel');
+async function runIn(machine: Machine, script: string): Promise<{ status?: number; out: string }> {
+  const channel = channelOf(machine);
   channel.stdin.end();
   channel.stderr.resume();
   channel.send({ argv: ['sh', '-c', script] });

@@ -65,7 +65,6 @@ export function restoreCommand(): Command {
       }
       lookAtTimeline(options.timeline);
       if (options.save !== undefined) await lookAtSaveFolder(options.save);
-      const deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
       using stopSignals = StopSignals.ofMachine(timeoutMs);
       await using machine = await restoreMachine(directory, {
         disks,
@@ -77,7 +76,7 @@ export function restoreCommand(): Command {
       });
       if (machine.channel !== undefined) {
         process.exitCode =
-          stopSignals.exitCode ?? (await goOn(machine, machine.channel, directory, options, deadline));
+          stopSignals.exitCode ?? (await goOn(machine, machine.channel, stopSignals, directory, options));
         return;
       }
       await using published = await publishNamed(machine, [], options);
@@ -94,9 +93,9 @@ export function restoreCommand(): Command {
 async function goOn(
   machine: Machine,
   channel: GuestChannel,
+  stopSignals: StopSignals,
   directory: string,
   options: RestoreCliOptions,
-  deadline: number | undefined,
 ): Promise<number> {
   if (!channel.hasCommand) {
     throw new TsvmError('TSVM_STATE', `the machine saved in ${directory} waits for a command`, {
@@ -105,9 +104,7 @@ async function goOn(
   }
   const { save, differential = false } = options;
   const onSave = save === undefined ? undefined : () => void saveWithProgress(machine, save, differential);
-  using stopSignals = StopSignals.ofCommand(
-    deadline === undefined ? undefined : Math.max(1, deadline - performance.now()),
-  );
+  stopSignals.switchToCommand();
   stopSignals.watch(machine);
   return await serveCommand(machine, {
     ...options,

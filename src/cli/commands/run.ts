@@ -22,6 +22,7 @@ import {
   containerProblem,
   type RunOptions,
 } from '../options/run-options.js';
+import { isOnTerminal } from '../options/terminal-option.js';
 import { showBootProgress } from '../session/boot-progress.js';
 import { explainTimeout, serveCommand } from '../session/foreground.js';
 import { lookAtTimeline } from '../session/machine-end.js';
@@ -94,7 +95,7 @@ async function runInContainer(asked: AskedContainerRun, options: RunOptions): Pr
 async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promise<number> {
   const { words, timeoutMs, sockets, ports } = asked;
   const inBackground = backgroundName() !== undefined;
-  const tty = options.tty ?? (!inBackground && process.stdin.isTTY === true && process.stdout.isTTY === true);
+  const tty = options.tty ?? (!inBackground && isOnTerminal());
   const typed: GuestCommand = {
     argv: words,
     env: { TERM: process.env['TERM'] ?? 'linux', ...environment(parseVariables(options.env ?? [])) },

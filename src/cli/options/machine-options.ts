@@ -9,6 +9,7 @@ import { backgroundName } from '../background.js';
 import { parseChoice, parseCount, parseMemory } from '../values.js';
 import { addDeviceOptions, type DeviceOptions, deviceRequests } from './device-options.js';
 import { cliGuest, guestOption } from './guest-option.js';
+import { isOnTerminal } from './terminal-option.js';
 
 export interface MachineOptions extends DeviceOptions {
   guest?: string;
@@ -104,9 +105,7 @@ export function askedMachine(
     [options.cmdline ?? own, options.append].filter((part) => part !== undefined && part !== '').join(' ');
   // A shell in the background has a terminal for whoever attaches to it.
   const inBackground = backgroundName() !== undefined;
-  const tty = inBackground
-    ? command.length === 0
-    : process.stdin.isTTY === true && process.stdout.isTTY === true;
+  const tty = inBackground ? command.length === 0 : isOnTerminal();
   const entry = parseChoice('--entry', options.entry, ['auto', 'pvh', 'bzimage']);
   const discovery =
     options.discovery === undefined

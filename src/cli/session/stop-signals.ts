@@ -28,34 +28,40 @@ export class StopSignals implements Disposable {
   /** End of the time limit, as a value of `performance.now()`. */
   readonly #deadline: number | undefined;
   #timer: NodeJS.Timeout | undefined;
-  readonly #handlers: Handlers;
+  #handlers: Handlers = [];
 
-  private constructor(timeoutMs: number | undefined, handlers: (stop: StopSignals) => Handlers) {
+  private constructor(timeoutMs: number | undefined) {
     this.#deadline = timeoutMs === undefined ? undefined : performance.now() + timeoutMs;
-    this.#handlers = handlers(this);
-    for (const [signal, handler] of this.#handlers) process.on(signal, handler);
   }
 
   /** Ends a machine at the first signal. Its time is up only once it is watched, so that it is started and says what it can. */
   static ofMachine(timeoutMs?: number): StopSignals {
-    return new StopSignals(timeoutMs, (stop) =>
+    const stopSignals = new StopSignals(timeoutMs);
+    stopSignals.#listen(
       Object.entries(ENDING).map(([signal, exitCode]) => [
         signal as keyof typeof ENDING,
-        () => stop.#stop(exitCode),
+        () => stopSignals.#stop(exitCode),
       ]),
     );
+    return stopSignals;
   }
 
   /** Gives signals to a command, once it runs ({@link forwardTo}), and ends it at the second that insists. */
   static ofCommand(timeoutMs?: number): StopSignals {
-    const stopSignals = new StopSignals(timeoutMs, (stop) =>
+    const stopSignals = new StopSignals(timeoutMs);
+    stopSignals.switchToCommand();
+    return stopSignals;
+  }
+
+  /** Goes on as {@link StopSignals.ofCommand}, with the time limit that there is: for a machine that turns out to be for a command. */
+  switchToCommand(): void {
+    this.#listen(
       Object.entries(FORWARDED).map(([signal, number]) => [
         signal as keyof typeof FORWARDED,
-        () => stop.#onForwarded(signal as keyof typeof FORWARDED, number),
+        () => this.#onForwarded(signal as keyof typeof FORWARDED, number),
       ]),
     );
-    stopSignals.#startTimer();
-    return stopSignals;
+    this.#startTimer();
   }
 
   /** Aborted at the end that was asked for. */
@@ -100,8 +106,16 @@ export class StopSignals implements Disposable {
     void this.#subject?.kill();
   }
 
+  /** Listens by other handlers. The new ones come first: a signal that nobody listens to for a moment is lost. */
+  #listen(handlers: Handlers): void {
+    const before = this.#handlers;
+    this.#handlers = handlers;
+    for (const [signal, handler] of handlers) process.on(signal, handler);
+    for (const [signal, handler] of before) process.removeListener(signal, handler);
+  }
+
   [Symbol.dispose](): void {
     clearTimeout(this.#timer);
-    for (const [signal, handler] of this.#handlers) process.removeListener(signal, handler);
+    this.#listen([]);
   }
 }

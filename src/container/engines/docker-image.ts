@@ -10,7 +10,7 @@ import { findEngine } from './engine.js';
 
 const run = promisify(execFile);
 
-/** In the daemon's store until it is disposed of. */
+/** Image in the store of docker's daemon until it is disposed of. */
 export class DockerImage implements AsyncDisposable {
   /** `sha256:` and 64 digits. */
   readonly id: string;
@@ -53,7 +53,7 @@ export async function removeDockerContainer(name: string): Promise<void> {
 }
 
 /**
- * Of process 1, as this process sees it.
+ * Finds process 1 of a container, as this process sees it.
  *
  * @throws Error if the daemon is in a PID namespace of its own, where it has another number.
  */
@@ -66,7 +66,7 @@ export async function dockerContainerPid(name: string): Promise<number> {
   return Number(pid);
 }
 
-/** How it ended, and what each of its streams had to say. */
+/** End of a program, and what each of its streams had to say. */
 async function outcome(
   child: ChildProcess,
   streams: readonly Readable[],

@@ -35,19 +35,19 @@ export const ENGINE_PACKAGES: Readonly<Record<Engine, string>> = {
   docker: 'docker.io',
 };
 
-/** Of this process's environment: where the programs, their settings and the daemon are. */
+/** Variables of this process that runtimes get: where the programs, their settings and the daemon are. */
 const KEPT_VARIABLES = /^(PATH|HOME|DOCKER_.*|CONTAINER_HOST|CONTAINERS_.*)$/;
 
-/** Where systemd mounts version 2 on a host that has both. */
+/** Place at which systemd mounts version 2 on a host that has both. */
 const UNIFIED = '/sys/fs/cgroup/unified';
 const NO_MOUNT = [ERRNO.ENOENT, ERRNO.EINVAL];
 
 export interface EngineFacts extends PlanHost {
   readonly uidMap: readonly IdRange[];
   readonly gidMap: readonly IdRange[];
-  /** Of the container, for the runtime's own books. */
+  /** Name of the container, for the runtime's own books. */
   readonly name: string;
-  /** What docker's daemon has of its root. */
+  /** Id of the image that docker's daemon has of its root. */
   readonly dockerImage?: string;
 }
 
@@ -104,7 +104,7 @@ export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts
   };
 }
 
-/** What it is told, and the files of JSON that it reads beside the root. */
+/** Arguments of a runtime, and the files of JSON that it reads beside the root. */
 interface Invocation {
   readonly argv: readonly string[];
   readonly files: Readonly<Record<string, object>>;
@@ -138,7 +138,7 @@ function runFacts(config: ContainerConfig, { name, capabilities }: EngineFacts):
   return { name, capabilities: capabilitiesOf(config, capabilities) };
 }
 
-/** Its books are with the container, and its cgroups below one that has the container's name. */
+/** Arguments of podman: its books are with the container, and its cgroups below one that has the container's name. */
 function podmanArguments(config: ContainerConfig, facts: EngineFacts): string[] {
   const { place, name, uidMap, gidMap } = facts;
   return [
@@ -162,7 +162,7 @@ function keptEnvironment(): string[] {
   );
 }
 
-/** Its executable. @throws TsvmError `TSVM_HOST` if it is not installed. */
+/** Finds the executable of a runtime. @throws TsvmError `TSVM_HOST` if it is not installed. */
 export function findEngine(engine: Engine): string {
   const path = programPath(engine);
   if (path !== undefined) return path;

@@ -28,7 +28,7 @@ const OCI_NAMES: Readonly<Record<Namespace, string>> = {
 
 export interface BundleFacts {
   readonly capabilities: readonly Capability[];
-  /** Of the user namespace, if it has one. */
+  /** Map of the user namespace, if it has one. */
   readonly uidMap: readonly IdRange[];
   readonly gidMap: readonly IdRange[];
 }

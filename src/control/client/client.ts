@@ -55,7 +55,7 @@ export class ControlClient {
     });
   }
 
-  /** What is said there, until it ends or the stream is destroyed. */
+  /** Streams what is said there, until it ends or the stream is destroyed. */
   async stream(path: string): Promise<Readable> {
     const request = httpRequest();
     return await new Promise((resolve, reject) => {

@@ -16,9 +16,9 @@ export interface RemoteEvent {
   readonly detail: Readonly<Record<string, unknown>>;
 }
 
-/** Of an answer that comes at once, from a process that does not hang. */
+/** Time limit of an answer that comes at once, from a process that does not hang. */
 const ANSWER_MS = 5000;
-/** Of one event; the API's are far shorter. */
+/** Bound of one event; the API's are far shorter. */
 const MAX_EVENT_CHARACTERS = 64 << 10;
 
 /**
@@ -42,7 +42,7 @@ export class RemoteMachine implements MachineControls {
       .state;
   }
 
-  /** What it costs and has done so far. */
+  /** Asks what it costs and has done so far. */
   async stats(timeoutMs = ANSWER_MS): Promise<MachineStats> {
     return await this.#client.call('GET', '/tsvm/stats', { timeoutMs });
   }
@@ -111,17 +111,17 @@ export class RemoteMachine implements MachineControls {
     await this.#client.call('PUT', `/tsvm/machines/${encodeURIComponent(name)}`, { body: request });
   }
 
-  /** Its console, both ways: first what it said last. Ending it lets go, and the machine goes on. */
+  /** Opens its console, both ways: first what it said last. Ending it lets go, and the machine goes on. */
   async attach(): Promise<Duplex> {
     return await this.#client.attach();
   }
 
-  /** What its console said last and says from now on. */
+  /** Streams what its console said last and says from now on. */
   async output(): Promise<Readable> {
     return await this.#client.stream('/tsvm/console');
   }
 
-  /** What happens to it from now on, until it ends. Leaving the loop lets go. */
+  /** Tells what happens to it from now on, until it ends. Leaving the loop lets go. */
   async *events(): AsyncGenerator<RemoteEvent> {
     const stream = await this.#client.stream('/tsvm/events');
     let rest = '';
@@ -139,7 +139,7 @@ export class RemoteMachine implements MachineControls {
     }
   }
 
-  /** One request of the API (docs/api.md), for what has no method here. @returns the answer as JSON; undefined for 204 */
+  /** Sends one request of the API (docs/api.md), for what has no method here. @returns the answer as JSON; undefined for 204 */
   async call<Reply = undefined>(method: string, path: string, body?: object): Promise<Reply> {
     return await this.#client.call(method, path, body === undefined ? {} : { body });
   }

@@ -1,4 +1,4 @@
-/** What is wrong with a request's body, in Firecracker's words. */
+/** Faults of a request's body, in Firecracker's words. */
 import type { z } from 'zod';
 
 export function describeIssue(issue: z.core.$ZodIssue | undefined): string {

@@ -1,4 +1,4 @@
-/** What Firecracker's API lacks: the console, events, what a machine costs, its boot, its end. */
+/** Paths that Firecracker's API lacks: the console, events, what a machine costs, its boot, its end. */
 import type { Duplex } from 'node:stream';
 import { z } from 'zod';
 import { DEFAULT_MEMORY_BYTES } from '../../machine/config.js';

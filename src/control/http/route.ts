@@ -1,15 +1,15 @@
-/** What the control API is made of: the server, its document and its tests all derive from these. */
+/** Routes, of which the control API is made: the server, its document and its tests all derive from these. */
 import type { Duplex } from 'node:stream';
 import type { z } from 'zod';
 import type { Instance } from '../instance.js';
 
 export type Method = 'GET' | 'PUT' | 'PATCH';
 
-/** What a handler is given. */
+/** Request as a handler is given it. */
 export interface Call<Body> {
   readonly instance: Instance;
   readonly body: Body;
-  /** Of the path: `drives/{drive_id}`. */
+  /** Parameters of the path: `drives/{drive_id}`. */
   readonly parameters: Readonly<Record<string, string>>;
   /** Aborted when the client has gone, or has its answer: what was only for it is to be let go of. */
   readonly gone: AbortSignal;
@@ -32,19 +32,19 @@ export class Stream {
 
 export interface Route {
   readonly method: Method;
-  /** With its parameters in braces. */
+  /** Path with its parameters in braces. */
   readonly path: string;
   readonly summary: string;
   readonly body?: z.ZodType;
   readonly reply?: z.ZodType;
-  /** When it is allowed; always, if it says nothing. */
+  /** Time at which it is allowed; always, if it says nothing. */
   readonly when?: 'before start' | 'after start';
   handle(call: Call<never>): Promise<Reply> | Reply;
   /** Takes the connection over, if the client asks for that (RFC 9110, 7.8). */
   upgrade?(instance: Instance, socket: Duplex): void;
 }
 
-/** With the type of its body put right once, here. */
+/** Makes a row of the table, with the type of its body put right once, here. */
 export function route<Schema extends z.ZodType = z.ZodUndefined>(
   definition: Omit<Route, 'handle' | 'body'> & {
     readonly body?: Schema;

@@ -10,7 +10,7 @@ import { routes } from '../routes.js';
 import { describeIssue } from './issue.js';
 import { type Reply, type Route, Stream } from './route.js';
 
-/** Of a request; Firecracker's limit. */
+/** Bound of a request's body; Firecracker's limit. */
 const MAX_BODY_BYTES = 51_200;
 /** Paths are looked at, nothing else. */
 const BASE = 'http://localhost';

@@ -1,13 +1,13 @@
-/** What a machine's console says, in a file of bounded size and for those who listen. */
+/** Output of a machine's console, in a file of bounded size and for those who listen. */
 import { type FileHandle, open, rename } from 'node:fs/promises';
 import { Backlog } from '../../util/backlog.js';
 import { LastBytes } from '../../util/last-bytes.js';
 
-/** Of the file; the one before it is kept as well, as `.1`. */
+/** Bound of the file; the one before it is kept as well, as `.1`. */
 const MAX_FILE_BYTES = 1 << 20;
-/** What a disk that is too slow may owe before output is left out of the log: the guest never waits for it. */
+/** Bytes that a disk that is too slow may owe before output is left out of the log: the guest never waits for it. */
 const MAX_PENDING_BYTES = 4 << 20;
-/** What one who comes later is shown first. */
+/** Length of the output that one who comes later is shown first. */
 const TAIL_BYTES = 64 << 10;
 
 export class ConsoleLog {

@@ -1,8 +1,8 @@
-/** What this process costs the host, for all of its machines that are asked about at about the same time. */
+/** Costs of this process to the host, read once for all of its machines that are asked about at about the same time. */
 import { type HeldMemory, ownHeldMemory } from '../../host/proc.js';
 import { type Clock, systemClock } from '../../util/clock.js';
 
-/** Its pages: all, those shared in proportion, those that nobody else has. */
+/** Costs of a process: its memory, and its processor time. */
 export interface ProcessStats extends HeldMemory {
   readonly pid: number;
   /** Processor time of all its threads. */

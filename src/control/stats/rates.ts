@@ -1,4 +1,4 @@
-/** What machines do in a second, from two looks at their counters. */
+/** Rates of what machines do, in a second, from two looks at their counters. */
 
 import type { DeviceMetrics } from '../../machine/report/metrics.js';
 import type { MachineStats } from './stats.js';
@@ -12,7 +12,7 @@ export interface DeviceRates {
   readonly readBytes: number;
   readonly writtenBytes: number;
   readonly frames: number;
-  /** Of requests in between; absent where none were, or none are timed. */
+  /** Mean latency of requests in between; absent where none were, or none are timed. */
   readonly meanLatencyMs?: number;
 }
 

@@ -1,4 +1,4 @@
-/** What a machine costs and does, at one moment: for `tsvm stats`, `tsvm top` and their like, who take differences. */
+/** Costs and counters of a machine, at one moment: for `tsvm stats`, `tsvm top` and their like, who take differences. */
 import { threadTimes } from '../../host/proc.js';
 import { DEFAULT_MEMORY_BYTES } from '../../machine/config.js';
 import type { MachineMetrics } from '../../machine/report/metrics.js';
@@ -8,7 +8,7 @@ import type { ProcessStats } from './process-meter.js';
 export interface VcpuStats {
   /** Processor time of its thread, the guest's and what KVM did for it. */
   readonly cpuMs: number;
-  /** As the kernel has it: R runs, S sleeps, D waits. */
+  /** State as the kernel has it: R runs, S sleeps, D waits. */
   readonly state: string;
   readonly exits: number;
 }
@@ -18,11 +18,11 @@ export interface MachineStats {
   readonly atMs: number;
   readonly state: InstanceState;
   readonly uptimeMs: number;
-  /** Of the process that runs it, and perhaps others beside it. */
+  /** Costs of the process that runs it, and perhaps others beside it. */
   readonly process: ProcessStats;
   readonly vcpus: readonly VcpuStats[];
   readonly memoryBytes: number;
-  /** What the guest gave back on request; absent without a balloon. */
+  /** Memory that the guest gave back on request; absent without a balloon. */
   readonly balloonBytes?: number;
   readonly metrics: Omit<MachineMetrics, 'vcpus'>;
 }

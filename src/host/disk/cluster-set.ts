@@ -1,13 +1,13 @@
-/** Which clusters of a disk a layer has: a bitmap that takes memory only where bits are set. */
+/** Set of the clusters of a disk that a layer has: a bitmap that takes memory only where bits are set. */
 
-/** What is copied at a time: the unit of a guest's file system and of host memory. */
+/** Bytes that are copied at a time: the unit of a guest's file system and of host memory. */
 export const CLUSTER_BYTES = 4096;
 
 /** A page of the bitmap, for 128 MiB of disk. */
 export const BITMAP_PAGE_BYTES = 4096;
 const PAGE_CLUSTERS = BITMAP_PAGE_BYTES * 8;
 
-/** How many pages the bitmap of a whole disk has. */
+/** Number of pages that the bitmap of a whole disk has. */
 export function pagesOf(diskBytes: number): number {
   return Math.ceil(diskBytes / (PAGE_CLUSTERS * CLUSTER_BYTES));
 }

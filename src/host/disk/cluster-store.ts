@@ -1,11 +1,11 @@
-/** Where a copy-on-write layer keeps the clusters that were written. */
+/** Stores in which a copy-on-write layer keeps the clusters that were written. */
 import type { ByteRange, ClusterSet } from './cluster-set.js';
 import type { Bytes } from './layer.js';
 
 export interface ClusterStore extends Bytes {
   /** The clusters that it has. There are only ever more of them. */
   readonly own: Pick<ClusterSet, 'has' | 'hasAll' | 'isEmpty'>;
-  /** Whether they are still there when everything is closed. */
+  /** Tells whether they are still there when everything is closed. */
   readonly isDurable: boolean;
   /** The whole clusters of `range` have been written. */
   keep(range: ByteRange): void;

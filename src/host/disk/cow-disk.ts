@@ -30,7 +30,7 @@ export class CowDisk implements Required<BlockBackend> {
   readonly #maker: ScratchMaker;
   readonly #disk: Layer;
   readonly #shared: SharedDisk;
-  /** What living forks read; undefined while there are none. */
+  /** Point that living forks read from; undefined while there are none. */
   #latest: ForkPoint | undefined;
   /** Writes in flight that began while there were forks. */
   #writing = 0;
@@ -48,7 +48,7 @@ export class CowDisk implements Required<BlockBackend> {
     return this.#disk.sizeBytes;
   }
 
-  /** Whether the contents are not, or were once not, those of a file: then no file can stand for them. */
+  /** Tells whether the contents are not, or were once not, those of a file: then no file can stand for them. */
   get differsFromFile(): boolean {
     return this.#disk.differsFromFile;
   }
@@ -92,7 +92,7 @@ export class CowDisk implements Required<BlockBackend> {
     return this.#disk.flush();
   }
 
-  /** What forks still read from here stays as it is: a discard is a hint, and not worth copying what nobody wants. */
+  /** Discards a range, but for what forks still read from here: a discard is a hint, and not worth copying what nobody wants. */
   discard(offset: number, length: number): Promise<void> {
     const latest = this.#latest;
     if (latest === undefined) return this.#disk.discard(offset, length);

@@ -122,7 +122,7 @@ export class DiskFile implements Layer {
     return this.#sizeBytes;
   }
 
-  /** As fstat(2) has them now. */
+  /** Facts of the file as fstat(2) has them now. */
   async stat(): Promise<BigIntStats> {
     return await this.#file.stat({ bigint: true });
   }

@@ -1,4 +1,4 @@
-/** What forks of a disk read while the disk goes on: see cow-disk.ts. */
+/** Clusters that forks of a disk read while the disk goes on: see cow-disk.ts. */
 import { Cleanup } from '../../util/cleanup.js';
 import { totalBytes } from '../../util/units.js';
 import { type ByteRange, ClusterSet, clusterRuns, RangeLock, wholeClusters } from './cluster-set.js';
@@ -40,9 +40,9 @@ export class ForkPoint implements DiskBase {
   readonly #onClosed: () => void;
   /** Clusters that are kept, or would be. */
   readonly #kept = new ClusterSet();
-  /** Of these, the ones that could not be kept. */
+  /** Clusters that could not be kept. */
   readonly #lost = new ClusterSet();
-  /** Over clusters that are being copied. */
+  /** Lock over clusters that are being copied. */
   readonly #lock = new RangeLock();
   /** The next fork point of the same disk. What is overwritten after that is kept there only. */
   #next: ForkPoint | undefined;
@@ -55,7 +55,7 @@ export class ForkPoint implements DiskBase {
     this.#onClosed = onClosed;
   }
 
-  /** Nothing was overwritten since. */
+  /** Tells whether nothing was overwritten since. */
   get isEmpty(): boolean {
     return this.#kept.isEmpty;
   }
@@ -173,7 +173,7 @@ export class ForkPoint implements DiskBase {
     return undefined;
   }
 
-  /** One of the users needs it no more. */
+  /** Tells that one of the users needs it no more. */
   async close(): Promise<void> {
     if (--this.#users > 0) return;
     this.#onClosed();

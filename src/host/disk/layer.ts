@@ -1,12 +1,12 @@
-/** What disks are stacked from. */
+/** Layers that disks are stacked from. */
 import type { BlockBackend } from '../../devices/backends/disk.js';
 
-/** What can be read and written like a file. */
+/** Bytes that can be read and written like a file's. */
 export interface Bytes extends Pick<BlockBackend, 'readv' | 'writev' | 'close'> {}
 
 /** A disk to be read. */
 export interface DiskBase extends Pick<BlockBackend, 'sizeBytes' | 'readv' | 'close'> {
-  /** Whether there are, or were, contents that are not the file's: then the file cannot stand for the disk. */
+  /** Tells whether there are, or were, contents that are not the file's: then the file cannot stand for the disk. */
   readonly differsFromFile: boolean;
 }
 

@@ -20,7 +20,7 @@ export class OverlayDisk implements Layer {
   readonly readOnly: boolean;
   readonly #base: DiskBase;
   readonly #store: ClusterStore;
-  /** Over clusters that are becoming our own. */
+  /** Lock over clusters that are becoming our own. */
   readonly #lock = new RangeLock();
 
   /** Closes both when it is closed. */
@@ -68,7 +68,7 @@ export class OverlayDisk implements Layer {
     });
   }
 
-  /** What a write must add at its edge, part of a cluster, so that it makes the whole cluster our own. */
+  /** Reads what a write must add at its edge, part of a cluster, so that it makes the whole cluster our own. */
   async #fill(edge: ByteRange): Promise<Uint8Array[]> {
     const length = edge.end - edge.offset;
     if (length === 0 || this.#store.own.hasAll(edge)) return [];

@@ -25,7 +25,7 @@ import { type DiskFile, lookAtDiskFile, openDiskFile } from './disk-file.js';
 const MAGIC = 'tsvm disk overlay\n';
 const HEADER_BYTES = 4096;
 
-/** What a base is known by. The time of a block device's last change is not known. */
+/** Facts by which a base is known. The time of a block device's last change is not known. */
 export interface BaseFacts {
   readonly path: string;
   readonly sizeBytes: number;

@@ -81,7 +81,7 @@ export class PmemFile {
     return this.#handle.fd;
   }
 
-  /** Whether the guest has lost memory. */
+  /** Tells whether the guest has lost memory. */
   get isTruncated(): boolean {
     return fstatSync(this.fd).size < this.sizeBytes;
   }
@@ -91,7 +91,7 @@ export class PmemFile {
     return diskFacts({ path, readOnly: true, sizeBytes }, await this.#handle.stat({ bigint: true }));
   }
 
-  /** For one machine more, which closes it, too. */
+  /** Gives it to one machine more, which closes it, too. */
   share(): this {
     this.#users++;
     return this;

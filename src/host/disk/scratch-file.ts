@@ -5,7 +5,7 @@ import type { NativeAddon } from '../../native/binding.js';
 import { FALLOC_FL_KEEP_SIZE, FALLOC_FL_PUNCH_HOLE } from './fallocate.js';
 import { wholeTransfer } from './transfer.js';
 
-/** What scratch files need of the addon. */
+/** Part of the addon that scratch files need. */
 export type ScratchMaker = Pick<NativeAddon, 'memfd' | 'fallocate'>;
 
 const readvFd = promisify(readv);
@@ -23,7 +23,7 @@ export class ScratchFile {
     this.#sizeBytes = sizeBytes;
   }
 
-  /** What was never written reads as zeroes. */
+  /** Reads; what was never written is zeroes. */
   async readv(buffers: readonly Uint8Array[], offset: number): Promise<number> {
     const fd = this.#fd;
     if (fd !== undefined) {

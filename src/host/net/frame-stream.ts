@@ -20,7 +20,7 @@ export class FrameDecoder {
   /** A frame that began in an earlier piece, with its length. Made when it is needed. */
   #partial = new Uint8Array(0);
   #partialBytes = 0;
-  /** What was not taken yet. */
+  /** Bytes that were not taken yet. */
   #rest: Uint8Array | undefined;
 
   constructor(deliver: (frame: Uint8Array) => boolean) {
@@ -77,7 +77,7 @@ export class FrameDecoder {
     return false;
   }
 
-  /** Of the frame in `#partial`, once that is known. */
+  /** Length of the frame in `#partial`, once that is known. */
   #partialLength(): number | undefined {
     return this.#partialBytes < LENGTH_BYTES ? undefined : lengthAt(this.#partial, 0);
   }

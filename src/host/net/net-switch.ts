@@ -15,28 +15,28 @@ import {
   type NetHub,
 } from '../../devices/backends/net.js';
 
-/** As in IEEE 802.1Q's recommendation, and Linux's bridges. */
+/** Age at which an address is forgotten, as in IEEE 802.1Q's recommendation, and Linux's bridges. */
 const AGE_MS = 300_000;
 /** Addresses behind one port, besides its card's: containers in the guest. More are not learned, but still flooded to. */
 const MAX_ADDRESSES = 64;
 
 export interface NetSwitchOptions {
-  /** What cards at it are told. Default 1500. */
+  /** MTU that cards at it are told. Default 1500. */
   readonly mtu?: number;
   /** Milliseconds, monotonic. */
   readonly now?: () => number;
 }
 
 export interface NetSwitchCounters {
-  /** For a guest that had no room. */
+  /** Frames that were lost, for a guest that had no room. */
   dropped: number;
-  /** Sent from an address that is another port's. */
+  /** Frames that were sent from an address that is another port's. */
   conflicts: number;
 }
 
 interface Address {
   readonly port: Port;
-  /** When a frame came from there last. A card's own address does not age. */
+  /** Time at which a frame came from there last. A card's own address does not age. */
   seenMs: number;
 }
 
@@ -46,7 +46,7 @@ export class NetSwitch implements NetHub {
   readonly #now: () => number;
   readonly #frame = new Uint8Array(MAX_FRAME_BYTES);
   readonly #ports = new Set<Port>();
-  /** By address, as a number of 48 bits. */
+  /** Addresses, each by its number of 48 bits. */
   readonly #addresses = new Map<number, Address>();
 
   constructor(options: NetSwitchOptions = {}) {

@@ -19,19 +19,19 @@ import { TsvmError } from '../../errors.js';
 import { FrameBatcher, FrameDecoder } from './frame-stream.js';
 import { mayLeave } from './passt-filter.js';
 
-/** To bind its ports and answer once. It takes some tens of milliseconds. */
+/** Time limit for it to bind its ports and answer once. It takes some tens of milliseconds. */
 const READY_MS = 10_000;
-/** From the end of its socket to its own. */
+/** Time limit from the end of its socket to its own. */
 const EXIT_MS = 2_000;
-/** Of what it writes to stderr, for the error message. */
+/** Bound of what it writes to stderr, for the error message. */
 const MAX_COMPLAINT_CHARACTERS = 4096;
-/** What it says on good days too, where there is no system log, or a superuser. */
+/** Messages of good days too, where there is no system log, or a superuser. */
 const NOISE = /^(Failed to send \d+ bytes to syslog|Don't run as root.*)?$/;
 
 /** Whoever asks before there is a guest. */
 const NOBODY = Uint8Array.of(2, 0, 0, 0, 0, 1);
 
-/** To all from `mac`, which is at 10.0.2.15: who has `address`? With its length before it, as passt takes frames. */
+/** Frame that asks all, from `mac`, which is at 10.0.2.15, who has `address`; with its length before it, as passt takes frames. */
 function arpRequest(mac: Uint8Array, address: string): Buffer {
   const inet = (text: string): number[] => text.split('.').map(Number);
   const ethernet = [...BROADCAST, ...mac, 0x08, 0x06];
@@ -64,7 +64,7 @@ export async function openPasst(place: UserNet): Promise<NetBackend> {
   }
 }
 
-/** Of what passt or pasta said, the first line that tells of trouble. */
+/** Finds the first line of what passt or pasta said that tells of trouble. */
 export function firstComplaint(text: string): string | undefined {
   return text
     .split('\n')
@@ -72,7 +72,7 @@ export function firstComplaint(text: string): string | undefined {
     .find((line) => !NOISE.test(line));
 }
 
-/** What the guest is told of its network, for passt and pasta. */
+/** Arguments of passt and pasta for what the guest is told of its network. */
 export const ADDRESS_ARGUMENTS = [
   ...['--address', USER_NET.guestAddress, '--netmask', String(USER_NET.prefixBits)],
   ...['--gateway', USER_NET.gatewayAddress],

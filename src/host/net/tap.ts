@@ -38,9 +38,9 @@ class TapBackend implements NetBackend {
   readonly #tap: NativeTap;
   readonly #sent = new Uint8Array(NET_HEADER_BYTES + MAX_SEGMENTED_BYTES);
   readonly #received = new Uint8Array(NET_HEADER_BYTES + MAX_SEGMENTED_BYTES);
-  /** Of a frame in `#received` that the guest had no room for. */
+  /** Length of a frame in `#received` that the guest had no room for. */
   #waitingBytes = 0;
-  /** What the interface was told last. */
+  /** Offloads that the interface was told last. */
   #offloads = 0;
   #client: NetClient | undefined;
   #closed = false;
@@ -67,7 +67,7 @@ class TapBackend implements NetBackend {
     this.#tap.write(this.#sent.subarray(0, NET_HEADER_BYTES + length));
   }
 
-  /** What the guest does not take, the host's kernel does before it gives the frame out. */
+  /** Says what the guest takes; the rest the host's kernel does before it gives the frame out. */
   setOffloads({ checksum, tcp4, tcp6, ecn }: Offloads): void {
     if (this.#closed) return;
     const flags =

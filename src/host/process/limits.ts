@@ -4,7 +4,7 @@ import type { HostReader } from '../host-tree.js';
 /** Descriptors that a machine with shares and a busy vsock needs: 1,024 of files, 2,048 of connections, and its own. */
 export const MIN_OPEN_FILES = 4096;
 
-/** One of them by its name there; infinite where there is none. */
+/** Reads a limit by its name there; infinite where there is none. */
 export function readLimit(host: HostReader, name: string): { soft: number; hard: number } | undefined {
   const [, soft, hard] =
     new RegExp(`^${name} +(\\d+|unlimited) +(\\d+|unlimited)\\b`, 'm').exec(

@@ -6,7 +6,7 @@ import { join } from 'node:path';
 import { TsvmError } from '../../errors.js';
 import { describeFileError } from '../files.js';
 
-/** Of what the program writes to stderr, for the error message. */
+/** Bound of what the program writes to stderr, for the error message. */
 const MAX_ERROR_BYTES = 1024;
 
 export const XZ = { name: 'xz', debianPackage: 'xz-utils' } as const;
@@ -58,7 +58,7 @@ async function position(file: FileHandle): Promise<number> {
 export interface FilterProgram {
   readonly command: readonly [string, ...string[]];
   readonly debianPackage: string;
-  /** What it is needed for, for the message. Default: to unpack this file. */
+  /** Purpose that it is needed for, for the message. Default: to unpack this file. */
   readonly purpose?: string;
   /** Standard input, read from the file's position on. Default: nothing. */
   readonly input?: FileHandle;

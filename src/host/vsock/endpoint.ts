@@ -75,7 +75,7 @@ export class VsockEndpoint implements VsockHost, MachineVsock {
     this.#control = control;
   }
 
-  /** Of the Unix sockets. */
+  /** Path of the Unix sockets. */
   get path(): string | undefined {
     return this.#sockets?.path;
   }

@@ -15,7 +15,7 @@ const SUFFIX_BYTES = 11;
 /** `CONNECT 4294967294\r\n`. Who sends more and no end of line does not know the protocol. */
 const MAX_COMMAND_BYTES = 20;
 
-/** Who connects to the guest. */
+/** Host's side that connects to the guest. */
 interface Dialler {
   connect(port: number): Promise<VsockStream>;
 }

@@ -10,8 +10,8 @@ import { BUF_ALLOC_BYTES } from '../../devices/backends/vsock.js';
 import { ByteQueue } from '../../util/byte-queue.js';
 
 /**
- * Handed on at a time: all that may be unread, since each chunk takes turns of the event loop. One is with the reader, and one is about
- * to be.
+ * Bytes that are handed on at a time: all that may be unread, since each chunk takes turns of the event loop. One is with the reader,
+ * and one is about to be.
  */
 const CHUNK_BYTES = BUF_ALLOC_BYTES;
 
@@ -22,7 +22,7 @@ export interface VsockStreamEvents {
 }
 
 export class VsockStream extends Duplex implements VsockPeer {
-  /** What the guest sent and nobody asked for yet: as much as the device lets it send, in no more bytes than that. */
+  /** Bytes that the guest sent and nobody asked for yet: as much as the device lets it send, in no more bytes than that. */
   readonly #unread = new ByteQueue(BUF_ALLOC_BYTES);
   readonly #events: VsockStreamEvents;
   #connection: VsockConnection | undefined;

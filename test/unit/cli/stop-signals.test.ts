@@ -103,3 +103,38 @@ describe('StopSignals.ofCommand()', () => {
     expect([forward.mock.calls.length, stopSignals.exitCode]).toEqual([4, 143]);
   });
 });
+
+describe('StopSignals.switchToCommand()', () => {
+  test('gives signals to the command from then on, as from the start', () => {
+    const before = process.listenerCount('SIGINT');
+    using stopSignals = StopSignals.ofMachine();
+    stopSignals.switchToCommand();
+    expect(process.listenerCount('SIGINT')).toBe(before + 1);
+    const forward = vi.fn();
+    stopSignals.forwardTo(forward);
+    for (const signal of ['SIGUSR1', 'SIGINT'] as const) process.emit(signal);
+    expect(forward.mock.calls).toEqual([[10], [2]]);
+    expect(stopSignals.exitCode).toBeUndefined();
+    process.emit('SIGTERM');
+    expect([forward.mock.calls.length, stopSignals.exitCode]).toEqual([2, 143]);
+  });
+
+  test('keeps the time limit', () => {
+    vi.useFakeTimers();
+    using stopSignals = StopSignals.ofMachine(1000);
+    vi.advanceTimersByTime(600);
+    stopSignals.switchToCommand();
+    vi.advanceTimersByTime(399);
+    expect(stopSignals.timedOut).toBe(false);
+    vi.advanceTimersByTime(1);
+    expect(stopSignals.timedOut).toBe(true);
+  });
+
+  test('listens no more when it is disposed', () => {
+    const before = ['SIGINT', 'SIGUSR2'].map((signal) => process.listenerCount(signal));
+    const stopSignals = StopSignals.ofMachine();
+    stopSignals.switchToCommand();
+    stopSignals[Symbol.dispose]();
+    expect(['SIGINT', 'SIGUSR2'].map((signal) => process.listenerCount(signal))).toEqual(before);
+  });
+});

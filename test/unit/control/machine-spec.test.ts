@@ -1,6 +1,5 @@
 /** Machines as data over the API: what is asked for by a spec is made, and every machine says its spec. */
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
 import { afterAll, beforeAll, beforeEach, describe, expect, test, vi } from 'vitest';
 import { ControlClient } from '../../../src/control/client/client.js';
 import { openApiDocument } from '../../../src/control/http/openapi.js';
@@ -11,10 +10,9 @@ import { routes } from '../../../src/control/routes.js';
 import { share } from '../../../src/devices/fs/fs.js';
 import { MemoryFileSystem } from '../../../src/devices/fs/memory-file-system.js';
 import type { MachineConfig } from '../../../src/machine/config.js';
-import type { Machine } from '../../../src/machine/machine.js';
 import { configOf, parseSpec, SPEC_SCHEMA } from '../../../src/machine/spec.js';
 import { temporaryDirectory } from '../../support/guest.js';
-import { playedMachine } from './played-machine.js';
+import { playedMachine, playedWithChannel } from './played-machine.js';
 
 /** All that Firecracker's words cannot say. */
 const SPEC = {
@@ -87,14 +85,9 @@ describe('PUT /tsvm/machines/NAME', () => {
 
   test('hands a command to a guest with a channel', async () => {
     const send = vi.fn();
-    makers.make.mockImplementation(async (draft) => {
-      const machine = playedAs(configOf(await draft.spec()));
-      const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
-      const exited = machine.wait().then(() => void [stdout, stderr].map((stream) => stream.end()));
-      return Object.assign(machine as object, {
-        channel: { stdin, stdout, stderr, exited, send, hasCommand: false },
-      }) as unknown as Machine;
-    });
+    makers.make.mockImplementation(async (draft) =>
+      Object.assign(playedWithChannel(send), { config: configOf(await draft.spec()) }),
+    );
     await ask('waits', { spec: { version: 1, kernel: '/k', guest: 'channel' }, command: ['job'] });
     expect(send.mock.calls).toEqual([[{ argv: ['job'] }]]);
   });

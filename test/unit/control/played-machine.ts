@@ -1,3 +1,4 @@
+import { PassThrough } from 'node:stream';
 import { vi } from 'vitest';
 import type { Machine, MachineEnd } from '../../../src/machine/machine.js';
 
@@ -11,4 +12,16 @@ export function playedMachine() {
   const kill = vi.fn(async () => end({ kind: 'stopped' }));
   const machine = { state: 'ready', config: {}, on: () => {}, start, kill, wait: () => ended };
   return machine as unknown as Machine & { start: typeof start; kill: typeof kill };
+}
+
+/** A machine that is played, whose guest waits for a command, or has one. */
+export function playedWithChannel(send: () => void, hasCommand = false) {
+  const machine = playedMachine();
+  const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
+  const exited = machine.wait().then(() => {
+    for (const stream of [stdout, stderr]) stream.end();
+    return undefined;
+  });
+  const channel = { stdin, stdout, stderr, exited, send, hasCommand };
+  return Object.assign(machine as object, { channel }) as unknown as typeof machine;
 }

@@ -1,7 +1,6 @@
 /** Machines with a name in a process that runs many: what fails with one of them is its own end. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { PassThrough } from 'node:stream';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import { ControlClient } from '../../../src/control/client/client.js';
 import { ControlServer } from '../../../src/control/http/server.js';
@@ -12,7 +11,7 @@ import { live, PublishedMachine } from '../../../src/control/publish.js';
 import { TsvmError } from '../../../src/errors.js';
 import type { Machine } from '../../../src/machine/machine.js';
 import { temporaryDirectory } from '../../support/guest.js';
-import { playedMachine } from './played-machine.js';
+import { playedWithChannel } from './played-machine.js';
 
 const store = new MachineStore(join(temporaryDirectory(), 'run'));
 const rejections: unknown[] = [];
@@ -31,16 +30,9 @@ afterEach(() => {
   vi.restoreAllMocks();
 });
 
-/** A machine whose guest waits for a command, or has one. */
+/** A machine that runs, whose guest waits for a command, or has one. */
 function played(send: () => void, hasCommand = false): Machine {
-  const machine = playedMachine();
-  const [stdin, stdout, stderr] = [new PassThrough(), new PassThrough(), new PassThrough()];
-  const exited = machine.wait().then(() => {
-    for (const stream of [stdout, stderr]) stream.end();
-    return undefined;
-  });
-  const channel = { stdin, stdout, stderr, exited, send, hasCommand };
-  return Object.assign(machine, { state: 'running', channel }) as unknown as Machine;
+  return Object.assign(playedWithChannel(send, hasCommand) as object, { state: 'running' }) as Machine;
 }
 
 test('live() ends a machine that cannot be given its command, and nothing else', async () => {

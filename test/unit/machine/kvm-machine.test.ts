@@ -1,4 +1,4 @@
-/** How a machine is ended by its user: asked, pressed, and with its plug pulled. */
+/** Ends of a machine by its user: asked, pressed, and with its plug pulled. */
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { MachineCore } from '../../../src/machine/core.js';
 import { KvmMachine } from '../../../src/machine/kvm-machine.js';
