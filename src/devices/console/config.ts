@@ -1,5 +1,6 @@
 /** What is said of a virtio-console by a library's user, on the command line, and in a snapshot. */
 import { TsvmError } from '../../errors.js';
+import { optional } from '../../util/fields.js';
 import { CHOICE, checkRequestConfig, isPath } from '../config-fields.js';
 import { type HostUse, withoutCommas } from '../host-slot.js';
 import type { HostPath } from '../kind.js';
@@ -32,7 +33,7 @@ export interface VirtioConsoleConfig {
 export function checkConsoleConfig(config: unknown): VirtioConsoleConfig {
   return checkRequestConfig<VirtioConsoleConfig>('console', config, {
     console: CHOICE,
-    ports: [PORTS_RULE, (value) => value === undefined || arePorts(value)],
+    ports: optional([PORTS_RULE, arePorts]),
   });
 }
 
