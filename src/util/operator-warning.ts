@@ -4,5 +4,6 @@ const TYPE = 'TsvmWarning';
 
 /** @param detail - of a fault, for whoever mends it; the command line leaves it out */
 export function warnOperator(text: string, detail?: string): void {
-  process.emitWarning(text, detail === undefined ? TYPE : { type: TYPE, detail });
+  if (detail === undefined) process.emitWarning(text, TYPE);
+  else process.emitWarning(text, { type: TYPE, detail });
 }
