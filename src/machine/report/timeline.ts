@@ -38,6 +38,13 @@ export class Timeline {
   }
 }
 
+/** Makes the timeline of a machine that is about to be made. */
+export function startedTimeline(): Timeline {
+  const timeline = new Timeline();
+  timeline.mark('create');
+  return timeline;
+}
+
 /** Milliseconds since the process started, which is performance.timeOrigin. */
 export function nowMs(): number {
   return Number(performance.now().toFixed(3));
