@@ -1,4 +1,4 @@
-/** What is asked of a disk, in the words of the command line and of the library. */
+/** Configuration of a disk, in the words of the command line and of the library. */
 import { TsvmError } from '../../errors.js';
 import { optional } from '../../util/fields.js';
 import { CHOICE, checkRequestConfig, isPath } from '../config-fields.js';
@@ -7,7 +7,7 @@ import type { HostPath } from '../kind.js';
 import { keyAndValue } from '../option-text.js';
 import { LIMIT_FIELDS, parseLimit, type RateLimit } from '../rate-limit.js';
 
-/** Its limits are of bytes that are read and written, together, and of requests, flushes and discards among them. */
+/** Configuration of a disk. Limits are of bytes that are read and written, together, and of requests, flushes and discards among them. */
 export interface BlkConfig extends RateLimit {
   /** A raw image, or a block device. */
   readonly path: string;

@@ -1,4 +1,4 @@
-/** What is asked of a network card, in the words of the command line and of the library. */
+/** Configuration of a network card, in the words of the command line and of the library. */
 
 import { TsvmError } from '../../errors.js';
 import { isListOf, isWhole, optional } from '../../util/fields.js';
@@ -8,7 +8,7 @@ import { checkRequestConfig } from '../config-fields.js';
 import { keyAndValue } from '../option-text.js';
 import { LIMIT_FIELDS, parseLimit, type RateLimit } from '../rate-limit.js';
 
-/** Its limits are of bytes and of frames, each direction by itself. */
+/** Configuration of a network card. Limits are of bytes and of frames, each direction by itself. */
 export interface NetConfig extends RateLimit {
   /** The operator's name for the card, which the control API finds it by; the guest does not see it. */
   readonly id?: string;
@@ -133,7 +133,7 @@ export function checkNetConfig(config: unknown): NetConfig {
   });
 }
 
-/** What the host is asked for. */
+/** Place that the host is asked to plug the card into. */
 export function placeOf(config: NetConfig): NetPlace {
   if (config.backend === 'tap') return { kind: 'tap', name: config.name ?? '' };
   return {
@@ -169,7 +169,7 @@ function isMtu(value: unknown): boolean {
   return Number.isInteger(value) && (value as number) >= MIN_MTU && (value as number) <= MAX_MTU;
 }
 
-/** What Linux takes (dev_valid_name), without the % of its templates. */
+/** Tells whether Linux takes a name (dev_valid_name), without the % of its templates. */
 function isInterfaceName(value: unknown): boolean {
   return (
     typeof value === 'string' &&

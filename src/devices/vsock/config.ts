@@ -1,4 +1,4 @@
-/** What is said of a vsock by a library's user, on the command line, and in a snapshot. */
+/** Configuration of a vsock, by a library's user, on the command line, and in a snapshot. */
 import { TsvmError } from '../../errors.js';
 import { optional } from '../../util/fields.js';
 import { CID_RANGE, DEFAULT_CID, isGuestCid } from '../backends/vsock.js';
@@ -6,7 +6,7 @@ import { checkRequestConfig, isPath } from '../config-fields.js';
 import { type HostUse, refuseOther } from '../host-slot.js';
 import type { HostPath } from '../kind.js';
 
-/** What `vsock()` takes. */
+/** Argument of `vsock()`. */
 export interface VsockConfig {
   /** Of the host's Unix sockets. Without one, connections are made with `machine.vsock` only. */
   readonly path?: string;
