@@ -5,7 +5,7 @@
  */
 import { TsvmError } from '../errors.js';
 import { S_IFDIR, S_IFMT } from '../util/file-mode.js';
-import { alignUp } from '../util/units.js';
+import { alignUp, totalBytes } from '../util/units.js';
 
 const MAGIC = '070701';
 const HEADER_BYTES = 110;
@@ -91,7 +91,7 @@ function padding(length: number): Uint8Array {
 }
 
 function concat(parts: readonly Uint8Array[]): Uint8Array {
-  const whole = new Uint8Array(parts.reduce((sum, part) => sum + part.length, 0));
+  const whole = new Uint8Array(totalBytes(parts));
   let at = 0;
   for (const part of parts) {
     whole.set(part, at);

@@ -20,7 +20,7 @@ export function checkRequestConfig<Config>(kind: string, config: unknown, fields
 /** A choice that need not be made. */
 export const CHOICE: Field = optional(FLAG);
 
-/** What the host can take for a path. */
+/** Tells whether the host can take a value for a path. */
 export function isPath(value: unknown): value is string {
   return typeof value === 'string' && value !== '' && !value.includes('\0');
 }

@@ -1,11 +1,11 @@
-/** How devices are named, asked for and made. */
+/** Kinds of devices, by which they are named, asked for and made. */
 import type { VirtioDevice } from '../virtio/device.js';
 import type { Host, HostLook } from './backends/host.js';
 import type { HostUse } from './host-slot.js';
 
 /** A device that a machine shall have: what `rng()` and `blk({ path })` return. */
 export interface DeviceRequest<Kind extends string = string> {
-  /** Its key among the device kinds. */
+  /** Key of its kind among the device kinds. */
   readonly kind: Kind;
   /**
    * All that its kind's `fromConfig` needs to make this request again, JSON-serialisable. A machine with a device that has
@@ -13,7 +13,7 @@ export interface DeviceRequest<Kind extends string = string> {
    */
   readonly config?: Readonly<Record<string, unknown>>;
   /**
-   * What the guest's kernel is to be told of it. `ordinal`: how many devices of its kind come before. A command line that has
+   * Parameter by which the guest's kernel is told of it. `ordinal`: how many devices of its kind come before. A command line that has
    * the parameter already keeps its own.
    */
   readonly kernelParameter?: (ordinal: number) => string;
@@ -28,7 +28,7 @@ export interface HostPath {
   readonly path: string;
   /** `socket`: a Unix socket that is made there; of a vsock, also those beside it, `PATH_PORT`. */
   readonly type: 'file' | 'folder' | 'socket';
-  /** Whether the guest may change what is there. */
+  /** True if the guest may change what is there. */
   readonly isWritten: boolean;
 }
 
@@ -38,7 +38,7 @@ export interface DeviceKind {
   readonly summary: string;
   /** The guest kernel's option that its driver needs. */
   readonly guestKconfig: string;
-  /** Its option on the command line, without the dashes; undefined if it has none to itself. */
+  /** Option on the command line, without the dashes; undefined if it has none to itself. */
   readonly cliFlag?: string;
   /** A machine may have several. */
   readonly cliRepeatable?: boolean;

@@ -6,7 +6,7 @@
  */
 import { TsvmError } from '../errors.js';
 import type { Clock } from '../util/clock.js';
-import type { Field, Fields } from '../util/fields.js';
+import { type Fields, optional } from '../util/fields.js';
 import { MAX_TIMER_MS } from '../util/timer.js';
 import { GIB, parseBytes } from '../util/units.js';
 import { checkRequestConfig } from './config-fields.js';
@@ -121,8 +121,8 @@ function isRate(value: unknown): value is number {
   );
 }
 
-const RATE: Field = ['a whole number a second', (value) => value === undefined || isRate(value)];
-const BURST: Field = ['a whole number', (value) => value === undefined || isRate(value)];
+const RATE = optional(['a whole number a second', isRate]);
+const BURST = optional(['a whole number', isRate]);
 
 /** Those of a limit, in a configuration that comes as data. */
 export const LIMIT_FIELDS: Fields<RateLimit> = {

@@ -98,7 +98,7 @@ export async function assemble(
   return { ...pieces, memory, platform, channel, stopPort, balloon, disks, cards, pmem };
 }
 
-/** What the platform's devices tell the machine. */
+/** Answers of the machine to what the platform's devices tell it. */
 function platformEvents(
   lifecycle: Lifecycle,
   { vcpus }: Vm,

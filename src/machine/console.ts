@@ -25,7 +25,7 @@ export class Terminal implements MachineConsole, ConsolePort {
     this.#guard = guard;
   }
 
-  /** What was typed and not taken yet. */
+  /** Bytes that were typed and not taken yet. */
   get pending(): Uint8Array {
     return this.#pending ?? new Uint8Array(0);
   }

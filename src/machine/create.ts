@@ -14,7 +14,7 @@ import { MachineCore } from './core.js';
 import { KvmMachine } from './kvm-machine.js';
 import { Lifecycle } from './lifecycle.js';
 import type { Machine, MachineOf } from './machine.js';
-import { Timeline } from './report/timeline.js';
+import { startedTimeline } from './report/timeline.js';
 
 /**
  * Makes a machine and loads its guest; no instruction has run yet.
@@ -24,8 +24,7 @@ import { Timeline } from './report/timeline.js';
 export async function createMachine<const Config extends MachineConfig>(
   config: Config,
 ): Promise<MachineOf<Config>> {
-  const timeline = new Timeline();
-  timeline.mark('create');
+  const timeline = startedTimeline();
   checkConfig(config, { totalMemoryBytes: hostMemory().totalBytes });
   const profile = chooseProfile(config.profile ?? 'auto');
   const files = await readBootFiles(config);

@@ -12,8 +12,8 @@ import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import { MachineCore } from './core.js';
 import { Lifecycle } from './lifecycle.js';
 import type { ForkOptions } from './machine.js';
-import { fillStore, type PreparedVm, prepareVm } from './prepared-vm.js';
-import { Timeline } from './report/timeline.js';
+import { fillStore, type PreparedVm, prepareVm, takeVm } from './prepared-vm.js';
+import { startedTimeline } from './report/timeline.js';
 
 /** What is wrong with more is not the number but that nobody means it. */
 export const MAX_FORKS = 10_000;
@@ -45,7 +45,7 @@ export async function forkMachine(
   const children: Child[] = [];
   const hosts: MachineHost[] = [];
   try {
-    for (let i = 0; i < count; i++) children.push(takeVm(parent));
+    for (let i = 0; i < count; i++) children.push(beginFork(parent));
     const { state, config } = await parent.still('fork', () => {
       const saved = parent.save(kvm.msrIndexList());
       const base = vm.ram.freeze();
@@ -80,17 +80,9 @@ function prepareFork(parent: MachineCore): PreparedVm {
   return prepareVm({ addon, memoryBytes, cpus, cpuid: vm.cpuid });
 }
 
-/** Takes a VM out of `parent`'s store for a fork, or makes one. */
-function takeVm(parent: MachineCore): Child {
-  const lifecycle = new Lifecycle(new Timeline());
-  const { timeline, cleanup } = lifecycle;
-  timeline.mark('create');
-  const prepared = parent.prepared.pop() ?? prepareFork(parent);
-  cleanup.defer(() => prepared.kvm.close());
-  cleanup.defer(() => prepared.vm.close());
-  prepared.owner = lifecycle;
-  timeline.mark('vm-created');
-  return { lifecycle, prepared };
+function beginFork(parent: MachineCore): Child {
+  const lifecycle = new Lifecycle(startedTimeline());
+  return { lifecycle, prepared: takeVm(parent.prepared, () => prepareFork(parent), lifecycle) };
 }
 
 /** @param config - as it was when `host` was made: a disk may have been changed since */

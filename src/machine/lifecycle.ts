@@ -6,6 +6,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { markName } from '../guest/protocol.js';
 import { Cleanup } from '../util/cleanup.js';
 import { Guard } from '../util/guard.js';
+import { warnOperator } from '../util/operator-warning.js';
 import { Terminal } from './console.js';
 import type { MachineEnd, MachineEvents, MachineState } from './machine.js';
 import { Events } from './report/events.js';
@@ -73,11 +74,8 @@ export class Lifecycle {
   /** Ends the machine for a fault of its own, or of a listener. After the end only the operator is left to be told. */
   fault(where: string, error: unknown): void {
     const end = bugEnd(where, error);
-    if (!this.isOver) this.finish(end);
-    else {
-      const detail = { type: 'TsvmWarning', detail: end.report };
-      process.emitWarning(`${end.message}, after the machine's end`, detail);
-    }
+    if (this.isOver) warnOperator(`${end.message}, after the machine's end`, end.report);
+    else this.finish(end);
   }
 
   /** Ends the machine because a file under its memory was truncated. */

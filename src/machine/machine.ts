@@ -24,7 +24,7 @@ export type MachineEnd =
   | { readonly kind: 'kvm-error'; readonly message: string; readonly registers: string }
   /** Something threw that must not: tsvm itself, or a listener of the library's user. `report` has its stack. */
   | { readonly kind: 'bug'; readonly message: string; readonly report: string }
-  /** Its plug was pulled: by `kill()`, or by a `stop()` that the guest did not answer. */
+  /** The plug was pulled: by `kill()`, or by a `stop()` that the guest did not answer. */
   | { readonly kind: 'stopped' };
 
 export interface ForkOptions {

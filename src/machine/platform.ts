@@ -37,7 +37,7 @@ import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import type { Terminal } from './console.js';
 import type { Space, Wiring } from './wiring.js';
 
-/** What devices tell the machine. */
+/** Events of the devices, for the machine. */
 export interface PlatformEvents {
   onMark(code: number): void;
   onExitStatus(status: number): void;

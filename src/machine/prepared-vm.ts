@@ -4,6 +4,7 @@ import { openHostKvm } from '../host/kvm/open.js';
 import { createVm, type Vm } from '../kvm/vm.js';
 import { ramRanges } from '../memory/layout.js';
 import type { NativeAddon, NativeKvm } from '../native/binding.js';
+import type { Lifecycle } from './lifecycle.js';
 
 export interface VmShape {
   readonly addon: NativeAddon;
@@ -35,6 +36,16 @@ export function prepareVm({ addon, memoryBytes, cpus, cpuid }: VmShape): Prepare
     kvm.close();
     throw error;
   }
+}
+
+/** Takes a VM out of `store`, or makes one, for a machine that is being made; the machine releases it. */
+export function takeVm(store: PreparedVm[], make: () => PreparedVm, machine: Lifecycle): PreparedVm {
+  const prepared = store.pop() ?? make();
+  machine.cleanup.defer(() => prepared.kvm.close());
+  machine.cleanup.defer(() => prepared.vm.close());
+  prepared.owner = machine;
+  machine.timeline.mark('vm-created');
+  return prepared;
 }
 
 /** Adds what `make` makes to `store` until it holds `count`, with a turn of the event loop after each. */

@@ -28,8 +28,8 @@ import { KvmMachine } from './kvm-machine.js';
 import { Lifecycle } from './lifecycle.js';
 import type { Machine } from './machine.js';
 import type { Platform } from './platform.js';
-import { emptyStore, fillStore, type PreparedVm, prepareVm, type VmShape } from './prepared-vm.js';
-import { Timeline } from './report/timeline.js';
+import { emptyStore, fillStore, type PreparedVm, prepareVm, takeVm, type VmShape } from './prepared-vm.js';
+import { startedTimeline } from './report/timeline.js';
 import { configOf, loadedSpec, type MachineSpec, parseSpec } from './spec.js';
 
 export interface RestoreOptions extends BindingOptions {
@@ -214,17 +214,11 @@ class OpenSavedMachine implements SavedMachine {
     config: MachineConfig,
     { disks, facts }: RestoreOptions,
   ): Promise<Machine> {
-    const { cleanup, timeline } = lifecycle;
     const { snapshot, directory, checksum } = this.#opened;
     const { addon } = this.#shape;
     // Where there is a VM in store, KVM is known to be there, and what is wrong with a file is said when it is opened.
     if (this.#store.length === 0) await lookAtDevices(config.devices);
-    const prepared = this.#store.pop() ?? this.#prepare();
-    const { kvm, vm } = prepared;
-    cleanup.defer(() => kvm.close());
-    prepared.owner = lifecycle;
-    cleanup.defer(() => vm.close());
-    timeline.mark('vm-created');
+    const { kvm, vm } = takeVm(this.#store, () => this.#prepare(), lifecycle);
     const host = createHost(addon, lifecycle.terminal, { disks: disks ?? 'overlay' });
     const parts = await assemble(lifecycle, config, { addon, kvm, vm, profile: this.#profile, host });
     watchMemory(parts.platform, this.#shape.memoryBytes, () => lifecycle.memoryLost());
@@ -250,12 +244,6 @@ class OpenSavedMachine implements SavedMachine {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.close();
   }
-}
-
-function startedTimeline(): Timeline {
-  const timeline = new Timeline();
-  timeline.mark('create');
-  return timeline;
 }
 
 /** A base of several machines: closed with the last of them, and of whoever hands it out. */

@@ -9,7 +9,7 @@ import { printable } from './printable.js';
 export type Check = (value: unknown) => boolean;
 
 /**
- * What a field must be: words for the message, the check, and its JSON Schema where a document shows it. The check of a field that may be
+ * Rule for a field: words for the message, the check, and its JSON Schema where a document shows it. The check of a field that may be
  * left out allows `undefined`.
  */
 export type Field = readonly [expected: string, check: Check, schema?: object];

@@ -30,7 +30,7 @@ export interface QueuePosition {
 /** Position of a queue that the driver has just set up. */
 export const START_POSITION: QueuePosition = { nextAvail: 0, nextUsed: 0, signalledUsed: 0 };
 
-/** Why no queue can be at `layout`, or undefined if one can. Never throws, whatever the driver wrote. */
+/** Reason why no queue can be at `layout`; undefined if one can. Never throws, whatever the driver wrote. */
 export function refuseLayout(memory: GuestMemory, layout: QueueLayout, maxSize: number): string | undefined {
   const { size, descAddr, availAddr, usedAddr } = layout;
   // virtio 1.3, 2.7 MUST: the queue size is a power of 2.
@@ -56,7 +56,7 @@ export function refuseLayout(memory: GuestMemory, layout: QueueLayout, maxSize: 
   return undefined;
 }
 
-/** Why no queue can go on at `position`, or undefined if one can. */
+/** Reason why no queue can go on at `position`; undefined if one can. */
 export function refusePosition(position: QueuePosition): string | undefined {
   const indices = [position.nextAvail, position.nextUsed, position.signalledUsed];
   const whole = indices.every((index) => Number.isInteger(index) && index >= 0 && index <= 0xffff);

@@ -20,19 +20,19 @@ export const BALLOON_STATS = [
   'directReclaimedPages',
 ] as const;
 
-/** Those that the guest gave. Counters count from its boot. */
+/** Statistics that the guest gave. Counters count from its boot. */
 export type BalloonStats = Readonly<Partial<Record<(typeof BALLOON_STATS)[number], number>>>;
 
 /** The device's side of a balloon. */
 export interface BalloonControl {
-  /** What the guest has been asked to give back. */
+  /** Memory that the guest has been asked to give back. */
   readonly targetBytes: number;
-  /** What it says it has given back for that. Free page reports come on top. */
+  /** Memory that it says it has given back for that. Free page reports come on top. */
   readonly actualBytes: number;
   /** Asks the guest to give back so much, in all; less than before lets it take some again. It may be slow, or never do it. */
   setTarget(bytes: number): void;
   /**
-   * What the guest says of its memory, newly asked.
+   * Asks the guest anew what it has to say of its memory.
    *
    * @throws TsvmError `TSVM_BALLOON` if it has no driver, or does not answer.
    */

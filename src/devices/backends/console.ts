@@ -9,7 +9,7 @@ export interface ConsoleInput {
 
 /** The host's side of a console. */
 export interface ConsolePort {
-  /** What the guest printed, in order. The array is valid during the call only. */
+  /** Takes what the guest printed, in order. The array is valid during the call only. */
   onOutput(bytes: Uint8Array): void;
   /** There is room for input again. */
   onDrain(): void;
@@ -38,7 +38,7 @@ export interface PortControl {
 /** The host's side of a port: a stream of bytes each way between a program in the guest and the host. */
 export interface PortHost {
   /**
-   * What the guest wrote, in order. The array is valid during the call only. False: enough for now; apart from the rest of
+   * Takes what the guest wrote, in order. The array is valid during the call only. False: enough for now; apart from the rest of
    * the guest's current buffer nothing more comes until `resumeOutput`.
    */
   onOutput(bytes: Uint8Array): boolean;

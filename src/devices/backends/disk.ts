@@ -1,4 +1,4 @@
-/** What a disk needs behind it, and how it is changed from outside the guest. */
+/** Backend of a disk, and the changes that are made to one from outside the guest. */
 import type { RateLimit } from '../rate-limit.js';
 
 /**
@@ -33,7 +33,7 @@ export interface DiskOptions {
 
 /** A disk of a machine. */
 export interface DiskControl {
-  /** Its serial number; empty if it has none. */
+  /** Serial number; empty if it has none. */
   readonly id: string;
   readonly readOnly: boolean;
   readonly sizeBytes: number;
@@ -44,6 +44,6 @@ export interface DiskControl {
    */
   grow(bytes: number): Promise<void>;
   readonly limit: RateLimit;
-  /** How fast it may be from now on, with full buckets; `{}`: as fast as it can. @throws TsvmError `TSVM_CONFIG` */
+  /** Limits how fast it may be from now on, with full buckets; `{}`: as fast as it can. @throws TsvmError `TSVM_CONFIG` */
   setLimit(limit: RateLimit): void;
 }

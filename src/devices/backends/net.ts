@@ -1,4 +1,4 @@
-/** Where a network card's cable goes, as the card sees it. src/host implements it; tests do too. */
+/** Far end of a network card's cable, as the card sees it. src/host implements it; tests do too. */
 import type { RateLimit } from '../rate-limit.js';
 
 /** Source, destination and type. */
@@ -26,7 +26,7 @@ export const USER_NET = {
 /** Length of struct virtio_net_hdr (virtio 1.3, 5.1.6), which goes before each frame. */
 export const NET_HEADER_BYTES = 12;
 
-/** What a side may leave to the other. */
+/** Work that a side may leave to the other. */
 export interface Offloads {
   /** The checksum of a frame, of which only the pseudo header's is there. */
   readonly checksum: boolean;
@@ -107,7 +107,7 @@ export interface TapNet {
   readonly name: string;
 }
 
-/** What a host is asked to plug a card into. */
+/** Place that a host is asked to plug a card into. */
 export type NetPlace = UserNet | TapNet;
 
 /** Links machines of one process. */
@@ -120,6 +120,6 @@ export interface NetControl {
   /** Six bytes. */
   readonly mac: Uint8Array;
   readonly limits: { readonly sending: RateLimit; readonly receiving: RateLimit };
-  /** How fast each direction may be from now on, as the guest sees it; one that is not given stays as it is. @throws TsvmError `TSVM_CONFIG` */
+  /** Limits each direction from now on, as the guest sees it; one that is not given stays as it is. @throws TsvmError `TSVM_CONFIG` */
   setLimit(limits: { readonly sending?: RateLimit; readonly receiving?: RateLimit }): void;
 }

@@ -1,7 +1,7 @@
 /** The two sides of a vsock and of its connections: the device's and the host's. */
 import { TsvmError } from '../../errors.js';
 
-/** What the device has room for of one connection: all that a guest can make the host hold of it, unread. */
+/** Room that the device has for one connection: all that a guest can make the host hold of it, unread. */
 export const BUF_ALLOC_BYTES = 64 * 1024;
 
 /**
@@ -29,7 +29,7 @@ export function checkCid(cid: unknown): asserts cid is number {
   });
 }
 
-/** How a vsock connection ended: in order, by a reset, or for want of an answer. */
+/** End of a vsock connection: in order, by a reset, or for want of an answer. */
 export type VsockEnd = 'closed' | 'reset' | 'timeout';
 
 /** The device's side of a vsock connection. Once it has ended, every call but `close` does nothing. */
@@ -57,7 +57,7 @@ export interface VsockConnection {
 export interface VsockPeer {
   /** The guest took up a connection that the host asked for. */
   onOpen(): void;
-  /** What the guest sent, in order. Valid during the call only; the host keeps a copy until it is `consumed`. */
+  /** Takes what the guest sent, in order. Valid during the call only; the host keeps a copy until it is `consumed`. */
   onData(bytes: Uint8Array): void;
   /** There is room again after `send` took less than it was given. Never comes from within `send`. */
   onDrain(): void;

@@ -1,5 +1,5 @@
 /**
- * What a guest says of its memory (virtio 1.3, 5.5.6.3 and 5.5.6.4). It may say anything.
+ * Statistics that a guest gives of its memory (virtio 1.3, 5.5.6.3 and 5.5.6.4). It may say anything.
  *
  * @spec virtio-1.3 5.5.6.3  Memory statistics  #yes
  */

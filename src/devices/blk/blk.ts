@@ -80,7 +80,7 @@ const MAX_REQUEST_BYTES = 64 << 20;
 const MAX_IN_FLIGHT = 32;
 export interface BlkOptions {
   readonly backend: BlockBackend;
-  /** What the guest reads as the disk's serial number; at most 20 bytes of ASCII. */
+  /** Serial number of the disk, as the guest reads it; at most 20 bytes of ASCII. */
   readonly id?: string;
   /** Default: one. */
   readonly queues?: number;
@@ -115,7 +115,7 @@ export class Blk implements VirtioDevice, DiskControl {
   readonly #clock: Clock;
   readonly #limiter: RateLimiter;
   #context: VirtioContext | undefined;
-  /** Whose turn it is. */
+  /** Index of the queue whose turn it is. */
   #turn = 0;
   readonly #inFlight = new InFlight(MAX_IN_FLIGHT);
   #flushScheduled = false;
@@ -327,7 +327,7 @@ export class Blk implements VirtioDevice, DiskControl {
   }
 }
 
-/** What a request counts for its limit: all that it moves, its header and status too. */
+/** Bytes that a request counts for its limit: all that it moves, its header and status too. */
 const bytesOf = ({ reader, writer }: Chain): number => reader.length + writer.length;
 
 /** Closes it then. @throws TsvmError `TSVM_DISK` */

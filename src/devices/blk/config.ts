@@ -1,12 +1,13 @@
-/** What is asked of a disk, in the words of the command line and of the library. */
+/** Configuration of a disk, in the words of the command line and of the library. */
 import { TsvmError } from '../../errors.js';
+import { optional } from '../../util/fields.js';
 import { CHOICE, checkRequestConfig, isPath } from '../config-fields.js';
 import { type HostUse, numberedSlot, refuseOther, withoutCommas } from '../host-slot.js';
 import type { HostPath } from '../kind.js';
 import { keyAndValue } from '../option-text.js';
 import { LIMIT_FIELDS, parseLimit, type RateLimit } from '../rate-limit.js';
 
-/** Its limits are of bytes that are read and written, together, and of requests, flushes and discards among them. */
+/** Configuration of a disk. Limits are of bytes that are read and written, together, and of requests, flushes and discards among them. */
 export interface BlkConfig extends RateLimit {
   /** A raw image, or a block device. */
   readonly path: string;
@@ -83,14 +84,11 @@ export function checkId({ path, id }: BlkConfig): void {
 export function checkBlkConfig(config: unknown): BlkConfig {
   return checkRequestConfig<BlkConfig>('blk', config, {
     path: ['a path', isPath],
-    overlay: ['a path', (overlay) => overlay === undefined || isPath(overlay)],
-    queues: [`from 1 to ${MAX_QUEUES}`, (queues) => queues === undefined || isQueues(queues)],
+    overlay: optional(['a path', isPath]),
+    queues: optional([`from 1 to ${MAX_QUEUES}`, isQueues]),
     readOnly: CHOICE,
     direct: CHOICE,
-    id: [
-      `1 to ${ID_BYTES} printable ASCII characters`,
-      (id) => id === undefined || (typeof id === 'string' && isId(id)),
-    ],
+    id: optional([`1 to ${ID_BYTES} printable ASCII characters`, (id) => typeof id === 'string' && isId(id)]),
     ...LIMIT_FIELDS,
   });
 }

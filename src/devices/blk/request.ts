@@ -52,7 +52,7 @@ export type BlkCounters = {
 /** Queue that a request came from. Once it is dead nobody waits for the request, and what has not begun of it is left. */
 type Asker = Pick<Virtqueue, 'alive'>;
 
-/** What a request asks for, checked; or the status that answers it at once. */
+/** Work that a request asks for, checked; or the status that answers it at once. */
 export type Job =
   | { readonly run: (asker: Asker) => Promise<number>; readonly written: number }
   | { readonly status: number; readonly written: number };
@@ -214,7 +214,7 @@ function failed(status: number): Job {
   return { status, written: 0 };
 }
 
-/** What the guest is told of an error of the backend's. */
+/** Status by which the guest is told of an error of the backend's. */
 export function statusOf(error: unknown): number {
   const code = (error as { code?: unknown } | undefined)?.code;
   return code === 'EOPNOTSUPP' || code === 'ENOTSUP' ? VIRTIO_BLK_S_UNSUPP : VIRTIO_BLK_S_IOERR;

@@ -1,5 +1,6 @@
-/** What is said of a virtio-console by a library's user, on the command line, and in a snapshot. */
+/** Configuration of a virtio-console, by a library's user, on the command line, and in a snapshot. */
 import { TsvmError } from '../../errors.js';
+import { optional } from '../../util/fields.js';
 import { CHOICE, checkRequestConfig, isPath } from '../config-fields.js';
 import { type HostUse, withoutCommas } from '../host-slot.js';
 import type { HostPath } from '../kind.js';
@@ -7,20 +8,20 @@ import { keyAndValue } from '../option-text.js';
 
 /** Each costs the guest some tens of register writes. */
 export const MAX_NAMED_PORTS = 30;
-/** What a control buffer of the least sensible driver has room for. Linux's have a page. */
+/** Name of a port, for which a control buffer of the least sensible driver has room. Linux's have a page. */
 const NAME = /^[\w.:-]{1,32}$/;
 const NAME_RULE = '1 to 32 of letters, digits, dot, colon, dash and underscore';
 const PORTS_RULE = `a list of up to ${MAX_NAMED_PORTS} different names (${NAME_RULE}), which may have the path of a socket`;
 
 /** A port whose host's side is a Unix socket, for one program of the host's at a time. */
 export interface SocketPort {
-  /** What the guest knows it by: /sys/class/virtio-ports/vport*\/name. */
+  /** Name by which the guest knows it: /sys/class/virtio-ports/vport*\/name. */
   readonly name: string;
   /** Of the socket. Without one nobody can connect, until the machine is restored with a path for it. */
   readonly path?: string;
 }
 
-/** What `virtioConsole()` takes. */
+/** Argument of `virtioConsole()`. */
 export interface VirtioConsoleConfig {
   /** At the machine's terminal. Default true. */
   readonly console?: boolean;
@@ -32,7 +33,7 @@ export interface VirtioConsoleConfig {
 export function checkConsoleConfig(config: unknown): VirtioConsoleConfig {
   return checkRequestConfig<VirtioConsoleConfig>('console', config, {
     console: CHOICE,
-    ports: [PORTS_RULE, (value) => value === undefined || arePorts(value)],
+    ports: optional([PORTS_RULE, arePorts]),
   });
 }
 

@@ -75,7 +75,7 @@ export interface NamedPort {
 }
 
 export interface ConsoleOptions {
-  /** What the guest printed, in order; absent: there is no terminal. The array is valid during the call only. */
+  /** Takes what the guest printed, in order; absent: there is no terminal. The array is valid during the call only. */
   onOutput?(bytes: Uint8Array): void;
   /** There is room for input again after `input` took less than it was given. */
   onDrain?(): void;

@@ -1,5 +1,5 @@
 /**
- * What a virtio-console with many ports has to tell its driver: for each port, which messages are due. It is a set and
+ * Messages of a virtio-console with many ports to its driver: for each port, those that are due. It is a set and
  * not a queue, so a driver that asks a thousand times is answered once (virtio 1.3, 5.3.6.2).
  *
  * @spec virtio-1.3 5.3.6.2  Control messages  #yes
@@ -22,7 +22,7 @@ export const CONTROL_BYTES = 8;
 export const DUE = { ADD: 1, CONSOLE: 2, RESIZE: 4, NAME: 8, OPEN: 16 } as const;
 export const DUE_ALL = 31;
 
-/** What the messages about one port say. */
+/** Contents of the messages about one port. */
 export interface PortFacts {
   readonly name: string;
   readonly hostOpen: boolean;

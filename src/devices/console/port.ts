@@ -10,7 +10,7 @@ export const INPUT_QUEUE_BYTES = 16 * 1024;
 /** Output handed to the host in one call. Guest memory is copied out first, since the guest may change it meanwhile. */
 const OUTPUT_BATCH_BYTES = 16 * 1024;
 
-/** What a port tells the host. A console's output cannot be refused, and nobody asks whether it is open. */
+/** Events of a port, for the host. A console's output cannot be refused, and nobody asks whether it is open. */
 export interface PortEvents {
   onOutput?(bytes: Uint8Array): boolean | undefined;
   onDrain?(): void;
@@ -56,7 +56,7 @@ export class Port implements PortControl {
     return this.#guestOpen;
   }
 
-  /** Its queues are that of index `receive`, and the next. */
+  /** Takes up the driver, with the queue of index `receive` and the next. */
   attach(context: VirtioContext, receive: number): void {
     this.#context = context;
     this.#receiveIndex = receive;

@@ -1,5 +1,6 @@
 /** A file system in this process's memory: the example of one in TypeScript, and what the device is tested with. */
 import { S_IFDIR, S_IFLNK, S_IFMT, S_IFREG } from '../../util/file-mode.js';
+import { totalBytes } from '../../util/units.js';
 import {
   type AttributeChanges,
   type DirectoryEntry,
@@ -227,7 +228,7 @@ export class MemoryFileSystem implements FileSystem<MemoryNode, MemoryFile> {
   }
 
   async write({ node }: MemoryFile, buffers: readonly Uint8Array[], offset: number): Promise<number> {
-    const length = buffers.reduce((sum, buffer) => sum + buffer.length, 0);
+    const length = totalBytes(buffers);
     if (offset + length > node.data.length) this.#resize(node, offset + length);
     let at = offset;
     for (const buffer of buffers) {

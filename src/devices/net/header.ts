@@ -47,7 +47,7 @@ function offloads(features: bigint, csum: bigint, tso4: bigint, tso6: bigint, ec
   return { checksum, tcp4, tcp6, ecn: (tcp4 || tcp6) && has(ecn) };
 }
 
-/** What the guest may leave to the host, by the features that its driver accepted. */
+/** Work that the guest may leave to the host, by the features that its driver accepted. */
 export function hostOffloads(features: bigint): Offloads {
   return offloads(
     features,
@@ -58,7 +58,7 @@ export function hostOffloads(features: bigint): Offloads {
   );
 }
 
-/** What the host may leave to the guest. */
+/** Work that the host may leave to the guest. */
 export function guestOffloads(features: bigint): Offloads {
   return offloads(
     features,
@@ -85,7 +85,7 @@ export function isAllowed(header: Uint8Array, { checksum, tcp4, tcp6, ecn }: Off
   return (tcp4 && version === VIRTIO_NET_HDR_GSO_TCPV4) || (tcp6 && version === VIRTIO_NET_HDR_GSO_TCPV6);
 }
 
-/** Whether the guest takes such a frame: one may have waited since a driver that took more. */
+/** Tells whether the guest takes such a frame: one may have waited since a driver that took more. */
 export function isWelcome(header: Uint8Array, { checksum, tcp4, tcp6 }: Offloads): boolean {
   if (!checksum && ((header[FLAGS] as number) & VIRTIO_NET_HDR_F_NEEDS_CSUM) !== 0) return false;
   return !isSegmented(header) || tcp4 || tcp6;

@@ -80,11 +80,11 @@ const CONFIG_STATUS = 6;
 const CONFIG_MTU = 10;
 export const VIRTIO_NET_S_LINK_UP = 1;
 
-/** Where a frame says what is in it, or that a VLAN's tag (0x8100) comes first. */
+/** Offset at which a frame says what is in it, or that a VLAN's tag (0x8100) comes first. */
 const ETHERTYPE_OFFSET = 12;
 const VLAN_TAG_BYTES = 4;
 
-/** What became of frames. */
+/** Counts of what became of frames. */
 export type NetCounters = {
   sent: number;
   received: number;
@@ -119,7 +119,7 @@ export class Net implements VirtioDevice, NetClient, NetControl {
   /** Of the frame that is being sent, and of the one that is being received. */
   readonly #sentHeader = new Uint8Array(NET_HEADER_BYTES);
   readonly #header = new Uint8Array(NET_HEADER_BYTES);
-  /** What was negotiated: what the guest may leave to the host, and the host to the guest. */
+  /** Offloads that were negotiated: what the guest may leave to the host, and the host to the guest. */
   #fromGuest = NO_OFFLOADS;
   #toGuest = NO_OFFLOADS;
   /** Buffers that the current frame takes. */

@@ -1,14 +1,14 @@
-/** What is asked of a network card, in the words of the command line and of the library. */
+/** Configuration of a network card, in the words of the command line and of the library. */
 
 import { TsvmError } from '../../errors.js';
-import { isListOf, isWhole } from '../../util/fields.js';
+import { isListOf, isWhole, optional } from '../../util/fields.js';
 import type { Host } from '../backends/host.js';
 import { MAC_BYTES, MAX_MTU, MIN_MTU, type NetPlace, type PortForward, USER_NET } from '../backends/net.js';
 import { checkRequestConfig } from '../config-fields.js';
 import { keyAndValue } from '../option-text.js';
 import { LIMIT_FIELDS, parseLimit, type RateLimit } from '../rate-limit.js';
 
-/** Its limits are of bytes and of frames, each direction by itself. */
+/** Configuration of a network card. Limits are of bytes and of frames, each direction by itself. */
 export interface NetConfig extends RateLimit {
   /** The operator's name for the card, which the control API finds it by; the guest does not see it. */
   readonly id?: string;
@@ -111,31 +111,29 @@ export function checkNetConfig(config: unknown): NetConfig {
   const backend = (config as { backend?: unknown } | null | undefined)?.backend;
   const tap = backend === 'tap';
   return checkRequestConfig<NetConfig>('net', config, {
-    id: [
+    id: optional([
       `a name of up to ${MAX_CARD_ID_CHARACTERS} letters, digits and underscores`,
-      (value) =>
-        value === undefined ||
-        (typeof value === 'string' && /^\w+$/.test(value) && value.length <= MAX_CARD_ID_CHARACTERS),
-    ],
+      (value) => typeof value === 'string' && /^\w+$/.test(value) && value.length <= MAX_CARD_ID_CHARACTERS,
+    ]),
     backend: ['user or tap', (value) => value === 'user' || value === 'tap'],
     name: tap
       ? ['the name of an interface', isInterfaceName]
       : ['left out: only a tap has one', (value) => value === undefined],
-    forwards: [
+    forwards: optional([
       tap ? 'left out: a tap has none' : `a list of up to ${MAX_FORWARDS} forwarded ports`,
-      (value) => value === undefined || (!tap && isForwards(value)),
-    ],
-    loopback: [
+      (value) => !tap && isForwards(value),
+    ]),
+    loopback: optional([
       tap ? 'left out: a tap has none' : 'true or false',
-      (value) => value === undefined || (!tap && typeof value === 'boolean'),
-    ],
-    mac: ['the MAC address of one card', (value) => value === undefined || isMacText(value)],
-    mtu: [`from ${MIN_MTU} to ${MAX_MTU}`, (value) => value === undefined || isMtu(value)],
+      (value) => !tap && typeof value === 'boolean',
+    ]),
+    mac: optional(['the MAC address of one card', isMacText]),
+    mtu: optional([`from ${MIN_MTU} to ${MAX_MTU}`, isMtu]),
     ...LIMIT_FIELDS,
   });
 }
 
-/** What the host is asked for. */
+/** Place that the host is asked to plug the card into. */
 export function placeOf(config: NetConfig): NetPlace {
   if (config.backend === 'tap') return { kind: 'tap', name: config.name ?? '' };
   return {
@@ -171,7 +169,7 @@ function isMtu(value: unknown): boolean {
   return Number.isInteger(value) && (value as number) >= MIN_MTU && (value as number) <= MAX_MTU;
 }
 
-/** What Linux takes (dev_valid_name), without the % of its templates. */
+/** Tells whether Linux takes a name (dev_valid_name), without the % of its templates. */
 function isInterfaceName(value: unknown): boolean {
   return (
     typeof value === 'string' &&

@@ -84,7 +84,7 @@ const CTRL_ALT_DEL_SET_2 = [0x14, 0x11, 0xe0, 0x71, 0xe0, 0xf0, 0x71, 0xf0, 0x11
 
 const NOTHING: readonly number[] = [];
 
-/** What waits to be read: as much as any answer or chord needs, twice. */
+/** Room for what waits to be read: as much as any answer or chord needs, twice. */
 const QUEUE_BYTES = 32;
 
 export interface I8042Options {
@@ -98,7 +98,7 @@ const STATE_VERSION = 2;
 const STATE = {
   control: 'u8',
   status: 'u8',
-  /** What waits to be read. */
+  /** Bytes that wait to be read. */
   queue: 'bytes',
   /** The command that waits for its byte at the data port, of the controller or of the keyboard; or 0. */
   controllerCommand: 'u8',
@@ -118,7 +118,7 @@ export class I8042 implements BusDevice {
     this.#options = options;
   }
 
-  /** Whether a driver waits for keys. */
+  /** True while a driver waits for keys. */
   get isListenedTo(): boolean {
     return (
       (this.#control & (CONTROL_KEYBOARD_INTERRUPT | CONTROL_KEYBOARD_DISABLED)) ===
@@ -172,7 +172,7 @@ export class I8042 implements BusDevice {
       this.#options.irq.trigger();
   }
 
-  /** What the controller answers to a command. */
+  /** Answer of the controller to a command. */
   #obey(command: number): readonly number[] {
     this.#controllerCommand = 0;
     switch (command) {
@@ -213,7 +213,7 @@ export class I8042 implements BusDevice {
     }
   }
 
-  /** What it answers to the byte that a command waited for. */
+  /** Answer of the controller to the byte that a command waited for. */
   #obeyWith(command: number, value: number): readonly number[] {
     switch (command) {
       case COMMAND.writeControl:
@@ -231,7 +231,7 @@ export class I8042 implements BusDevice {
     }
   }
 
-  /** What the keyboard answers. */
+  /** Answer of the keyboard. */
   #keyboard(value: number): readonly number[] {
     const command = this.#keyboardCommand;
     this.#keyboardCommand = 0;

@@ -333,10 +333,10 @@ export class Serial implements BusDevice {
     checkState(state.queue.length <= INPUT_QUEUE_BYTES, 'serial: input queue too long');
     this.#ier = state.ier & IER_MASK;
     this.#fcr = state.fcr & (FCR_ENABLE | 0xc0);
-    this.#lcr = state.lcr & 0xff;
+    this.#lcr = state.lcr;
     this.#mcr = state.mcr & MCR_MASK;
-    this.#scr = state.scr & 0xff;
-    this.#divisor = state.divisor & 0xffff;
+    this.#scr = state.scr;
+    this.#divisor = state.divisor;
     this.#listening = state.listening;
     this.#threPending = state.threPending;
     this.#fifo.clear();

@@ -1,11 +1,12 @@
-/** What is said of a vsock by a library's user, on the command line, and in a snapshot. */
+/** Configuration of a vsock, by a library's user, on the command line, and in a snapshot. */
 import { TsvmError } from '../../errors.js';
+import { optional } from '../../util/fields.js';
 import { CID_RANGE, DEFAULT_CID, isGuestCid } from '../backends/vsock.js';
 import { checkRequestConfig, isPath } from '../config-fields.js';
 import { type HostUse, refuseOther } from '../host-slot.js';
 import type { HostPath } from '../kind.js';
 
-/** What `vsock()` takes. */
+/** Argument of `vsock()`. */
 export interface VsockConfig {
   /** Of the host's Unix sockets. Without one, connections are made with `machine.vsock` only. */
   readonly path?: string;
@@ -35,8 +36,8 @@ export function parseVsock(text: string): VsockConfig {
 /** @throws TsvmError `TSVM_CONFIG`, naming the field. */
 export function checkVsockConfig(config: unknown): VsockConfig {
   return checkRequestConfig<VsockConfig>('vsock', config, {
-    path: ['a path', (path) => path === undefined || isPath(path)],
-    cid: [CID_RANGE, (cid) => cid === undefined || isGuestCid(cid)],
+    path: optional(['a path', isPath]),
+    cid: optional([CID_RANGE, isGuestCid]),
   });
 }
 

@@ -35,7 +35,7 @@ const PENDING_OPS = [
   VIRTIO_VSOCK_OP_CREDIT_UPDATE,
 ] as const;
 
-/** What a connection asks of its device. */
+/** Services of the device for a connection. */
 export interface ConnectionOwner {
   /** A packet for the guest is pending. */
   packetPending(connection: Connection): void;
@@ -57,7 +57,7 @@ export class Connection implements VsockConnection {
   peer: VsockPeer | undefined;
   /** Bytes of the host's wait for the guest to have room. */
   starved = false;
-  /** When the guest's answer must have come, for one that waits for it. */
+  /** Time by which the guest's answer must have come, for one that waits for it. */
   deadlineMs = 0;
   readonly #owner: ConnectionOwner;
   #pending = 0;

@@ -19,7 +19,7 @@ export class Credit {
   #fwdCnt = 0;
   #announced = 0;
 
-  /** What a packet of the guest's says of its buffer. It may lie: less than nothing is nothing. */
+  /** Takes what a packet of the guest's says of its buffer. It may lie: less than nothing is nothing. */
   update(bufAlloc: number, fwdCnt: number): void {
     this.#peerBufAlloc = bufAlloc;
     this.#peerFwdCnt = fwdCnt;

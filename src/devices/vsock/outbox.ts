@@ -31,7 +31,7 @@ export interface Reset {
   readonly type: number;
 }
 
-/** What an outbox asks and tells its device. */
+/** Services of the device for an outbox, and events for it. */
 export interface OutboxOwner {
   /** Queue of receive buffers, while the driver has one. */
   receiveQueue(): Virtqueue | undefined;

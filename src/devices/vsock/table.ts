@@ -35,7 +35,7 @@ export class ConnectionTable {
     this.#count++;
   }
 
-  /** Its address may be used again. It counts until `release`. */
+  /** Frees the address of a connection, which counts until `release`. */
   remove(connection: Connection): void {
     const row = this.#byHostPort.get(connection.hostPort);
     if (row?.get(connection.guestPort) !== connection) return;

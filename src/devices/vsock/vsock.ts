@@ -69,7 +69,7 @@ export interface VsockOptions {
   readonly clock?: Clock;
 }
 
-/** What a guest did that it should not have. */
+/** Counts of what a guest did that it should not have. */
 export type VsockCounters = {
   /** Packets that were shorter than they said, from another CID, or for one that cannot be. */
   droppedPackets: number;
@@ -101,7 +101,7 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
   });
   readonly #packet = new Packet(BUF_ALLOC_BYTES);
   readonly #transportReset: TransportReset;
-  /** Whose requests wait until the driver is done with a transport reset. */
+  /** Connections whose requests wait until the driver is done with a transport reset. */
   #early: Connection[] = [];
   #context: VirtioContext | undefined;
   #streams = false;
@@ -272,7 +272,7 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
     peer?.onClose(end);
   }
 
-  /** Its address is free again. It counts until the host has let go of it, too. */
+  /** Frees the address of a connection, which counts until the host has let go of it, too. */
   #forget(connection: Connection): void {
     if (connection.state === CONNECTION_STATE.GONE) return;
     connection.state = CONNECTION_STATE.GONE;

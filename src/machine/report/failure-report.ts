@@ -1,4 +1,4 @@
-/** What an operator gets to read when a KVM cannot go on with a guest. */
+/** Report for the operator when a KVM cannot go on with a guest. */
 import type { VcpuExit } from '../../kvm/exit.js';
 import { decodeRegs, decodeSregs, formatRegs } from '../../kvm/registers.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';

@@ -1,4 +1,4 @@
-/** How a guest ended, by what is known of it: what it printed, the status that its init reported, what it was asked for. */
+/** Ends of a guest, by what is known of it: what it printed, the status that its init reported, what it was asked for. */
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import type { NativeVcpu } from '../../native/binding.js';
 import type { MachineEnd } from '../machine.js';

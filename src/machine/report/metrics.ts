@@ -1,4 +1,4 @@
-/** What a machine has done so far, in numbers. */
+/** Numbers of what a machine has done so far. */
 import { exitReasonName } from '../../kvm/constants.js';
 import { decodeStats } from '../../kvm/stats.js';
 import type { NativeVcpu } from '../../native/binding.js';
@@ -28,7 +28,7 @@ export interface ExitMetrics {
   readonly byReason: Readonly<Record<string, number>>;
 }
 
-/** What a machine has done so far. Numbers only grow, but for some of KVM's. */
+/** Metrics of a machine: what it has done so far. Numbers only grow, but for some of KVM's. */
 export interface MachineMetrics {
   readonly exits: ExitMetrics;
   /** KVM's own counters that are not zero; absent where the kernel has none. */
@@ -46,7 +46,7 @@ export interface VcpuMetrics {
 }
 
 export interface DeviceMetrics {
-  /** Its name and which of that name it is: `blk0`. */
+  /** Name, and which of that name it is: `blk0`. */
   readonly id: string;
   readonly name: string;
   /** Times that the guest broke a rule, and the device waited to be reset. */

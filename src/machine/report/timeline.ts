@@ -1,4 +1,4 @@
-/** When things happened, and what they cost: for `--timeline` and the benchmarks. */
+/** Times at which things happened, and what they cost: for `--timeline` and the benchmarks. */
 import { performance } from 'node:perf_hooks';
 
 export interface TimelineEntry {
@@ -7,7 +7,7 @@ export interface TimelineEntry {
   readonly ms: number;
   /** KVM's count of emulated instructions over all vCPUs by then, where it has one. */
   readonly insnEmulation?: number;
-  /** How many times it happened, if more than once; the time is that of the first. */
+  /** Times that it happened, if more than once; `ms` is that of the first. */
   readonly count?: number;
 }
 
@@ -36,6 +36,13 @@ export class Timeline {
   get entries(): readonly TimelineEntry[] {
     return this.#entries;
   }
+}
+
+/** Makes the timeline of a machine that is about to be made. */
+export function startedTimeline(): Timeline {
+  const timeline = new Timeline();
+  timeline.mark('create');
+  return timeline;
 }
 
 /** Milliseconds since the process started, which is performance.timeOrigin. */
