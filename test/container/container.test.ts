@@ -137,7 +137,9 @@ describe('files', () => {
     container.stdin?.end();
     const { stdout, status } = await outputOf(container);
     expect([stdout, status]).toEqual(['/x\n', { kind: 'exited', code: 1 }]);
-    expect([existsSync(join(root, 'x')), copies()]).toEqual([false, before]);
+    // A copy that an earlier process left goes, too: none is new.
+    const left = copies().filter((name) => !before.includes(name));
+    expect([existsSync(join(root, 'x')), left]).toEqual([false, []]);
   });
 
   test('the highest of many layers wins', async () => {
