@@ -66,7 +66,7 @@ export class ImageStore {
   async look(text: string): Promise<ImageConfig> {
     const { path, tag, stats } = find(text);
     if (stats.isDirectory()) return isOciLayout(path) ? (await readLayout(path, tag)).config : {};
-    await using archive = await Blob.open(path);
+    await using archive = await Blob.open({ path });
     await lookAtArchive(archive);
     return {};
   }
@@ -88,7 +88,7 @@ export class ImageStore {
         await unpackLayers(layers, directory);
       });
     }
-    await using archive = await Blob.open(path);
+    await using archive = await Blob.open({ path });
     return await this.#unpacked(keyOf('tar', archive), {}, async (directory) => {
       onUnpack();
       await unpackArchive(archive, directory);
@@ -102,7 +102,7 @@ export class ImageStore {
    * @throws TsvmError `TSVM_IMAGE`
    */
   async openGuest(initramfs: string, onUnpack: () => void = () => {}): Promise<Image> {
-    await using archive = await Blob.open(initramfs);
+    await using archive = await Blob.open({ path: initramfs });
     return await this.#unpacked(keyOf('guest', archive), {}, async (directory) => {
       onUnpack();
       const { unpackGuest } = await import('./guest-root.js');

@@ -128,7 +128,7 @@ async function document<T>(folder: string, descriptor: Descriptor, schema: z.Zod
 }
 
 async function readDocument<T>(path: string, digest: string | undefined, schema: z.ZodType<T>): Promise<T> {
-  await using blob = await Blob.open(path, digest);
+  await using blob = await Blob.open({ path, digest });
   const text = (await blob.read(MAX_DOCUMENT_BYTES)).toString('utf8');
   let value: unknown;
   try {

@@ -7,7 +7,7 @@
  */
 import { lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { TsvmError } from '../errors.js';
-import { Blob } from './blob.js';
+import { Blob, type BlobPlace } from './blob.js';
 import { imageError } from './image-error.js';
 import { feed, outputFrom } from './program.js';
 import { filterTar, type Limits, MARK } from './tar-filter.js';
@@ -30,11 +30,8 @@ const COMPRESSIONS: readonly (readonly number[])[] = [
   [0x04, 0x22, 0x4d, 0x18], // lz4
 ];
 
-/** An archive, and what it has to be. */
-export interface Layer {
-  readonly path: string;
-  readonly digest: string;
-}
+/** Archive of what an image adds to the layers below it. */
+export type Layer = BlobPlace;
 
 /**
  * Unpacks layers, the lowest first, into an empty directory. Owners and attributes are kept for the superuser. No path of an archive
@@ -49,8 +46,8 @@ export async function unpackLayers(
 ): Promise<void> {
   mkdirSync(directory, { recursive: true });
   const left = { ...limits };
-  for (const [i, { path, digest }] of layers.entries()) {
-    await using blob = await Blob.open(path, digest);
+  for (const [i, layer] of layers.entries()) {
+    await using blob = await Blob.open(layer);
     if (i > 0) {
       // A mark may stand behind what takes the place of what it hides.
       const marks = await marksOf(blob, { ...left });
@@ -120,13 +117,13 @@ async function named(blob: Blob, work: () => Promise<void>): Promise<void> {
   try {
     await work();
   } catch (error) {
-    if (error instanceof TsvmError && (error.code !== 'TSVM_IMAGE' || error.message.startsWith(blob.path))) {
+    if (error instanceof TsvmError && (error.code !== 'TSVM_IMAGE' || error.message.startsWith(blob.name))) {
       throw error;
     }
     // What has not the digest that is its name is that, whatever else is wrong with it.
     await blob.finish();
     const hint = error instanceof TsvmError ? error.hint : undefined;
-    throw imageError(`${blob.path}: ${error instanceof Error ? error.message : error}`, hint, error);
+    throw imageError(`${blob.name}: ${error instanceof Error ? error.message : error}`, hint, error);
   }
 }
 

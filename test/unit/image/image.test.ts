@@ -89,7 +89,7 @@ describe('an OCI layout', () => {
     writeFileSync(layer, 'changed');
     await expect(store.open(layout)).rejects.toThrow(`${layer}: its content does not have the digest`);
     rmSync(layer);
-    await expect(store.open(layout)).rejects.toThrow(`${layer}: ENOENT`);
+    await expect(store.open(layout)).rejects.toThrow(`${layer}: no such file`);
     expect(readdirSync(store.directory)).toEqual([]);
   });
 

@@ -129,7 +129,7 @@ describe('an archive', () => {
 
   test('is within limits of files and of bytes, holes included', async () => {
     const within = async (entries: readonly TarEntry[]) => {
-      await using blob = await Blob.open(written(tarOf(entries)));
+      await using blob = await Blob.open({ path: written(tarOf(entries)) });
       await unpackArchive(blob, newPath(), { entries: 3, bytes: 1000 });
     };
     const file = (name: string, size: number) => ({ name, content: Buffer.alloc(size) });
@@ -272,7 +272,7 @@ describe('layers', () => {
 describe('Blob', () => {
   test('is what was opened, whatever its name leads to by then', async () => {
     const { path, digest } = layer([{ name: 'genuine', content: 'x' }]);
-    await using blob = await Blob.open(path, digest);
+    await using blob = await Blob.open({ path, digest });
     for await (const _ of blob.pieces());
     renameSync(written(tarOf([{ name: 'poison' }])), path);
     const root = newPath();
@@ -283,7 +283,7 @@ describe('Blob', () => {
 
   test('that is written to after it was compared is refused when it is unpacked', async () => {
     const { path, digest } = layer([{ name: 'genuine', content: 'x' }]);
-    await using blob = await Blob.open(path, digest);
+    await using blob = await Blob.open({ path, digest });
     for await (const _ of blob.pieces());
     writeFileSync(path, tarOf([{ name: 'poisons', content: 'x' }]));
     await expect(unpackArchive(blob, newPath())).rejects.toThrow('does not have the digest');
@@ -297,7 +297,7 @@ describe('Blob', () => {
       [right, false],
       ['0'.repeat(64), true],
     ] as const) {
-      await using blob = await Blob.open(path, `sha256:${digest}`);
+      await using blob = await Blob.open({ path, digest: `sha256:${digest}` });
       for await (const _ of blob.pieces()) break;
       const compared = blob.finish().catch((error: Error) => error.message);
       if (refused) expect(await compared).toContain('does not have the digest');
@@ -305,10 +305,31 @@ describe('Blob', () => {
     }
   });
 
+  test('is a range of a file as well, and no byte around it', async () => {
+    const bytes = tarOf([{ name: 'inner', content: 'x' }]);
+    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    const path = written(Buffer.concat([Buffer.alloc(700, 'a'), bytes, Buffer.alloc(700, 'b')]));
+    const place = { path, digest, start: 700, bytes: bytes.length, member: 'layer.tar' };
+    const root = newPath();
+    await unpackLayers([place], root);
+    expect(namesIn(root)).toEqual(['inner']);
+    await using blob = await Blob.open(place);
+    expect(await blob.magic()).toEqual(bytes.subarray(0, 512));
+    expect(await blob.read(bytes.length)).toEqual(bytes);
+    await expect(blob.read(bytes.length - 1)).rejects.toThrow(`${path}: layer.tar: it is longer than`);
+    for (const start of [701, 699]) {
+      await expect(unpackLayers([{ ...place, start }], newPath())).rejects.toThrow(
+        'does not have the digest',
+      );
+    }
+    await expect(Blob.open({ ...place, bytes: 10_000 })).rejects.toThrow('it is cut short');
+    await expect(Blob.open({ path, start: 10_000 })).rejects.toThrow('it is cut short');
+  });
+
   test('is no FIFO, which would never be opened', async () => {
     const path = newPath();
     spawnSync('mkfifo', [path]);
-    await expect(Blob.open(path)).rejects.toThrow('it is not a file');
+    await expect(Blob.open({ path })).rejects.toThrow('it is not a file');
   });
 });
 
