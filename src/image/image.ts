@@ -12,15 +12,15 @@ import {
 } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { TsvmError } from '../errors.js';
-import { cacheDirectory } from '../host/cache-directory.js';
 import { describeFileError } from '../host/files.js';
 import { discard, showEntry, unfinishedName } from '../host/folder-store.js';
-import { type FolderRules, OwnFolder } from '../host/own-folder.js';
+import { OwnFolder } from '../host/own-folder.js';
 import { KIB, MIB } from '../util/units.js';
 import { Blob } from './blob.js';
 import { imageError } from './image-error.js';
 import type { ImageConfig } from './oci-layout.js';
 import { outputOf } from './program.js';
+import { BLOBS, imageDirectory, STORE_RULES } from './store-folder.js';
 import { lookAtArchive, unpackArchive, unpackLayers } from './unpack.js';
 
 export interface Image {
@@ -36,14 +36,6 @@ const MAX_KEPT = 16;
 /** The file system of an image, beside its root. */
 const EXT4 = 'root.ext4';
 
-/** Rules of the folder of images: programs of one may be setuid, so that nobody else may come to them. */
-const RULES: FolderRules = {
-  code: 'TSVM_IMAGE',
-  what: 'the folder of images',
-  hint: 'set TSVM_IMAGE_DIR to a folder of your own',
-  secret: true,
-};
-
 /** ext4 keeps each file in blocks of its own, and an inode for each. */
 const EXT4_BLOCK_BYTES = 4096;
 const EXT4_INODE_BYTES = 256;
@@ -58,7 +50,7 @@ export class ImageStore {
   readonly directory: string;
 
   /** Default: $TSVM_IMAGE_DIR, or tsvm/images in $XDG_CACHE_HOME or ~/.cache. */
-  constructor(directory = cacheDirectory('TSVM_IMAGE_DIR', 'images')) {
+  constructor(directory = imageDirectory()) {
     this.directory = directory;
   }
 
@@ -112,7 +104,7 @@ export class ImageStore {
 
   /** Path of a file in the store, which `make` writes the first time: an archive of the caller's that stays the same image. */
   keepFile(name: string, make: (path: string) => void): string {
-    using store = OwnFolder.make(this.directory, RULES);
+    using store = OwnFolder.make(this.directory, STORE_RULES);
     if (store.stats(name)?.isFile() !== true) {
       const unfinished = unfinishedName(store);
       try {
@@ -131,7 +123,7 @@ export class ImageStore {
     unpack: (directory: string) => Promise<void>,
   ): Promise<Image> {
     const image = { root: join(this.directory, key, 'root'), config, key };
-    using store = OwnFolder.make(this.directory, RULES);
+    using store = OwnFolder.make(this.directory, STORE_RULES);
     if (store.stats(key)?.isDirectory() === true) {
       store.touch(key);
       return image;
@@ -154,7 +146,7 @@ export class ImageStore {
    */
   async ext4Of(image: Image & { readonly key: string }, onMake: () => void = () => {}): Promise<string> {
     const path = join(this.directory, image.key, EXT4);
-    using store = OwnFolder.make(this.directory, RULES);
+    using store = OwnFolder.make(this.directory, STORE_RULES);
     using folder = store.folder(image.key);
     if (folder === undefined) throw imageError(`${image.key}: the image was removed from ${this.directory}`);
     if (folder.stats(EXT4)?.isFile() === true) return path;
@@ -180,7 +172,7 @@ function keyOf(kind: string, { path, stats: { ino, size, mtimeMs, ctimeMs } }: B
 function prune(store: OwnFolder, newest: string): void {
   const kept = store
     .names()
-    .filter((name) => !name.startsWith('.') && name !== newest)
+    .filter((name) => !name.startsWith('.') && name !== newest && name !== BLOBS)
     .map((name) => ({ name, usedMs: store.stats(name)?.mtimeMs ?? 0 }))
     .sort((a, b) => b.usedMs - a.usedMs);
   for (const { name } of kept.slice(MAX_KEPT - 1)) discard(store, name);
