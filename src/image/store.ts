@@ -3,14 +3,14 @@ import { createHash } from 'node:crypto';
 import { accessSync, constants, existsSync, readdirSync, renameSync, type Stats, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { TsvmError } from '../errors.js';
-import { cacheDirectory } from '../host/cache-directory.js';
 import { describeFileError } from '../host/files.js';
 import { discard, showEntry, unfinishedName } from '../host/folder-store.js';
-import { type FolderRules, OwnFolder } from '../host/own-folder.js';
+import { OwnFolder } from '../host/own-folder.js';
 import { Blob, identityOf } from './blob.js';
 import { makeExt4 } from './ext4.js';
 import type { DirectoryImage, Image, LayeredImage } from './image.js';
 import { imageError } from './image-error.js';
+import { BLOBS, imageDirectory, STORE_RULES } from './store-folder.js';
 import { lookAtArchive, unpackLayers } from './unpack.js';
 
 /** Reports of what may take a while, and is done once for an image. */
@@ -27,20 +27,12 @@ const MAX_KEPT = 16;
 const ROOT = 'root';
 const EXT4 = 'root.ext4';
 
-/** Rules of the folder of images: programs of one may be setuid, so that nobody else may come to them. */
-const RULES: FolderRules = {
-  code: 'TSVM_IMAGE',
-  what: 'the folder of images',
-  hint: 'set TSVM_IMAGE_DIR to a folder of your own',
-  secret: true,
-};
-
 /** What was made of images, by their content. */
 export class ImageStore {
   readonly directory: string;
 
   /** Default: $TSVM_IMAGE_DIR, or tsvm/images in $XDG_CACHE_HOME or ~/.cache. */
-  constructor(directory = cacheDirectory('TSVM_IMAGE_DIR', 'images')) {
+  constructor(directory = imageDirectory()) {
     this.directory = directory;
   }
 
@@ -97,7 +89,7 @@ export class ImageStore {
     const { key } = image;
     const directory = await this.directoryOf(image, progress);
     const path = join(this.directory, key, EXT4);
-    using store = OwnFolder.make(this.directory, RULES);
+    using store = OwnFolder.make(this.directory, STORE_RULES);
     using folder = store.folder(key);
     if (folder === undefined) throw imageError(`${key}: the image was removed from ${this.directory}`);
     if (folder.stats(EXT4)?.isFile() === true) return path;
@@ -120,7 +112,7 @@ export class ImageStore {
 
   /** Path of a file in the store, which `make` writes the first time: an archive of the caller's that stays the same image. */
   keepFile(name: string, make: (path: string) => void): string {
-    using store = OwnFolder.make(this.directory, RULES);
+    using store = OwnFolder.make(this.directory, STORE_RULES);
     if (store.stats(name)?.isFile() !== true) {
       const unfinished = unfinishedName(store);
       try {
@@ -136,7 +128,7 @@ export class ImageStore {
   /** Directory below the folder of a key, which `unpack` makes the first time. */
   async #unpacked(key: string, unpack: (directory: string) => Promise<void>): Promise<string> {
     const directory = join(this.directory, key, ROOT);
-    using store = OwnFolder.make(this.directory, RULES);
+    using store = OwnFolder.make(this.directory, STORE_RULES);
     if (store.stats(key)?.isDirectory() === true) {
       store.touch(key);
       return directory;
@@ -162,7 +154,7 @@ function keyOf(kind: string, { path, stats }: Blob): string {
 function prune(store: OwnFolder, newest: string): void {
   const kept = store
     .names()
-    .filter((name) => !name.startsWith('.') && name !== newest)
+    .filter((name) => !name.startsWith('.') && name !== newest && name !== BLOBS)
     .map((name) => ({ name, usedMs: store.stats(name)?.mtimeMs ?? 0 }))
     .sort((a, b) => b.usedMs - a.usedMs);
   for (const { name } of kept.slice(MAX_KEPT - 1)) discard(store, name);
