@@ -21,6 +21,8 @@ export interface BlobPlace {
   readonly bytes?: number;
   /** Name of the range in the file, for messages. */
   readonly member?: string;
+  /** Identity of the file when the place was found; another file of the name is refused. */
+  readonly identity?: string;
 }
 
 /** One reading from the start to the end: every byte that is handed out is hashed. */
@@ -41,16 +43,19 @@ export class Blob implements AsyncDisposable {
   readonly stats: Stats;
   readonly #file: FileHandle;
   readonly #start: number;
-  readonly #digest: string | undefined;
+  readonly digest: string | undefined;
   #reading: Reading | undefined;
 
-  private constructor({ path, member, digest, start = 0, bytes }: BlobPlace, file: FileHandle, stats: Stats) {
+  private constructor(place: BlobPlace, file: FileHandle, stats: Stats) {
+    const { path, member, digest, start = 0, bytes, identity } = place;
     this.path = path;
     this.name = member === undefined ? path : `${path}: ${member}`;
     this.#file = file;
     this.stats = stats;
     this.#start = start;
-    this.#digest = digest;
+    this.digest = digest;
+    if (identity !== undefined && identity !== identityOf(stats))
+      throw imageError(`${this.name}: it was changed meanwhile`, 'try again when it is written');
     const rest = stats.size - start;
     this.sizeBytes = bytes ?? rest;
     if (rest < this.sizeBytes || rest < 0) throw imageError(`${this.name}: it is cut short`, hintOf(digest));
@@ -96,7 +101,7 @@ export class Blob implements AsyncDisposable {
   /** Reads what the last reader of {@link pieces} left, so that it is known what that one had. @throws TsvmError if it has changed. */
   async finish(): Promise<void> {
     const reading = this.#reading;
-    if (reading === undefined || this.#digest === undefined) return;
+    if (reading === undefined || this.digest === undefined) return;
     while ((await this.#next(reading)) !== undefined);
     await this.#check(reading);
   }
@@ -117,10 +122,10 @@ export class Blob implements AsyncDisposable {
   }
 
   async #check({ hash }: Reading): Promise<void> {
-    if (this.#digest !== undefined && `sha256:${hash.copy().digest('hex')}` !== this.#digest) {
+    if (this.digest !== undefined && `sha256:${hash.copy().digest('hex')}` !== this.digest) {
       throw imageError(
         `${this.name}: its content does not have the digest that is its name`,
-        hintOf(this.#digest),
+        hintOf(this.digest),
       );
     }
     const { size, mtimeMs } = await this.#file.stat();
@@ -140,6 +145,11 @@ export class Blob implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#file.close();
   }
+}
+
+/** Identity of a file's content, as far as it can be told without reading it. */
+export function identityOf({ dev, ino, size, mtimeMs, ctimeMs }: Stats): string {
+  return [dev, ino, size, mtimeMs, ctimeMs].join(' ');
 }
 
 function hintOf(digest: string | undefined): string {
