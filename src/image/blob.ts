@@ -21,6 +21,8 @@ export interface BlobPlace {
   readonly bytes?: number;
   /** Name of the range in the file, for messages. */
   readonly member?: string;
+  /** What {@link identityOf} was when the place was found; another file of the name is refused. */
+  readonly identity?: string;
 }
 
 /** One reading from the start to the end: every byte that is handed out is hashed. */
@@ -44,13 +46,16 @@ export class Blob implements AsyncDisposable {
   readonly #digest: string | undefined;
   #reading: Reading | undefined;
 
-  private constructor({ path, member, digest, start = 0, bytes }: BlobPlace, file: FileHandle, stats: Stats) {
+  private constructor(place: BlobPlace, file: FileHandle, stats: Stats) {
+    const { path, member, digest, start = 0, bytes, identity } = place;
     this.path = path;
     this.name = member === undefined ? path : `${path}: ${member}`;
     this.#file = file;
     this.stats = stats;
     this.#start = start;
     this.#digest = digest;
+    if (identity !== undefined && identity !== identityOf(stats))
+      throw imageError(`${this.name}: it was changed meanwhile`, 'try again when it is written');
     const rest = stats.size - start;
     this.sizeBytes = bytes ?? rest;
     if (rest < this.sizeBytes || rest < 0) throw imageError(`${this.name}: it is cut short`, hintOf(digest));
@@ -140,6 +145,11 @@ export class Blob implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#file.close();
   }
+}
+
+/** Identity of a file's content, as far as it can be told without reading it. */
+export function identityOf({ dev, ino, size, mtimeMs, ctimeMs }: Stats): string {
+  return [dev, ino, size, mtimeMs, ctimeMs].join(' ');
 }
 
 function hintOf(digest: string | undefined): string {

@@ -1,39 +1,48 @@
 /** Images: what a machine and a container get their root from. A directory, an archive of a root, or an OCI image layout. */
 import { createHash } from 'node:crypto';
-import {
-  accessSync,
-  constants,
-  existsSync,
-  readdirSync,
-  renameSync,
-  type Stats,
-  statSync,
-  writeFileSync,
-} from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, renameSync, type Stats, statSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { TsvmError } from '../errors.js';
 import { cacheDirectory } from '../host/cache-directory.js';
 import { describeFileError } from '../host/files.js';
 import { discard, showEntry, unfinishedName } from '../host/folder-store.js';
 import { type FolderRules, OwnFolder } from '../host/own-folder.js';
-import { KIB, MIB } from '../util/units.js';
-import { Blob } from './blob.js';
+import { Blob, identityOf } from './blob.js';
+import { makeExt4 } from './ext4.js';
 import { imageError } from './image-error.js';
 import type { ImageConfig } from './oci-layout.js';
-import { outputOf } from './program.js';
-import { lookAtArchive, unpackArchive, unpackLayers } from './unpack.js';
+import { type Layer, lookAtArchive, unpackLayers } from './unpack.js';
 
-export interface Image {
-  /** A directory with its files. */
-  readonly root: string;
+/** An image of which nothing is made yet: a directory, which may change, or layers, which never do. */
+export type Image = DirectoryImage | LayeredImage;
+
+export interface DirectoryImage {
+  readonly kind: 'directory';
+  readonly directory: string;
   readonly config: ImageConfig;
-  /** Name of its content for good; undefined for a directory, which may change. */
-  readonly key?: string;
+}
+
+export interface LayeredImage {
+  readonly kind: 'layers';
+  /** Name of its content in the store, for good. */
+  readonly key: string;
+  readonly config: ImageConfig;
+  /** Layers, the lowest first. */
+  readonly layers: readonly Layer[];
+}
+
+/** Reports of what may take a while, and is done once for an image. */
+export interface MakeProgress {
+  /** The image is being unpacked. */
+  onUnpack?(): void;
+  /** A file system is being made of it. */
+  onMake?(): void;
 }
 
 /** Images that are kept unpacked; the one used longest ago goes first. */
 const MAX_KEPT = 16;
-/** The file system of an image, beside its root. */
+/** Names in the folder of an image: its files, and a file system of them. */
+const ROOT = 'root';
 const EXT4 = 'root.ext4';
 
 /** Rules of the folder of images: programs of one may be setuid, so that nobody else may come to them. */
@@ -44,16 +53,7 @@ const RULES: FolderRules = {
   secret: true,
 };
 
-/** ext4 keeps each file in blocks of its own, and an inode for each. */
-const EXT4_BLOCK_BYTES = 4096;
-const EXT4_INODE_BYTES = 256;
-/** Inodes that it has for itself. */
-const EXT4_SPARE_INODES = 64;
-/** Its own structures: they grow with it, from some least size. */
-const EXT4_SPARE_BYTES = 8 * MIB;
-const EXT4_SPARE_RATIO = 1.05;
-
-/** Unpacked images, by what they were made from. */
+/** What was made of images, by their content. */
 export class ImageStore {
   readonly directory: string;
 
@@ -62,37 +62,23 @@ export class ImageStore {
     this.directory = directory;
   }
 
-  /** Reads an image's configuration, before anything is made of the image. @throws TsvmError `TSVM_IMAGE` as {@link open}. */
-  async look(text: string): Promise<ImageConfig> {
-    const { path, tag, stats } = find(text);
-    if (stats.isDirectory()) return isOciLayout(path) ? (await readLayout(path, tag)).config : {};
-    await using archive = await Blob.open({ path });
-    await lookAtArchive(archive);
-    return {};
-  }
-
   /**
-   * Opens an image; an archive or a layout is unpacked the first time.
+   * Opens an image and reads its configuration; nothing is made of it yet.
    *
    * @param text - a directory, an archive, a layout, or `LAYOUT:TAG`
-   * @param onUnpack - called when that begins, which may take a while
    * @throws TsvmError `TSVM_IMAGE`
    */
-  async open(text: string, onUnpack: () => void = () => {}): Promise<Image> {
+  async open(text: string): Promise<Image> {
     const { path, tag, stats } = find(text);
-    if (stats.isDirectory() && !isOciLayout(path)) return { root: path, config: {} };
     if (stats.isDirectory()) {
+      if (!isOciLayout(path)) return { kind: 'directory', directory: path, config: {} };
       const { digest, layers, config } = await readLayout(path, tag);
-      return await this.#unpacked(digest.replace(':', '-'), config, async (directory) => {
-        onUnpack();
-        await unpackLayers(layers, directory);
-      });
+      return { kind: 'layers', key: digest.replace(':', '-'), config, layers };
     }
     await using archive = await Blob.open({ path });
-    return await this.#unpacked(keyOf('tar', archive), {}, async (directory) => {
-      onUnpack();
-      await unpackArchive(archive, directory);
-    });
+    await lookAtArchive(archive);
+    const layers = [{ path, identity: identityOf(archive.stats) }];
+    return { kind: 'layers', key: keyOf('tar', archive), config: {}, layers };
   }
 
   /**
@@ -101,13 +87,53 @@ export class ImageStore {
    * @param initramfs - the guest's
    * @throws TsvmError `TSVM_IMAGE`
    */
-  async openGuest(initramfs: string, onUnpack: () => void = () => {}): Promise<Image> {
+  async openGuest(initramfs: string, { onUnpack }: MakeProgress = {}): Promise<DirectoryImage> {
     await using archive = await Blob.open({ path: initramfs });
-    return await this.#unpacked(keyOf('guest', archive), {}, async (directory) => {
-      onUnpack();
+    const directory = await this.#unpacked(keyOf('guest', archive), async (unpacking) => {
+      onUnpack?.();
       const { unpackGuest } = await import('./guest-root.js');
-      await unpackGuest(archive, directory);
+      await unpackGuest(archive, unpacking);
     });
+    return { kind: 'directory', directory, config: {} };
+  }
+
+  /** Directory with an image's files, for containers; layers are unpacked the first time. @throws TsvmError `TSVM_IMAGE` */
+  async directoryOf(image: Image, { onUnpack }: MakeProgress = {}): Promise<string> {
+    if (image.kind === 'directory') return image.directory;
+    return await this.#unpacked(image.key, async (unpacking) => {
+      onUnpack?.();
+      await unpackLayers(image.layers, unpacking);
+    });
+  }
+
+  /**
+   * File with a file system of an image, for machines to map; made the first time.
+   *
+   * @throws TsvmError `TSVM_IMAGE`; `TSVM_HOST` if mke2fs is not installed or fails.
+   */
+  async rootFileOf(image: LayeredImage, progress: MakeProgress = {}): Promise<string> {
+    const { key } = image;
+    const directory = await this.directoryOf(image, progress);
+    const path = join(this.directory, key, EXT4);
+    using store = OwnFolder.make(this.directory, RULES);
+    using folder = store.folder(key);
+    if (folder === undefined) throw imageError(`${key}: the image was removed from ${this.directory}`);
+    if (folder.stats(EXT4)?.isFile() === true) return path;
+    progress.onMake?.();
+    const unfinished = unfinishedName(store);
+    try {
+      store.makeFolder(unfinished);
+      await makeExt4(directory, join(this.directory, unfinished, EXT4));
+      renameSync(join(store.at(unfinished), EXT4), folder.at(EXT4));
+    } finally {
+      discard(store, unfinished);
+    }
+    return path;
+  }
+
+  /** Directory whose etc/passwd and etc/group are those of an image of which {@link directoryOf} or {@link rootFileOf} was made. */
+  accountsOf(image: Image): string {
+    return image.kind === 'directory' ? image.directory : join(this.directory, image.key, ROOT);
   }
 
   /** Path of a file in the store, which `make` writes the first time: an archive of the caller's that stays the same image. */
@@ -125,56 +151,30 @@ export class ImageStore {
     return join(this.directory, name);
   }
 
-  async #unpacked(
-    key: string,
-    config: ImageConfig,
-    unpack: (directory: string) => Promise<void>,
-  ): Promise<Image> {
-    const image = { root: join(this.directory, key, 'root'), config, key };
+  /** Directory below the folder of a key, which `unpack` makes the first time. */
+  async #unpacked(key: string, unpack: (directory: string) => Promise<void>): Promise<string> {
+    const directory = join(this.directory, key, ROOT);
     using store = OwnFolder.make(this.directory, RULES);
     if (store.stats(key)?.isDirectory() === true) {
       store.touch(key);
-      return image;
+      return directory;
     }
     const unfinished = unfinishedName(store);
     try {
-      await unpack(join(this.directory, unfinished, 'root'));
+      await unpack(join(this.directory, unfinished, ROOT));
       showEntry(store, unfinished, key);
     } finally {
       discard(store, unfinished);
     }
     prune(store, key);
-    return image;
-  }
-
-  /**
-   * An image's root as a file with ext4 on it, for machines to map; made the first time.
-   *
-   * @throws TsvmError `TSVM_HOST` if mke2fs is not installed or fails.
-   */
-  async ext4Of(image: Image & { readonly key: string }, onMake: () => void = () => {}): Promise<string> {
-    const path = join(this.directory, image.key, EXT4);
-    using store = OwnFolder.make(this.directory, RULES);
-    using folder = store.folder(image.key);
-    if (folder === undefined) throw imageError(`${image.key}: the image was removed from ${this.directory}`);
-    if (folder.stats(EXT4)?.isFile() === true) return path;
-    onMake();
-    const unfinished = unfinishedName(store);
-    try {
-      store.makeFolder(unfinished);
-      await makeExt4(image.root, join(this.directory, unfinished, EXT4));
-      renameSync(join(store.at(unfinished), EXT4), folder.at(EXT4));
-    } finally {
-      discard(store, unfinished);
-    }
-    return path;
+    return directory;
   }
 }
 
 /** Key of an archive, whose content is as good as known by these facts: reading it would take as long as unpacking it. */
-function keyOf(kind: string, { path, stats: { ino, size, mtimeMs, ctimeMs } }: Blob): string {
-  const facts = [path, ino, size, mtimeMs, ctimeMs].join('\n');
-  return `${kind}-${createHash('sha256').update(facts).digest('hex').slice(0, 32)}`;
+function keyOf(kind: string, { path, stats }: Blob): string {
+  const hash = createHash('sha256').update([path, identityOf(stats)].join('\0'));
+  return `${kind}-${hash.digest('hex').slice(0, 32)}`;
 }
 
 function prune(store: OwnFolder, newest: string): void {
@@ -230,42 +230,3 @@ function refuseUnfit(text: string, stats: Stats): void {
   }
   if (stats.isFile() && stats.size === 0) throw refused('the file is empty');
 }
-
-async function makeExt4(root: string, path: string): Promise<void> {
-  const complain = (complaint: string): Error =>
-    new TsvmError('TSVM_HOST', `cannot make a file system of ${root}: ${complaint}`);
-  // Each file's size: what du tells of a file system is how that one stores it.
-  const sizes = (await outputOf(FIND, [root, '-xdev', '-printf', '%s\n'], complain))
-    .trim()
-    .split('\n')
-    .map(Number);
-  const inodes = Math.ceil(sizes.length * EXT4_SPARE_RATIO) + EXT4_SPARE_INODES;
-  const blocks = sizes.reduce((sum, size) => sum + Math.max(1, Math.ceil(size / EXT4_BLOCK_BYTES)), 0);
-  const usedBytes = blocks * EXT4_BLOCK_BYTES + inodes * EXT4_INODE_BYTES;
-  const sizeKib = Math.ceil((usedBytes * EXT4_SPARE_RATIO + EXT4_SPARE_BYTES) / KIB);
-  writeFileSync(path, '');
-  // No journal, nothing is ever written; blocks of a page, so that they can be mapped. Owners are the files'.
-  const options = [
-    '-q',
-    '-F',
-    '-t',
-    'ext4',
-    '-b',
-    String(EXT4_BLOCK_BYTES),
-    '-N',
-    String(inodes),
-    '-m',
-    '0',
-    '-O',
-    '^has_journal',
-    '-d',
-    root,
-  ];
-  await outputOf(MKE2FS, [...options, path, `${sizeKib}k`], complain);
-  // It is for fsck, which nobody runs; the image has none.
-  await outputOf(DEBUGFS, ['-w', '-R', 'rmdir lost+found', path], complain);
-}
-
-export const FIND = { name: 'find', debianPackage: 'findutils' } as const;
-export const MKE2FS = { name: 'mke2fs', debianPackage: 'e2fsprogs' } as const;
-export const DEBUGFS = { name: 'debugfs', debianPackage: 'e2fsprogs' } as const;

@@ -59,16 +59,6 @@ export async function unpackLayers(
   }
 }
 
-/** Unpacks one archive, of any compression, into an empty directory: as {@link unpackLayers}. */
-export async function unpackArchive(
-  blob: Blob,
-  directory: string,
-  limits: Readonly<Limits> = LIMITS,
-): Promise<void> {
-  mkdirSync(directory, { recursive: true });
-  await unpackOver(blob, directory, { ...limits });
-}
-
 async function unpackOver(blob: Blob, directory: string, limits: Limits): Promise<void> {
   const superuser = process.geteuid?.() === 0;
   const owners = superuser ? ['--same-owner', '--numeric-owner'] : ['--no-same-owner'];

@@ -2,13 +2,18 @@
 import type { TsvmError } from '../errors.js';
 import { readFileIn } from '../host/path-in.js';
 import { ID_RANGE, parseId } from '../util/ids.js';
-import type { Image } from './image.js';
 import { imageError } from './image-error.js';
 
 export interface ImageUser {
   readonly uid: number;
   readonly gid: number;
   readonly home: string;
+}
+
+/** Image, or what holds its tables of users. */
+export interface HasAccounts {
+  /** Directory that etc/passwd and etc/group are below. */
+  readonly root: string;
 }
 
 /** Columns of passwd(5) and group(5) that are read. */
@@ -27,7 +32,7 @@ type Row = readonly string[];
  *
  * @throws TsvmError `TSVM_IMAGE` for a name that is not there, and for ids that Linux does not have, wherever they stand.
  */
-export function userOf(image: Pick<Image, 'root'>, text: string): ImageUser {
+export function userOf(image: HasAccounts, text: string): ImageUser {
   const [name = '', group = '', ...rest] = text.split(':');
   if (rest.length > 0 || name === '')
     throw imageError(`user ${JSON.stringify(text)}: not a user of an image`, HINT);
@@ -47,7 +52,7 @@ const HINT = 'UID, UID:GID, NAME or NAME:GROUP: --user 1000:1000';
 const isNumber = (text: string): boolean => /^\d+$/.test(text);
 
 /** Row of a name or number; undefined for a number without one. */
-function find(image: Pick<Image, 'root'>, table: Table, name: string): Row | undefined {
+function find(image: HasAccounts, table: Table, name: string): Row | undefined {
   const id = parseId(name);
   const rows = rowsOf(image, table);
   const row = isNumber(name)
@@ -86,7 +91,7 @@ function quoted(text: string): string {
   return `'${JSON.stringify(text).slice(1, -1)}'`;
 }
 
-function rowsOf(image: Pick<Image, 'root'>, file: Table): readonly Row[] {
+function rowsOf(image: HasAccounts, file: Table): readonly Row[] {
   try {
     // Where a link of the image's leads, it leads in the image.
     const text = readFileIn(image.root, `etc/${file}`, MAX_TABLE_BYTES)?.toString('utf8') ?? '';

@@ -409,7 +409,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'image/image.ts',
     reason: 'both names begin at the descriptor of an OwnFolder',
-    places: { 'ImageStore.ext4Of': 'renameSync' },
+    places: { 'ImageStore.rootFileOf': 'renameSync' },
   },
   {
     rule: 'fs path',
@@ -419,7 +419,7 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'image/image.ts',
+    file: 'image/ext4.ts',
     reason: 'in a fresh folder of the store, which OwnFolder checked',
     places: { makeExt4: 'writeFileSync' },
   },
@@ -429,7 +429,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'each part of a path is looked at, and a link is not followed; nobody else may enter the folder',
     places: {
       unpackLayers: 'mkdirSync',
-      unpackArchive: 'mkdirSync',
       whiteOut: 'readdirSync',
       remove: 'rmSync',
       folderWithin: 'lstatSync',

@@ -2,7 +2,7 @@
 import { PASTA_FOLDERS } from '../../container/user-network.js';
 import { MIN_OPEN_FILES, readLimit } from '../../host/process/limits.js';
 import { XZ } from '../../host/process/program-filter.js';
-import { DEBUGFS, FIND, MKE2FS } from '../../image/image.js';
+import { DEBUGFS, FIND, MKE2FS } from '../../image/ext4.js';
 import type { Program } from '../../image/program.js';
 import { BSDCAT, BSDTAR } from '../../image/unpack.js';
 import { formatBytes } from '../../util/units.js';
