@@ -10,7 +10,7 @@ import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cmdlineForRoot } from '../../src/guest/store.js';
-import { ImageStore } from '../../src/image/image.js';
+import { ImageStore } from '../../src/image/store.js';
 import { blk, type Machine, type MachineConfig, pmem } from '../../src/index.js';
 import { slope } from '../../src/util/statistics.js';
 import { MIB } from '../../src/util/units.js';

@@ -21,7 +21,7 @@ export interface BlobPlace {
   readonly bytes?: number;
   /** Name of the range in the file, for messages. */
   readonly member?: string;
-  /** What {@link identityOf} was when the place was found; another file of the name is refused. */
+  /** Identity of the file when the place was found; another file of the name is refused. */
   readonly identity?: string;
 }
 
@@ -43,7 +43,7 @@ export class Blob implements AsyncDisposable {
   readonly stats: Stats;
   readonly #file: FileHandle;
   readonly #start: number;
-  readonly #digest: string | undefined;
+  readonly digest: string | undefined;
   #reading: Reading | undefined;
 
   private constructor(place: BlobPlace, file: FileHandle, stats: Stats) {
@@ -53,7 +53,7 @@ export class Blob implements AsyncDisposable {
     this.#file = file;
     this.stats = stats;
     this.#start = start;
-    this.#digest = digest;
+    this.digest = digest;
     if (identity !== undefined && identity !== identityOf(stats))
       throw imageError(`${this.name}: it was changed meanwhile`, 'try again when it is written');
     const rest = stats.size - start;
@@ -101,7 +101,7 @@ export class Blob implements AsyncDisposable {
   /** Reads what the last reader of {@link pieces} left, so that it is known what that one had. @throws TsvmError if it has changed. */
   async finish(): Promise<void> {
     const reading = this.#reading;
-    if (reading === undefined || this.#digest === undefined) return;
+    if (reading === undefined || this.digest === undefined) return;
     while ((await this.#next(reading)) !== undefined);
     await this.#check(reading);
   }
@@ -122,10 +122,10 @@ export class Blob implements AsyncDisposable {
   }
 
   async #check({ hash }: Reading): Promise<void> {
-    if (this.#digest !== undefined && `sha256:${hash.copy().digest('hex')}` !== this.#digest) {
+    if (this.digest !== undefined && `sha256:${hash.copy().digest('hex')}` !== this.digest) {
       throw imageError(
         `${this.name}: its content does not have the digest that is its name`,
-        hintOf(this.#digest),
+        hintOf(this.digest),
       );
     }
     const { size, mtimeMs } = await this.#file.stat();

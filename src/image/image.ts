@@ -1,17 +1,5 @@
-/** Images: what a machine and a container get their root from. A directory, an archive of a root, or an OCI image layout. */
-import { createHash } from 'node:crypto';
-import { accessSync, constants, existsSync, readdirSync, renameSync, type Stats, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { TsvmError } from '../errors.js';
-import { cacheDirectory } from '../host/cache-directory.js';
-import { describeFileError } from '../host/files.js';
-import { discard, showEntry, unfinishedName } from '../host/folder-store.js';
-import { type FolderRules, OwnFolder } from '../host/own-folder.js';
-import { Blob, identityOf } from './blob.js';
-import { makeExt4 } from './ext4.js';
-import { imageError } from './image-error.js';
-import type { ImageConfig } from './oci-layout.js';
-import { type Layer, lookAtArchive, unpackLayers } from './unpack.js';
+/** Images: what a machine and a container get their root from. */
+import type { BlobPlace } from './blob.js';
 
 /** An image of which nothing is made yet: a directory, which may change, or layers, which never do. */
 export type Image = DirectoryImage | LayeredImage;
@@ -31,202 +19,17 @@ export interface LayeredImage {
   readonly layers: readonly Layer[];
 }
 
-/** Reports of what may take a while, and is done once for an image. */
-export interface MakeProgress {
-  /** The image is being unpacked. */
-  onUnpack?(): void;
-  /** A file system is being made of it. */
-  onMake?(): void;
+/** Defaults that an image has for the command that runs in it. */
+export interface ImageConfig {
+  readonly user?: string;
+  readonly env?: readonly string[];
+  readonly entrypoint?: readonly string[];
+  readonly cmd?: readonly string[];
+  readonly workdir?: string;
 }
 
-/** Images that are kept unpacked; the one used longest ago goes first. */
-const MAX_KEPT = 16;
-/** Names in the folder of an image: its files, and a file system of them. */
-const ROOT = 'root';
-const EXT4 = 'root.ext4';
-
-/** Rules of the folder of images: programs of one may be setuid, so that nobody else may come to them. */
-const RULES: FolderRules = {
-  code: 'TSVM_IMAGE',
-  what: 'the folder of images',
-  hint: 'set TSVM_IMAGE_DIR to a folder of your own',
-  secret: true,
-};
-
-/** What was made of images, by their content. */
-export class ImageStore {
-  readonly directory: string;
-
-  /** Default: $TSVM_IMAGE_DIR, or tsvm/images in $XDG_CACHE_HOME or ~/.cache. */
-  constructor(directory = cacheDirectory('TSVM_IMAGE_DIR', 'images')) {
-    this.directory = directory;
-  }
-
-  /**
-   * Opens an image and reads its configuration; nothing is made of it yet.
-   *
-   * @param text - a directory, an archive, a layout, or `LAYOUT:TAG`
-   * @throws TsvmError `TSVM_IMAGE`
-   */
-  async open(text: string): Promise<Image> {
-    const { path, tag, stats } = find(text);
-    if (stats.isDirectory()) {
-      if (!isOciLayout(path)) return { kind: 'directory', directory: path, config: {} };
-      const { digest, layers, config } = await readLayout(path, tag);
-      return { kind: 'layers', key: digest.replace(':', '-'), config, layers };
-    }
-    await using archive = await Blob.open({ path });
-    await lookAtArchive(archive);
-    const layers = [{ path, identity: identityOf(archive.stats) }];
-    return { kind: 'layers', key: keyOf('tar', archive), config: {}, layers };
-  }
-
-  /**
-   * Opens the root of a guest that tsvm builds, for a command on the host's kernel; it is unpacked the first time.
-   *
-   * @param initramfs - the guest's
-   * @throws TsvmError `TSVM_IMAGE`
-   */
-  async openGuest(initramfs: string, { onUnpack }: MakeProgress = {}): Promise<DirectoryImage> {
-    await using archive = await Blob.open({ path: initramfs });
-    const directory = await this.#unpacked(keyOf('guest', archive), async (unpacking) => {
-      onUnpack?.();
-      const { unpackGuest } = await import('./guest-root.js');
-      await unpackGuest(archive, unpacking);
-    });
-    return { kind: 'directory', directory, config: {} };
-  }
-
-  /** Directory with an image's files, for containers; layers are unpacked the first time. @throws TsvmError `TSVM_IMAGE` */
-  async directoryOf(image: Image, { onUnpack }: MakeProgress = {}): Promise<string> {
-    if (image.kind === 'directory') return image.directory;
-    return await this.#unpacked(image.key, async (unpacking) => {
-      onUnpack?.();
-      await unpackLayers(image.layers, unpacking);
-    });
-  }
-
-  /**
-   * File with a file system of an image, for machines to map; made the first time.
-   *
-   * @throws TsvmError `TSVM_IMAGE`; `TSVM_HOST` if mke2fs is not installed or fails.
-   */
-  async rootFileOf(image: LayeredImage, progress: MakeProgress = {}): Promise<string> {
-    const { key } = image;
-    const directory = await this.directoryOf(image, progress);
-    const path = join(this.directory, key, EXT4);
-    using store = OwnFolder.make(this.directory, RULES);
-    using folder = store.folder(key);
-    if (folder === undefined) throw imageError(`${key}: the image was removed from ${this.directory}`);
-    if (folder.stats(EXT4)?.isFile() === true) return path;
-    progress.onMake?.();
-    const unfinished = unfinishedName(store);
-    try {
-      store.makeFolder(unfinished);
-      await makeExt4(directory, join(this.directory, unfinished, EXT4));
-      renameSync(join(store.at(unfinished), EXT4), folder.at(EXT4));
-    } finally {
-      discard(store, unfinished);
-    }
-    return path;
-  }
-
-  /** Directory whose etc/passwd and etc/group are those of an image of which {@link directoryOf} or {@link rootFileOf} was made. */
-  accountsOf(image: Image): string {
-    return image.kind === 'directory' ? image.directory : join(this.directory, image.key, ROOT);
-  }
-
-  /** Path of a file in the store, which `make` writes the first time: an archive of the caller's that stays the same image. */
-  keepFile(name: string, make: (path: string) => void): string {
-    using store = OwnFolder.make(this.directory, RULES);
-    if (store.stats(name)?.isFile() !== true) {
-      const unfinished = unfinishedName(store);
-      try {
-        make(join(this.directory, unfinished));
-        showEntry(store, unfinished, name);
-      } finally {
-        discard(store, unfinished);
-      }
-    }
-    return join(this.directory, name);
-  }
-
-  /** Directory below the folder of a key, which `unpack` makes the first time. */
-  async #unpacked(key: string, unpack: (directory: string) => Promise<void>): Promise<string> {
-    const directory = join(this.directory, key, ROOT);
-    using store = OwnFolder.make(this.directory, RULES);
-    if (store.stats(key)?.isDirectory() === true) {
-      store.touch(key);
-      return directory;
-    }
-    const unfinished = unfinishedName(store);
-    try {
-      await unpack(join(this.directory, unfinished, ROOT));
-      showEntry(store, unfinished, key);
-    } finally {
-      discard(store, unfinished);
-    }
-    prune(store, key);
-    return directory;
-  }
-}
-
-/** Key of an archive, whose content is as good as known by these facts: reading it would take as long as unpacking it. */
-function keyOf(kind: string, { path, stats }: Blob): string {
-  const hash = createHash('sha256').update([path, identityOf(stats)].join('\0'));
-  return `${kind}-${hash.digest('hex').slice(0, 32)}`;
-}
-
-function prune(store: OwnFolder, newest: string): void {
-  const kept = store
-    .names()
-    .filter((name) => !name.startsWith('.') && name !== newest)
-    .map((name) => ({ name, usedMs: store.stats(name)?.mtimeMs ?? 0 }))
-    .sort((a, b) => b.usedMs - a.usedMs);
-  for (const { name } of kept.slice(MAX_KEPT - 1)) discard(store, name);
-}
-
-async function readLayout(path: string, tag: string | undefined) {
-  // Its schemas cost 60 ms to load, which is not for everybody.
-  const { readOciLayout } = await import('./oci-layout.js');
-  return await readOciLayout(path, tag);
-}
-
-function isOciLayout(folder: string): boolean {
-  return existsSync(join(folder, 'oci-layout'));
-}
-
-/** `PATH` or, for a layout, `PATH:TAG`. */
-function find(text: string): { path: string; tag?: string; stats: Stats } {
-  const whole = statSync(text, { throwIfNoEntry: false });
-  if (whole !== undefined) {
-    refuseUnfit(text, whole);
-    return { path: resolve(text), stats: whole };
-  }
-  const colon = text.lastIndexOf(':');
-  const folder = colon < 0 ? undefined : statSync(text.slice(0, colon), { throwIfNoEntry: false });
-  if (folder?.isDirectory() === true && isOciLayout(text.slice(0, colon))) {
-    return { path: resolve(text.slice(0, colon)), tag: text.slice(colon + 1), stats: folder };
-  }
-  throw imageError(
-    `image ${text}: there is no such file or directory`,
-    'a directory, an archive of a root, or an OCI layout: skopeo copy docker://debian:12 oci:debian:12',
-  );
-}
-
-/** Refuses what is no image at all. */
-function refuseUnfit(text: string, stats: Stats): void {
-  const refused = (why: string): TsvmError =>
-    imageError(
-      `image ${text}: ${why}`,
-      'a directory with the files of a system, an archive of one, or an OCI layout',
-    );
-  if (!stats.isDirectory() && !stats.isFile()) throw refused('it is neither a directory nor a file');
-  try {
-    if (stats.isDirectory() && readdirSync(text).length === 0) throw refused('the directory is empty');
-    accessSync(text, constants.R_OK);
-  } catch (cause) {
-    throw cause instanceof TsvmError ? cause : refused(describeFileError(cause));
-  }
-  if (stats.isFile() && stats.size === 0) throw refused('the file is empty');
+/** Archive of what an image adds to the layers below it. */
+export interface Layer extends BlobPlace {
+  /** Digest of the archive when it is not compressed, which is compared while it is unpacked. */
+  readonly diffId?: string | undefined;
 }

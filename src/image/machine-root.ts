@@ -3,7 +3,8 @@
 import { share } from '../devices/fs/fs.js';
 import { pmem } from '../devices/pmem.js';
 import type { DeviceRequest } from '../devices/registry.js';
-import type { Image, ImageStore, MakeProgress } from './image.js';
+import type { Image } from './image.js';
+import type { ImageStore, MakeProgress } from './store.js';
 
 const TAG = 'root';
 

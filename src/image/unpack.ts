@@ -7,7 +7,9 @@
  */
 import { lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { TsvmError } from '../errors.js';
-import { Blob, type BlobPlace } from './blob.js';
+import { Blob } from './blob.js';
+import { compared } from './digest.js';
+import type { Layer } from './image.js';
 import { imageError } from './image-error.js';
 import { feed, outputFrom } from './program.js';
 import { filterTar, type Limits, MARK } from './tar-filter.js';
@@ -29,9 +31,6 @@ const COMPRESSIONS: readonly (readonly number[])[] = [
   [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], // xz
   [0x04, 0x22, 0x4d, 0x18], // lz4
 ];
-
-/** Archive of what an image adds to the layers below it. */
-export type Layer = BlobPlace;
 
 /**
  * Unpacks layers, the lowest first, into an empty directory. Owners and attributes are kept for the superuser. No path of an archive
@@ -55,19 +54,30 @@ export async function unpackLayers(
         for (const mark of marks) whiteOut(mark, directory);
       });
     }
-    await unpackOver(blob, directory, left);
+    await unpackOver(blob, layer.diffId, directory, left);
   }
 }
 
-async function unpackOver(blob: Blob, directory: string, limits: Limits): Promise<void> {
+async function unpackOver(
+  blob: Blob,
+  diffId: string | undefined,
+  directory: string,
+  limits: Limits,
+): Promise<void> {
   const superuser = process.geteuid?.() === 0;
   const owners = superuser ? ['--same-owner', '--numeric-owner'] : ['--no-same-owner'];
   const options = ['-x', '-p', ...owners, '--xattrs', '--no-fflags', '--no-acls', '-C', directory, '-f', '-'];
   await named(blob, async () => {
-    await feed(BSDTAR, options, filterTar(await unpacked(blob), { superuser, limits }));
+    await feed(BSDTAR, options, filterTar(await unpacked(blob, diffId), { superuser, limits }));
     await blob.finish();
   });
 }
+
+const isAnother = (): Error =>
+  imageError(
+    'unpacked, it does not have the digest that the image’s configuration says',
+    'the image is not whole: copy it again',
+  );
 
 /** Names in a layer that say what is not there any more: where a mark stands in the layer says nothing. */
 async function marksOf(blob: Blob, limits: Limits): Promise<readonly string[]> {
@@ -98,8 +108,11 @@ export async function lookAtArchive(blob: Blob): Promise<void> {
 const isCompressed = (start: Uint8Array): boolean =>
   COMPRESSIONS.some((magic) => magic.every((byte, i) => start[i] === byte));
 
-async function unpacked(blob: Blob): Promise<AsyncIterable<Uint8Array>> {
-  return isCompressed(await blob.magic()) ? outputFrom(BSDCAT, [], blob.pieces()) : blob.pieces();
+async function unpacked(blob: Blob, diffId?: string): Promise<AsyncIterable<Uint8Array>> {
+  const compressed = isCompressed(await blob.magic());
+  const pieces = compressed ? outputFrom(BSDCAT, [], blob.pieces()) : blob.pieces();
+  const known = diffId === undefined || (!compressed && diffId === blob.digest);
+  return known ? pieces : compared(pieces, diffId, isAnother);
 }
 
 /** Runs `work`; its errors name the archive. */

@@ -407,13 +407,13 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'image/image.ts',
+    file: 'image/store.ts',
     reason: 'both names begin at the descriptor of an OwnFolder',
     places: { 'ImageStore.rootFileOf': 'renameSync' },
   },
   {
     rule: 'fs path',
-    file: 'image/image.ts',
+    file: 'image/store.ts',
     reason: 'an image that the operator named',
     places: { isOciLayout: 'existsSync', find: 'statSync', refuseUnfit: 'accessSync readdirSync' },
   },

@@ -5,8 +5,8 @@ import { defaultEnvironment } from '../../container/config.js';
 import { TsvmError } from '../../errors.js';
 import type { GuestCommand } from '../../guest/command.js';
 import { DEBIAN_GUEST, findGuest, type Guest } from '../../guest/store.js';
-import type { Image, ImageStore, MakeProgress } from '../../image/image.js';
-import type { ImageConfig } from '../../image/oci-layout.js';
+import type { Image, ImageConfig } from '../../image/image.js';
+import type { ImageStore, MakeProgress } from '../../image/store.js';
 import type { ImageUser } from '../../image/user.js';
 import { guestRemedy } from '../../util/package-file.js';
 import { environment, parseVariables } from '../environment.js';
@@ -35,7 +35,7 @@ const HOSTNAME = 'tsvm';
 
 /** Looks whether there is such an image, and a command for it. @throws TsvmError `TSVM_IMAGE`, or `TSVM_USAGE` if it names no command. */
 export async function lookAtImage(words: readonly string[], text: string): Promise<void> {
-  const { ImageStore } = await import('../../image/image.js');
+  const { ImageStore } = await import('../../image/store.js');
   argvOf(words, (await new ImageStore().open(text)).config, text);
 }
 
@@ -73,7 +73,7 @@ export async function imageCommand<Root>(
 ): Promise<ImageCommand<Root>> {
   // Most commands need none of it.
   const [{ ImageStore }, { userOf }, { imageEnvironment }] = await Promise.all([
-    import('../../image/image.js'),
+    import('../../image/store.js'),
     import('../../image/user.js'),
     import('../../image/environment.js'),
   ]);

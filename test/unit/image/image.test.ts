@@ -14,7 +14,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { ImageStore, type LayeredImage } from '../../../src/image/image.js';
+import type { LayeredImage } from '../../../src/image/image.js';
+import { ImageStore } from '../../../src/image/store.js';
 import { userOf } from '../../../src/image/user.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import { makeOciLayout } from '../../support/oci-layout.js';

@@ -14,10 +14,11 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { OwnFolder } from '../../../src/host/own-folder.js';
 import { Blob } from '../../../src/image/blob.js';
-import { ImageStore } from '../../../src/image/image.js';
+import { ImageStore } from '../../../src/image/store.js';
 import { filterTar } from '../../../src/image/tar-filter.js';
 import { unpackLayers } from '../../../src/image/unpack.js';
 import { temporaryDirectory } from '../../support/guest.js';
@@ -302,6 +303,17 @@ describe('Blob', () => {
       if (refused) expect(await compared).toContain('does not have the digest');
       else expect(await compared).toBeUndefined();
     }
+  });
+
+  test('whose bytes have the right digest, and unpack to other ones than the image says, is refused', async () => {
+    const bytes = tarOf([{ name: 'a', content: 'a' }]);
+    const path = written(gzipSync(bytes));
+    const sha256 = (of: Uint8Array) => `sha256:${createHash('sha256').update(of).digest('hex')}`;
+    const digest = sha256(readFileSync(path));
+    await unpackLayers([{ path, digest, diffId: sha256(bytes) }], newPath());
+    await expect(unpackLayers([{ path, digest, diffId: digest }], newPath())).rejects.toThrow(
+      `${path}: unpacked, it does not have the digest`,
+    );
   });
 
   test('is a range of a file as well, and no byte around it', async () => {
