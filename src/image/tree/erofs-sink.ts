@@ -5,10 +5,17 @@ import { imageError } from '../image-error.js';
 import { BlockFile } from './erofs/block-file.js';
 import { writeContents } from './erofs/contents.js';
 import { type Folder, foldersOf, writeFolder } from './erofs/folders.js';
-import { formatInode, formatLinks, hasRoom, type InodeData, LINKS_OFFSET } from './erofs/inode.js';
+import {
+  formatInode,
+  formatLinks,
+  hasRoom,
+  type InodeData,
+  LINKS_OFFSET,
+  recordBytes,
+} from './erofs/inode.js';
 import { Metadata, type Slot } from './erofs/metadata.js';
 import { type BlockRange, BlockSpace } from './erofs/space.js';
-import { BLOCK_BYTES, formatSuperblock, MAX_BLOCKS } from './erofs/superblock.js';
+import { BLOCK_BYTES, formatSuperblock, INODE_UNIT, MAX_BLOCKS } from './erofs/superblock.js';
 import { formatXattrs, MAX_XATTR_BYTES } from './erofs/xattrs.js';
 import type { DirectoryNode, Extent, FifoNode, FileNode, LinkNode, TreeNode, TreeSink } from './tree.js';
 
@@ -28,7 +35,7 @@ const USUAL_LINKS = 1;
 interface Place {
   readonly slot: Slot;
   /** Blocks of a file's data. */
-  readonly range?: BlockRange;
+  readonly range: BlockRange;
 }
 
 export class ErofsSink implements TreeSink, AsyncDisposable {
@@ -69,8 +76,7 @@ export class ErofsSink implements TreeSink, AsyncDisposable {
 
   /** Gives the file's blocks to later ones. Its record stays, and nothing leads to it. */
   drop(file: FileNode): void {
-    const range = this.#places.get(file)?.range;
-    if (range !== undefined) this.#space.give(range);
+    this.#space.give(this.#placeOf(file).range);
     this.#places.delete(file);
   }
 
@@ -86,13 +92,25 @@ export class ErofsSink implements TreeSink, AsyncDisposable {
     await this.#end(this.#numberOf(root));
   }
 
+  /** Reads a file of what is finished, up to a length. Of one with holes nothing is read. */
+  async read(file: FileNode, maxBytes: number): Promise<Uint8Array> {
+    const { slot, range } = this.#placeOf(file);
+    const length = Math.min(file.sizeBytes, maxBytes);
+    const start =
+      range.blocks > 0
+        ? range.start * BLOCK_BYTES
+        : this.#metadata.numberOf(slot) * INODE_UNIT + recordBytes(formatXattrs(file.xattrs), 0);
+    const isWhole = range.blocks === 0 || range.blocks * BLOCK_BYTES >= file.sizeBytes;
+    return isWhole ? await this.#blocks.read(start, length) : Buffer.alloc(0);
+  }
+
   /** Makes room for all that has no data in layers. */
   async #place(root: DirectoryNode): Promise<readonly Folder[]> {
     const folders = [...foldersOf(root)];
     for (const { node, recordBytes } of folders) {
       const slot =
         node === root ? this.#metadata.placeAt(ROOT_BLOCK, recordBytes) : this.#metadata.place(recordBytes);
-      this.#places.set(node, { slot });
+      this.#places.set(node, { slot, range: NO_BLOCKS });
       for (const child of node.children.values()) {
         if (child.kind === 'directory' || child.kind === 'file' || this.#places.has(child)) continue;
         await this.#addSpecial(child);
