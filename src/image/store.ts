@@ -7,9 +7,9 @@ import { describeFileError } from '../host/files.js';
 import { discard, showEntry, unfinishedName } from '../host/folder-store.js';
 import { OwnFolder } from '../host/own-folder.js';
 import { Blob, identityOf } from './blob.js';
-import { makeExt4 } from './ext4.js';
 import type { DirectoryImage, Image, LayeredImage } from './image.js';
 import { imageError } from './image-error.js';
+import { makeRootFile, ROOT_FILE } from './root-file.js';
 import { BLOBS, imageDirectory, STORE_RULES } from './store-folder.js';
 import { lookAtArchive, unpackLayers } from './unpack.js';
 
@@ -23,9 +23,9 @@ export interface MakeProgress {
 
 /** Images that are kept unpacked; the one used longest ago goes first. */
 const MAX_KEPT = 16;
-/** Names in the folder of an image: its files, and a file system of them. */
+/** Names in the folder of an image: a directory with its files, and one with what machines have of it. */
 const ROOT = 'root';
-const EXT4 = 'root.ext4';
+const MACHINE = 'machine';
 
 /** What was made of images, by their content. */
 export class ImageStore {
@@ -63,7 +63,7 @@ export class ImageStore {
    */
   async openGuest(initramfs: string, { onUnpack }: MakeProgress = {}): Promise<DirectoryImage> {
     await using archive = await Blob.open({ path: initramfs });
-    const directory = await this.#unpacked(keyOf('guest', archive), async (unpacking) => {
+    const directory = await this.#made(keyOf('guest', archive), ROOT, async (unpacking) => {
       onUnpack?.();
       const { unpackGuest } = await import('./guest-root.js');
       await unpackGuest(archive, unpacking);
@@ -74,40 +74,26 @@ export class ImageStore {
   /** Directory with an image's files, for containers; layers are unpacked the first time. @throws TsvmError `TSVM_IMAGE` */
   async directoryOf(image: Image, { onUnpack }: MakeProgress = {}): Promise<string> {
     if (image.kind === 'directory') return image.directory;
-    return await this.#unpacked(image.key, async (unpacking) => {
+    return await this.#made(image.key, ROOT, async (unpacking) => {
       onUnpack?.();
       await unpackLayers(image.layers, unpacking);
     });
   }
 
-  /**
-   * File with a file system of an image, for machines to map; made the first time.
-   *
-   * @throws TsvmError `TSVM_IMAGE`; `TSVM_HOST` if mke2fs is not installed or fails.
-   */
-  async rootFileOf(image: LayeredImage, progress: MakeProgress = {}): Promise<string> {
-    const { key } = image;
-    const directory = await this.directoryOf(image, progress);
-    const path = join(this.directory, key, EXT4);
-    using store = OwnFolder.make(this.directory, STORE_RULES);
-    using folder = store.folder(key);
-    if (folder === undefined) throw imageError(`${key}: the image was removed from ${this.directory}`);
-    if (folder.stats(EXT4)?.isFile() === true) return path;
-    progress.onMake?.();
-    const unfinished = unfinishedName(store);
-    try {
-      store.makeFolder(unfinished);
-      await makeExt4(directory, join(this.directory, unfinished, EXT4));
-      renameSync(join(store.at(unfinished), EXT4), folder.at(EXT4));
-    } finally {
-      discard(store, unfinished);
-    }
-    return path;
+  /** File with a file system of an image, for machines to map; made the first time. @throws TsvmError `TSVM_IMAGE` */
+  async rootFileOf(image: LayeredImage, { onMake }: MakeProgress = {}): Promise<string> {
+    const folder = await this.#made(image.key, MACHINE, async (making) => {
+      onMake?.();
+      await makeRootFile(image, making);
+    });
+    return join(folder, ROOT_FILE);
   }
 
   /** Directory whose etc/passwd and etc/group are those of an image of which {@link directoryOf} or {@link rootFileOf} was made. */
   accountsOf(image: Image): string {
-    return image.kind === 'directory' ? image.directory : join(this.directory, image.key, ROOT);
+    if (image.kind === 'directory') return image.directory;
+    using store = OwnFolder.make(this.directory, STORE_RULES);
+    return join(this.directory, image.key, isMade(store, image.key, ROOT) ? ROOT : MACHINE);
   }
 
   /** Path of a file in the store, which `make` writes the first time: an archive of the caller's that stays the same image. */
@@ -125,23 +111,40 @@ export class ImageStore {
     return join(this.directory, name);
   }
 
-  /** Directory below the folder of a key, which `unpack` makes the first time. */
-  async #unpacked(key: string, unpack: (directory: string) => Promise<void>): Promise<string> {
-    const directory = join(this.directory, key, ROOT);
+  /** Directory in the folder of a key, which `make` makes the first time. */
+  async #made(key: string, part: string, make: (directory: string) => Promise<void>): Promise<string> {
+    const directory = join(this.directory, key, part);
     using store = OwnFolder.make(this.directory, STORE_RULES);
-    if (store.stats(key)?.isDirectory() === true) {
+    if (isMade(store, key, part)) {
       store.touch(key);
       return directory;
     }
     const unfinished = unfinishedName(store);
     try {
-      await unpack(join(this.directory, unfinished, ROOT));
-      showEntry(store, unfinished, key);
+      await make(join(this.directory, unfinished, part));
+      showPart(store, unfinished, key, part);
     } finally {
       discard(store, unfinished);
     }
     prune(store, key);
     return directory;
+  }
+}
+
+function isMade(store: OwnFolder, key: string, part: string): boolean {
+  using folder = store.folder(key);
+  return folder?.stats(part)?.isDirectory() === true;
+}
+
+/** Shows a finished part of an image. Another process that made the same meanwhile was first: its part is as good. */
+function showPart(store: OwnFolder, unfinished: string, key: string, part: string): void {
+  store.makeFolder(key);
+  using folder = store.folder(key);
+  if (folder === undefined) throw imageError(`${key}: the image was removed from ${store.path}`);
+  try {
+    renameSync(join(store.at(unfinished), part), folder.at(part));
+  } catch (error) {
+    if (folder.stats(part) === undefined) throw error;
   }
 }
 

@@ -415,7 +415,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'image/store.ts',
     reason: 'both names begin at the descriptor of an OwnFolder',
-    places: { 'ImageStore.rootFileOf': 'renameSync' },
+    places: { showPart: 'renameSync' },
   },
   {
     rule: 'fs path',
@@ -425,9 +425,15 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'image/ext4.ts',
+    file: 'image/root-file.ts',
     reason: 'in a fresh folder of the store, which OwnFolder checked',
-    places: { makeExt4: 'writeFileSync' },
+    places: { makeRootFile: 'mkdirSync', keepTables: 'writeFileSync' },
+  },
+  {
+    rule: 'fs path',
+    file: 'image/tree/erofs-sink.ts',
+    reason: 'in a fresh folder of the store, which OwnFolder checked',
+    places: { 'ErofsSink.create': 'open' },
   },
   {
     rule: 'fs path',

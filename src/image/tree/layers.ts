@@ -1,7 +1,9 @@
 /** Layers of an image, read once each, the lowest first. */
 import { TsvmError } from '../../errors.js';
-import { Blob, type BlobPlace } from '../blob.js';
+import { Blob } from '../blob.js';
 import { contentOf } from '../decompress.js';
+import { compared } from '../digest.js';
+import type { Layer } from '../image.js';
 import { imageError } from '../image-error.js';
 import { type Limits, readTar, type TarEntry } from '../tar/reader.js';
 import { type LayerEntry, roleOf, TreeBuilder } from './builder.js';
@@ -17,7 +19,7 @@ const LIMITS: Readonly<Limits> = { entries: 8_000_000, bytes: 256 * 2 ** 30, hea
  * @throws TsvmError `TSVM_IMAGE` that names the archive and what is wrong with it; `TSVM_HOST` if the program is missing that unpacks it.
  */
 export async function applyLayers(
-  layers: readonly (BlobPlace | Blob)[],
+  layers: readonly (Layer | Blob)[],
   sink: TreeSink,
   limits: Readonly<Limits> = LIMITS,
 ): Promise<void> {
@@ -25,20 +27,26 @@ export async function applyLayers(
   const tree = new TreeBuilder((file) => sink.drop(file));
   for (const layer of layers) {
     if (layer instanceof Blob) {
-      await applyLayer(layer, tree, sink, left);
+      await applyLayer(layer, undefined, tree, sink, left);
     } else {
       await using blob = await Blob.open(layer);
-      await applyLayer(blob, tree, sink, left);
+      await applyLayer(blob, layer.diffId, tree, sink, left);
     }
   }
   await sink.finish(tree.root);
 }
 
-async function applyLayer(blob: Blob, tree: TreeBuilder, sink: TreeSink, limits: Limits): Promise<void> {
+async function applyLayer(
+  blob: Blob,
+  diffId: string | undefined,
+  tree: TreeBuilder,
+  sink: TreeSink,
+  limits: Limits,
+): Promise<void> {
   await named(blob, async () => {
     const marks: string[] = [];
     const entries: LayerEntry[] = [];
-    for await (const entry of readTar(await contentOf(blob), limits)) {
+    for await (const entry of readTar(await archiveIn(blob, diffId), limits)) {
       const role = roleOf(entry.name);
       if (role === 'mark') marks.push(entry.name);
       if (role !== 'entry') continue;
@@ -50,6 +58,18 @@ async function applyLayer(blob: Blob, tree: TreeBuilder, sink: TreeSink, limits:
     await tree.apply(marks, entries);
   });
 }
+
+/** Content of a layer, with the digest that it is to have. */
+async function archiveIn(blob: Blob, diffId: string | undefined): Promise<AsyncIterable<Uint8Array>> {
+  const content = await contentOf(blob);
+  return diffId === undefined || diffId === blob.digest ? content : compared(content, diffId, isAnother);
+}
+
+const isAnother = (): Error =>
+  imageError(
+    'unpacked, it does not have the digest that the image’s configuration says',
+    'the image is not whole: copy it again',
+  );
 
 function layerEntryOf(entry: TarEntry): LayerEntry {
   const { name, kind, link } = entry;
