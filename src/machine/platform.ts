@@ -52,6 +52,8 @@ export interface PlatformOptions {
   readonly config: MachineConfig;
   readonly memory: GuestMemory;
   readonly wiring: Wiring;
+  /** VM generation ID for the guest, if it is to have one. */
+  readonly generation: Uint8Array;
   readonly terminal: Terminal;
   /** In the order of their slots. */
   readonly devices: readonly VirtioDevice[];
@@ -76,27 +78,24 @@ export interface PlatformState {
 }
 
 /** A device at ports, on the board of the machine. */
-type BoardRow = {
+interface BoardRow {
   /** Name of the device's state in a saved machine: it stays as it is. */
   readonly name: string;
   readonly base: number;
   readonly length: number;
   /** Default true. */
   readonly present?: boolean;
-} & (
-  | { readonly irq?: undefined; readonly device: () => BusDevice }
-  | { readonly irq: number; readonly device: (irq: Irq) => BusDevice }
-);
+  readonly device: () => BusDevice;
+}
 
 /** The devices at ports, a row each. Ports that firmware tables tell the guest too are named in memory/layout.ts. */
-function boardRows({ config, terminal, events }: PlatformOptions): readonly BoardRow[] {
+function boardRows({ config, terminal, events, wiring }: PlatformOptions): readonly BoardRow[] {
   return [
     {
       name: 'i8042',
       base: I8042_PORT,
       length: I8042_PORTS,
-      irq: I8042_IRQ,
-      device: (irq) => new I8042({ irq, onReset: events.onReset }),
+      device: () => new I8042({ irq: wiring.rareIrq(I8042_IRQ), onReset: events.onReset }),
     },
     {
       name: 'rtc',
@@ -108,9 +107,8 @@ function boardRows({ config, terminal, events }: PlatformOptions): readonly Boar
       name: 'serial',
       base: SERIAL_PORT,
       length: SERIAL_PORTS,
-      irq: SERIAL_IRQ,
       present: config.console !== 'none',
-      device: (irq) => serialPort(irq, config, terminal),
+      device: () => serialPort(wiring.irq(SERIAL_IRQ), config, terminal),
     },
     {
       name: 'debug-console',
@@ -140,21 +138,19 @@ export class Platform {
   readonly slots: readonly Slot[];
   readonly #wiring: Wiring;
   /** Devices at ports, by the names of their rows. */
-  readonly #board: ReadonlyMap<string, BusDevice>;
+  readonly #board = new Map<string, BusDevice>();
   readonly generation: VmGeneration;
 
   constructor(options: PlatformOptions) {
-    const { memory, wiring, events, devices } = options;
+    const { memory, wiring, generation, events, devices } = options;
     this.#wiring = wiring;
-    const rows = boardRows(options).filter(({ present = true }) => present);
-    this.#board = new Map(
-      rows.map((row) => {
-        const device = row.irq === undefined ? row.device() : row.device(wiring.irq(row.irq));
-        this.#attach('port', row.base, row.length, device);
-        return [row.name, device];
-      }),
-    );
-    this.generation = new VmGeneration(memory, wiring.rareIrq(ACPI_EVENT_IRQ));
+    for (const { name, base, length, present = true, device: make } of boardRows(options)) {
+      if (!present) continue;
+      const device = make();
+      this.#attach('port', base, length, device);
+      this.#board.set(name, device);
+    }
+    this.generation = new VmGeneration(memory, wiring.rareIrq(ACPI_EVENT_IRQ), generation);
     this.slots = devices.map((device, index) => this.#addSlot(index, device, memory, events));
   }
 
