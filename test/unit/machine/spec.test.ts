@@ -117,7 +117,7 @@ describe('parseSpec() refuses', () => {
     [{ version: 1, console: 'vga' }, /^console: it must be serial, virtio or none$/],
     [{ version: 1, guest: 'agent' }, /^guest: it must be channel, stop-port or none$/],
     [{ version: 1, guest: 'channel', command: { argv: [] } }, /^command: a machine with a channel/],
-    [{ version: 1, command: { argv: [1] } }, /^command: it must be an object with argv/],
+    [{ version: 1, command: { argv: [1] } }, /^command.argv: it must be a list of strings/],
     [{ version: 1, command: { argv: ['a\0b'] } }, /^command: there is a NUL in "a/],
     [{ version: 1, command: { argv: [], env: [] } }, /^command\.env: it must be an object of strings/],
     [{ version: 1, command: { argv: [], cwd: 7 } }, /^command\.cwd: it must be a path$/],
