@@ -6,9 +6,9 @@ import type { Irq } from '../bus/irq.js';
 import { ACPI_POWER_PORTS, AcpiPower } from '../devices/pc/acpi-power.js';
 import { BOOT_MARKS_PORTS, BootMarks } from '../devices/pc/boot-marks.js';
 import { DEBUG_CONSOLE_PORTS, DebugConsole } from '../devices/pc/debug-console.js';
-import { I8042, I8042_PORTS } from '../devices/pc/i8042.js';
-import { RTC_PORTS, Rtc } from '../devices/pc/rtc.js';
-import { SERIAL_PORTS, Serial } from '../devices/pc/serial.js';
+import { I8042 } from '../devices/pc/i8042.js';
+import { Rtc } from '../devices/pc/rtc.js';
+import { Serial } from '../devices/pc/serial.js';
 import { VmGeneration } from '../devices/pc/vm-generation.js';
 import { offerOf } from '../guest/agent.js';
 import { PROTOCOL_VERSION } from '../guest/protocol.js';
@@ -20,10 +20,13 @@ import {
   DEBUG_CONSOLE_PORT,
   I8042_IRQ,
   I8042_PORT,
+  I8042_PORTS,
   RTC_PORT,
+  RTC_PORTS,
   ramRanges,
   SERIAL_IRQ,
   SERIAL_PORT,
+  SERIAL_PORTS,
   VIRTIO_GSIS,
   VIRTIO_MMIO_ADDR,
   VIRTIO_MMIO_BYTES,
@@ -61,7 +64,7 @@ export interface PlatformOptions {
 }
 
 /** A virtio device in its slot. */
-export interface Slot {
+export interface DeviceSlot {
   readonly addr: number;
   readonly length: number;
   readonly gsi: number;
@@ -135,7 +138,7 @@ function boardRows({ config, terminal, events, wiring }: PlatformOptions): reado
 export class Platform {
   readonly ports = new Bus();
   readonly mmio = new Bus();
-  readonly slots: readonly Slot[];
+  readonly slots: readonly DeviceSlot[];
   readonly #wiring: Wiring;
   /** Devices at ports, by the names of their rows. */
   readonly #board = new Map<string, BusDevice>();
@@ -154,7 +157,7 @@ export class Platform {
     this.slots = devices.map((device, index) => this.#addSlot(index, device, memory, events));
   }
 
-  #addSlot(index: number, device: VirtioDevice, memory: GuestMemory, events: PlatformEvents): Slot {
+  #addSlot(index: number, device: VirtioDevice, memory: GuestMemory, events: PlatformEvents): DeviceSlot {
     const gsi = VIRTIO_GSIS[index];
     assert(gsi !== undefined, 'more devices than a configuration may ask for');
     const addr = VIRTIO_MMIO_ADDR + index * VIRTIO_MMIO_STRIDE;
