@@ -44,13 +44,13 @@ export function runDirectory(): string {
 /** @throws TsvmError `TSVM_USAGE` */
 export function checkName(name: string): void {
   if (NAME.test(name)) return;
-  throw new TsvmError('TSVM_USAGE', `--name ${JSON.stringify(name)}: not a name for a machine`, {
+  throw new TsvmError('TSVM_USAGE', `name ${JSON.stringify(name)}: not a name for a machine`, {
     hint: 'a letter or digit, then up to 62 of these or . _ -',
   });
 }
 
 export function nameTaken(name: string): TsvmError {
-  return new TsvmError('TSVM_STATE', `--name ${name}: a machine of that name runs already`, {
+  return new TsvmError('TSVM_STATE', `name ${name}: a machine of that name runs already`, {
     hint: `give another one, or end it: tsvm stop ${name}`,
   });
 }

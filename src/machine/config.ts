@@ -135,19 +135,23 @@ export function guestOf({ channel, stopPort }: MachineConfig): 'channel' | 'stop
 export function checkBounds(config: MachineConfig, totalMemoryBytes = Number.POSITIVE_INFINITY): void {
   const memoryBytes = config.memoryBytes ?? DEFAULT_MEMORY_BYTES;
   if (memoryBytes < MIN_MEMORY_BYTES) {
-    throw new TsvmError('TSVM_CONFIG', `memory: ${formatBytes(memoryBytes)} is too little for a machine`, {
-      hint: `give it at least ${formatBytes(MIN_MEMORY_BYTES)}, and a Linux guest 32 MiB: \`memoryBytes: 128 * 2 ** 20\``,
-    });
+    throw new TsvmError(
+      'TSVM_CONFIG',
+      `memoryBytes: ${formatBytes(memoryBytes)} is too little for a machine`,
+      {
+        hint: `give it at least ${formatBytes(MIN_MEMORY_BYTES)}, and a Linux guest 32 MiB: \`memoryBytes: 128 * 2 ** 20\``,
+      },
+    );
   }
   if (memoryBytes % PAGE_BYTES !== 0) {
-    throw new TsvmError('TSVM_CONFIG', `memory: ${memoryBytes} bytes is not a multiple of 4 KiB`, {
+    throw new TsvmError('TSVM_CONFIG', `memoryBytes: ${memoryBytes} bytes is not a multiple of 4 KiB`, {
       hint: 'for example: `memoryBytes: 128 * 2 ** 20`',
     });
   }
   if (memoryBytes > MAX_MEMORY_BYTES) {
     throw new TsvmError(
       'TSVM_CONFIG',
-      `memory: ${formatBytes(memoryBytes)} is more than a machine can have (${formatBytes(MAX_MEMORY_BYTES)})`,
+      `memoryBytes: ${formatBytes(memoryBytes)} is more than a machine can have (${formatBytes(MAX_MEMORY_BYTES)})`,
       {
         hint: 'give the machine less: `memoryBytes: 2 ** 30`',
       },
@@ -156,7 +160,7 @@ export function checkBounds(config: MachineConfig, totalMemoryBytes = Number.POS
   if (memoryBytes > totalMemoryBytes) {
     throw new TsvmError(
       'TSVM_CONFIG',
-      `memory: ${formatBytes(memoryBytes)} is more than this host has for it (${formatBytes(totalMemoryBytes)})`,
+      `memoryBytes: ${formatBytes(memoryBytes)} is more than this host has for it (${formatBytes(totalMemoryBytes)})`,
       {
         hint: 'give the machine less: `memoryBytes: 2 ** 30`',
       },
