@@ -117,7 +117,8 @@ export function checkContainerConfig(config: ContainerConfig): void {
   if (config.layers.length > MAX_LAYERS) {
     throw refuse(`${config.layers.length} layers are more than ${MAX_LAYERS}`, 'merge some of them');
   }
-  if (config.argv.length === 0 || config.argv[0] === '') throw refuse('there is no command', '-- COMMAND');
+  if (config.argv.length === 0 || config.argv[0] === '')
+    throw refuse('there is no command', "`argv: ['COMMAND']`");
   for (const layer of config.layers) checkDirectory('layer', layer);
   if (config.upper !== undefined) checkDirectory('upper', config.upper);
   for (const { source } of config.volumes ?? []) stats('volume', source);

@@ -63,7 +63,7 @@ export function runArguments(config: ContainerConfig, { name, capabilities }: Ru
 function volume({ source, target, readOnly }: Volume): string {
   const bad = [source, target].find((path) => path.includes(':'));
   if (bad !== undefined)
-    throw refuse(`volume ${bad}: this engine takes no path with a colon`, 'leave out --engine');
+    throw refuse(`volume ${bad}: this engine takes no path with a colon`, 'leave out `engine`');
   return `--volume=${source}:${target}${readOnly === true ? ':ro' : ''}`;
 }
 

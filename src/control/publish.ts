@@ -46,8 +46,6 @@ interface Known {
   readonly removeAtEnd?: boolean | undefined;
   /** Default: one of its own. */
   readonly meter?: ProcessMeter;
-  /** Word for the name where it was given, for errors. */
-  readonly field?: string;
 }
 
 /**
@@ -74,7 +72,7 @@ export async function publish(machine: Machine, options: PublishOptions): Promis
   requireFields(options, OPTIONS, 'publish');
   const { name, command = machine.config.command?.argv ?? [], removeAtEnd, directory } = options;
   if (machine.state === 'ended') throw new TsvmError('TSVM_STATE', 'cannot publish a machine that is ended');
-  const known = { command, removeAtEnd, field: 'name' };
+  const known = { command, removeAtEnd };
   const published = await PublishedMachine.publish(new MachineStore(directory), name, machine, known);
   const ended = finished(published, endOfMachine(machine));
   return {
@@ -110,10 +108,10 @@ export class PublishedMachine implements AsyncDisposable {
     store: MachineStore,
     name: string,
     machine: Machine,
-    { command, removeAtEnd = false, meter = new ProcessMeter(), field }: Known,
+    { command, removeAtEnd = false, meter = new ProcessMeter() }: Known,
   ): Promise<PublishedMachine> {
     const { memoryBytes = DEFAULT_MEMORY_BYTES, cpus = 1 } = machine.config;
-    const folder = store.claim(name, { memoryBytes, cpus, command }, field);
+    const folder = store.claim(name, { memoryBytes, cpus, command });
     try {
       const instance = new Instance(name, new ConsoleLog(folder.logPath), { meter });
       instance.adopt(machine);

@@ -1,6 +1,19 @@
 /** Form of a command: the strings that guests/init reads, in a file of the initramfs and in a message of the channel alike. */
 import { writeCpio } from '../boot/cpio.js';
 import { TsvmError } from '../errors.js';
+import {
+  type Field,
+  type Fields,
+  FLAG,
+  fieldProblem,
+  isListOf,
+  isRecord,
+  isText,
+  isWhole,
+  objectSchema,
+  optional,
+  requireFields,
+} from '../util/fields.js';
 import { S_IFDIR, S_IFREG } from '../util/file-mode.js';
 import { ID_RANGE, isId } from '../util/ids.js';
 import { isVariableName } from '../util/variable-name.js';
@@ -28,16 +41,40 @@ export interface GuestCommand {
   readonly columns?: number;
 }
 
+/** Rows or columns of a terminal (struct winsize). */
+const CELLS: Field = ['a whole number up to 65535', isWhole(0, 0xffff), { type: 'integer' }];
+const isTexts = isListOf(isText);
+const ID: Field = [ID_RANGE, isId, { type: 'integer' }];
+const USER_FIELDS: Fields<NonNullable<GuestCommand['user']>> = { uid: ID, gid: ID };
+
+/** Fields of a command. */
+export const COMMAND_FIELDS: Fields<GuestCommand> = {
+  argv: ['a list of strings', isTexts, { type: 'array', items: { type: 'string' } }],
+  env: optional([
+    'an object of strings',
+    (value) => isRecord(value) && isTexts(Object.values(value)),
+    { type: 'object', additionalProperties: { type: 'string' } },
+  ]),
+  cwd: optional(['a path', isText, { type: 'string' }]),
+  user: optional([
+    `an object with uid and gid, each ${ID_RANGE}`,
+    (value) => fieldProblem(value, USER_FIELDS) === undefined,
+    objectSchema(USER_FIELDS),
+  ]),
+  tty: optional(FLAG),
+  rows: optional(CELLS),
+  columns: optional(CELLS),
+};
+
 /**
- * Checks a command.
+ * Checks a command, also one that comes as data.
  *
- * @throws TsvmError `TSVM_CONFIG` for what init cannot take: ids that Linux does not have, a variable whose name is none, a NUL, and more
- * words or variables than it has room for.
+ * @throws TsvmError `TSVM_CONFIG` for a field that is none or has another form, and for what init cannot take: a variable whose name is
+ * none, a NUL, and more words or variables than it has room for.
  */
 export function checkCommand(command: GuestCommand): void {
-  const { argv, env = {}, user } = command;
-  if (user !== undefined && !(isId(user.uid) && isId(user.gid)))
-    throw new TsvmError('TSVM_CONFIG', `command.user: ${user.uid}:${user.gid}: each must be ${ID_RANGE}`);
+  requireFields(command, COMMAND_FIELDS, 'command', 'command.');
+  const { argv, env = {} } = command;
   const names = Object.keys(env);
   const badName = names.find((name) => !isVariableName(name));
   if (badName !== undefined)

@@ -202,8 +202,8 @@ export interface NativeVcpu {
   setGuestDebug(control: number, debugRegisters: BigUint64Array): void;
   /** KVM_TRANSLATE: the guest physical address, or undefined when not mapped. */
   translate(linearAddress: bigint): number | undefined;
-  /** KVM_KVMCLOCK_CTRL: tells the guest that it stood still. EINVAL if it has no kvm-clock. */
-  kvmclockCtrl(): void;
+  /** KVM_KVMCLOCK_CTRL: tells the guest that it stood still. False if it has no kvm-clock, which is no error: one costs its stack trace. */
+  kvmclockCtrl(): boolean;
   /** Reads statistics as the VM's does. The first call throws EBUSY while running, since it opens; later ones do not. */
   readStats(): Uint8Array;
   /** Kicks and joins the thread, unmaps the run page. */

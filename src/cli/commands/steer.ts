@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { isRunning, MachineStore } from '../../control/machine-store.js';
 import { TsvmError } from '../../errors.js';
 import { complain } from '../complain.js';
+import { inFlags } from '../flags.js';
 import { ANSWER_MS, machineIn, recordedEnd, runningMachine } from '../session/running.js';
 import { parseDuration } from '../values.js';
 
@@ -171,6 +172,9 @@ async function eachOf(machines: readonly string[], act: (name: string) => Promis
     }
   }
   const [last, ...others] = errors.reverse();
-  for (const error of others.reverse()) complain(`tsvm: ${error instanceof Error ? error.message : error}`);
+  for (const error of others.reverse())
+    complain(
+      `tsvm: ${error instanceof TsvmError ? inFlags(error).message : error instanceof Error ? error.message : error}`,
+    );
   if (last !== undefined) throw last;
 }

@@ -10,6 +10,15 @@ describe('checkCommand()', () => {
     );
   });
 
+  test.each([
+    [undefined, 'command: it must be an object'],
+    [{ argv: ['ls', 1] }, 'command.argv: it must be a list of strings'],
+    [{ argv: [], rows: 65_536 }, 'command.rows: it must be a whole number up to 65535'],
+    [{ argv: [], shell: true }, 'command.shell: there is no such field in command'],
+  ])('refuses %j, which is no command', (data, message) => {
+    expect(() => checkCommand(data as never)).toThrow(message);
+  });
+
   test.each([-1, 0.5, Number.NaN, 2 ** 32 - 1, 2 ** 32])('refuses %d as an id', (id) => {
     expect(() => checkCommand({ argv: [], user: { uid: id, gid: 0 } })).toThrow('command.user');
     expect(() => checkCommand({ argv: [], user: { uid: 0, gid: id } })).toThrow('command.user');

@@ -27,8 +27,9 @@ test.each([
   ['memoryBytes', 1.5, 'memoryBytes: it must be a whole number of bytes'],
   ['console', 'vga', 'console: it must be serial, virtio or none'],
   ['devices', {}, 'devices: it must be a list of device requests'],
-  ['command', { argv: 'ls' }, 'command: it must be an object with argv, a list of strings'],
-  ['command', { argv: ['ls'], env: { A: 1 } }, 'command: it must be an object with argv, a list of strings'],
+  ['command', 'ls', 'command: it must be an object with argv, a list of strings'],
+  ['command', { argv: 'ls' }, 'command.argv: it must be a list of strings'],
+  ['command', { argv: ['ls'], env: { A: 1 } }, 'command.env: it must be an object of strings'],
   ['kernel', 5, 'kernel: it must be a path'],
 ])('checkConfig() says what %s must be (%j)', (name, value, message) => {
   expect(() => check({ [name]: value })).toThrow(expect.objectContaining({ code: 'TSVM_CONFIG', message }));
