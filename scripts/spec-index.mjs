@@ -20,6 +20,7 @@ const DOCUMENTS = {
   'mp-1.4': 'MultiProcessor Specification 1.4, Intel',
   'linux-boot': 'The Linux/x86 boot protocol: Documentation/arch/x86/boot.rst and zero-page.rst',
   'linux-initramfs': 'initramfs buffer format: Documentation/driver-api/early-userspace/buffer-format.rst',
+  'linux-erofs': 'EROFS: fs/erofs/erofs_fs.h',
   pvh: 'x86/HVM direct boot ABI: docs/misc/pvh.pandoc, Xen',
   elf: 'Executable and Linking Format: elf(5)',
   'rfc-1952': 'GZIP file format 4.3, IETF',

@@ -6,8 +6,8 @@
 import { join } from 'node:path';
 import { z } from 'zod';
 import { Blob } from './blob.js';
+import type { ImageConfig, Layer } from './image.js';
 import { imageError } from './image-error.js';
-import type { Layer } from './unpack.js';
 
 /** Bound of an index, manifest or configuration; registries refuse more than 4 MiB. */
 const MAX_DOCUMENT_BYTES = 4 << 20;
@@ -38,15 +38,6 @@ const configSchema = z.object({
 });
 
 type Descriptor = z.infer<typeof descriptorSchema>;
-
-/** Defaults that an image has for the command that runs in it. */
-export interface ImageConfig {
-  readonly user?: string;
-  readonly env?: readonly string[];
-  readonly entrypoint?: readonly string[];
-  readonly cmd?: readonly string[];
-  readonly workdir?: string;
-}
 
 export interface OciImage {
   /** Digest of its manifest, which names all the rest. */
@@ -128,7 +119,7 @@ async function document<T>(folder: string, descriptor: Descriptor, schema: z.Zod
 }
 
 async function readDocument<T>(path: string, digest: string | undefined, schema: z.ZodType<T>): Promise<T> {
-  await using blob = await Blob.open(path, digest);
+  await using blob = await Blob.open({ path, digest });
   const text = (await blob.read(MAX_DOCUMENT_BYTES)).toString('utf8');
   let value: unknown;
   try {

@@ -413,21 +413,27 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'image/image.ts',
+    file: 'image/store.ts',
     reason: 'both names begin at the descriptor of an OwnFolder',
-    places: { 'ImageStore.ext4Of': 'renameSync' },
+    places: { showPart: 'renameSync' },
   },
   {
     rule: 'fs path',
-    file: 'image/image.ts',
+    file: 'image/store.ts',
     reason: 'an image that the operator named',
     places: { isOciLayout: 'existsSync', find: 'statSync', refuseUnfit: 'accessSync readdirSync' },
   },
   {
     rule: 'fs path',
-    file: 'image/image.ts',
+    file: 'image/root-file.ts',
     reason: 'in a fresh folder of the store, which OwnFolder checked',
-    places: { makeExt4: 'writeFileSync' },
+    places: { makeRootFile: 'mkdirSync', keepTables: 'writeFileSync' },
+  },
+  {
+    rule: 'fs path',
+    file: 'image/tree/erofs-sink.ts',
+    reason: 'in a fresh folder of the store, which OwnFolder checked',
+    places: { 'ErofsSink.create': 'open' },
   },
   {
     rule: 'fs path',
@@ -441,7 +447,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'each part of a path is looked at, and a link is not followed; nobody else may enter the folder',
     places: {
       unpackLayers: 'mkdirSync',
-      unpackArchive: 'mkdirSync',
       whiteOut: 'readdirSync',
       remove: 'rmSync',
       folderWithin: 'lstatSync',
