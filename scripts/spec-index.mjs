@@ -34,6 +34,8 @@ const DOCUMENTS = {
   'tsvm-guest': "tsvm's contract with a guest's init: guests/README.md",
   'firecracker-1.13': 'Firecracker API 1.13: src/firecracker/swagger/firecracker.yaml',
   'oci-image-1.1': 'Image Format Specification 1.1, Open Container Initiative',
+  'oci-distribution-1.1': 'Distribution Specification 1.1, Open Container Initiative',
+  'distribution-auth': 'Registry authentication: docs/content/spec/auth, distribution',
   'oci-runtime-1.0.2': 'Runtime Specification 1.0.2, Open Container Initiative',
   'posix-2017': 'POSIX.1-2017, IEEE and The Open Group',
 };

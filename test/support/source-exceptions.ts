@@ -437,6 +437,12 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
+    file: 'image/registry/transport.ts',
+    reason: OPERATOR,
+    places: { 'Transport.#trust': 'readFileSync' },
+  },
+  {
+    rule: 'fs path',
     file: 'image/unpack.ts',
     reason: 'each part of a path is looked at, and a link is not followed; nobody else may enter the folder',
     places: {
