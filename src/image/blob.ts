@@ -24,34 +24,48 @@ export class Blob implements AsyncDisposable {
   readonly stats: Stats;
   readonly #file: FileHandle;
   readonly #digest: string | undefined;
+  readonly #signal: AbortSignal | undefined;
   #reading: Reading | undefined;
 
-  private constructor(path: string, file: FileHandle, stats: Stats, digest: string | undefined) {
+  private constructor(
+    path: string,
+    file: FileHandle,
+    stats: Stats,
+    digest: string | undefined,
+    signal: AbortSignal | undefined,
+  ) {
     this.path = path;
     this.#file = file;
     this.stats = stats;
     this.#digest = digest;
+    this.#signal = signal;
   }
 
   /**
    * Opens a regular file.
    *
    * @param digest - of its content, which is compared whenever all of it has been read
+   * @param signal - abort of every reading of it
    * @throws TsvmError `TSVM_IMAGE` that names the file.
    */
-  static async open(path: string, digest?: string): Promise<Blob> {
+  static async open(path: string, digest?: string, signal?: AbortSignal): Promise<Blob> {
     const hint = digest === undefined ? 'check the path' : 'the layout is not whole: copy it again';
     let file: FileHandle | undefined;
     try {
       file = await openChecked(path, constants.O_RDONLY, (stats) => {
         if (!stats.isFile()) throw imageError(`${path}: it is not a file`, hint);
       });
-      return new Blob(path, file, await file.stat(), digest);
+      return new Blob(path, file, await file.stat(), digest, signal);
     } catch (cause) {
       await file?.close();
       if (cause instanceof TsvmError) throw cause;
       throw imageError(`${path}: ${(cause as { code?: string }).code}`, hint, cause);
     }
+  }
+
+  /** Throws the reason of the abort, if its reading was aborted: whatever failed then failed of that. */
+  throwIfAborted(): void {
+    this.#signal?.throwIfAborted();
   }
 
   /** Reads the first bytes, by which a format is known. */
@@ -80,6 +94,7 @@ export class Blob implements AsyncDisposable {
   /** One at a time: a reader that goes away may leave one that is under way. */
   #next(reading: Reading): Promise<Uint8Array | undefined> {
     reading.piece = reading.piece.then(async () => {
+      this.throwIfAborted();
       const buffer = Buffer.allocUnsafe(PIECE_BYTES);
       const { bytesRead } = await this.#file.read(buffer, 0, buffer.length, reading.position);
       if (bytesRead === 0) return undefined;

@@ -16,6 +16,7 @@ import { cacheDirectory } from '../host/cache-directory.js';
 import { describeFileError } from '../host/files.js';
 import { discard, showEntry, unfinishedName } from '../host/folder-store.js';
 import { type FolderRules, OwnFolder } from '../host/own-folder.js';
+import type { Abortable } from '../util/abort.js';
 import { KIB, MIB } from '../util/units.js';
 import { Blob } from './blob.js';
 import { imageError } from './image-error.js';
@@ -78,17 +79,18 @@ export class ImageStore {
    * @param onUnpack - called when that begins, which may take a while
    * @throws TsvmError `TSVM_IMAGE`
    */
-  async open(text: string, onUnpack: () => void = () => {}): Promise<Image> {
+  async open(text: string, onUnpack: () => void = () => {}, { signal }: Abortable = {}): Promise<Image> {
+    signal?.throwIfAborted();
     const { path, tag, stats } = find(text);
     if (stats.isDirectory() && !isOciLayout(path)) return { root: path, config: {} };
     if (stats.isDirectory()) {
       const { digest, layers, config } = await readLayout(path, tag);
       return await this.#unpacked(digest.replace(':', '-'), config, async (directory) => {
         onUnpack();
-        await unpackLayers(layers, directory);
+        await unpackLayers(layers, directory, undefined, signal);
       });
     }
-    await using archive = await Blob.open(path);
+    await using archive = await Blob.open(path, undefined, signal);
     return await this.#unpacked(keyOf('tar', archive), {}, async (directory) => {
       onUnpack();
       await unpackArchive(archive, directory);
@@ -101,8 +103,13 @@ export class ImageStore {
    * @param initramfs - the guest's
    * @throws TsvmError `TSVM_IMAGE`
    */
-  async openGuest(initramfs: string, onUnpack: () => void = () => {}): Promise<Image> {
-    await using archive = await Blob.open(initramfs);
+  async openGuest(
+    initramfs: string,
+    onUnpack: () => void = () => {},
+    { signal }: Abortable = {},
+  ): Promise<Image> {
+    signal?.throwIfAborted();
+    await using archive = await Blob.open(initramfs, undefined, signal);
     return await this.#unpacked(keyOf('guest', archive), {}, async (directory) => {
       onUnpack();
       const { unpackGuest } = await import('./guest-root.js');
@@ -152,7 +159,12 @@ export class ImageStore {
    *
    * @throws TsvmError `TSVM_HOST` if mke2fs is not installed or fails.
    */
-  async ext4Of(image: Image & { readonly key: string }, onMake: () => void = () => {}): Promise<string> {
+  async ext4Of(
+    image: Image & { readonly key: string },
+    onMake: () => void = () => {},
+    { signal }: Abortable = {},
+  ): Promise<string> {
+    signal?.throwIfAborted();
     const path = join(this.directory, image.key, EXT4);
     using store = OwnFolder.make(this.directory, RULES);
     using folder = store.folder(image.key);
@@ -162,7 +174,7 @@ export class ImageStore {
     const unfinished = unfinishedName(store);
     try {
       store.makeFolder(unfinished);
-      await makeExt4(image.root, join(this.directory, unfinished, EXT4));
+      await makeExt4(image.root, join(this.directory, unfinished, EXT4), signal);
       renameSync(join(store.at(unfinished), EXT4), folder.at(EXT4));
     } finally {
       discard(store, unfinished);
@@ -231,11 +243,11 @@ function refuseUnfit(text: string, stats: Stats): void {
   if (stats.isFile() && stats.size === 0) throw refused('the file is empty');
 }
 
-async function makeExt4(root: string, path: string): Promise<void> {
+async function makeExt4(root: string, path: string, signal: AbortSignal | undefined): Promise<void> {
   const complain = (complaint: string): Error =>
     new TsvmError('TSVM_HOST', `cannot make a file system of ${root}: ${complaint}`);
   // Each file's size: what du tells of a file system is how that one stores it.
-  const sizes = (await outputOf(FIND, [root, '-xdev', '-printf', '%s\n'], complain))
+  const sizes = (await outputOf(FIND, [root, '-xdev', '-printf', '%s\n'], complain, signal))
     .trim()
     .split('\n')
     .map(Number);
@@ -261,9 +273,9 @@ async function makeExt4(root: string, path: string): Promise<void> {
     '-d',
     root,
   ];
-  await outputOf(MKE2FS, [...options, path, `${sizeKib}k`], complain);
+  await outputOf(MKE2FS, [...options, path, `${sizeKib}k`], complain, signal);
   // It is for fsck, which nobody runs; the image has none.
-  await outputOf(DEBUGFS, ['-w', '-R', 'rmdir lost+found', path], complain);
+  await outputOf(DEBUGFS, ['-w', '-R', 'rmdir lost+found', path], complain, signal);
 }
 
 export const FIND = { name: 'find', debianPackage: 'findutils' } as const;

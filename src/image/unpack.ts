@@ -46,11 +46,12 @@ export async function unpackLayers(
   layers: readonly Layer[],
   directory: string,
   limits: Readonly<Limits> = LIMITS,
+  signal?: AbortSignal,
 ): Promise<void> {
   mkdirSync(directory, { recursive: true });
   const left = { ...limits };
   for (const [i, { path, digest }] of layers.entries()) {
-    await using blob = await Blob.open(path, digest);
+    await using blob = await Blob.open(path, digest, signal);
     if (i > 0) {
       // A mark may stand behind what takes the place of what it hides.
       const marks = await marksOf(blob, { ...left });
@@ -120,6 +121,7 @@ async function named(blob: Blob, work: () => Promise<void>): Promise<void> {
   try {
     await work();
   } catch (error) {
+    blob.throwIfAborted();
     if (error instanceof TsvmError && (error.code !== 'TSVM_IMAGE' || error.message.startsWith(blob.path))) {
       throw error;
     }

@@ -92,10 +92,11 @@ export class TemplateStore {
         while (!this.#flock(lock.fd, 'exclusive')) {
           if (!waited) onWait?.();
           waited = true;
-          await sleep(LOCK_INTERVAL_MS);
           signal?.throwIfAborted();
+          await sleep(LOCK_INTERVAL_MS);
         }
         // Whoever removed a template removed its lock too: then ours keeps nobody out.
+        signal?.throwIfAborted();
         if (await this.#isLockOf(lock, key)) return await action();
       } finally {
         await lock.close();

@@ -16,12 +16,22 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { ImageStore } from '../../../src/image/image.js';
 import { userOf } from '../../../src/image/user.js';
+import { abortedEverywhere } from '../../support/abort.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import { makeOciLayout } from '../../support/oci-layout.js';
 
 const folder = temporaryDirectory();
 let count = 0;
 const newPath = (): string => join(folder, String(count++));
+/** Archive of files by their names. */
+function archiveOf(files: Readonly<Record<string, string>>): string {
+  const directory = newPath();
+  mkdirSync(directory);
+  for (const [name, text] of Object.entries(files)) writeFileSync(join(directory, name), text);
+  const archive = newPath();
+  spawnSync('tar', ['-C', directory, '-cf', archive, '.']);
+  return archive;
+}
 const newStore = (): ImageStore => new ImageStore(newPath());
 
 describe('an OCI layout', () => {
@@ -206,6 +216,40 @@ test('what a process that was killed had begun is removed by the next that unpac
   await store.open(makeOciLayout(newPath(), [{ a: '' }]));
   const names = readdirSync(store.directory).filter((name) => name.startsWith('.'));
   expect(names).toEqual([`.unpacking-y-${process.ppid}`]);
+});
+
+test.each([
+  ['a layout', () => makeOciLayout(newPath(), [{ a: 'a' }, { b: 'b' }, { c: 'c' }])],
+  ['an archive', () => archiveOf({ a: 'a' })],
+])('open() of %s that is aborted leaves nothing, at whatever step', async (_, make) => {
+  const store = newStore();
+  const text = make();
+  const onUnpack = (): void => {};
+  const { value, steps } = await abortedEverywhere(
+    (signal) => store.open(text, onUnpack, { signal }),
+    () => expect(existsSync(store.directory) ? readdirSync(store.directory) : []).toEqual([]),
+  );
+  expect(steps).toBeGreaterThan(2);
+  expect(readFileSync(join(value.root, 'a'), 'utf8')).toBe('a');
+  const { key = '' } = value;
+  const made = await abortedEverywhere(
+    (signal) => store.ext4Of({ ...value, key }, undefined, { signal }),
+    () => expect(readdirSync(store.directory)).toEqual([key]),
+  );
+  expect(made.steps).toBeGreaterThan(0);
+});
+
+test('ext4Of() that is aborted ends the program that is at work', async () => {
+  const store = newStore();
+  const image = await store.open(archiveOf({ a: 'a' }));
+  const controller = new AbortController();
+  const making = store.ext4Of(
+    { ...image, key: image.key ?? '' },
+    () => controller.abort(new Error('gone')),
+    controller,
+  );
+  await expect(making).rejects.toThrow('gone');
+  expect(readdirSync(store.directory)).toEqual([image.key]);
 });
 
 test('ext4Of() holds a thousand small files, a large one, and deep folders', {
