@@ -1,11 +1,12 @@
 /** Makes a machine of this process known by a name, with a log and the control API, until it has ended. */
 import { TsvmError } from '../errors.js';
 import { endOf } from '../guest/life.js';
-import { DEFAULT_MEMORY_BYTES, requireFields } from '../machine/config.js';
+import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
 import type { Machine } from '../machine/machine.js';
 import { bugEnd } from '../machine/report/guest-ends.js';
+import type { Abortable } from '../util/abort.js';
 import { Cleanup } from '../util/cleanup.js';
-import { type Fields, FLAG, isListOf, isText, optional } from '../util/fields.js';
+import { type Fields, FLAG, isListOf, isText, optional, requireFields } from '../util/fields.js';
 import { warnOperator } from '../util/operator-warning.js';
 import { EXIT_CODES } from './exit-codes.js';
 import { ControlServer } from './http/server.js';
@@ -115,8 +116,8 @@ export class PublishedMachine implements AsyncDisposable {
     try {
       const instance = new Instance(name, new ConsoleLog(folder.logPath), { meter });
       instance.adopt(machine);
-      instance.onFork = async (names, fresh) =>
-        await publishForks(store, machine, { names, fresh }, { command, meter });
+      instance.onFork = async (names, fresh, signal) =>
+        await publishForks(store, machine, { names, fresh, signal }, { command, meter });
       const server = await ControlServer.listen(instance, folder.socketPath);
       return new PublishedMachine(instance, folder, server, removeAtEnd);
     } catch (error) {
@@ -167,11 +168,12 @@ export class PublishedMachine implements AsyncDisposable {
 async function publishForks(
   store: MachineStore,
   parent: Machine,
-  { names, fresh }: { readonly names: readonly string[]; readonly fresh: boolean },
+  asked: { readonly names: readonly string[]; readonly fresh: boolean } & Abortable,
   options: Known,
 ): Promise<void> {
+  const { names, fresh, signal } = asked;
   for (const name of names) checkName(name);
-  const forks = await parent.fork(names.length, { facts: (i) => ({ hostname: names[i], fresh }) });
+  const forks = await parent.fork(names.length, { facts: (i) => ({ hostname: names[i], fresh }), signal });
   try {
     for (const [i, fork] of forks.entries()) {
       const published = await PublishedMachine.publish(store, names[i] ?? '', fork, options);

@@ -74,6 +74,7 @@ export class TemplateStore {
       try {
         await waitForLock(this.#flock, lock.fd, 'exclusive', options);
         // Whoever removed a template removed its lock too: then ours keeps nobody out.
+        options.signal?.throwIfAborted();
         if (await this.#isLockOf(lock, key)) return await action();
       } finally {
         await lock.close();

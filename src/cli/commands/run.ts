@@ -173,8 +173,10 @@ async function fromTemplate(
 }
 
 async function booted(config: MachineConfig, stopSignals: StopSignals): Promise<Machine> {
-  return await bootToReady(config, (machine) => {
-    stopSignals.watch(machine);
-    showBootProgress(machine);
+  return await bootToReady(config, {
+    onBoot(machine) {
+      stopSignals.watch(machine);
+      showBootProgress(machine);
+    },
   });
 }
