@@ -1,14 +1,14 @@
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
-import { cacheDirectory } from '../host/cache-directory.js';
 import { discard, showEntry, unfinishedName } from '../host/folder-store.js';
-import { type FolderRules, OwnFolder } from '../host/own-folder.js';
+import { OwnFolder } from '../host/own-folder.js';
 import { Blob } from './blob.js';
 import { makeExt4 } from './ext4.js';
 import type { DirectoryImage, Image, LayeredImage } from './image.js';
 import { imageError } from './image-error.js';
 import { keyOfFile } from './key.js';
 import { findFile, openFile } from './source/open-source.js';
+import { imageDirectory, STORE_RULES } from './store-folder.js';
 import { unpackLayers, writeUncompressed } from './unpack.js';
 
 /** Reports of what may take a while, and is done once for an image. */
@@ -27,20 +27,12 @@ const EXT4 = 'root.ext4';
 /** Name in the folder of a compressed archive of an image. */
 const PLAIN = 'plain.tar';
 
-/** Rules of the folder of images: programs of one may be setuid, so that nobody else may come to them. */
-const RULES: FolderRules = {
-  code: 'TSVM_IMAGE',
-  what: 'the folder of images',
-  hint: 'set TSVM_IMAGE_DIR to a folder of your own',
-  secret: true,
-};
-
 /** What was made of images, by their content. */
 export class ImageStore {
   readonly directory: string;
 
   /** Default: $TSVM_IMAGE_DIR, or tsvm/images in $XDG_CACHE_HOME or ~/.cache. */
-  constructor(directory = cacheDirectory('TSVM_IMAGE_DIR', 'images')) {
+  constructor(directory = imageDirectory()) {
     this.directory = directory;
   }
 
@@ -95,7 +87,7 @@ export class ImageStore {
     const { key } = image;
     const directory = await this.directoryOf(image, progress);
     const path = join(this.directory, key, EXT4);
-    using store = OwnFolder.make(this.directory, RULES);
+    using store = OwnFolder.make(this.directory, STORE_RULES);
     using folder = store.folder(key);
     if (folder === undefined) throw imageError(`${key}: the image was removed from ${this.directory}`);
     if (folder.stats(EXT4)?.isFile() === true) return path;
@@ -118,7 +110,7 @@ export class ImageStore {
 
   /** Path of a file in the store, which `make` writes the first time: an archive of the caller's that stays the same image. */
   keepFile(name: string, make: (path: string) => void): string {
-    using store = OwnFolder.make(this.directory, RULES);
+    using store = OwnFolder.make(this.directory, STORE_RULES);
     if (store.stats(name)?.isFile() !== true) {
       const unfinished = unfinishedName(store);
       try {
@@ -147,7 +139,7 @@ export class ImageStore {
   /** Folder of a key, which `make` fills the first time. */
   async #made(key: string, make: (folder: string) => Promise<void>): Promise<string> {
     const folder = join(this.directory, key);
-    using store = OwnFolder.make(this.directory, RULES);
+    using store = OwnFolder.make(this.directory, STORE_RULES);
     if (store.stats(key)?.isDirectory() === true) {
       store.touch(key);
       return folder;

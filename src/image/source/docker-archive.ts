@@ -10,8 +10,8 @@ import { imageError } from '../image-error.js';
 import { imageConfigOf, MAX_DOCUMENT_BYTES, readAs, readConfig } from '../oci/documents.js';
 import { isFit, platformName } from '../oci/platform.js';
 import { type ImageParts, nothingFound } from '../oci/read-image.js';
+import { isSameName } from '../reference.js';
 import type { Members } from './members.js';
-import { withDefaults } from './oci-layout.js';
 import { type Selector, selectorText } from './selector.js';
 
 const MANIFEST = 'manifest.json';
@@ -84,7 +84,7 @@ const entriesOf = async (members: Members): Promise<readonly Entry[]> =>
   await readAs(z.array(entrySchema), placeOf(MANIFEST, members));
 
 function isNamed(names: Entry['RepoTags'], wanted: string): boolean {
-  return (names ?? []).some((name) => name === wanted || withDefaults(name) === withDefaults(wanted));
+  return (names ?? []).some((name) => isSameName(name, wanted));
 }
 
 async function imagesOf(entries: readonly Entry[], members: Members): Promise<readonly DockerImage[]> {

@@ -6,6 +6,7 @@
 import { imageError } from '../image-error.js';
 import { type Descriptor, readIndex } from '../oci/documents.js';
 import { type BlobPlaces, type FoundImage, findImage, newSearch, nothingFound } from '../oci/read-image.js';
+import { isSameName } from '../reference.js';
 import type { Members } from './members.js';
 import { type Selector, selectorText } from './selector.js';
 
@@ -104,8 +105,7 @@ function isNamed(descriptor: Descriptor, selector: Selector | undefined): boolea
   if (selector.kind === 'digest') return descriptor.digest === selector.digest;
   const { name } = selector;
   return (
-    namesOf(descriptor).some((one) => one === name || one === withDefaults(name)) ||
-    descriptor.annotations?.[REF_NAME] === name
+    namesOf(descriptor).some((one) => isSameName(one, name)) || descriptor.annotations?.[REF_NAME] === name
   );
 }
 
@@ -113,12 +113,4 @@ function isNamed(descriptor: Descriptor, selector: Selector | undefined): boolea
 function namesOf({ annotations }: Descriptor): string[] {
   const name = annotations?.[CONTAINERD_NAME] ?? annotations?.[REF_NAME];
   return name == null || name === '' ? [] : [name];
-}
-
-/** Name as Docker completes it, with registry and tag. */
-export function withDefaults(name: string): string {
-  const parts = name.split('/');
-  const hasRegistry = parts.length > 1 && /[.:]|^localhost$/.test(parts[0] ?? '');
-  const whole = hasRegistry ? name : parts.length > 1 ? `docker.io/${name}` : `docker.io/library/${name}`;
-  return /:[^/]*$/.test(whole) ? whole : `${whole}:latest`;
 }
