@@ -1,4 +1,5 @@
 /** Names of images, as docker takes them: `debian`, `debian:12`, `user/repo`, `host:5000/a/b@sha256:...`. */
+import { DIGEST } from './digest.js';
 import { imageError } from './image-error.js';
 
 /** A name taken apart. Tag and digest may be given together: then the digest decides. One of them is always there. */
@@ -26,7 +27,6 @@ const MAX_REGISTRY_CHARACTERS = 253 + ':65535'.length;
 /** Bound of a text that is looked at at all: the parts above, a tag of 128 characters and a digest. */
 const MAX_CHARACTERS = 1024;
 
-const DIGEST = /^sha256:[0-9a-f]{64}$/;
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const PART = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
 const HOST = /^(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|\[[0-9a-f:.]+\])$/;
@@ -96,6 +96,19 @@ export function shortReference(reference: Reference): string {
       ? repository.slice(official.length)
       : repository;
   return `${short}${suffixOf(reference)}`;
+}
+
+/** Tells whether two texts are one name, in full or shortened; texts that are no names of images are compared as they are. */
+export function isSameName(one: string, other: string): boolean {
+  return one === other || wholeName(one) === wholeName(other);
+}
+
+function wholeName(text: string): string {
+  try {
+    return formatReference(parseReference(text));
+  } catch {
+    return text;
+  }
 }
 
 function suffixOf({ tag, digest }: Reference): string {

@@ -1,17 +1,15 @@
-/** Store of images: what was made of them for containers and machines, by their content. */
-import { createHash } from 'node:crypto';
-import { accessSync, constants, existsSync, readdirSync, renameSync, type Stats, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { TsvmError } from '../errors.js';
-import { describeFileError } from '../host/files.js';
+import { mkdirSync, renameSync } from 'node:fs';
+import { join } from 'node:path';
 import { discard, showEntry, unfinishedName } from '../host/folder-store.js';
 import { OwnFolder } from '../host/own-folder.js';
-import { Blob, identityOf } from './blob.js';
+import { Blob } from './blob.js';
 import type { DirectoryImage, Image, LayeredImage } from './image.js';
 import { imageError } from './image-error.js';
+import { keyOfFile } from './key.js';
 import { makeRootFile, ROOT_FILE } from './root-file.js';
-import { BLOBS, imageDirectory, STORE_RULES } from './store-folder.js';
-import { lookAtArchive, unpackLayers } from './unpack.js';
+import { findFile, openFile } from './source/open-source.js';
+import { imageDirectory, STORE_RULES } from './store-folder.js';
+import { unpackLayers, writeUncompressed } from './unpack.js';
 
 /** Reports of what may take a while, and is done once for an image. */
 export interface MakeProgress {
@@ -26,6 +24,9 @@ const MAX_KEPT = 16;
 /** Names in the folder of an image: a directory with its files, and one with what machines have of it. */
 const ROOT = 'root';
 const MACHINE = 'machine';
+/** Name in the folder of a compressed archive of an image: a directory with what it is when it is not compressed. */
+const PLAIN = 'plain';
+const PLAIN_FILE = 'plain.tar';
 
 /** What was made of images, by their content. */
 export class ImageStore {
@@ -39,20 +40,18 @@ export class ImageStore {
   /**
    * Opens an image and reads its configuration; nothing is made of it yet.
    *
-   * @param text - a directory, an archive, a layout, or `LAYOUT:TAG`
+   * @param text - a directory, an archive, a layout; of several images in one `PATH:NAME` or `PATH@sha256:...`
    * @throws TsvmError `TSVM_IMAGE`
    */
   async open(text: string): Promise<Image> {
-    const { path, tag, stats } = find(text);
-    if (stats.isDirectory()) {
-      if (!isOciLayout(path)) return { kind: 'directory', directory: path, config: {} };
-      const { digest, layers, config } = await readLayout(path, tag);
-      return { kind: 'layers', key: digest.replace(':', '-'), config, layers };
+    const found = findFile(text);
+    if (found === undefined) {
+      throw imageError(
+        `image ${text}: there is no such file or directory`,
+        'a directory, an archive of a root, what docker save wrote, or an OCI layout: skopeo copy docker://debian:12 oci:debian:12',
+      );
     }
-    await using archive = await Blob.open({ path });
-    await lookAtArchive(archive);
-    const layers = [{ path, identity: identityOf(archive.stats) }];
-    return { kind: 'layers', key: keyOf('tar', archive), config: {}, layers };
+    return await openFile(found, async (archive) => await this.#uncompressed(archive));
   }
 
   /**
@@ -63,7 +62,7 @@ export class ImageStore {
    */
   async openGuest(initramfs: string, { onUnpack }: MakeProgress = {}): Promise<DirectoryImage> {
     await using archive = await Blob.open({ path: initramfs });
-    const directory = await this.#made(keyOf('guest', archive), ROOT, async (unpacking) => {
+    const directory = await this.#made(keyOfFile('guest', archive), ROOT, async (unpacking) => {
       onUnpack?.();
       const { unpackGuest } = await import('./guest-root.js');
       await unpackGuest(archive, unpacking);
@@ -111,6 +110,15 @@ export class ImageStore {
     return join(this.directory, name);
   }
 
+  /** File of what an archive of an image is when it is not compressed; made the first time. */
+  async #uncompressed(archive: Blob): Promise<string> {
+    const folder = await this.#made(keyOfFile('plain', archive), PLAIN, async (making) => {
+      mkdirSync(making, { recursive: true });
+      await writeUncompressed(archive, join(making, PLAIN_FILE));
+    });
+    return join(folder, PLAIN_FILE);
+  }
+
   /** Directory in the folder of a key, which `make` makes the first time. */
   async #made(key: string, part: string, make: (directory: string) => Promise<void>): Promise<string> {
     const directory = join(this.directory, key, part);
@@ -148,62 +156,12 @@ function showPart(store: OwnFolder, unfinished: string, key: string, part: strin
   }
 }
 
-/** Key of an archive, whose content is as good as known by these facts: reading it would take as long as unpacking it. */
-function keyOf(kind: string, { path, stats }: Blob): string {
-  const hash = createHash('sha256').update([path, identityOf(stats)].join('\0'));
-  return `${kind}-${hash.digest('hex').slice(0, 32)}`;
-}
-
+/** Removes what was used longest ago, of what was made of images: names with a dash. */
 function prune(store: OwnFolder, newest: string): void {
   const kept = store
     .names()
-    .filter((name) => !name.startsWith('.') && name !== newest && name !== BLOBS)
+    .filter((name) => name.includes('-') && !name.startsWith('.') && name !== newest)
     .map((name) => ({ name, usedMs: store.stats(name)?.mtimeMs ?? 0 }))
     .sort((a, b) => b.usedMs - a.usedMs);
   for (const { name } of kept.slice(MAX_KEPT - 1)) discard(store, name);
-}
-
-async function readLayout(path: string, tag: string | undefined) {
-  // Its schemas cost 60 ms to load, which is not for everybody.
-  const { readOciLayout } = await import('./oci-layout.js');
-  return await readOciLayout(path, tag);
-}
-
-function isOciLayout(folder: string): boolean {
-  return existsSync(join(folder, 'oci-layout'));
-}
-
-/** `PATH` or, for a layout, `PATH:TAG`. */
-function find(text: string): { path: string; tag?: string; stats: Stats } {
-  const whole = statSync(text, { throwIfNoEntry: false });
-  if (whole !== undefined) {
-    refuseUnfit(text, whole);
-    return { path: resolve(text), stats: whole };
-  }
-  const colon = text.lastIndexOf(':');
-  const folder = colon < 0 ? undefined : statSync(text.slice(0, colon), { throwIfNoEntry: false });
-  if (folder?.isDirectory() === true && isOciLayout(text.slice(0, colon))) {
-    return { path: resolve(text.slice(0, colon)), tag: text.slice(colon + 1), stats: folder };
-  }
-  throw imageError(
-    `image ${text}: there is no such file or directory`,
-    'a directory, an archive of a root, or an OCI layout: skopeo copy docker://debian:12 oci:debian:12',
-  );
-}
-
-/** Refuses what is no image at all. */
-function refuseUnfit(text: string, stats: Stats): void {
-  const refused = (why: string): TsvmError =>
-    imageError(
-      `image ${text}: ${why}`,
-      'a directory with the files of a system, an archive of one, or an OCI layout',
-    );
-  if (!stats.isDirectory() && !stats.isFile()) throw refused('it is neither a directory nor a file');
-  try {
-    if (stats.isDirectory() && readdirSync(text).length === 0) throw refused('the directory is empty');
-    accessSync(text, constants.R_OK);
-  } catch (cause) {
-    throw cause instanceof TsvmError ? cause : refused(describeFileError(cause));
-  }
-  if (stats.isFile() && stats.size === 0) throw refused('the file is empty');
 }

@@ -5,7 +5,8 @@
  *
  * @spec oci-image-1.1 layer.md  Layers  #yes
  */
-import { lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { createWriteStream, lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { pipeline } from 'node:stream/promises';
 import { TsvmError } from '../errors.js';
 import { Blob } from './blob.js';
 import { compared } from './digest.js';
@@ -68,7 +69,7 @@ async function unpackOver(
   const owners = superuser ? ['--same-owner', '--numeric-owner'] : ['--no-same-owner'];
   const options = ['-x', '-p', ...owners, '--xattrs', '--no-fflags', '--no-acls', '-C', directory, '-f', '-'];
   await named(blob, async () => {
-    await feed(BSDTAR, options, filterTar(await unpacked(blob, diffId), { superuser, limits }));
+    await feed(BSDTAR, options, filterTar(await uncompressed(blob, diffId), { superuser, limits }));
     await blob.finish();
   });
 }
@@ -83,7 +84,7 @@ const isAnother = (): Error =>
 async function marksOf(blob: Blob, limits: Limits): Promise<readonly string[]> {
   const marks: string[] = [];
   await named(blob, async () => {
-    const entries = filterTar(await unpacked(blob), {
+    const entries = filterTar(await uncompressed(blob), {
       superuser: false,
       limits,
       onMark: (path) => marks.push(path),
@@ -105,10 +106,27 @@ export async function lookAtArchive(blob: Blob): Promise<void> {
   });
 }
 
-const isCompressed = (start: Uint8Array): boolean =>
+/** Writes what a compressed archive holds to a new file. @throws TsvmError `TSVM_IMAGE` that names the archive */
+export async function writeUncompressed(blob: Blob, path: string): Promise<void> {
+  await named(blob, async () => {
+    let left = LIMITS.bytes;
+    const bounded = async function* () {
+      for await (const piece of await uncompressed(blob)) {
+        left -= piece.length;
+        if (left < 0) throw imageError('it has more bytes than are unpacked');
+        yield piece;
+      }
+    };
+    await pipeline(bounded, createWriteStream(path, { flags: 'wx', mode: 0o600 }));
+  });
+}
+
+/** Tells a compressed file by its first bytes. */
+export const isCompressed = (start: Uint8Array): boolean =>
   COMPRESSIONS.some((magic) => magic.every((byte, i) => start[i] === byte));
 
-async function unpacked(blob: Blob, diffId?: string): Promise<AsyncIterable<Uint8Array>> {
+/** Reads a blob without its compression. */
+export async function uncompressed(blob: Blob, diffId?: string): Promise<AsyncIterable<Uint8Array>> {
   const compressed = isCompressed(await blob.magic());
   const pieces = compressed ? outputFrom(BSDCAT, [], blob.pieces()) : blob.pieces();
   const known = diffId === undefined || (!compressed && diffId === blob.digest);

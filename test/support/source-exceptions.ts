@@ -419,9 +419,20 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'image/store.ts',
+    file: 'image/source/open-source.ts',
     reason: 'an image that the operator named',
-    places: { isOciLayout: 'existsSync', find: 'statSync', refuseUnfit: 'accessSync readdirSync' },
+    places: {
+      findFile: 'existsSync statSync',
+      mayHaveSeveral: 'existsSync',
+      lookAtFolder: 'existsSync',
+      refuseUnfit: 'accessSync readdirSync',
+    },
+  },
+  {
+    rule: 'fs path',
+    file: 'image/source/members.ts',
+    reason: 'a file below a folder that the operator named, of a path without ..; Blob opens it',
+    places: { 'folderMembers.find': 'existsSync' },
   },
   {
     rule: 'fs path',
@@ -447,6 +458,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'each part of a path is looked at, and a link is not followed; nobody else may enter the folder',
     places: {
       unpackLayers: 'mkdirSync',
+      writeUncompressed: 'createWriteStream',
       whiteOut: 'readdirSync',
       remove: 'rmSync',
       folderWithin: 'lstatSync',

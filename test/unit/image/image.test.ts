@@ -106,7 +106,9 @@ describe('an OCI layout', () => {
     writeFileSync(layer, 'changed');
     await expect(rootOf(layout, store)).rejects.toThrow(`${layer}: its content does not have the digest`);
     rmSync(layer);
-    await expect(rootOf(layout, store)).rejects.toThrow(`${layer}: no such file`);
+    await expect(rootOf(layout, store)).rejects.toThrow(
+      `${layout}: there is no ${layer.slice(layout.length + 1)} in it`,
+    );
     expect(readdirSync(store.directory)).toEqual([]);
   });
 
@@ -188,7 +190,7 @@ describe('an archive', () => {
     const whole = archive((directory) => writeFileSync(join(directory, 'a'), Buffer.alloc(100_000)));
     writeFileSync(whole, readFileSync(whole).subarray(0, 50_000));
     await expect(rootOf(whole, store)).rejects.toThrow(whole);
-    expect(readdirSync(store.directory)).toEqual([]);
+    expect(existsSync(store.directory)).toBe(false);
   });
 
   test('writes and removes nothing outside of its directory', async () => {
