@@ -1,4 +1,4 @@
-import { mkdirSync, renameSync } from 'node:fs';
+import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { discard, showEntry, unfinishedName } from '../host/folder-store.js';
 import { OwnFolder } from '../host/own-folder.js';
@@ -24,9 +24,8 @@ const MAX_KEPT = 16;
 /** Names in the folder of an image: a directory with its files, and one with what machines have of it. */
 const ROOT = 'root';
 const MACHINE = 'machine';
-/** Name in the folder of a compressed archive of an image: a directory with what it is when it is not compressed. */
-const PLAIN = 'plain';
-const PLAIN_FILE = 'plain.tar';
+/** Name in the folder of a compressed archive of an image: the archive, not compressed. */
+const PLAIN = 'plain.tar';
 
 /** What was made of images, by their content. */
 export class ImageStore {
@@ -112,36 +111,35 @@ export class ImageStore {
 
   /** File of what an archive of an image is when it is not compressed; made the first time. */
   async #uncompressed(archive: Blob): Promise<string> {
-    const folder = await this.#made(keyOfFile('plain', archive), PLAIN, async (making) => {
-      mkdirSync(making, { recursive: true });
-      await writeUncompressed(archive, join(making, PLAIN_FILE));
+    return await this.#made(keyOfFile('plain', archive), PLAIN, async (making) => {
+      await writeUncompressed(archive, making);
     });
-    return join(folder, PLAIN_FILE);
   }
 
-  /** Directory in the folder of a key, which `make` makes the first time. */
-  async #made(key: string, part: string, make: (directory: string) => Promise<void>): Promise<string> {
-    const directory = join(this.directory, key, part);
+  /** Part of what is in the folder of a key, which `make` makes the first time. */
+  async #made(key: string, part: string, make: (path: string) => Promise<void>): Promise<string> {
+    const path = join(this.directory, key, part);
     using store = OwnFolder.make(this.directory, STORE_RULES);
     if (isMade(store, key, part)) {
       store.touch(key);
-      return directory;
+      return path;
     }
     const unfinished = unfinishedName(store);
     try {
+      store.makeFolder(unfinished);
       await make(join(this.directory, unfinished, part));
       showPart(store, unfinished, key, part);
     } finally {
       discard(store, unfinished);
     }
     prune(store, key);
-    return directory;
+    return path;
   }
 }
 
 function isMade(store: OwnFolder, key: string, part: string): boolean {
   using folder = store.folder(key);
-  return folder?.stats(part)?.isDirectory() === true;
+  return folder?.stats(part) !== undefined;
 }
 
 /** Shows a finished part of an image. Another process that made the same meanwhile was first: its part is as good. */
