@@ -81,7 +81,7 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'process.exit',
-    file: 'cli/session/foreground.ts',
+    file: 'cli/session/run-streams.ts',
     reason: 'nobody reads what is left to write, and the machine has ended',
     places: { exitWithoutReader: 'exit' },
   },
