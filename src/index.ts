@@ -45,6 +45,7 @@ export { connect, listMachines, type RemoteEvent, RemoteMachine } from './contro
 export type { InstanceState } from './control/instance.js';
 export type { InstanceEnd } from './control/instance-end.js';
 export type { MachineRecord, RecordedEnd } from './control/machine-store.js';
+export { type Publication, type PublishOptions, publish } from './control/publish.js';
 export type { ProcessStats } from './control/stats/process-meter.js';
 export type { MachineStats, VcpuStats } from './control/stats/stats.js';
 export {
@@ -114,8 +115,9 @@ export { findGuest, type Guest, type GuestBuild, listGuests } from './guest/stor
 export { NetSwitch, type NetSwitchCounters, type NetSwitchOptions } from './host/net/net-switch.js';
 export type { HeldMemory } from './host/proc.js';
 export type { MachineVsock } from './host/vsock/endpoint.js';
-export { type Image, ImageStore } from './image/image.js';
-export type { ImageConfig } from './image/oci-layout.js';
+export type { BlobPlace } from './image/blob.js';
+export type { DirectoryImage, Image, ImageConfig, Layer, LayeredImage } from './image/image.js';
+export { ImageStore, type MakeProgress } from './image/store.js';
 export type { DeviceBindings, HostWish } from './machine/bindings.js';
 export type { DeviceDiscovery, MachineConfig } from './machine/config.js';
 export type { MachineConsole } from './machine/console.js';
@@ -142,6 +144,7 @@ export {
 export type { GuestMemory, MemoryRegion } from './memory/guest-memory.js';
 export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from './snapshot/format.js';
 export { machineFromTemplate, type TemplateOptions } from './template/template.js';
+export type { Abortable } from './util/abort.js';
 export type { DurationHistogram, DurationSummary } from './util/histogram.js';
 export type { VersionedState } from './util/state.js';
 export type { Chain, ChainReader, ChainWriter } from './virtio/chain.js';

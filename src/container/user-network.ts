@@ -77,7 +77,12 @@ export class UserNetwork {
    * @param user - for the superuser: whom pasta runs as in the user namespace of `pid`
    * @throws TsvmError `TSVM_HOST` if pasta is not installed, or says why it cannot.
    */
-  static async attach(launcher: string, pid: number, user?: NetworkUser): Promise<UserNetwork> {
+  static async attach(
+    launcher: string,
+    pid: number,
+    user?: NetworkUser,
+    signal?: AbortSignal,
+  ): Promise<UserNetwork> {
     const launch = new Launch(launcher, planOf(pid, user), 'pasta', 'pipe');
     const network = new UserNetwork(launch);
     let complaint = '';
@@ -95,6 +100,7 @@ export class UserNetwork {
       launch.go();
       await launch.running;
       for (let waitedMs = 0; !hasDefaultRoute(pid); waitedMs += POLL_MS) {
+        signal?.throwIfAborted();
         if (ended || waitedMs > READY_MS) throw pastaError(complaint);
         await sleep(POLL_MS);
       }

@@ -6,7 +6,7 @@ import { TsvmError } from '../errors.js';
 import { programOutput } from '../host/process/program-filter.js';
 import { programPath } from '../host/process/program-path.js';
 
-/** Longest list: the sizes of an image's files. */
+/** Bound of what a program says: a list of names. */
 const MAX_OUTPUT_BYTES = 256 << 20;
 /** Length that is kept of a failing program's messages. */
 const MAX_COMPLAINT_CHARACTERS = 4096;
@@ -26,14 +26,16 @@ export async function outputOf(
   program: Program,
   args: readonly string[],
   complain: (complaint: string) => Error,
+  signal?: AbortSignal,
 ): Promise<string> {
   const { name, debianPackage } = program;
   // Names as they are, also those that are not ASCII.
   const env = { LC_ALL: 'C.UTF-8' };
   try {
-    const filter = { command: [name, ...args] as const, debianPackage, purpose: 'for images', env };
+    const filter = { command: [name, ...args] as const, debianPackage, purpose: 'for images', env, signal };
     return Buffer.from(await programOutput(filter, MAX_OUTPUT_BYTES)).toString('utf8');
   } catch (error) {
+    signal?.throwIfAborted();
     throw error instanceof TsvmError
       ? error
       : complain(error instanceof Error ? error.message : String(error));

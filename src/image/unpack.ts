@@ -5,9 +5,12 @@
  *
  * @spec oci-image-1.1 layer.md  Layers  #yes
  */
-import { lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { createWriteStream, lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+import { pipeline } from 'node:stream/promises';
 import { TsvmError } from '../errors.js';
 import { Blob } from './blob.js';
+import { compared } from './digest.js';
+import type { Layer } from './image.js';
 import { imageError } from './image-error.js';
 import { feed, outputFrom } from './program.js';
 import { filterTar, type Limits, MARK } from './tar-filter.js';
@@ -30,12 +33,6 @@ const COMPRESSIONS: readonly (readonly number[])[] = [
   [0x04, 0x22, 0x4d, 0x18], // lz4
 ];
 
-/** An archive, and what it has to be. */
-export interface Layer {
-  readonly path: string;
-  readonly digest: string;
-}
-
 /**
  * Unpacks layers, the lowest first, into an empty directory. Owners and attributes are kept for the superuser. No path of an archive
  * leads through a symbolic link or out of the directory; devices, file flags, ACLs and the like are left out.
@@ -49,8 +46,8 @@ export async function unpackLayers(
 ): Promise<void> {
   mkdirSync(directory, { recursive: true });
   const left = { ...limits };
-  for (const [i, { path, digest }] of layers.entries()) {
-    await using blob = await Blob.open(path, digest);
+  for (const [i, layer] of layers.entries()) {
+    await using blob = await Blob.open(layer);
     if (i > 0) {
       // A mark may stand behind what takes the place of what it hides.
       const marks = await marksOf(blob, { ...left });
@@ -58,35 +55,36 @@ export async function unpackLayers(
         for (const mark of marks) whiteOut(mark, directory);
       });
     }
-    await unpackOver(blob, directory, left);
+    await unpackOver(blob, layer.diffId, directory, left);
   }
 }
 
-/** Unpacks one archive, of any compression, into an empty directory: as {@link unpackLayers}. */
-export async function unpackArchive(
+async function unpackOver(
   blob: Blob,
+  diffId: string | undefined,
   directory: string,
-  limits: Readonly<Limits> = LIMITS,
+  limits: Limits,
 ): Promise<void> {
-  mkdirSync(directory, { recursive: true });
-  await unpackOver(blob, directory, { ...limits });
-}
-
-async function unpackOver(blob: Blob, directory: string, limits: Limits): Promise<void> {
   const superuser = process.geteuid?.() === 0;
   const owners = superuser ? ['--same-owner', '--numeric-owner'] : ['--no-same-owner'];
   const options = ['-x', '-p', ...owners, '--xattrs', '--no-fflags', '--no-acls', '-C', directory, '-f', '-'];
   await named(blob, async () => {
-    await feed(BSDTAR, options, filterTar(await unpacked(blob), { superuser, limits }));
+    await feed(BSDTAR, options, filterTar(await uncompressed(blob, diffId), { superuser, limits }));
     await blob.finish();
   });
 }
+
+const isAnother = (): Error =>
+  imageError(
+    'unpacked, it does not have the digest that the image’s configuration says',
+    'the image is not whole: copy it again',
+  );
 
 /** Names in a layer that say what is not there any more: where a mark stands in the layer says nothing. */
 async function marksOf(blob: Blob, limits: Limits): Promise<readonly string[]> {
   const marks: string[] = [];
   await named(blob, async () => {
-    const entries = filterTar(await unpacked(blob), {
+    const entries = filterTar(await uncompressed(blob), {
       superuser: false,
       limits,
       onMark: (path) => marks.push(path),
@@ -108,11 +106,31 @@ export async function lookAtArchive(blob: Blob): Promise<void> {
   });
 }
 
-const isCompressed = (start: Uint8Array): boolean =>
+/** Writes what a compressed archive holds to a new file. @throws TsvmError `TSVM_IMAGE` that names the archive */
+export async function writeUncompressed(blob: Blob, path: string): Promise<void> {
+  await named(blob, async () => {
+    let left = LIMITS.bytes;
+    const bounded = async function* () {
+      for await (const piece of await uncompressed(blob)) {
+        left -= piece.length;
+        if (left < 0) throw imageError('it has more bytes than are unpacked');
+        yield piece;
+      }
+    };
+    await pipeline(bounded, createWriteStream(path, { flags: 'wx', mode: 0o600 }));
+  });
+}
+
+/** Tells a compressed file by its first bytes. */
+export const isCompressed = (start: Uint8Array): boolean =>
   COMPRESSIONS.some((magic) => magic.every((byte, i) => start[i] === byte));
 
-async function unpacked(blob: Blob): Promise<AsyncIterable<Uint8Array>> {
-  return isCompressed(await blob.magic()) ? outputFrom(BSDCAT, [], blob.pieces()) : blob.pieces();
+/** Reads a blob without its compression. */
+export async function uncompressed(blob: Blob, diffId?: string): Promise<AsyncIterable<Uint8Array>> {
+  const compressed = isCompressed(await blob.magic());
+  const pieces = compressed ? outputFrom(BSDCAT, [], blob.pieces()) : blob.pieces();
+  const known = diffId === undefined || (!compressed && diffId === blob.digest);
+  return known ? pieces : compared(pieces, diffId, isAnother);
 }
 
 /** Runs `work`; its errors name the archive. */
@@ -120,13 +138,13 @@ async function named(blob: Blob, work: () => Promise<void>): Promise<void> {
   try {
     await work();
   } catch (error) {
-    if (error instanceof TsvmError && (error.code !== 'TSVM_IMAGE' || error.message.startsWith(blob.path))) {
+    if (error instanceof TsvmError && (error.code !== 'TSVM_IMAGE' || error.message.startsWith(blob.name))) {
       throw error;
     }
     // What has not the digest that is its name is that, whatever else is wrong with it.
     await blob.finish();
     const hint = error instanceof TsvmError ? error.hint : undefined;
-    throw imageError(`${blob.path}: ${error instanceof Error ? error.message : error}`, hint, error);
+    throw imageError(`${blob.name}: ${error instanceof Error ? error.message : error}`, hint, error);
   }
 }
 

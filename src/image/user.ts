@@ -2,7 +2,6 @@
 import type { TsvmError } from '../errors.js';
 import { readFileIn } from '../host/path-in.js';
 import { ID_RANGE, parseId } from '../util/ids.js';
-import type { Image } from './image.js';
 import { imageError } from './image-error.js';
 
 export interface ImageUser {
@@ -11,13 +10,22 @@ export interface ImageUser {
   readonly home: string;
 }
 
+/** Image, or what holds its tables of users. */
+export interface HasAccounts {
+  /** Directory that etc/passwd and etc/group are below. */
+  readonly root: string;
+}
+
 /** Columns of passwd(5) and group(5) that are read. */
 const ID_COLUMN = 2;
 const GROUP_COLUMN = 3;
 const HOME_COLUMN = 5;
 
 /** Bound of a table, far more than any has; a file of an image's may have any size. */
-const MAX_TABLE_BYTES = 4 << 20;
+export const MAX_TABLE_BYTES = 4 << 20;
+
+/** Paths of the tables in an image. */
+export const ACCOUNT_TABLES = ['etc/passwd', 'etc/group'] as const;
 
 type Table = 'passwd' | 'group';
 type Row = readonly string[];
@@ -27,7 +35,7 @@ type Row = readonly string[];
  *
  * @throws TsvmError `TSVM_IMAGE` for a name that is not there, and for ids that Linux does not have, wherever they stand.
  */
-export function userOf(image: Pick<Image, 'root'>, text: string): ImageUser {
+export function userOf(image: HasAccounts, text: string): ImageUser {
   const [name = '', group = '', ...rest] = text.split(':');
   if (rest.length > 0 || name === '')
     throw imageError(`user ${JSON.stringify(text)}: not a user of an image`, HINT);
@@ -47,7 +55,7 @@ const HINT = 'UID, UID:GID, NAME or NAME:GROUP: --user 1000:1000';
 const isNumber = (text: string): boolean => /^\d+$/.test(text);
 
 /** Row of a name or number; undefined for a number without one. */
-function find(image: Pick<Image, 'root'>, table: Table, name: string): Row | undefined {
+function find(image: HasAccounts, table: Table, name: string): Row | undefined {
   const id = parseId(name);
   const rows = rowsOf(image, table);
   const row = isNumber(name)
@@ -86,7 +94,7 @@ function quoted(text: string): string {
   return `'${JSON.stringify(text).slice(1, -1)}'`;
 }
 
-function rowsOf(image: Pick<Image, 'root'>, file: Table): readonly Row[] {
+function rowsOf(image: HasAccounts, file: Table): readonly Row[] {
   try {
     // Where a link of the image's leads, it leads in the image.
     const text = readFileIn(image.root, `etc/${file}`, MAX_TABLE_BYTES)?.toString('utf8') ?? '';

@@ -39,6 +39,7 @@ export async function assemble(
   lifecycle: Lifecycle,
   config: MachineConfig,
   pieces: Pieces,
+  signal?: AbortSignal,
 ): Promise<Omit<Parts, 'cmdline' | 'origin'>> {
   const { addon, vm, host } = pieces;
   const { cleanup, guard, terminal } = lifecycle;
@@ -74,6 +75,7 @@ export async function assemble(
     const device = await request.open(deviceHost);
     cleanup.defer(() => device.close?.());
     devices.push(device);
+    signal?.throwIfAborted();
   }
   cleanup.defer(() => vm.close());
   const memory = createGuestMemory(vm.ram.mapped, pmem.mapped);

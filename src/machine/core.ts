@@ -13,6 +13,7 @@ import { announceStandstill, restoreVmState, saveVmState, type VmState } from '.
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { NativeAddon, NativeKvm, NativeVcpu } from '../native/binding.js';
 import type { SavedState } from '../snapshot/format.js';
+import { untilAborted } from '../util/abort.js';
 import type { MachineConfig } from './config.js';
 import type { Lifecycle } from './lifecycle.js';
 import type { MachineState } from './machine.js';
@@ -167,11 +168,13 @@ export class MachineCore {
   /**
    * Runs `action` while no vCPU runs and no device touches memory or disks, and then lets go on what went on before. One
    * at a time; what the machine is for others (`state`) does not change.
+   *
+   * @param signal - ends the wait for its turn; from then on `action` sees to it
    */
-  async still<T>(what: string, action: () => T | Promise<T>): Promise<T> {
+  async still<T>(what: string, action: () => T | Promise<T>, signal?: AbortSignal): Promise<T> {
     const before = this.#still;
     const mine = (async () => {
-      await before.catch(() => {});
+      await untilAborted(signal, () => before);
       if (this.lifecycle.isOver) throw stateError(what, 'ended');
       this.#isStill = true;
       try {
@@ -184,7 +187,8 @@ export class MachineCore {
         this.#run();
       }
     })();
-    this.#still = mine.catch(() => {});
+    // The next has to wait for those before, too, if this one gave its turn up.
+    this.#still = Promise.allSettled([before, mine]);
     return await mine;
   }
 

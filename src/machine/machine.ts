@@ -7,6 +7,7 @@ import type { GuestChannel } from '../guest/channel.js';
 import type { GuestFacts } from '../guest/facts.js';
 import type { MachineVsock } from '../host/vsock/endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
+import type { Abortable } from '../util/abort.js';
 import type { MachineConfig } from './config.js';
 import type { MachineConsole } from './console.js';
 import type { ExitMetrics, MachineMetrics } from './report/metrics.js';
@@ -27,7 +28,7 @@ export type MachineEnd =
   /** The plug was pulled: by `kill()`, or by a `stop()` that the guest did not answer. */
   | { readonly kind: 'stopped' };
 
-export interface ForkOptions {
+export interface ForkOptions extends Abortable {
   /** Facts for each fork's guest, by its number from 0: what it learns of the world when it starts. Default: new entropy, and the time. */
   facts?(index: number): GuestFacts;
 }
@@ -59,18 +60,21 @@ export interface MachineTimeline {
   readonly kvmStats: Readonly<Record<string, number>> | undefined;
 }
 
-/** Methods that a {@link Machine} of this process and a `RemoteMachine` of another share. */
+/**
+ * Methods that a {@link Machine} of this process and a `RemoteMachine` of another share. An abort (`signal`) ends the wait for what the
+ * machine was asked for, which may come all the same.
+ */
 export interface MachineControls {
   /** Stops every vCPU between two instructions. Nothing happens if it is paused. @throws TsvmError `TSVM_STATE` unless running. */
-  pause(): Promise<void>;
+  pause(options?: Abortable): Promise<void>;
   /** @throws TsvmError `TSVM_STATE` unless paused. */
-  resume(): Promise<void>;
+  resume(options?: Abortable): Promise<void>;
   /**
    * Asks the guest to end, insists after `timeoutMs` (default 10 s), and pulls the plug if that does not help either. Resolves when the
    * machine has ended: its end is a power-off where the guest obeyed, else `stopped`. The plug is pulled at once if nobody listens in
-   * the guest, if the machine does not run, or if `timeoutMs` is 0.
+   * the guest, if the machine does not run, or if `timeoutMs` is 0. An abort leaves it at what was asked of the guest by then.
    */
-  stop(timeoutMs?: number): Promise<void>;
+  stop(timeoutMs?: number, options?: Abortable): Promise<void>;
   /** Pulls the plug: ends the machine at once; disks are flushed. Safe at any time and more than once. */
   kill(): Promise<void>;
 }
@@ -135,7 +139,7 @@ export interface Machine extends MachineControls, AsyncDisposable {
    * @throws TsvmError `TSVM_STATE` if it has ended; `TSVM_CONFIG` if there is no such disk; `TSVM_DISK` if the file cannot
    * be had. Then nothing has changed.
    */
-  changeDisk(index: number, path: string): Promise<void>;
+  changeDisk(index: number, path: string, options?: Abortable): Promise<void>;
   /**
    * Asks the guest to end, once, and does not wait as `stop()` does: over the channel or the stop port, where tsvm's init listens (it
    * sends the command SIGTERM; with `insist`, after that, it ends everything; it writes back and unmounts disks, and powers off), else by
@@ -160,10 +164,10 @@ export interface Machine extends MachineControls, AsyncDisposable {
    * @throws TsvmError `TSVM_STATE` unless it is running or paused; and what `createMachine` throws.
    */
   fork(count: number, options?: ForkOptions): Promise<Machine[]>;
-  /** Makes `count` empty virtual machines ahead of time, so that a `fork` need not. They cost some 30 KiB each. */
-  prepareForks(count: number): Promise<void>;
-  /** Resolves when the machine has ended and released what it held. Never rejects. */
-  wait(): Promise<MachineEnd>;
+  /** Makes `count` empty virtual machines ahead of time, so that a `fork` need not. They cost some 30 KiB each, and are kept after an abort. */
+  prepareForks(count: number, options?: Abortable): Promise<void>;
+  /** Resolves when the machine has ended and released what it held. Rejects for an abort of the wait alone. */
+  wait(options?: Abortable): Promise<MachineEnd>;
   /** A listener that throws, or whose promise rejects, ends the machine (`bug`): its process and others live on. */
   on<Name extends keyof MachineEvents>(
     name: Name,

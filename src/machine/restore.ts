@@ -12,6 +12,7 @@ import { decodeVmState } from '../kvm/vm-state.js';
 import { ramRanges } from '../memory/layout.js';
 import { loadAddon } from '../native/binding.js';
 import { type OpenedSnapshot, openSnapshot, refused } from '../snapshot/reader.js';
+import { type Abortable, untilAborted } from '../util/abort.js';
 import { assemble, chooseProfile } from './assemble.js';
 import {
   type BindingOptions,
@@ -32,7 +33,7 @@ import { emptyStore, fillStore, type PreparedVm, prepareVm, takeVm, type VmShape
 import { startedTimeline } from './report/timeline.js';
 import { configOf, loadedSpec, type MachineSpec, parseSpec } from './spec.js';
 
-export interface RestoreOptions extends BindingOptions {
+export interface RestoreOptions extends BindingOptions, Abortable {
   /**
    * `overlay` (default): disks are only read, and what the guest writes is kept in memory and thrown away, so that the
    * snapshot can be restored again. `direct`: it writes to the disks themselves; the snapshot cannot be restored after that.
@@ -64,7 +65,7 @@ export interface RestoreOptions extends BindingOptions {
  */
 export async function restoreMachine(directory: string, options: RestoreOptions = {}): Promise<Machine> {
   const timeline = startedTimeline();
-  await using saved = await open(directory);
+  await using saved = await open(directory, options.signal);
   timeline.mark('snapshot-read');
   return await saved.restore(options, timeline);
 }
@@ -81,7 +82,7 @@ export async function restoreSame(
   options: RestoreOptions = {},
 ): Promise<Machine> {
   const timeline = startedTimeline();
-  await using saved = await open(directory);
+  await using saved = await open(directory, options.signal);
   timeline.mark('snapshot-read');
   return await saved.restore(options, timeline, requests);
 }
@@ -101,14 +102,14 @@ export async function restoreSame(
  *
  * @throws TsvmError `TSVM_SNAPSHOT` if it is damaged or does not fit this host.
  */
-export async function openSavedMachine(directory: string): Promise<SavedMachine> {
-  return await open(directory);
+export async function openSavedMachine(directory: string, { signal }: Abortable = {}): Promise<SavedMachine> {
+  return await open(directory, signal);
 }
 
 /** A snapshot that is open. Closing it leaves the machines alone that it was restored to. */
 export interface SavedMachine extends AsyncDisposable {
-  /** Makes virtual machines, a few milliseconds each, until `count` are in store; each restore takes one. */
-  prepare(count: number): Promise<void>;
+  /** Makes virtual machines, a few milliseconds each, until `count` are in store; each restore takes one. An abort leaves those in store that were made. */
+  prepare(count: number, options?: Abortable): Promise<void>;
   /** A machine that goes on when it is started: see {@link restoreMachine}. */
   restore(options?: RestoreOptions): Promise<Machine>;
   /** Configuration of the machine. What the devices say of the host is what they had when it was saved. */
@@ -122,8 +123,8 @@ export interface SavedMachine extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-async function open(directory: string): Promise<OpenSavedMachine> {
-  const opened = await openSnapshot(directory);
+async function open(directory: string, signal: AbortSignal | undefined): Promise<OpenSavedMachine> {
+  const opened = await openSnapshot(directory, signal);
   try {
     return new OpenSavedMachine(opened);
   } catch (error) {
@@ -170,8 +171,8 @@ class OpenSavedMachine implements SavedMachine {
     this.#memory = new SharedBase(opened.memory);
   }
 
-  async prepare(count: number): Promise<void> {
-    await fillStore(this.#store, count, () => this.#prepare());
+  async prepare(count: number, { signal }: Abortable = {}): Promise<void> {
+    await fillStore(this.#store, count, () => this.#prepare(), signal);
   }
 
   /** With the memory in place: a base of files does not change. */
@@ -188,7 +189,7 @@ class OpenSavedMachine implements SavedMachine {
   }
 
   async wishes(options: RestoreOptions = {}): Promise<readonly HostWish[]> {
-    return await unboundWishes(this.#devices, options);
+    return await untilAborted(options.signal, () => unboundWishes(this.#devices, options));
   }
 
   async restore(
@@ -196,6 +197,7 @@ class OpenSavedMachine implements SavedMachine {
     timeline = startedTimeline(),
     requests?: readonly DeviceRequest[],
   ): Promise<Machine> {
+    options.signal?.throwIfAborted();
     this.#refuseClosed();
     const devices =
       requests === undefined
@@ -213,17 +215,19 @@ class OpenSavedMachine implements SavedMachine {
   async #restore(
     lifecycle: Lifecycle,
     config: MachineConfig,
-    { disks, facts }: RestoreOptions,
+    { disks, facts, signal }: RestoreOptions,
   ): Promise<Machine> {
     const { snapshot, directory, checksum } = this.#opened;
     const { addon } = this.#shape;
     // Where there is a VM in store, KVM is known to be there, and what is wrong with a file is said when it is opened.
     if (this.#store.length === 0) await lookAtDevices(config.devices);
+    signal?.throwIfAborted();
     const { kvm, vm } = takeVm(this.#store, () => this.#prepare(), lifecycle);
     const host = createHost(addon, lifecycle.terminal, { disks: disks ?? 'overlay' });
-    const parts = await assemble(lifecycle, config, { addon, kvm, vm, profile: this.#profile, host });
+    const parts = await assemble(lifecycle, config, { addon, kvm, vm, profile: this.#profile, host }, signal);
     watchMemory(parts.platform, this.#shape.memoryBytes, () => lifecycle.memoryLost());
     checkDiskFacts(snapshot.disks, await host.disks());
+    signal?.throwIfAborted();
     const { cmdline } = snapshot;
     const core = new MachineCore(lifecycle, config, { ...parts, cmdline, origin: { directory, checksum } });
     core.restore(this.#state, facts);

@@ -20,7 +20,9 @@ import { CAPABILITIES } from '../../src/container/capabilities.js';
 import { NAMESPACES } from '../../src/container/config.js';
 import { startContainer } from '../../src/container/container.js';
 import { TsvmError } from '../../src/errors.js';
+import { abortedEverywhere } from '../support/abort.js';
 import { commandLines, inContainer, makeBusyboxRoot, outputOf, traces } from '../support/container.js';
+import { eventually } from '../support/eventually.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
@@ -271,6 +273,18 @@ describe('hardening', () => {
     );
     expect(stdout.replace(/0\n/g, '')).toBe('');
   });
+});
+
+test('startContainer() that is aborted leaves nothing, at whatever step', async () => {
+  const before = traces();
+  const start = (signal: AbortSignal) => startContainer({ layers: [root], argv: ['cat'] }, { signal });
+  const { value, steps } = await abortedEverywhere(start, async () => {
+    await eventually(traces).toEqual(before);
+  });
+  expect(steps).toBeGreaterThan(2);
+  await expect(value.wait({ signal: AbortSignal.abort(new Error('gone')) })).rejects.toThrow('gone');
+  value.stdin?.end();
+  expect((await value.wait()).status).toEqual({ kind: 'exited', code: 0 });
 });
 
 describe('the command', () => {

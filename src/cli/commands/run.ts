@@ -83,11 +83,13 @@ async function run(words: readonly string[], options: RunOptions): Promise<numbe
 
 async function runInContainer(asked: AskedContainerRun, options: RunOptions): Promise<number> {
   const { words, timeoutMs, container } = asked;
-  const { image, command, hostname } = await imageCommand(words, options);
+  const { root, command, hostname } = await imageCommand(words, options, (image, store, progress) =>
+    store.directoryOf(image, progress),
+  );
   // What the image says is data, which the grammar of options does not see.
   const { argv, env, cwd } = command;
   const { uid, gid } = command.user;
-  const config = { ...container, layers: [image.root], argv, hostname, env, cwd, user: { uid, gid } };
+  const config = { ...container, layers: [root], argv, hostname, env, cwd, user: { uid, gid } };
   sayWithoutKvm('with a KVM, the same command without --isolation container has a kernel of its own');
   return await runContainer({ ...config, makeCwd: options.workdir === undefined }, { ...options, timeoutMs });
 }
@@ -108,13 +110,12 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
   const config = await completeMachine(asked.machine);
   const hostname = options.hostname ?? machineName(options);
   const named = { ...options, ...(hostname === undefined ? {} : { hostname }) };
-  const image = options.image === undefined ? undefined : await imageCommand(words, named);
+  const image = options.image === undefined ? undefined : await imageCommand(words, named, machineRoot);
   const command: GuestCommand = { ...typed, ...image?.command };
   checkSentCommand(command);
-  const root = image === undefined ? undefined : await machineRoot(image.image, image.store, sayMaking);
   using stopSignals = StopSignals.ofCommand(timeoutMs);
   try {
-    const whole = withRoot(config, root);
+    const whole = withRoot(config, image?.root);
     const machine = options.template
       ? await fromTemplate(whole, ports, stopSignals)
       : await booted(whole, stopSignals);
@@ -134,8 +135,6 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
     return stopSignals.exitCode;
   }
 }
-
-const sayMaking = (): void => void process.stderr.write('tsvm: making a file system of the image, once\n');
 
 /** Adds the device of the root, the first of its kind, by which the guest finds it. */
 function withRoot(config: MachineConfig, root: MachineRoot | undefined): MachineConfig {
@@ -174,8 +173,10 @@ async function fromTemplate(
 }
 
 async function booted(config: MachineConfig, stopSignals: StopSignals): Promise<Machine> {
-  return await bootToReady(config, (machine) => {
-    stopSignals.watch(machine);
-    showBootProgress(machine);
+  return await bootToReady(config, {
+    onBoot(machine) {
+      stopSignals.watch(machine);
+      showBootProgress(machine);
+    },
   });
 }

@@ -14,12 +14,13 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { gzipSync } from 'node:zlib';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { OwnFolder } from '../../../src/host/own-folder.js';
 import { Blob } from '../../../src/image/blob.js';
-import { ImageStore } from '../../../src/image/image.js';
+import { ImageStore } from '../../../src/image/store.js';
 import { filterTar } from '../../../src/image/tar-filter.js';
-import { unpackArchive, unpackLayers } from '../../../src/image/unpack.js';
+import { unpackLayers } from '../../../src/image/unpack.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import { notRoot } from '../../support/skip-reasons.js';
 import { type TarEntry, tarOf } from '../../support/tar.js';
@@ -32,8 +33,10 @@ const written = (bytes: Uint8Array): string => {
   writeFileSync(path, bytes);
   return path;
 };
-const unpack = async (entries: readonly TarEntry[]): Promise<string> =>
-  (await new ImageStore(newPath()).open(written(tarOf(entries)))).root;
+/** Directory of an image, by default in a store of its own. */
+const rootOf = async (path: string, store = new ImageStore(newPath())): Promise<string> =>
+  await store.directoryOf(await store.open(path));
+const unpack = async (entries: readonly TarEntry[]): Promise<string> => await rootOf(written(tarOf(entries)));
 const layer = (entries: readonly TarEntry[]): { path: string; digest: string } => {
   const bytes = tarOf(entries);
   return { path: written(bytes), digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}` };
@@ -84,7 +87,7 @@ describe('an archive', () => {
       const path = newPath();
       const words = ['-C', directory, '--sparse', ...`--format=${form}`.split(' '), '-cf', path, '.'];
       expect(spawnSync('tar', words).status).toBe(0);
-      const { root } = await new ImageStore(newPath()).open(path);
+      const root = await rootOf(path);
       expect(readdirSync(root, { encoding: 'buffer' }).some((name) => name.equals(odd))).toBe(true);
       expect(existsSync(join(root, long))).toBe(true);
       expect(readFileSync(join(root, 'holes')).equals(readFileSync(join(directory, 'holes')))).toBe(true);
@@ -97,7 +100,7 @@ describe('an archive', () => {
     const bytes = tarOf([{ name: 'a', content: 'a' }]);
     for (const program of ['cat', 'gzip', 'bzip2', 'xz', 'zstd', 'lz4']) {
       const { stdout } = spawnSync(program, program === 'cat' ? [] : ['-c'], { input: bytes });
-      const { root } = await new ImageStore(newPath()).open(written(stdout));
+      const root = await rootOf(written(stdout));
       expect([program, ...namesIn(root)]).toEqual([program, 'a']);
     }
     const bin = newPath();
@@ -119,7 +122,7 @@ describe('an archive', () => {
     )) {
       const nested = spawnSync('/bin/gzip', ['-c'], { input: magic }).stdout;
       for (const layer of [magic, nested]) {
-        await expect(new ImageStore(newPath()).open(written(layer))).rejects.toMatchObject({
+        await expect(rootOf(written(layer))).rejects.toMatchObject({
           code: 'TSVM_IMAGE',
         });
       }
@@ -129,8 +132,7 @@ describe('an archive', () => {
 
   test('is within limits of files and of bytes, holes included', async () => {
     const within = async (entries: readonly TarEntry[]) => {
-      await using blob = await Blob.open(written(tarOf(entries)));
-      await unpackArchive(blob, newPath(), { entries: 3, bytes: 1000 });
+      await unpackLayers([layer(entries)], newPath(), { entries: 3, bytes: 1000 });
     };
     const file = (name: string, size: number) => ({ name, content: Buffer.alloc(size) });
     await within([file('a', 500), file('b', 500), file('c', 0)]);
@@ -272,21 +274,19 @@ describe('layers', () => {
 describe('Blob', () => {
   test('is what was opened, whatever its name leads to by then', async () => {
     const { path, digest } = layer([{ name: 'genuine', content: 'x' }]);
-    await using blob = await Blob.open(path, digest);
+    await using blob = await Blob.open({ path, digest });
     for await (const _ of blob.pieces());
     renameSync(written(tarOf([{ name: 'poison' }])), path);
-    const root = newPath();
-    await unpackArchive(blob, root);
-    expect(namesIn(root)).toEqual(['genuine']);
+    expect((await blob.read(10_000)).subarray(0, 7).toString()).toBe('genuine');
     await expect(unpackLayers([{ path, digest }], newPath())).rejects.toThrow('does not have the digest');
   });
 
   test('that is written to after it was compared is refused when it is unpacked', async () => {
     const { path, digest } = layer([{ name: 'genuine', content: 'x' }]);
-    await using blob = await Blob.open(path, digest);
+    await using blob = await Blob.open({ path, digest });
     for await (const _ of blob.pieces());
     writeFileSync(path, tarOf([{ name: 'poisons', content: 'x' }]));
-    await expect(unpackArchive(blob, newPath())).rejects.toThrow('does not have the digest');
+    await expect(blob.read(10_000)).rejects.toThrow('does not have the digest');
   });
 
   test('is compared whole, also if its reader leaves the end', async () => {
@@ -297,7 +297,7 @@ describe('Blob', () => {
       [right, false],
       ['0'.repeat(64), true],
     ] as const) {
-      await using blob = await Blob.open(path, `sha256:${digest}`);
+      await using blob = await Blob.open({ path, digest: `sha256:${digest}` });
       for await (const _ of blob.pieces()) break;
       const compared = blob.finish().catch((error: Error) => error.message);
       if (refused) expect(await compared).toContain('does not have the digest');
@@ -305,10 +305,42 @@ describe('Blob', () => {
     }
   });
 
+  test('whose bytes have the right digest, and unpack to other ones than the image says, is refused', async () => {
+    const bytes = tarOf([{ name: 'a', content: 'a' }]);
+    const path = written(gzipSync(bytes));
+    const sha256 = (of: Uint8Array) => `sha256:${createHash('sha256').update(of).digest('hex')}`;
+    const digest = sha256(readFileSync(path));
+    await unpackLayers([{ path, digest, diffId: sha256(bytes) }], newPath());
+    await expect(unpackLayers([{ path, digest, diffId: digest }], newPath())).rejects.toThrow(
+      `${path}: unpacked, it does not have the digest`,
+    );
+  });
+
+  test('is a range of a file as well, and no byte around it', async () => {
+    const bytes = tarOf([{ name: 'inner', content: 'x' }]);
+    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    const path = written(Buffer.concat([Buffer.alloc(700, 'a'), bytes, Buffer.alloc(700, 'b')]));
+    const place = { path, digest, start: 700, bytes: bytes.length, member: 'layer.tar' };
+    const root = newPath();
+    await unpackLayers([place], root);
+    expect(namesIn(root)).toEqual(['inner']);
+    await using blob = await Blob.open(place);
+    expect(await blob.magic()).toEqual(bytes.subarray(0, 512));
+    expect(await blob.read(bytes.length)).toEqual(bytes);
+    await expect(blob.read(bytes.length - 1)).rejects.toThrow(`${path}: layer.tar: it is longer than`);
+    for (const start of [701, 699]) {
+      await expect(unpackLayers([{ ...place, start }], newPath())).rejects.toThrow(
+        'does not have the digest',
+      );
+    }
+    await expect(Blob.open({ ...place, bytes: 10_000 })).rejects.toThrow('it is cut short');
+    await expect(Blob.open({ path, start: 10_000 })).rejects.toThrow('it is cut short');
+  });
+
   test('is no FIFO, which would never be opened', async () => {
     const path = newPath();
     spawnSync('mkfifo', [path]);
-    await expect(Blob.open(path)).rejects.toThrow('it is not a file');
+    await expect(Blob.open({ path })).rejects.toThrow('it is not a file');
   });
 });
 
@@ -328,8 +360,8 @@ describe('the store', () => {
         throw Object.assign(new Error(), { code: 'EPERM' });
       remove.call(this, name);
     });
-    const image = await store.open(written(tarOf([{ name: 'a', content: 'a' }])));
-    expect(namesIn(image.root)).toEqual(['a']);
+    const root = await rootOf(written(tarOf([{ name: 'a', content: 'a' }])), store);
+    expect(namesIn(root)).toEqual(['a']);
     const names = readdirSync(store.directory).filter((name) => name.includes('old-'));
     expect(names.filter((name) => name.startsWith('.'))).toEqual([expect.stringContaining('old-3-')]);
     expect(names.filter((name) => name.startsWith('old-'))).not.toContain('old-4');
