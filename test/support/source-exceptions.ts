@@ -365,7 +365,7 @@ export const EXCEPTIONS: readonly Exception[] = [
   {
     rule: 'process.env',
     file: 'host/process/program-filter.ts',
-    reason: 'bsdtar and the like need PATH and the language; what they print is data',
+    reason: 'bsdcat and the like need PATH and the language; what they print is data',
     places: { programOutput: '*' },
   },
   {
@@ -400,10 +400,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'image/guest-root.ts',
     reason: 'in a fresh folder of the store, which OwnFolder checked, from the guest’s own archive',
-    places: {
-      unpackGuest: 'mkdirSync symlinkSync',
-      put: 'chmodSync mkdirSync symlinkSync writeFileSync',
-    },
+    places: { unpackGuest: 'symlinkSync' },
   },
   {
     rule: 'fs path',
@@ -422,17 +419,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'image/ext4.ts',
     reason: 'in a fresh folder of the store, which OwnFolder checked',
     places: { makeExt4: 'writeFileSync' },
-  },
-  {
-    rule: 'fs path',
-    file: 'image/unpack.ts',
-    reason: 'each part of a path is looked at, and a link is not followed; nobody else may enter the folder',
-    places: {
-      unpackLayers: 'mkdirSync',
-      whiteOut: 'readdirSync',
-      remove: 'rmSync',
-      folderWithin: 'lstatSync',
-    },
   },
   {
     rule: 'fs path',
