@@ -124,10 +124,12 @@ async function* entriesOf(blob: ArchiveBytes): AsyncGenerator<ArchiveEntry> {
     const header = named(blob, () => parseHeader(block));
     const start = at + BLOCK_BYTES;
     const bytes = sizeOf(header, pax);
+    const isExtension = EXTENSIONS.includes(header.type);
+    // No archive of an image: its first reader will say what is wrong with it.
+    if (isExtension && bytes > MAX_EXTENSION_BYTES) return;
     if (bytes < 0 || start + bytes > blob.sizeBytes) throw imageError(`${blob.name}: it is cut short`);
     at = start + paddedLength(bytes);
-    if ([TYPE.pax, TYPE.longName, TYPE.longLink, TYPE.globalPax].includes(header.type as never)) {
-      if (bytes > MAX_EXTENSION_BYTES) throw imageError(`${blob.name}: a header of it is too long`);
+    if (isExtension) {
       const extension = await blob.slice(start, bytes);
       if (header.type === TYPE.pax) named(blob, () => readPax(Buffer.from(extension), pax));
       if (header.type === TYPE.longName) longName = textOf(extension);
@@ -145,6 +147,8 @@ async function* entriesOf(blob: ArchiveBytes): AsyncGenerator<ArchiveEntry> {
   }
 }
 
+/** Types of headers that say more of the entry after them. */
+const EXTENSIONS: readonly string[] = [TYPE.pax, TYPE.longName, TYPE.longLink, TYPE.globalPax];
 /** Types that no data follows, whatever the header says. */
 const WITHOUT_DATA: readonly string[] = [TYPE.hardLink, TYPE.symbolicLink, TYPE.directory, TYPE.fifo];
 
