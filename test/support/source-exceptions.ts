@@ -68,6 +68,12 @@ export const EXCEPTIONS: readonly Exception[] = [
     places: { logsCommand: 'createReadStream existsSync' },
   },
   {
+    rule: 'fs path',
+    file: 'cli/commands/image-archives.ts',
+    reason: OPERATOR,
+    places: { writeWhole: 'createWriteStream renameSync rmSync' },
+  },
+  {
     rule: 'process.exit',
     file: 'cli/commands/top.ts',
     reason: 'a dashboard holds no machine, and its streams of events would keep the process',
@@ -357,6 +363,18 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
+    file: 'host/process/file-users.ts',
+    reason: KERNEL,
+    places: { processesUsing: 'readFileSync readlinkSync', namesIn: 'readdirSync' },
+  },
+  {
+    rule: 'fs path',
+    file: 'host/process/file-users.ts',
+    reason: 'compares a folder with what is open, and opens nothing',
+    places: { processesUsing: 'realpathSync' },
+  },
+  {
+    rule: 'fs path',
     file: 'host/process/program-filter.ts',
     reason:
       'a file in a folder that mkdtemp() has made and that goes at once, and what the kernel says of it',
@@ -446,7 +464,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'each part of a path is looked at, and a link is not followed; nobody else may enter the folder',
     places: {
       unpackLayers: 'mkdirSync',
-      writeUncompressed: 'createWriteStream',
+      writeArchive: 'createWriteStream',
       whiteOut: 'readdirSync',
       remove: 'rmSync',
       folderWithin: 'lstatSync',
