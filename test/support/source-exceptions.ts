@@ -68,6 +68,12 @@ export const EXCEPTIONS: readonly Exception[] = [
     places: { logsCommand: 'createReadStream existsSync' },
   },
   {
+    rule: 'fs path',
+    file: 'cli/commands/image-archives.ts',
+    reason: OPERATOR,
+    places: { writeWhole: 'createWriteStream renameSync rmSync' },
+  },
+  {
     rule: 'process.exit',
     file: 'cli/commands/top.ts',
     reason: 'a dashboard holds no machine, and its streams of events would keep the process',
@@ -357,6 +363,18 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
+    file: 'host/process/file-users.ts',
+    reason: KERNEL,
+    places: { processesUsing: 'readFileSync readlinkSync', namesIn: 'readdirSync' },
+  },
+  {
+    rule: 'fs path',
+    file: 'host/process/file-users.ts',
+    reason: 'compares a folder with what is open, and opens nothing',
+    places: { processesUsing: 'realpathSync' },
+  },
+  {
+    rule: 'fs path',
     file: 'host/process/program-filter.ts',
     reason:
       'a file in a folder that mkdtemp() has made and that goes at once, and what the kernel says of it',
@@ -412,7 +430,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'image/unpack.ts',
     reason: 'a new file in a folder that the store has just made',
-    places: { writeUncompressed: 'createWriteStream' },
+    places: { writeArchive: 'createWriteStream' },
   },
   {
     rule: 'fs path',
