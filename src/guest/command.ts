@@ -2,7 +2,7 @@
 import { writeCpio } from '../boot/cpio.js';
 import { TsvmError } from '../errors.js';
 import { S_IFDIR, S_IFREG } from '../util/file-mode.js';
-import { ID_RANGE, isId } from '../util/ids.js';
+import { ID_RANGE, isId, MAX_GROUPS } from '../util/ids.js';
 import { isVariableName } from '../util/variable-name.js';
 import { MAX_MESSAGE_BYTES } from './protocol.js';
 
@@ -20,8 +20,10 @@ export interface GuestCommand {
   readonly argv: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** Ids in the guest. Default: 0, with the groups of init. */
-  readonly user?: { readonly uid: number; readonly gid: number };
+  /** Make `cwd` if it is missing, with what is missing above it. */
+  readonly makeCwd?: boolean;
+  /** Ids in the guest; `groups`: those beside `gid`, at most 1023. Default: 0, with the groups of init. */
+  readonly user?: { readonly uid: number; readonly gid: number; readonly groups?: readonly number[] };
   /** Give the program a terminal with echo and line editing (true), or byte-exact output (false). Default true. */
   readonly tty?: boolean;
   readonly rows?: number;
@@ -36,8 +38,9 @@ export interface GuestCommand {
  */
 export function checkCommand(command: GuestCommand): void {
   const { argv, env = {}, user } = command;
-  if (user !== undefined && !(isId(user.uid) && isId(user.gid)))
-    throw new TsvmError('TSVM_CONFIG', `command.user: ${user.uid}:${user.gid}: each must be ${ID_RANGE}`);
+  const { uid = 0, gid = 0, groups = [] } = user ?? {};
+  const badId = [uid, gid, ...groups].find((id) => !isId(id));
+  if (badId !== undefined) throw new TsvmError('TSVM_CONFIG', `command.user: ${badId} is not ${ID_RANGE}`);
   const names = Object.keys(env);
   const badName = names.find((name) => !isVariableName(name));
   if (badName !== undefined)
@@ -45,6 +48,7 @@ export function checkCommand(command: GuestCommand): void {
   const bad = commandStrings(command).find((text) => text.includes('\0'));
   if (bad !== undefined)
     throw new TsvmError('TSVM_CONFIG', `command: there is a NUL in ${JSON.stringify(bad)}`);
+  refuseMore(groups.length, MAX_GROUPS, 'groups');
   refuseMore(argv.length, MAX_WORDS, 'words');
   refuseMore(names.filter((name) => !OWN_VARIABLES.includes(name)).length, MAX_VARIABLES, 'variables');
 }
@@ -62,13 +66,13 @@ export function checkSentCommand(command: GuestCommand): void {
 function refuseMore(count: number, most: number, what: string): void {
   if (count <= most) return;
   throw new TsvmError('TSVM_CONFIG', `command: ${count} ${what}`, {
-    hint: `no more than ${most} fit; put the rest into a file or standard input`,
+    hint: `no more than ${most} fit${what === 'groups' ? '' : '; put the rest into a file or standard input'}`,
   });
 }
 
 /** Strings of a command: options as guests/README.md lists them, `more` first; an empty string; the program and its arguments. */
 export function commandStrings(
-  { argv, env = {}, cwd, user, tty, rows, columns }: GuestCommand,
+  { argv, env = {}, cwd, makeCwd, user, tty, rows, columns }: GuestCommand,
   more: readonly string[] = [],
 ): string[] {
   return [
@@ -77,7 +81,9 @@ export function commandStrings(
     ...(rows === undefined ? [] : [`rows=${rows}`]),
     ...(columns === undefined ? [] : [`cols=${columns}`]),
     ...(cwd === undefined ? [] : [`cwd=${cwd}`]),
+    ...(cwd !== undefined && makeCwd === true ? ['makecwd=1'] : []),
     ...(user === undefined ? [] : [`uid=${user.uid}`, `gid=${user.gid}`]),
+    ...(user?.groups === undefined ? [] : [`groups=${[user.gid, ...user.groups]}`]),
     ...Object.entries(env).map(([name, value]) => `env=${name}=${value}`),
     '',
     ...argv,

@@ -20,7 +20,7 @@ import {
   oneOf,
   optional,
 } from '../util/fields.js';
-import { ID_RANGE, isId } from '../util/ids.js';
+import { ID_RANGE, isId, MAX_GROUPS } from '../util/ids.js';
 import { formatBytes, MIB, PAGE_BYTES } from '../util/units.js';
 
 export const MIN_MEMORY_BYTES = 2 * MIB;
@@ -77,7 +77,15 @@ const PATH: Field = ['a path', isPath, { type: 'string' }];
 const CELLS: Field = ['a whole number up to 65535', isWhole(0, 0xffff), { type: 'integer' }];
 const isTexts = isListOf(isText);
 const ID: Field = [ID_RANGE, isId, { type: 'integer' }];
-const USER_FIELDS: Fields<NonNullable<GuestCommand['user']>> = { uid: ID, gid: ID };
+const USER_FIELDS: Fields<NonNullable<GuestCommand['user']>> = {
+  uid: ID,
+  gid: ID,
+  groups: optional([
+    `a list of up to ${MAX_GROUPS} ids`,
+    isListOf(isId, MAX_GROUPS),
+    { type: 'array', items: { type: 'integer' }, maxItems: MAX_GROUPS },
+  ]),
+};
 
 const COMMAND_FIELDS: Fields<GuestCommand> = {
   argv: ['a list of strings', isTexts, { type: 'array', items: { type: 'string' } }],
@@ -87,8 +95,9 @@ const COMMAND_FIELDS: Fields<GuestCommand> = {
     { type: 'object', additionalProperties: { type: 'string' } },
   ]),
   cwd: optional(['a path', isText, { type: 'string' }]),
+  makeCwd: optional(FLAG),
   user: optional([
-    `an object with uid and gid, each ${ID_RANGE}`,
+    `an object with uid and gid, each ${ID_RANGE}, and groups`,
     (value) => fieldProblem(value, USER_FIELDS) === undefined,
     objectSchema(USER_FIELDS),
   ]),

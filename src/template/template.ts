@@ -23,6 +23,11 @@ export interface TemplateOptions {
   readonly signal?: AbortSignal;
   /** Where the ports' Unix sockets of this machine are, by the ports' names: the template has none. */
   readonly ports?: Readonly<Record<string, string>>;
+  /**
+   * Paths of disks of this machine's own by their numbers, which it writes to. Its template has only looked at how large they are: the
+   * size and time of change have to be those of the disks of the configuration.
+   */
+  readonly ownDisks?: Readonly<Record<number, string>>;
   /** Facts for the machine's guest: what it learns of the world with its command. Default: new entropy, and the time. */
   readonly facts?: GuestFacts;
   onSaved?(saved: { readonly directory: string; readonly memoryBytes: number }): void;
@@ -38,12 +43,13 @@ export async function machineFromTemplate(
   config: MachineConfig,
   options: TemplateOptions = {},
 ): Promise<Machine> {
-  const { ports, facts } = options;
+  const { ports, ownDisks, facts } = options;
   factOptions(facts ?? {}); // else the template would be taken for one that cannot be used
   const store = new TemplateStore(options.directory);
   const key = await templateKey(config);
   const restoreOptions = {
     ...(ports === undefined ? {} : { ports }),
+    ...(ownDisks === undefined ? {} : { ownDisks }),
     ...(facts === undefined ? {} : { facts }),
   };
   const present = await restored(store, key, config, restoreOptions);
