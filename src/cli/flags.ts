@@ -1,5 +1,6 @@
 /** Fields of the library, which errors name, as options of the command. */
 import type { TsvmError } from '../errors.js';
+import { inWords } from '../util/words.js';
 
 /** Code in a hint, as a library's user writes it, and what the command line says instead. */
 export const FLAGS: Readonly<Record<string, string>> = {
@@ -47,13 +48,6 @@ export const HEADS: Readonly<Record<string, string>> = {
 };
 
 /** Message and hint of an error in the command's words. */
-export function inFlags({ message, hint }: TsvmError): { message: string; hint: string | undefined } {
-  const [head, option] = Object.entries(HEADS).find(([start]) => message.startsWith(start)) ?? ['', ''];
-  return { message: `${option}${message.slice(head.length)}`, hint: hint && hintInFlags(hint) };
-}
-
-function hintInFlags(hint: string): string {
-  return hint.replace(/`([^`]+)`/g, (code, field: string) =>
-    Object.hasOwn(FLAGS, field) ? (FLAGS[field] as string) : code,
-  );
+export function inFlags(error: TsvmError): { message: string; hint: string | undefined } {
+  return inWords(error, { heads: HEADS, code: FLAGS });
 }

@@ -7,7 +7,7 @@ import { TsvmError } from '../errors.js';
 import { factOptions, type GuestFacts } from '../guest/facts.js';
 import type { MachineConfig } from '../machine/config.js';
 import { createMachine } from '../machine/create.js';
-import type { Machine } from '../machine/machine.js';
+import type { Machine, MachineOf, MachineWith } from '../machine/machine.js';
 import { type RestoreOptions, restoreSame } from '../machine/restore.js';
 import { type Abortable, isAbort, untilAborted } from '../util/abort.js';
 import { templateKey } from './key.js';
@@ -22,6 +22,11 @@ export interface TemplateOptions extends Abortable {
   onWait?(): void;
   /** Where the ports' Unix sockets of this machine are, by the ports' names: the template has none. */
   readonly ports?: Readonly<Record<string, string>>;
+  /**
+   * Paths of disks of this machine's own by their numbers, which it writes to. Its template has only looked at how large they are: the
+   * size and time of change have to be those of the disks of the configuration.
+   */
+  readonly ownDisks?: Readonly<Record<number, string>>;
   /** Facts for the machine's guest: what it learns of the world with its command. Default: new entropy, and the time. */
   readonly facts?: GuestFacts;
   onSaved?(saved: { readonly directory: string; readonly memoryBytes: number }): void;
@@ -33,17 +38,22 @@ export interface TemplateOptions extends Abortable {
  *
  * @throws TsvmError whatever `createMachine` throws; `TSVM_TEMPLATE` if the guest does not come to wait for a command.
  */
-export async function machineFromTemplate(
-  config: MachineConfig,
+export async function machineFromTemplate<const Config extends MachineConfig>(
+  config: Config,
   options: TemplateOptions = {},
-): Promise<Machine> {
-  const { ports, facts, signal } = options;
+): Promise<MachineOf<Config> & MachineWith<['channel']>> {
+  return (await fromTemplate(config, options)) as MachineOf<Config> & MachineWith<['channel']>;
+}
+
+async function fromTemplate(config: MachineConfig, options: TemplateOptions): Promise<Machine> {
+  const { ports, ownDisks, facts, signal } = options;
   signal?.throwIfAborted();
   factOptions(facts ?? {}); // else the template would be taken for one that cannot be used
   const store = new TemplateStore(options.directory);
   const key = await templateKey(config);
   const restoreOptions = {
     ...(ports === undefined ? {} : { ports }),
+    ...(ownDisks === undefined ? {} : { ownDisks }),
     ...(facts === undefined ? {} : { facts }),
     signal,
   };

@@ -3,6 +3,7 @@ import { readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { FLAGS, HEADS, inFlags } from '../../../src/cli/flags.js';
+import { FIRECRACKER_WORDS } from '../../../src/control/firecracker/words.js';
 import { TsvmError } from '../../../src/errors.js';
 
 const SRC = join(import.meta.dirname, '../../../src');
@@ -44,6 +45,12 @@ test('every field that the command has a word for is named by a message or a hin
     ),
   ];
   expect(unused).toEqual([]);
+});
+
+test('Firecracker’s API has words for fields that the command has words for', () => {
+  const { heads, code } = FIRECRACKER_WORDS;
+  expect(Object.keys(heads).filter((head) => !Object.hasOwn(HEADS, head))).toEqual([]);
+  expect(Object.keys(code).filter((field) => !Object.hasOwn(FLAGS, field))).toEqual([]);
 });
 
 const said = (message: string, hint?: string) => inFlags(new TsvmError('TSVM_CONFIG', message, { hint }));

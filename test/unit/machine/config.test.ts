@@ -36,8 +36,8 @@ test.each([
 });
 
 test.each([
-  [{ memoryBytes: 0 }, /^memory: 0 .* is too little/],
-  [{ memoryBytes: 2 * GIB }, /^memory: 2 GiB is more than this host has/],
+  [{ memoryBytes: 0 }, /^memoryBytes: 0 .* is too little/],
+  [{ memoryBytes: 2 * GIB }, /^memoryBytes: 2 GiB is more than this host has/],
   [{ memoryBytes: 128 * 2 ** 20 + 1 }, /is not a multiple of 4 KiB$/],
   [{ cpus: 0 }, /^cpus: 0 is not from 1 to/],
   [{ cpus: 10_000 }, /^cpus: 10000 is not from 1 to/],
