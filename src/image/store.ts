@@ -124,7 +124,7 @@ export class ImageStore {
     });
   }
 
-  /** File with a file system of an image, for machines to map; made the first time. @throws TsvmError `TSVM_IMAGE` */
+  /** File with a file system of an image, for machines to map; made the first time. @throws TsvmError `TSVM_IMAGE`; `TSVM_HOST` without room for it */
   async rootFileOf(image: LayeredImage, { onMake }: MakeProgress = {}): Promise<string> {
     const folder = await this.#made(image.key, MACHINE, async (making) => {
       onMake?.();

@@ -238,7 +238,7 @@ test('rootFileOf() is a file system of the layers, with the users of it, and nee
     {
       'etc/passwd': 'old:x:1:1::/:',
       'etc/gone': '',
-      'usr/share/group': 'staff:x:50:\n',
+      'usr/share/group': 'staff:x:50:\n'.padEnd(5000, '#'),
       deep: 'x'.repeat(9000),
     },
     { 'etc/passwd': 'app:x:7:8::/home/app:/bin/sh\n', 'etc/.wh.gone': '' },
