@@ -129,8 +129,10 @@ export type {
   MachineEnd,
   MachineEvents,
   MachineOf,
+  MachinePart,
   MachineState,
   MachineTimeline,
+  MachineWith,
 } from './machine/machine.js';
 export type { DeviceMetrics, ExitMetrics, MachineMetrics, VcpuMetrics } from './machine/report/metrics.js';
 export { prometheusText } from './machine/report/prometheus.js';

@@ -2,14 +2,16 @@
 import { TsvmError } from '../errors.js';
 import type { GuestFacts } from '../guest/facts.js';
 import type { Machine } from '../machine/machine.js';
-import type { SavedMachine } from '../machine/restore.js';
+import type { RestoreOptions, SavedMachine } from '../machine/restore.js';
 import type { Abortable } from '../util/abort.js';
 import { printable } from '../util/printable.js';
 import { ApiError } from './api-error.js';
 import type { SlotBindings } from './pool-request.js';
 
 /** Part of a saved machine that serves to restore it. */
-export type Restorable = Pick<SavedMachine, 'config' | 'restore' | 'wishes'>;
+export interface Restorable extends Pick<SavedMachine, 'config' | 'wishes'> {
+  restore(options: RestoreOptions): Promise<Machine>;
+}
 
 /** Bindings of a request that restores a saved machine, which gets nothing else of the host. */
 export interface Grant extends Abortable {

@@ -64,15 +64,6 @@ export async function* outputFrom(
   }
 }
 
-/** Gives `input` to a program, to the end of both. @throws as {@link outputFrom} */
-export async function feed(
-  program: Program,
-  args: readonly string[],
-  input: AsyncIterable<Uint8Array>,
-): Promise<void> {
-  for await (const _ of outputFrom(program, args, input));
-}
-
 type Child = ChildProcessByStdio<Writable, Readable, Readable>;
 
 function start(program: Program, args: readonly string[]): Child {

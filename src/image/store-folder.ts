@@ -15,5 +15,6 @@ export const STORE_RULES: FolderRules = {
   secret: true,
 };
 
-/** Folder of blobs in it. */
+/** Folders of blobs and of names in it. */
 export const BLOBS = 'blobs';
+export const NAMES = 'names';

@@ -1,15 +1,18 @@
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
+import { type Flock, flock } from '../host/file-lock.js';
 import { discard, showEntry, unfinishedName } from '../host/folder-store.js';
 import { OwnFolder } from '../host/own-folder.js';
+import { processesUsing } from '../host/process/file-users.js';
 import { Blob } from './blob.js';
 import type { DirectoryImage, Image, LayeredImage } from './image.js';
 import { imageError } from './image-error.js';
 import { keyOfFile } from './key.js';
+import type { LoadedImage } from './load-image.js';
 import { makeRootFile, ROOT_FILE } from './root-file.js';
-import { findFile, openFile } from './source/open-source.js';
+import { findFile, lookAt, openFile } from './source/open-source.js';
 import { imageDirectory, STORE_RULES } from './store-folder.js';
-import { unpackLayers, writeUncompressed } from './unpack.js';
+import { unpackLayers, writeArchive, writeUncompressed } from './unpack.js';
 
 /** Reports of what may take a while, and is done once for an image. */
 export interface MakeProgress {
@@ -30,27 +33,70 @@ const PLAIN = 'plain.tar';
 /** What was made of images, by their content. */
 export class ImageStore {
   readonly directory: string;
+  readonly #flock: Flock;
 
   /** Default: $TSVM_IMAGE_DIR, or tsvm/images in $XDG_CACHE_HOME or ~/.cache. */
-  constructor(directory = imageDirectory()) {
+  constructor(directory: string = imageDirectory(), lock: Flock = flock) {
     this.directory = directory;
+    this.#flock = lock;
   }
 
   /**
    * Opens an image and reads its configuration; nothing is made of it yet.
    *
-   * @param text - a directory, an archive, a layout; of several images in one `PATH:NAME` or `PATH@sha256:...`
+   * @param text - a directory, an archive, a layout; of several images in one `PATH:NAME` or `PATH@sha256:...`; else a name or an id
    * @throws TsvmError `TSVM_IMAGE`
    */
   async open(text: string): Promise<Image> {
     const found = findFile(text);
-    if (found === undefined) {
-      throw imageError(
-        `image ${text}: there is no such file or directory`,
-        'a directory, an archive of a root, what docker save wrote, or an OCI layout: skopeo copy docker://debian:12 oci:debian:12',
-      );
+    if (found !== undefined) return await openFile(found, this.#uncompress);
+    // Schemas cost 60 ms to load, which is not for everybody.
+    const { KeptImages } = await import('./kept-images.js');
+    const image = await new KeptImages(this.directory, this.#flock).open(text);
+    if (image !== undefined) return image;
+    throw imageError(
+      `image ${text}: there is no such file or directory, and no image of that name is kept`,
+      'a directory, an archive of a root, what docker save wrote, an OCI layout, or a name: tsvm images lists them',
+    );
+  }
+
+  /** Keeps all images of a file or folder, under the names that they have there. @throws TsvmError `TSVM_IMAGE` */
+  async load(path: string): Promise<readonly LoadedImage[]> {
+    const [{ loadImages }, { KeptImages }] = await Promise.all([
+      import('./load-image.js'),
+      import('./kept-images.js'),
+    ]);
+    const found = findFile(path);
+    if (found === undefined)
+      throw imageError(`${path}: there is no such file or directory`, 'check the path');
+    return await loadImages(
+      await lookAt(found, this.#uncompress),
+      new KeptImages(this.directory, this.#flock),
+    );
+  }
+
+  /** Keeps all images of an archive that can be read only once. @throws TsvmError `TSVM_IMAGE` */
+  async loadStream(bytes: AsyncIterable<Uint8Array>): Promise<readonly LoadedImage[]> {
+    using store = OwnFolder.make(this.directory, STORE_RULES);
+    const unfinished = unfinishedName(store);
+    try {
+      store.makeFolder(unfinished);
+      const path = join(this.directory, unfinished, PLAIN);
+      await writeArchive(bytes, path);
+      return await this.load(path);
+    } finally {
+      discard(store, unfinished);
     }
-    return await openFile(found, async (archive) => await this.#uncompressed(archive));
+  }
+
+  /**
+   * Keeps others from removing what was made of an image, as long as this process lives or until it is disposed of. Whoever removes images
+   * looks for processes that have its folder open.
+   */
+  use(image: Image): Disposable {
+    if (image.kind === 'directory') return { [Symbol.dispose]: () => {} };
+    using store = OwnFolder.make(this.directory, STORE_RULES);
+    return store.folder(image.key) ?? { [Symbol.dispose]: () => {} };
   }
 
   /**
@@ -109,6 +155,8 @@ export class ImageStore {
     return join(this.directory, name);
   }
 
+  readonly #uncompress = async (archive: Blob): Promise<string> => await this.#uncompressed(archive);
+
   /** File of what an archive of an image is when it is not compressed; made the first time. */
   async #uncompressed(archive: Blob): Promise<string> {
     return await this.#made(keyOfFile('plain', archive), PLAIN, async (making) => {
@@ -154,12 +202,13 @@ function showPart(store: OwnFolder, unfinished: string, key: string, part: strin
   }
 }
 
-/** Removes what was used longest ago, of what was made of images: names with a dash. */
+/** Removes what was used longest ago and is not in use, of what was made of images: names with a dash. */
 function prune(store: OwnFolder, newest: string): void {
   const kept = store
     .names()
     .filter((name) => name.includes('-') && !name.startsWith('.') && name !== newest)
     .map((name) => ({ name, usedMs: store.stats(name)?.mtimeMs ?? 0 }))
     .sort((a, b) => b.usedMs - a.usedMs);
-  for (const { name } of kept.slice(MAX_KEPT - 1)) discard(store, name);
+  for (const { name } of kept.slice(MAX_KEPT - 1))
+    if (processesUsing(join(store.path, name)).length === 0) discard(store, name);
 }

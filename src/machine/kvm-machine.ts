@@ -113,9 +113,9 @@ export class KvmMachine implements Machine {
     return await snapshotMachine(this.core, directory, options);
   }
 
-  async fork(count: number, options: ForkOptions = {}): Promise<Machine[]> {
+  async fork(count: number, options: ForkOptions = {}): Promise<this[]> {
     const forks = await forkMachine(this.core, count, options);
-    return forks.map((core) => new KvmMachine(core));
+    return forks.map((core) => new KvmMachine(core)) as this[]; // of the same configuration
   }
 
   async prepareForks(count: number, { signal }: Abortable = {}): Promise<void> {

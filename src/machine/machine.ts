@@ -90,11 +90,32 @@ type HasDevice<Devices, Kind extends string> = Devices extends readonly [infer F
       : HasDevice<Rest, Kind>
     : false;
 
+/** Parts that not every machine has, by the name of their property. */
+interface OptionalParts {
+  channel: GuestChannel;
+  balloon: MachineBalloon;
+  vsock: MachineVsock;
+}
+
+/** Name of a part that not every machine has. */
+export type MachinePart = keyof OptionalParts;
+
+type Having<Part> = Part extends MachinePart ? { readonly [Name in Part]: OptionalParts[Name] } : never;
+type HavingAll<Parts extends readonly MachinePart[]> = Parts extends readonly [
+  infer First,
+  ...infer Rest extends readonly MachinePart[],
+]
+  ? Having<First> & HavingAll<Rest>
+  : unknown;
+
+/** A machine that has the parts of a list that is known when the program is compiled; of a list that is not, it is not known. */
+export type MachineWith<Parts extends readonly MachinePart[]> = Machine & HavingAll<Parts>;
+
 /** A machine of a configuration that is known when the program is compiled: the channel, balloon and vsock that it asks for are there. */
 export type MachineOf<Config extends MachineConfig> = Machine &
-  (Config extends { readonly channel: true } ? { readonly channel: GuestChannel } : unknown) &
-  (HasDevice<Config['devices'], 'balloon'> extends true ? { readonly balloon: MachineBalloon } : unknown) &
-  (HasDevice<Config['devices'], 'vsock'> extends true ? { readonly vsock: MachineVsock } : unknown);
+  (Config extends { readonly channel: true } ? Having<'channel'> : unknown) &
+  (HasDevice<Config['devices'], 'balloon'> extends true ? Having<'balloon'> : unknown) &
+  (HasDevice<Config['devices'], 'vsock'> extends true ? Having<'vsock'> : unknown);
 
 /**
  * A machine. `kill()`, `stop()` or `await using`, which pulls the plug, releases everything it holds; one that is only dropped is released
@@ -159,11 +180,11 @@ export interface Machine extends MachineControls, AsyncDisposable {
   snapshot(directory: string, options?: SnapshotOptions): Promise<SnapshotResult>;
   /**
    * Makes `count` running machines that are this one in all but name: they share its memory until they write to it, and have
-   * its disks with a layer of their own. This one goes on.
+   * its disks with a layer of their own. They have the parts that this one has. This one goes on.
    *
    * @throws TsvmError `TSVM_STATE` unless it is running or paused; and what `createMachine` throws.
    */
-  fork(count: number, options?: ForkOptions): Promise<Machine[]>;
+  fork(count: number, options?: ForkOptions): Promise<this[]>;
   /** Makes `count` empty virtual machines ahead of time, so that a `fork` need not. They cost some 30 KiB each, and are kept after an abort. */
   prepareForks(count: number, options?: Abortable): Promise<void>;
   /** Resolves when the machine has ended and released what it held. Rejects for an abort of the wait alone. */

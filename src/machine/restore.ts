@@ -27,13 +27,17 @@ import { checkBounds, type MachineConfig } from './config.js';
 import { type CoreState, MachineCore } from './core.js';
 import { KvmMachine } from './kvm-machine.js';
 import { Lifecycle } from './lifecycle.js';
-import type { Machine } from './machine.js';
+import type { Machine, MachinePart, MachineWith } from './machine.js';
 import type { Platform } from './platform.js';
 import { emptyStore, fillStore, type PreparedVm, prepareVm, takeVm, type VmShape } from './prepared-vm.js';
 import { startedTimeline } from './report/timeline.js';
 import { configOf, loadedSpec, type MachineSpec, parseSpec } from './spec.js';
 
-export interface RestoreOptions extends BindingOptions, Abortable {
+export interface RestoreOptions<Parts extends readonly MachinePart[] = readonly MachinePart[]>
+  extends BindingOptions,
+    Abortable {
+  /** Parts that the saved machine must have, or it is refused: `['channel']`. They are there in the type of the machine then. */
+  readonly requires?: Parts;
   /**
    * `overlay` (default): disks are only read, and what the guest writes is kept in memory and thrown away, so that the
    * snapshot can be restored again. `direct`: it writes to the disks themselves; the snapshot cannot be restored after that.
@@ -59,11 +63,16 @@ export interface RestoreOptions extends BindingOptions, Abortable {
  * ```ts
  * import { blk, restoreMachine } from 'tsvm';
  *
- * await using machine = await restoreMachine('warm', { devices: [blk({ path: 'root.img' })] });
+ * const devices = [blk({ path: 'root.img' })];
+ * await using machine = await restoreMachine('warm', { devices, requires: ['channel'] });
+ * machine.channel.send({ argv: ['sort'] });
  * await machine.start();
  * ```
  */
-export async function restoreMachine(directory: string, options: RestoreOptions = {}): Promise<Machine> {
+export async function restoreMachine<const Parts extends readonly MachinePart[] = readonly MachinePart[]>(
+  directory: string,
+  options: RestoreOptions<Parts> = {},
+): Promise<MachineWith<Parts>> {
   const timeline = startedTimeline();
   await using saved = await open(directory, options.signal);
   timeline.mark('snapshot-read');
@@ -111,7 +120,9 @@ export interface SavedMachine extends AsyncDisposable {
   /** Makes virtual machines, a few milliseconds each, until `count` are in store; each restore takes one. An abort leaves those in store that were made. */
   prepare(count: number, options?: Abortable): Promise<void>;
   /** A machine that goes on when it is started: see {@link restoreMachine}. */
-  restore(options?: RestoreOptions): Promise<Machine>;
+  restore<const Parts extends readonly MachinePart[] = readonly MachinePart[]>(
+    options?: RestoreOptions<Parts>,
+  ): Promise<MachineWith<Parts>>;
   /** Configuration of the machine. What the devices say of the host is what they had when it was saved. */
   readonly config: MachineConfig;
   /**
@@ -192,20 +203,22 @@ class OpenSavedMachine implements SavedMachine {
     return await untilAborted(options.signal, () => unboundWishes(this.#devices, options));
   }
 
-  async restore(
-    options: RestoreOptions = {},
+  async restore<const Parts extends readonly MachinePart[] = readonly MachinePart[]>(
+    options: RestoreOptions<Parts> = {},
     timeline = startedTimeline(),
     requests?: readonly DeviceRequest[],
-  ): Promise<Machine> {
+  ): Promise<MachineWith<Parts>> {
     options.signal?.throwIfAborted();
     this.#refuseClosed();
+    for (const part of options.requires ?? []) this.#refuseWithout(part);
     const devices =
       requests === undefined
         ? await bindDevices(this.#devices, options)
         : await bindSame(this.#devices, requests, options);
     const lifecycle = new Lifecycle(timeline);
     try {
-      return await this.#restore(lifecycle, { ...this.config, devices }, options);
+      const machine = await this.#restore(lifecycle, { ...this.config, devices }, options);
+      return machine as MachineWith<Parts>;
     } catch (error) {
       await lifecycle.cleanup.run();
       throw error;
@@ -232,6 +245,14 @@ class OpenSavedMachine implements SavedMachine {
     const core = new MachineCore(lifecycle, config, { ...parts, cmdline, origin: { directory, checksum } });
     core.restore(this.#state, facts);
     return new KvmMachine(core);
+  }
+
+  /** @throws TsvmError `TSVM_SNAPSHOT` */
+  #refuseWithout(part: MachinePart): void {
+    const { channel, devices = [] } = this.config;
+    const has = part === 'channel' ? channel === true : devices.some(({ kind }) => kind === part);
+    const hint = 'save a machine that has it, or leave it out of `requires`';
+    if (!has) throw refused(this.#opened.directory, `it has no ${part}, which is required`, hint);
   }
 
   #refuseClosed(): void {

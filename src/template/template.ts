@@ -7,7 +7,7 @@ import { TsvmError } from '../errors.js';
 import { factOptions, type GuestFacts } from '../guest/facts.js';
 import type { MachineConfig } from '../machine/config.js';
 import { createMachine } from '../machine/create.js';
-import type { Machine } from '../machine/machine.js';
+import type { Machine, MachineOf, MachineWith } from '../machine/machine.js';
 import { type RestoreOptions, restoreSame } from '../machine/restore.js';
 import { type Abortable, isAbort, untilAborted } from '../util/abort.js';
 import { templateKey } from './key.js';
@@ -33,10 +33,14 @@ export interface TemplateOptions extends Abortable {
  *
  * @throws TsvmError whatever `createMachine` throws; `TSVM_TEMPLATE` if the guest does not come to wait for a command.
  */
-export async function machineFromTemplate(
-  config: MachineConfig,
+export async function machineFromTemplate<const Config extends MachineConfig>(
+  config: Config,
   options: TemplateOptions = {},
-): Promise<Machine> {
+): Promise<MachineOf<Config> & MachineWith<['channel']>> {
+  return (await fromTemplate(config, options)) as MachineOf<Config> & MachineWith<['channel']>;
+}
+
+async function fromTemplate(config: MachineConfig, options: TemplateOptions): Promise<Machine> {
   const { ports, facts, signal } = options;
   signal?.throwIfAborted();
   factOptions(facts ?? {}); // else the template would be taken for one that cannot be used

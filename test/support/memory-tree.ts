@@ -64,7 +64,7 @@ function described(sink: MemorySink, node: TreeNode): string {
 /** Applies archives, which are layers with their digests. */
 export async function treeOfArchives(
   archives: readonly Uint8Array[],
-  limits?: Limits,
+  limits?: Partial<Limits>,
   sink = new MemorySink(),
 ): Promise<MemorySink> {
   const folder = mkdtempSync(join(tmpdir(), 'tsvm-layers-'));

@@ -47,6 +47,7 @@ const manifestSchema = z.object({
   layers: list(descriptorSchema).refine((layers) => layers.length <= MAX_LAYERS, 'are too many'),
 });
 const configSchema = z.object({
+  created: absent(z.string()),
   os: absent(z.string()),
   architecture: absent(z.string()),
   variant: absent(z.string()),

@@ -31,6 +31,8 @@ type Entry = z.infer<typeof entrySchema>;
 export interface DockerImage extends ImageParts {
   /** Digest of its configuration, which Docker calls the image's id. */
   readonly id: string;
+  /** Place of its configuration. */
+  readonly place: BlobPlace;
   readonly names: readonly string[];
 }
 
@@ -122,6 +124,7 @@ async function imageOf(
   }
   return {
     id,
+    place,
     names: RepoTags ?? [],
     config: imageConfigOf(document),
     layers: layers.map((path, i): Layer => ({ ...placeOf(path, members), diffId: diffIds[i] })),

@@ -4,10 +4,11 @@ import { join, resolve } from 'node:path';
 import { TsvmError } from '../../errors.js';
 import { describeFileError } from '../../host/files.js';
 import { Blob, identityOf } from '../blob.js';
+import { isCompressed, uncompressed } from '../decompress.js';
 import type { Image } from '../image.js';
 import { imageError } from '../image-error.js';
 import { keyOfFile } from '../key.js';
-import { isCompressed, lookAtArchive, uncompressed } from '../unpack.js';
+import { lookAtArchive } from '../unpack.js';
 import type { DockerImage } from './docker-archive.js';
 import { archiveMembers, beginsAsImage, folderMembers, type Members } from './members.js';
 import { readingsOf, type Selector, selectorText } from './selector.js';
@@ -53,9 +54,15 @@ export function findFile(text: string): Found | undefined {
 const mayHaveSeveral = (folder: string): boolean =>
   ['oci-layout', 'manifest.json'].some((name) => existsSync(join(folder, name)));
 
+/** Tells what kind of image a file or folder holds. @throws TsvmError `TSVM_IMAGE` */
+export async function lookAt({ path, stats }: Found, uncompress: Uncompress): Promise<Source> {
+  return stats.isDirectory() ? await lookAtFolder(path) : await lookAtFile(path, uncompress);
+}
+
 /** Opens what {@link findFile} found. @throws TsvmError `TSVM_IMAGE` */
-export async function openFile({ path, stats, selector }: Found, uncompress: Uncompress): Promise<Image> {
-  const source = stats.isDirectory() ? await lookAtFolder(path) : await lookAtFile(path, uncompress);
+export async function openFile(found: Found, uncompress: Uncompress): Promise<Image> {
+  const { path, selector } = found;
+  const source = await lookAt(found, uncompress);
   switch (source.kind) {
     case 'OCI layout': {
       // Schemas cost 60 ms to load, which is not for everybody.

@@ -203,7 +203,8 @@ describe('an archive', () => {
     writeFileSync(join(outside, 'keep'), '');
     const through = `${newPath()}.tar`;
     spawnSync('tar', ['-C', link.directory, '-cf', through, 'out', '-C', evil, 'out/evil']);
-    await expect(rootOf(through)).rejects.toThrow(/through symlink/);
+    const inside = await rootOf(through);
+    expect(readdirSync(join(inside, outside))).toEqual(['evil']);
     const climbing = `${newPath()}.tar`;
     spawnSync('tar', [
       '-P',
@@ -215,7 +216,7 @@ describe('an archive', () => {
       `s|^out|../../../..${outside}|`,
       'out/evil',
     ]);
-    await expect(rootOf(climbing)).rejects.toThrow(/'\.\.'/);
+    expect(readdirSync(join(await rootOf(climbing), outside))).toEqual(['evil']);
     await rootOf(makeOciLayout(newPath(), [link, { 'out/.wh.keep': '', 'out/.wh..wh..opq': '' }]));
     expect(readdirSync(outside)).toEqual(['keep']);
   });
