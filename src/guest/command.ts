@@ -15,7 +15,7 @@ import {
   requireFields,
 } from '../util/fields.js';
 import { S_IFDIR, S_IFREG } from '../util/file-mode.js';
-import { ID_RANGE, isId } from '../util/ids.js';
+import { ID_RANGE, isId, MAX_GROUPS } from '../util/ids.js';
 import { isVariableName } from '../util/variable-name.js';
 import { MAX_MESSAGE_BYTES } from './protocol.js';
 
@@ -33,8 +33,10 @@ export interface GuestCommand {
   readonly argv: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** Ids in the guest. Default: 0, with the groups of init. */
-  readonly user?: { readonly uid: number; readonly gid: number };
+  /** Make `cwd` if it is missing, with what is missing above it. */
+  readonly makeCwd?: boolean;
+  /** Ids in the guest; `groups`: those beside `gid`, at most 1023. Default: 0, with the groups of init. */
+  readonly user?: { readonly uid: number; readonly gid: number; readonly groups?: readonly number[] };
   /** Give the program a terminal with echo and line editing (true), or byte-exact output (false). Default true. */
   readonly tty?: boolean;
   readonly rows?: number;
@@ -45,7 +47,15 @@ export interface GuestCommand {
 const CELLS: Field = ['a whole number up to 65535', isWhole(0, 0xffff), { type: 'integer' }];
 const isTexts = isListOf(isText);
 const ID: Field = [ID_RANGE, isId, { type: 'integer' }];
-const USER_FIELDS: Fields<NonNullable<GuestCommand['user']>> = { uid: ID, gid: ID };
+const USER_FIELDS: Fields<NonNullable<GuestCommand['user']>> = {
+  uid: ID,
+  gid: ID,
+  groups: optional([
+    `a list of up to ${MAX_GROUPS} ids`,
+    isListOf(isId, MAX_GROUPS),
+    { type: 'array', items: { type: 'integer' }, maxItems: MAX_GROUPS },
+  ]),
+};
 
 /** Fields of a command. */
 export const COMMAND_FIELDS: Fields<GuestCommand> = {
@@ -56,8 +66,9 @@ export const COMMAND_FIELDS: Fields<GuestCommand> = {
     { type: 'object', additionalProperties: { type: 'string' } },
   ]),
   cwd: optional(['a path', isText, { type: 'string' }]),
+  makeCwd: optional(FLAG),
   user: optional([
-    `an object with uid and gid, each ${ID_RANGE}`,
+    `an object with uid and gid, each ${ID_RANGE}, and groups`,
     (value) => fieldProblem(value, USER_FIELDS) === undefined,
     objectSchema(USER_FIELDS),
   ]),
@@ -105,7 +116,7 @@ function refuseMore(count: number, most: number, what: string): void {
 
 /** Strings of a command: options as guests/README.md lists them, `more` first; an empty string; the program and its arguments. */
 export function commandStrings(
-  { argv, env = {}, cwd, user, tty, rows, columns }: GuestCommand,
+  { argv, env = {}, cwd, makeCwd, user, tty, rows, columns }: GuestCommand,
   more: readonly string[] = [],
 ): string[] {
   return [
@@ -114,7 +125,9 @@ export function commandStrings(
     ...(rows === undefined ? [] : [`rows=${rows}`]),
     ...(columns === undefined ? [] : [`cols=${columns}`]),
     ...(cwd === undefined ? [] : [`cwd=${cwd}`]),
+    ...(cwd !== undefined && makeCwd === true ? ['makecwd=1'] : []),
     ...(user === undefined ? [] : [`uid=${user.uid}`, `gid=${user.gid}`]),
+    ...(user?.groups === undefined ? [] : [`groups=${[user.gid, ...user.groups]}`]),
     ...Object.entries(env).map(([name, value]) => `env=${name}=${value}`),
     '',
     ...argv,

@@ -104,6 +104,7 @@ export async function imageCommand<Root>(
     root,
     inUse,
     hostname,
-    command: { argv, env, user, cwd: options.workdir ?? resolve('/', config.workdir ?? '') },
+    // As Docker does, also one that is not the image's.
+    command: { argv, env, user, cwd: options.workdir ?? resolve('/', config.workdir ?? ''), makeCwd: true },
   };
 }

@@ -81,13 +81,15 @@ export interface CommandOptions extends NameOptions, Pick<ForegroundOptions, 'ti
   /** Command for a machine that waits for one; absent for a copy, whose command runs. */
   readonly command?: GuestCommand | undefined;
   readonly facts?: GuestFacts | undefined;
+  /** What the command wrote to a disk is kept. */
+  readonly writesBack?: boolean | undefined;
   /** Called at Ctrl-A s on the command's terminal, and at SIGUSR1, which does not reach the command then. */
   readonly onSave?: (() => void) | undefined;
 }
 
 /** Stays with a machine that is for a command until that has ended. Its streams or terminal are this process's; so is the exit status, which is returned. */
 export async function serveCommand(machine: Machine, options: CommandOptions): Promise<number> {
-  const { tty, stopSignals, command, facts, onSave } = options;
+  const { tty, stopSignals, command, facts, writesBack, onSave } = options;
   await using published = await publishNamed(machine, options.argv, options);
   const inBackground = published !== undefined && backgroundName() !== undefined;
   const detach =
@@ -100,6 +102,7 @@ export async function serveCommand(machine: Machine, options: CommandOptions): P
     const life = beginCommand(machine, {
       command: isEnded ? undefined : command,
       facts,
+      writesBack,
       connect(channel) {
         if (tty) return async () => {};
         return inBackground
