@@ -75,6 +75,7 @@ const LACKING: Readonly<Record<string, readonly (readonly [Host, lost: RegExp, f
       /^apt-get install libarchive-tools$/,
     ],
   ],
+  mke2fs: [[{ without: ['mke2fs'] }, /no --root-disk/, /^apt-get install e2fsprogs$/]],
   'user namespaces': [
     [
       { without: ['proc/self/ns/user'], files: { 'proc/self/ns/pid': '' } },

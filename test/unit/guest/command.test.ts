@@ -35,7 +35,7 @@ describe('checkCommand()', () => {
     const groups = (length: number) => Array.from({ length }, (_, i) => i);
     checkCommand({ argv: [], user: { uid: 1, gid: 1, groups: groups(1023) } });
     expect(() => checkCommand({ argv: [], user: { uid: 1, gid: 1, groups: groups(1024) } })).toThrow(
-      'command: 1024 groups',
+      'command.user: it must be an object with uid and gid, each a whole number from 0 to 4294967294, and groups',
     );
   });
 
