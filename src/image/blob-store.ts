@@ -61,6 +61,14 @@ export class BlobStore {
     return stats?.isFile() === true ? stats.size : undefined;
   }
 
+  /** Text of a blob that is there. @throws TsvmError `TSVM_IMAGE` if it is not, or longer than `maxBytes` */
+  read(digest: string, maxBytes: number): string {
+    using folder = this.#open();
+    const text = folder.read(hexOf(digest), maxBytes);
+    if (text === undefined) throw imageError(`${digest}: it was removed from ${this.directory}`);
+    return text;
+  }
+
   /** All blobs. */
   list(): BlobFacts[] {
     using folder = this.#open();

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { Blob, type BlobPlace } from './blob.js';
 import type { BlobStore } from './blob-store.js';
+import { isCompressed } from './decompress.js';
 import type { Layer } from './image.js';
 import { imageError } from './image-error.js';
 import type { KeptImages } from './kept-images.js';
@@ -10,7 +11,6 @@ import { type DockerImage, imagesInArchive } from './source/docker-archive.js';
 import type { Members } from './source/members.js';
 import { imagesInLayout, layoutBlobs, type NamedImage } from './source/oci-layout.js';
 import type { Source } from './source/open-source.js';
-import { isCompressed } from './unpack.js';
 
 const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
 const CONFIG_TYPE = 'application/vnd.oci.image.config.v1+json';

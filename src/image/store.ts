@@ -4,15 +4,16 @@ import { type Flock, flock } from '../host/file-lock.js';
 import { discard, showEntry, unfinishedName } from '../host/folder-store.js';
 import { OwnFolder } from '../host/own-folder.js';
 import { processesUsing } from '../host/process/file-users.js';
+import { writeArchive, writeUncompressed } from './archive-file.js';
 import { Blob } from './blob.js';
-import { makeExt4 } from './ext4.js';
 import type { DirectoryImage, Image, LayeredImage } from './image.js';
 import { imageError } from './image-error.js';
 import { keyOfFile } from './key.js';
 import type { LoadedImage } from './load-image.js';
+import { makeRootFile, ROOT_FILE } from './root-file.js';
 import { findFile, lookAt, openFile } from './source/open-source.js';
 import { imageDirectory, STORE_RULES } from './store-folder.js';
-import { unpackLayers, writeArchive, writeUncompressed } from './unpack.js';
+import { unpackLayers } from './unpack.js';
 
 /** Reports of what may take a while, and is done once for an image. */
 export interface MakeProgress {
@@ -24,10 +25,11 @@ export interface MakeProgress {
 
 /** Images that are kept unpacked; the one used longest ago goes first. */
 const MAX_KEPT = 16;
-/** Names in the folder of an image: its files, and a file system of them. */
+/** Names in the folder of an image: a directory with its files, one with what machines have of it, and one with its archive. */
 const ROOT = 'root';
-const EXT4 = 'root.ext4';
-/** Name in the folder of a compressed archive of an image. */
+const MACHINE = 'machine';
+const ARCHIVE = 'archive';
+/** Name of an archive that is not compressed. */
 const PLAIN = 'plain.tar';
 
 /** What was made of images, by their content. */
@@ -80,10 +82,7 @@ export class ImageStore {
     using store = OwnFolder.make(this.directory, STORE_RULES);
     const unfinished = unfinishedName(store);
     try {
-      store.makeFolder(unfinished);
-      const path = join(this.directory, unfinished, PLAIN);
-      await writeArchive(bytes, path);
-      return await this.load(path);
+      return await this.load(await writeArchive(bytes, join(this.directory, unfinished), PLAIN));
     } finally {
       discard(store, unfinished);
     }
@@ -107,7 +106,7 @@ export class ImageStore {
    */
   async openGuest(initramfs: string, { onUnpack }: MakeProgress = {}): Promise<DirectoryImage> {
     await using archive = await Blob.open({ path: initramfs });
-    const directory = await this.#unpacked(keyOfFile('guest', archive), async (unpacking) => {
+    const directory = await this.#made(keyOfFile('guest', archive), ROOT, async (unpacking) => {
       onUnpack?.();
       const { unpackGuest } = await import('./guest-root.js');
       await unpackGuest(archive, unpacking);
@@ -118,40 +117,26 @@ export class ImageStore {
   /** Directory with an image's files, for containers; layers are unpacked the first time. @throws TsvmError `TSVM_IMAGE` */
   async directoryOf(image: Image, { onUnpack }: MakeProgress = {}): Promise<string> {
     if (image.kind === 'directory') return image.directory;
-    return await this.#unpacked(image.key, async (unpacking) => {
+    return await this.#made(image.key, ROOT, async (unpacking) => {
       onUnpack?.();
       await unpackLayers(image.layers, unpacking);
     });
   }
 
-  /**
-   * File with a file system of an image, for machines to map; made the first time.
-   *
-   * @throws TsvmError `TSVM_IMAGE`; `TSVM_HOST` if mke2fs is not installed or fails.
-   */
-  async rootFileOf(image: LayeredImage, progress: MakeProgress = {}): Promise<string> {
-    const { key } = image;
-    const directory = await this.directoryOf(image, progress);
-    const path = join(this.directory, key, EXT4);
-    using store = OwnFolder.make(this.directory, STORE_RULES);
-    using folder = store.folder(key);
-    if (folder === undefined) throw imageError(`${key}: the image was removed from ${this.directory}`);
-    if (folder.stats(EXT4)?.isFile() === true) return path;
-    progress.onMake?.();
-    const unfinished = unfinishedName(store);
-    try {
-      store.makeFolder(unfinished);
-      await makeExt4(directory, join(this.directory, unfinished, EXT4));
-      renameSync(join(store.at(unfinished), EXT4), folder.at(EXT4));
-    } finally {
-      discard(store, unfinished);
-    }
-    return path;
+  /** File with a file system of an image, for machines to map; made the first time. @throws TsvmError `TSVM_IMAGE` */
+  async rootFileOf(image: LayeredImage, { onMake }: MakeProgress = {}): Promise<string> {
+    const folder = await this.#made(image.key, MACHINE, async (making) => {
+      onMake?.();
+      await makeRootFile(image, making);
+    });
+    return join(folder, ROOT_FILE);
   }
 
   /** Directory whose etc/passwd and etc/group are those of an image of which {@link directoryOf} or {@link rootFileOf} was made. */
   accountsOf(image: Image): string {
-    return image.kind === 'directory' ? image.directory : join(this.directory, image.key, ROOT);
+    if (image.kind === 'directory') return image.directory;
+    using store = OwnFolder.make(this.directory, STORE_RULES);
+    return join(this.directory, image.key, isMade(store, image.key, ROOT) ? ROOT : MACHINE);
   }
 
   /** Path of a file in the store, which `make` writes the first time: an archive of the caller's that stays the same image. */
@@ -169,39 +154,47 @@ export class ImageStore {
     return join(this.directory, name);
   }
 
-  /** Directory of a key's files, which `unpack` makes the first time. */
-  async #unpacked(key: string, unpack: (directory: string) => Promise<void>): Promise<string> {
-    return join(await this.#made(key, async (folder) => await unpack(join(folder, ROOT))), ROOT);
-  }
-
-  readonly #uncompress = async (archive: Blob): Promise<string> => await this.#uncompressed(archive);
-
-  /** File of what an archive of an image is when it is not compressed; made the first time. */
-  async #uncompressed(archive: Blob): Promise<string> {
-    const folder = await this.#made(keyOfFile('plain', archive), async (unfinished) => {
-      await writeUncompressed(archive, join(unfinished, PLAIN));
+  readonly #uncompress = async (archive: Blob): Promise<string> => {
+    const folder = await this.#made(keyOfFile('plain', archive), ARCHIVE, async (making) => {
+      await writeUncompressed(archive, making, PLAIN);
     });
     return join(folder, PLAIN);
-  }
+  };
 
-  /** Folder of a key, which `make` fills the first time. */
-  async #made(key: string, make: (folder: string) => Promise<void>): Promise<string> {
-    const folder = join(this.directory, key);
+  /** Directory in the folder of a key, which `make` makes the first time. */
+  async #made(key: string, part: string, make: (directory: string) => Promise<void>): Promise<string> {
+    const directory = join(this.directory, key, part);
     using store = OwnFolder.make(this.directory, STORE_RULES);
-    if (store.stats(key)?.isDirectory() === true) {
+    if (isMade(store, key, part)) {
       store.touch(key);
-      return folder;
+      return directory;
     }
     const unfinished = unfinishedName(store);
     try {
-      store.makeFolder(unfinished);
-      await make(join(this.directory, unfinished));
-      showEntry(store, unfinished, key);
+      await make(join(this.directory, unfinished, part));
+      showPart(store, unfinished, key, part);
     } finally {
       discard(store, unfinished);
     }
     prune(store, key);
-    return folder;
+    return directory;
+  }
+}
+
+function isMade(store: OwnFolder, key: string, part: string): boolean {
+  using folder = store.folder(key);
+  return folder?.stats(part)?.isDirectory() === true;
+}
+
+/** Shows a finished part of an image. Another process that made the same meanwhile was first: its part is as good. */
+function showPart(store: OwnFolder, unfinished: string, key: string, part: string): void {
+  store.makeFolder(key);
+  using folder = store.folder(key);
+  if (folder === undefined) throw imageError(`${key}: the image was removed from ${store.path}`);
+  try {
+    renameSync(join(store.at(unfinished), part), folder.at(part));
+  } catch (error) {
+    if (folder.stats(part) === undefined) throw error;
   }
 }
 

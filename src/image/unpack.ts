@@ -5,10 +5,8 @@
  *
  * @spec oci-image-1.1 layer.md  Layers  #yes
  */
-import { createWriteStream, lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
-import { pipeline } from 'node:stream/promises';
+import { lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
 import { TsvmError } from '../errors.js';
-import { describeFileError } from '../host/files.js';
 import { Blob } from './blob.js';
 import { compared } from './digest.js';
 import type { Layer } from './image.js';
@@ -107,39 +105,10 @@ export async function lookAtArchive(blob: Blob): Promise<void> {
   });
 }
 
-/** Writes what a compressed archive holds to a new file. @throws TsvmError `TSVM_IMAGE` that names the archive */
-export async function writeUncompressed(blob: Blob, path: string): Promise<void> {
-  await named(blob, async () => await writeArchive(await uncompressed(blob), path));
-}
-
-/** Writes an archive to a new file. @throws TsvmError `TSVM_IMAGE` if it is larger than an image may be, or there is no space */
-export async function writeArchive(pieces: AsyncIterable<Uint8Array>, path: string): Promise<void> {
-  let left = LIMITS.bytes;
-  const bounded = async function* () {
-    for await (const piece of pieces) {
-      left -= piece.length;
-      if (left < 0) throw imageError('it has more bytes than are unpacked');
-      yield piece;
-    }
-  };
-  try {
-    await pipeline(bounded(), createWriteStream(path, { flags: 'wx', mode: 0o600 }));
-  } catch (cause) {
-    if (cause instanceof TsvmError || !(cause instanceof Error && 'syscall' in cause)) throw cause;
-    throw imageError(
-      `cannot write ${path}: ${describeFileError(cause)}`,
-      'make space there, or set TSVM_IMAGE_DIR to a folder with more',
-      cause,
-    );
-  }
-}
-
-/** Tells a compressed file by its first bytes. */
-export const isCompressed = (start: Uint8Array): boolean =>
+const isCompressed = (start: Uint8Array): boolean =>
   COMPRESSIONS.some((magic) => magic.every((byte, i) => start[i] === byte));
 
-/** Reads a blob without its compression. */
-export async function uncompressed(blob: Blob, diffId?: string): Promise<AsyncIterable<Uint8Array>> {
+async function uncompressed(blob: Blob, diffId?: string): Promise<AsyncIterable<Uint8Array>> {
   const compressed = isCompressed(await blob.magic());
   const pieces = compressed ? outputFrom(BSDCAT, [], blob.pieces()) : blob.pieces();
   const known = diffId === undefined || (!compressed && diffId === blob.digest);

@@ -425,6 +425,12 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
+    file: 'image/archive-file.ts',
+    reason: 'in a fresh folder of the store, which OwnFolder checked',
+    places: { writeArchive: 'createWriteStream mkdirSync' },
+  },
+  {
+    rule: 'fs path',
     file: 'image/blob-store.ts',
     reason: 'begins at the descriptor of an OwnFolder',
     places: { 'BlobStore.checkSpace': 'statfs' },
@@ -433,7 +439,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'image/store.ts',
     reason: 'both names begin at the descriptor of an OwnFolder',
-    places: { 'ImageStore.rootFileOf': 'renameSync' },
+    places: { showPart: 'renameSync' },
   },
   {
     rule: 'fs path',
@@ -454,9 +460,21 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
-    file: 'image/ext4.ts',
+    file: 'image/root-file.ts',
     reason: 'in a fresh folder of the store, which OwnFolder checked',
-    places: { makeExt4: 'writeFileSync' },
+    places: { makeRootFile: 'mkdirSync', keepTables: 'writeFileSync' },
+  },
+  {
+    rule: 'fs path',
+    file: 'image/tree/erofs-sink.ts',
+    reason: 'in a fresh folder of the store, which OwnFolder checked',
+    places: { 'ErofsSink.create': 'open' },
+  },
+  {
+    rule: 'fs path',
+    file: 'image/registry/transport.ts',
+    reason: OPERATOR,
+    places: { 'Transport.#trust': 'readFileSync' },
   },
   {
     rule: 'fs path',
@@ -464,7 +482,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     reason: 'each part of a path is looked at, and a link is not followed; nobody else may enter the folder',
     places: {
       unpackLayers: 'mkdirSync',
-      writeArchive: 'createWriteStream',
       whiteOut: 'readdirSync',
       remove: 'rmSync',
       folderWithin: 'lstatSync',

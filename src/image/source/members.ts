@@ -3,7 +3,8 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Blob, type BlobPlace, identityOf } from '../blob.js';
 import { imageError } from '../image-error.js';
-import { BLOCK_BYTES, type Header, paddedLength, parseHeader, parsePax, TYPE } from '../tar-format.js';
+import { BLOCK_BYTES, type Header, paddedLength, parseHeader, TYPE } from '../tar/format.js';
+import { type PaxFacts, readPax } from '../tar/pax.js';
 
 export interface Members {
   /** Name for messages. */
@@ -112,9 +113,11 @@ interface ArchiveEntry {
   readonly target: string;
 }
 
+const EXTENSIONS: readonly string[] = [TYPE.pax, TYPE.globalPax, TYPE.longName, TYPE.longLink];
+
 /** Entries of an archive by their headers alone. */
 async function* entriesOf(blob: ArchiveBytes): AsyncGenerator<ArchiveEntry> {
-  let pax: ReadonlyMap<string, string> = new Map();
+  let pax: PaxFacts = {};
   let longName = '';
   let longLink = '';
   for (let at = 0; at + BLOCK_BYTES <= blob.sizeBytes; ) {
@@ -123,22 +126,25 @@ async function* entriesOf(blob: ArchiveBytes): AsyncGenerator<ArchiveEntry> {
     const header = named(blob, () => parseHeader(block));
     const start = at + BLOCK_BYTES;
     const bytes = sizeOf(header, pax);
-    if (bytes < 0 || start + bytes > blob.sizeBytes) throw imageError(`${blob.name}: it is cut short`);
+    const isExtension = EXTENSIONS.includes(header.type);
+    // An archive of an image has none that is so long: it is an entry of another archive, whose reader refuses it.
+    const isTooLong = isExtension && bytes > MAX_EXTENSION_BYTES;
+    if (!isTooLong && (bytes < 0 || start + bytes > blob.sizeBytes))
+      throw imageError(`${blob.name}: it is cut short`);
     at = start + paddedLength(bytes);
-    if ([TYPE.pax, TYPE.longName, TYPE.longLink, TYPE.globalPax].includes(header.type as never)) {
-      if (bytes > MAX_EXTENSION_BYTES) throw imageError(`${blob.name}: a header of it is too long`);
+    if (isExtension && !isTooLong) {
       const extension = await blob.slice(start, bytes);
-      if (header.type === TYPE.pax) pax = named(blob, () => parsePax(extension));
+      if (header.type === TYPE.pax) named(blob, () => readPax(Buffer.from(extension), pax));
       if (header.type === TYPE.longName) longName = textOf(extension);
       if (header.type === TYPE.longLink) longLink = textOf(extension);
       continue;
     }
     yield {
-      path: pax.get('path') ?? (longName || header.name),
-      target: pax.get('linkpath') ?? (longLink || header.link),
+      path: pax.path ?? (longName || header.name),
+      target: pax.linkpath ?? (longLink || header.link),
       ...{ type: header.type, start, bytes },
     };
-    pax = new Map();
+    pax = {};
     longName = '';
     longLink = '';
   }
@@ -147,10 +153,8 @@ async function* entriesOf(blob: ArchiveBytes): AsyncGenerator<ArchiveEntry> {
 /** Types that no data follows, whatever the header says. */
 const WITHOUT_DATA: readonly string[] = [TYPE.hardLink, TYPE.symbolicLink, TYPE.directory, TYPE.fifo];
 
-function sizeOf({ type, size }: Header, pax: ReadonlyMap<string, string>): number {
-  if (WITHOUT_DATA.includes(type)) return 0;
-  const text = pax.get('size');
-  return text !== undefined && /^\d{1,15}$/.test(text) ? Number(text) : size;
+function sizeOf({ type, size }: Header, pax: PaxFacts): number {
+  return WITHOUT_DATA.includes(type) ? 0 : (pax.size ?? size);
 }
 
 const textOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1').replace(/\0.*$/s, '');

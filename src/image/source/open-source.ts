@@ -4,10 +4,11 @@ import { join, resolve } from 'node:path';
 import { TsvmError } from '../../errors.js';
 import { describeFileError } from '../../host/files.js';
 import { Blob, identityOf } from '../blob.js';
+import { contentOf, isCompressed } from '../decompress.js';
 import type { Image } from '../image.js';
 import { imageError } from '../image-error.js';
 import { keyOfFile } from '../key.js';
-import { isCompressed, lookAtArchive, uncompressed } from '../unpack.js';
+import { lookAtArchive } from '../unpack.js';
 import type { DockerImage } from './docker-archive.js';
 import { archiveMembers, beginsAsImage, folderMembers, type Members } from './members.js';
 import { readingsOf, type Selector, selectorText } from './selector.js';
@@ -146,7 +147,7 @@ async function formOf(path: string, members: Members): Promise<Source | undefine
 async function startOf(archive: Blob): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
   let length = 0;
-  for await (const piece of await uncompressed(archive)) {
+  for await (const piece of await contentOf(archive)) {
     pieces.push(piece);
     length += piece.length;
     if (length >= START_BYTES) break;

@@ -1,0 +1,39 @@
+/** Compressions of archives, known by their first bytes: gzip by Node.js itself, the others by bsdcat. */
+import { pipeline, Readable } from 'node:stream';
+import { createGunzip } from 'node:zlib';
+import type { Blob } from './blob.js';
+import { outputFrom } from './program.js';
+
+export const BSDCAT = { name: 'bsdcat', debianPackage: 'libarchive-tools' } as const;
+
+const GZIP: readonly number[] = [0x1f, 0x8b];
+const OTHERS: readonly (readonly number[])[] = [
+  [0x28, 0xb5, 0x2f, 0xfd], // zstd
+  [0x50, 0x2a, 0x4d, 0x18], // zstd, after a frame that is skipped
+  [0x42, 0x5a, 0x68], // bzip2
+  [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], // xz
+  [0x04, 0x22, 0x4d, 0x18], // lz4
+];
+/** Length of what is unpacked at a time. */
+const PIECE_BYTES = 256 << 10;
+
+/** Says whether a file that starts so is compressed. */
+export const isCompressed = (start: Uint8Array): boolean =>
+  [GZIP, ...OTHERS].some((magic) => begins(start, magic));
+
+/** Content of a blob, unpacked if it is compressed. @throws TsvmError `TSVM_HOST` if bsdcat is needed and not installed. */
+export async function contentOf(blob: Blob): Promise<AsyncIterable<Uint8Array>> {
+  const start = await blob.magic();
+  if (begins(start, GZIP)) return gunzip(blob.pieces());
+  return isCompressed(start) ? outputFrom(BSDCAT, [], blob.pieces()) : blob.pieces();
+}
+
+function gunzip(pieces: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
+  const unpacked = createGunzip({ chunkSize: PIECE_BYTES });
+  // Its errors come out of `unpacked`.
+  pipeline(Readable.from(pieces), unpacked, () => {});
+  return unpacked;
+}
+
+const begins = (start: Uint8Array, magic: readonly number[]): boolean =>
+  magic.every((byte, i) => start[i] === byte);
