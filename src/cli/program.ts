@@ -11,6 +11,8 @@ import { completionCommand } from './commands/completion.js';
 import { containerCommand } from './commands/container.js';
 import { doctorCommand } from './commands/doctor.js';
 import { guestCommand } from './commands/guest.js';
+import { loadCommand, saveCommand } from './commands/image-archives.js';
+import { imagesCommand, rmiCommand, tagCommand } from './commands/images.js';
 import { logsCommand } from './commands/logs.js';
 import { psCommand } from './commands/ps.js';
 import { restoreCommand } from './commands/restore.js';
@@ -46,6 +48,7 @@ const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Com
   ],
   ['Many in one process:', [serveCommand, startCommand]],
   ['Containers, and both:', [containerCommand, compareCommand]],
+  ['Images with a name:', [imagesCommand, tagCommand, rmiCommand, saveCommand, loadCommand]],
   ['This host:', [doctorCommand, guestCommand, templateCommand, completionCommand]],
 ];
 

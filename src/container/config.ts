@@ -2,7 +2,7 @@
 import { type Stats, statSync } from 'node:fs';
 import { isAbsolute, normalize } from 'node:path';
 import { TsvmError } from '../errors.js';
-import { MAX_HOSTNAME_BYTES } from '../util/hostname.js';
+import { isHostname, MAX_HOSTNAME_BYTES } from '../util/hostname.js';
 import { ID_RANGE, isId } from '../util/ids.js';
 import { isVariableName } from '../util/variable-name.js';
 import type { Capability } from './capabilities.js';
@@ -157,8 +157,9 @@ export function checkValues(config: Omit<ContainerConfig, 'layers'>): void {
       throw refuse(`environment: ${JSON.stringify(name)} is not a name`, '{ NAME: value }');
   }
   checkIds(config);
-  if (Buffer.byteLength(config.hostname ?? '') > MAX_HOSTNAME_BYTES) {
-    throw refuse(`host name ${config.hostname}: longer than ${MAX_HOSTNAME_BYTES} bytes`);
+  if (config.hostname !== undefined && !isHostname(config.hostname)) {
+    const name = JSON.stringify(config.hostname);
+    throw refuse(`host name ${name}: it must be 1 to ${MAX_HOSTNAME_BYTES} bytes, none of them a NUL`);
   }
   if (config.network === 'user' && config.share?.includes('net')) {
     throw refuse('a user-mode network needs a network namespace of its own', "leave out `share: ['net']`");

@@ -76,6 +76,7 @@ export class Instance {
   #making: Promise<Machine> | undefined;
   #inputWaits = false;
   readonly #listeners = new Set<(event: InstanceEvent) => void>();
+  readonly #subscriptions: Disposable[] = [];
 
   constructor(
     id: string,
@@ -174,11 +175,18 @@ export class Instance {
   adopt(machine: Machine): void {
     this.#machine = machine;
     this.startedMs = Date.now();
-    machine.on('console', (bytes) => this.log.push(bytes));
-    machine.on('state', (state) => this.#tell('state', { state }));
-    machine.on('mark', (mark) => this.#tell('mark', mark));
-    machine.on('deviceError', (error) => this.#tell('deviceError', error));
+    this.#subscriptions.push(
+      machine.on('console', (bytes) => this.log.push(bytes)),
+      machine.on('state', (state) => this.#tell('state', { state })),
+      machine.on('mark', (mark) => this.#tell('mark', mark)),
+      machine.on('deviceError', (error) => this.#tell('deviceError', error)),
+    );
     this.onAdopt();
+  }
+
+  /** Hears no more of its machine, which goes on. */
+  release(): void {
+    for (const subscription of this.#subscriptions.splice(0)) subscription[Symbol.dispose]();
   }
 
   /** Its end, which the one who made it knows best: the status is a command's, perhaps. The first word counts. */

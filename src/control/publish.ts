@@ -1,9 +1,11 @@
 /** Makes a machine of this process known by a name, with a log and the control API, until it has ended. */
+import { TsvmError } from '../errors.js';
 import { endOf } from '../guest/life.js';
-import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
+import { DEFAULT_MEMORY_BYTES, requireFields } from '../machine/config.js';
 import type { Machine } from '../machine/machine.js';
 import { bugEnd } from '../machine/report/guest-ends.js';
 import { Cleanup } from '../util/cleanup.js';
+import { type Fields, FLAG, isListOf, isText, optional } from '../util/fields.js';
 import { warnOperator } from '../util/operator-warning.js';
 import { EXIT_CODES } from './exit-codes.js';
 import { ControlServer } from './http/server.js';
@@ -11,15 +13,75 @@ import { Instance } from './instance.js';
 import { commandEnd, type InstanceEnd, instanceEnd } from './instance-end.js';
 import { logCommand } from './logs/command-log.js';
 import { ConsoleLog } from './logs/console-log.js';
-import { checkName, type MachineFolder, type MachineStore } from './machine-store.js';
+import { checkName, type MachineFolder, MachineStore } from './machine-store.js';
 import { ProcessMeter } from './stats/process-meter.js';
 
-interface PublishOptions {
+/** How a machine of a program is made known. */
+export interface PublishOptions {
+  /** Name of the machine: a letter or digit, then up to 62 of these or `.`, `_` and `-`. */
+  readonly name: string;
+  /** Command that `tsvm ps` shows. Default: that of the configuration. */
+  readonly command?: readonly string[] | undefined;
+  /** Remove its record and its log when it ends. Default false: `tsvm ps -a` and `tsvm logs` have them until the name is taken again. */
+  readonly removeAtEnd?: boolean | undefined;
+  /** Folder where machines are found. Default: where the commands find them. */
+  readonly directory?: string | undefined;
+}
+
+/** Name of a machine, as long as it has it. Disposing of it takes the name away: nothing of it is left, and the machine goes on. */
+export interface Publication extends AsyncDisposable {
+  readonly name: string;
+}
+
+const OPTIONS: Fields<PublishOptions> = {
+  name: ['a text', isText],
+  command: optional(['a list of texts', isListOf(isText)]),
+  removeAtEnd: optional(FLAG),
+  directory: optional(['a path', isText]),
+};
+
+interface Known {
   /** What its guest runs. */
   readonly command: readonly string[];
-  readonly removeAtEnd?: boolean;
+  readonly removeAtEnd?: boolean | undefined;
   /** Default: one of its own. */
   readonly meter?: ProcessMeter;
+  /** Word for the name where it was given, for errors. */
+  readonly field?: string;
+}
+
+/**
+ * Gives a machine of this program a name, under which `tsvm ps`, `top`, `attach`, `logs`, `stop` and the other commands, and `connect` of other
+ * programs find it, until it ends. Its console is logged from then on. A command's streams (`machine.channel`) stay this program's; copies
+ * that others ask for are made in this process, and live until they end.
+ *
+ * The machine keeps the process running as long as it has a name, also while it is paused or not started yet.
+ *
+ * @throws TsvmError `TSVM_STATE` if a machine of that name runs, or this one has ended; `TSVM_USAGE` for what is no name; `TSVM_FILE` if the
+ * folder of machines is not this user's or cannot be written.
+ *
+ * @example
+ * ```ts
+ * import { createMachine, findGuest, publish } from 'tsvm';
+ *
+ * await using machine = await createMachine(await findGuest());
+ * await publish(machine, { name: 'web' });
+ * await machine.start();
+ * console.log(await machine.wait()); // meanwhile: tsvm attach web
+ * ```
+ */
+export async function publish(machine: Machine, options: PublishOptions): Promise<Publication> {
+  requireFields(options, OPTIONS, 'publish');
+  const { name, command = machine.config.command?.argv ?? [], removeAtEnd, directory } = options;
+  if (machine.state === 'ended') throw new TsvmError('TSVM_STATE', 'cannot publish a machine that is ended');
+  const known = { command, removeAtEnd, field: 'name' };
+  const published = await PublishedMachine.publish(new MachineStore(directory), name, machine, known);
+  const ended = finished(published, endOfMachine(machine));
+  return {
+    name,
+    // An end that has come is recorded, if only in the next turn.
+    [Symbol.asyncDispose]: () => (machine.state === 'ended' ? ended : published.withdraw()),
+  };
 }
 
 export class PublishedMachine implements AsyncDisposable {
@@ -27,6 +89,7 @@ export class PublishedMachine implements AsyncDisposable {
   readonly #folder: MachineFolder;
   readonly #server: ControlServer;
   readonly #removeAtEnd: boolean;
+  #finishing: Promise<void> | undefined;
 
   private constructor(
     instance: Instance,
@@ -47,10 +110,10 @@ export class PublishedMachine implements AsyncDisposable {
     store: MachineStore,
     name: string,
     machine: Machine,
-    { command, removeAtEnd = false, meter = new ProcessMeter() }: PublishOptions,
+    { command, removeAtEnd = false, meter = new ProcessMeter(), field }: Known,
   ): Promise<PublishedMachine> {
     const { memoryBytes = DEFAULT_MEMORY_BYTES, cpus = 1 } = machine.config;
-    const folder = store.claim(name, { memoryBytes, cpus, command });
+    const folder = store.claim(name, { memoryBytes, cpus, command }, field);
     try {
       const instance = new Instance(name, new ConsoleLog(folder.logPath), { meter });
       instance.adopt(machine);
@@ -66,13 +129,24 @@ export class PublishedMachine implements AsyncDisposable {
 
   /** Tells whoever waits that it has ended, and records it. All of that is done, also after some of it failed. */
   async finish(end: InstanceEnd): Promise<void> {
-    const { instance } = this;
-    instance.finish(end);
+    this.instance.finish(end);
+    this.#finishing ??= this.#close(this.#removeAtEnd, () => this.#record(end));
+    await this.#finishing;
+  }
+
+  /** Takes the name from a machine that goes on, unless its end is being recorded. */
+  async withdraw(): Promise<void> {
+    this.instance.release();
+    this.#finishing ??= this.#close(true);
+    await this.#finishing;
+  }
+
+  async #close(remove: boolean, record: () => void = () => {}): Promise<void> {
     const steps = new Cleanup(); // the last first
-    if (this.#removeAtEnd) steps.defer(() => this.#folder.remove());
+    if (remove) steps.defer(() => this.#folder.remove());
     steps.defer(() => this.#server[Symbol.asyncDispose]());
-    steps.defer(() => this.#record(end));
-    steps.defer(() => instance.log.close());
+    steps.defer(record);
+    steps.defer(() => this.instance.log.close());
     await steps.run();
   }
 
@@ -96,7 +170,7 @@ async function publishForks(
   store: MachineStore,
   parent: Machine,
   { names, fresh }: { readonly names: readonly string[]; readonly fresh: boolean },
-  options: PublishOptions,
+  options: Known,
 ): Promise<void> {
   for (const name of names) checkName(name);
   const forks = await parent.fork(names.length, { facts: (i) => ({ hostname: names[i], fresh }) });
@@ -123,19 +197,27 @@ export async function live(
   published: PublishedMachine,
   command: readonly string[] | undefined,
 ): Promise<void> {
-  let end: InstanceEnd;
-  try {
-    end = await lived(machine, published, command);
-  } catch (error) {
+  const end = lived(machine, published, command).catch(async (error: unknown) => {
     await machine.kill();
-    end = instanceEnd(bugEnd('the start of its command', error));
-  }
+    return instanceEnd(bugEnd('the start of its command', error));
+  });
+  await finished(published, end);
+}
+
+/** Finishes a machine that is known when its end comes. Never rejects. */
+async function finished(published: PublishedMachine, end: Promise<InstanceEnd>): Promise<void> {
   try {
-    await published.finish(end);
+    await published.finish(await end);
   } catch (error) {
     const { message } = error as Error;
     warnOperator(`${published.instance.id}: its end cannot be kept: ${message}`);
   }
+}
+
+/** End of a machine that its program steers: that of its command, where it has told one. */
+async function endOfMachine(machine: Machine): Promise<InstanceEnd> {
+  const [end, status] = await Promise.all([machine.wait(), machine.channel?.exited]);
+  return status === undefined ? instanceEnd(end) : commandEnd(status);
 }
 
 async function lived(

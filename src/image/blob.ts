@@ -84,8 +84,17 @@ export class Blob implements AsyncDisposable {
 
   /** Reads the first bytes, by which a format is known. */
   async magic(): Promise<Uint8Array> {
-    const length = Math.min(MAGIC_BYTES, this.sizeBytes);
-    const { buffer, bytesRead } = await this.#file.read(Buffer.alloc(length), 0, length, this.#start);
+    return await this.slice(0, Math.min(MAGIC_BYTES, this.sizeBytes));
+  }
+
+  /** Reads a part of it, which is compared with no digest. */
+  async slice(offset: number, length: number): Promise<Uint8Array> {
+    const { buffer, bytesRead } = await this.#file.read(
+      Buffer.alloc(length),
+      0,
+      length,
+      this.#start + offset,
+    );
     return buffer.subarray(0, bytesRead);
   }
 

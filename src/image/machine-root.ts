@@ -33,5 +33,5 @@ export async function machineRoot(
     };
   }
   const path = await store.rootFileOf(image, progress);
-  return { device: pmem({ path }), parameters: 'root=/dev/pmem0 rootflags=dax rootoverlay' };
+  return { device: pmem({ path }), parameters: 'root=/dev/pmem0 rootfstype=erofs rootflags=dax rootoverlay' };
 }

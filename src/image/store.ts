@@ -1,17 +1,19 @@
-/** Store of images: what was made of them for containers and machines, by their content. */
-import { createHash } from 'node:crypto';
-import { accessSync, constants, existsSync, readdirSync, renameSync, type Stats, statSync } from 'node:fs';
-import { join, resolve } from 'node:path';
-import { TsvmError } from '../errors.js';
-import { cacheDirectory } from '../host/cache-directory.js';
-import { describeFileError } from '../host/files.js';
+import { renameSync } from 'node:fs';
+import { join } from 'node:path';
+import { type Flock, flock } from '../host/file-lock.js';
 import { discard, showEntry, unfinishedName } from '../host/folder-store.js';
-import { type FolderRules, OwnFolder } from '../host/own-folder.js';
-import { Blob, identityOf } from './blob.js';
-import { makeExt4 } from './ext4.js';
+import { OwnFolder } from '../host/own-folder.js';
+import { processesUsing } from '../host/process/file-users.js';
+import { writeArchive, writeUncompressed } from './archive-file.js';
+import { Blob } from './blob.js';
 import type { DirectoryImage, Image, LayeredImage } from './image.js';
 import { imageError } from './image-error.js';
-import { lookAtArchive, unpackLayers } from './unpack.js';
+import { keyOfFile } from './key.js';
+import type { LoadedImage } from './load-image.js';
+import { makeRootFile, ROOT_FILE } from './root-file.js';
+import { findFile, lookAt, openFile } from './source/open-source.js';
+import { imageDirectory, STORE_RULES } from './store-folder.js';
+import { unpackLayers } from './unpack.js';
 
 /** Reports of what may take a while, and is done once for an image. */
 export interface MakeProgress {
@@ -23,44 +25,77 @@ export interface MakeProgress {
 
 /** Images that are kept unpacked; the one used longest ago goes first. */
 const MAX_KEPT = 16;
-/** Names in the folder of an image: its files, and a file system of them. */
+/** Names in the folder of an image: a directory with its files, one with what machines have of it, and one with its archive. */
 const ROOT = 'root';
-const EXT4 = 'root.ext4';
-
-/** Rules of the folder of images: programs of one may be setuid, so that nobody else may come to them. */
-const RULES: FolderRules = {
-  code: 'TSVM_IMAGE',
-  what: 'the folder of images',
-  hint: 'set TSVM_IMAGE_DIR to a folder of your own',
-  secret: true,
-};
+const MACHINE = 'machine';
+const ARCHIVE = 'archive';
+/** Name of an archive that is not compressed. */
+const PLAIN = 'plain.tar';
 
 /** What was made of images, by their content. */
 export class ImageStore {
   readonly directory: string;
+  readonly #flock: Flock;
 
   /** Default: $TSVM_IMAGE_DIR, or tsvm/images in $XDG_CACHE_HOME or ~/.cache. */
-  constructor(directory = cacheDirectory('TSVM_IMAGE_DIR', 'images')) {
+  constructor(directory: string = imageDirectory(), lock: Flock = flock) {
     this.directory = directory;
+    this.#flock = lock;
   }
 
   /**
    * Opens an image and reads its configuration; nothing is made of it yet.
    *
-   * @param text - a directory, an archive, a layout, or `LAYOUT:TAG`
+   * @param text - a directory, an archive, a layout; of several images in one `PATH:NAME` or `PATH@sha256:...`; else a name or an id
    * @throws TsvmError `TSVM_IMAGE`
    */
   async open(text: string): Promise<Image> {
-    const { path, tag, stats } = find(text);
-    if (stats.isDirectory()) {
-      if (!isOciLayout(path)) return { kind: 'directory', directory: path, config: {} };
-      const { digest, layers, config } = await readLayout(path, tag);
-      return { kind: 'layers', key: digest.replace(':', '-'), config, layers };
+    const found = findFile(text);
+    if (found !== undefined) return await openFile(found, this.#uncompress);
+    // Schemas cost 60 ms to load, which is not for everybody.
+    const { KeptImages } = await import('./kept-images.js');
+    const image = await new KeptImages(this.directory, this.#flock).open(text);
+    if (image !== undefined) return image;
+    throw imageError(
+      `image ${text}: there is no such file or directory, and no image of that name is kept`,
+      'a directory, an archive of a root, what docker save wrote, an OCI layout, or a name: tsvm images lists them',
+    );
+  }
+
+  /** Keeps all images of a file or folder, under the names that they have there. @throws TsvmError `TSVM_IMAGE` */
+  async load(path: string): Promise<readonly LoadedImage[]> {
+    const [{ loadImages }, { KeptImages }] = await Promise.all([
+      import('./load-image.js'),
+      import('./kept-images.js'),
+    ]);
+    const found = findFile(path);
+    if (found === undefined)
+      throw imageError(`${path}: there is no such file or directory`, 'check the path');
+    return await loadImages(
+      await lookAt(found, this.#uncompress),
+      new KeptImages(this.directory, this.#flock),
+    );
+  }
+
+  /** Keeps all images of an archive that can be read only once. @throws TsvmError `TSVM_IMAGE` */
+  async loadStream(bytes: AsyncIterable<Uint8Array>): Promise<readonly LoadedImage[]> {
+    using store = OwnFolder.make(this.directory, STORE_RULES);
+    const unfinished = unfinishedName(store);
+    try {
+      return await this.load(await writeArchive(bytes, join(this.directory, unfinished), PLAIN));
+    } finally {
+      discard(store, unfinished);
     }
-    await using archive = await Blob.open({ path });
-    await lookAtArchive(archive);
-    const layers = [{ path, identity: identityOf(archive.stats) }];
-    return { kind: 'layers', key: keyOf('tar', archive), config: {}, layers };
+  }
+
+  /**
+   * Keeps others from removing what was made of an image, as long as this process lives or until it is disposed of. Whoever removes images
+   * looks for processes that have its folder open.
+   */
+  use(image: Image): Disposable {
+    if (image.kind === 'directory') return { [Symbol.dispose]: () => {} };
+    using store = OwnFolder.make(this.directory, STORE_RULES);
+    return store.folder(image.key) ?? { [Symbol.dispose]: () => {} };
   }
 
   /**
@@ -71,7 +106,7 @@ export class ImageStore {
    */
   async openGuest(initramfs: string, { onUnpack }: MakeProgress = {}): Promise<DirectoryImage> {
     await using archive = await Blob.open({ path: initramfs });
-    const directory = await this.#unpacked(keyOf('guest', archive), async (unpacking) => {
+    const directory = await this.#made(keyOfFile('guest', archive), ROOT, async (unpacking) => {
       onUnpack?.();
       const { unpackGuest } = await import('./guest-root.js');
       await unpackGuest(archive, unpacking);
@@ -82,45 +117,31 @@ export class ImageStore {
   /** Directory with an image's files, for containers; layers are unpacked the first time. @throws TsvmError `TSVM_IMAGE` */
   async directoryOf(image: Image, { onUnpack }: MakeProgress = {}): Promise<string> {
     if (image.kind === 'directory') return image.directory;
-    return await this.#unpacked(image.key, async (unpacking) => {
+    return await this.#made(image.key, ROOT, async (unpacking) => {
       onUnpack?.();
       await unpackLayers(image.layers, unpacking);
     });
   }
 
-  /**
-   * File with a file system of an image, for machines to map; made the first time.
-   *
-   * @throws TsvmError `TSVM_IMAGE`; `TSVM_HOST` if mke2fs is not installed or fails.
-   */
-  async rootFileOf(image: LayeredImage, progress: MakeProgress = {}): Promise<string> {
-    const { key } = image;
-    const directory = await this.directoryOf(image, progress);
-    const path = join(this.directory, key, EXT4);
-    using store = OwnFolder.make(this.directory, RULES);
-    using folder = store.folder(key);
-    if (folder === undefined) throw imageError(`${key}: the image was removed from ${this.directory}`);
-    if (folder.stats(EXT4)?.isFile() === true) return path;
-    progress.onMake?.();
-    const unfinished = unfinishedName(store);
-    try {
-      store.makeFolder(unfinished);
-      await makeExt4(directory, join(this.directory, unfinished, EXT4));
-      renameSync(join(store.at(unfinished), EXT4), folder.at(EXT4));
-    } finally {
-      discard(store, unfinished);
-    }
-    return path;
+  /** File with a file system of an image, for machines to map; made the first time. @throws TsvmError `TSVM_IMAGE` */
+  async rootFileOf(image: LayeredImage, { onMake }: MakeProgress = {}): Promise<string> {
+    const folder = await this.#made(image.key, MACHINE, async (making) => {
+      onMake?.();
+      await makeRootFile(image, making);
+    });
+    return join(folder, ROOT_FILE);
   }
 
   /** Directory whose etc/passwd and etc/group are those of an image of which {@link directoryOf} or {@link rootFileOf} was made. */
   accountsOf(image: Image): string {
-    return image.kind === 'directory' ? image.directory : join(this.directory, image.key, ROOT);
+    if (image.kind === 'directory') return image.directory;
+    using store = OwnFolder.make(this.directory, STORE_RULES);
+    return join(this.directory, image.key, isMade(store, image.key, ROOT) ? ROOT : MACHINE);
   }
 
   /** Path of a file in the store, which `make` writes the first time: an archive of the caller's that stays the same image. */
   keepFile(name: string, make: (path: string) => void): string {
-    using store = OwnFolder.make(this.directory, RULES);
+    using store = OwnFolder.make(this.directory, STORE_RULES);
     if (store.stats(name)?.isFile() !== true) {
       const unfinished = unfinishedName(store);
       try {
@@ -133,18 +154,25 @@ export class ImageStore {
     return join(this.directory, name);
   }
 
-  /** Directory below the folder of a key, which `unpack` makes the first time. */
-  async #unpacked(key: string, unpack: (directory: string) => Promise<void>): Promise<string> {
-    const directory = join(this.directory, key, ROOT);
-    using store = OwnFolder.make(this.directory, RULES);
-    if (store.stats(key)?.isDirectory() === true) {
+  readonly #uncompress = async (archive: Blob): Promise<string> => {
+    const folder = await this.#made(keyOfFile('plain', archive), ARCHIVE, async (making) => {
+      await writeUncompressed(archive, making, PLAIN);
+    });
+    return join(folder, PLAIN);
+  };
+
+  /** Directory in the folder of a key, which `make` makes the first time. */
+  async #made(key: string, part: string, make: (directory: string) => Promise<void>): Promise<string> {
+    const directory = join(this.directory, key, part);
+    using store = OwnFolder.make(this.directory, STORE_RULES);
+    if (isMade(store, key, part)) {
       store.touch(key);
       return directory;
     }
     const unfinished = unfinishedName(store);
     try {
-      await unpack(join(this.directory, unfinished, ROOT));
-      showEntry(store, unfinished, key);
+      await make(join(this.directory, unfinished, part));
+      showPart(store, unfinished, key, part);
     } finally {
       discard(store, unfinished);
     }
@@ -153,62 +181,30 @@ export class ImageStore {
   }
 }
 
-/** Key of an archive, whose content is as good as known by these facts: reading it would take as long as unpacking it. */
-function keyOf(kind: string, { path, stats }: Blob): string {
-  const hash = createHash('sha256').update([path, identityOf(stats)].join('\0'));
-  return `${kind}-${hash.digest('hex').slice(0, 32)}`;
+function isMade(store: OwnFolder, key: string, part: string): boolean {
+  using folder = store.folder(key);
+  return folder?.stats(part)?.isDirectory() === true;
 }
 
+/** Shows a finished part of an image. Another process that made the same meanwhile was first: its part is as good. */
+function showPart(store: OwnFolder, unfinished: string, key: string, part: string): void {
+  store.makeFolder(key);
+  using folder = store.folder(key);
+  if (folder === undefined) throw imageError(`${key}: the image was removed from ${store.path}`);
+  try {
+    renameSync(join(store.at(unfinished), part), folder.at(part));
+  } catch (error) {
+    if (folder.stats(part) === undefined) throw error;
+  }
+}
+
+/** Removes what was used longest ago and is not in use, of what was made of images: names with a dash. */
 function prune(store: OwnFolder, newest: string): void {
   const kept = store
     .names()
-    .filter((name) => !name.startsWith('.') && name !== newest)
+    .filter((name) => name.includes('-') && !name.startsWith('.') && name !== newest)
     .map((name) => ({ name, usedMs: store.stats(name)?.mtimeMs ?? 0 }))
     .sort((a, b) => b.usedMs - a.usedMs);
-  for (const { name } of kept.slice(MAX_KEPT - 1)) discard(store, name);
-}
-
-async function readLayout(path: string, tag: string | undefined) {
-  // Its schemas cost 60 ms to load, which is not for everybody.
-  const { readOciLayout } = await import('./oci-layout.js');
-  return await readOciLayout(path, tag);
-}
-
-function isOciLayout(folder: string): boolean {
-  return existsSync(join(folder, 'oci-layout'));
-}
-
-/** `PATH` or, for a layout, `PATH:TAG`. */
-function find(text: string): { path: string; tag?: string; stats: Stats } {
-  const whole = statSync(text, { throwIfNoEntry: false });
-  if (whole !== undefined) {
-    refuseUnfit(text, whole);
-    return { path: resolve(text), stats: whole };
-  }
-  const colon = text.lastIndexOf(':');
-  const folder = colon < 0 ? undefined : statSync(text.slice(0, colon), { throwIfNoEntry: false });
-  if (folder?.isDirectory() === true && isOciLayout(text.slice(0, colon))) {
-    return { path: resolve(text.slice(0, colon)), tag: text.slice(colon + 1), stats: folder };
-  }
-  throw imageError(
-    `image ${text}: there is no such file or directory`,
-    'a directory, an archive of a root, or an OCI layout: skopeo copy docker://debian:12 oci:debian:12',
-  );
-}
-
-/** Refuses what is no image at all. */
-function refuseUnfit(text: string, stats: Stats): void {
-  const refused = (why: string): TsvmError =>
-    imageError(
-      `image ${text}: ${why}`,
-      'a directory with the files of a system, an archive of one, or an OCI layout',
-    );
-  if (!stats.isDirectory() && !stats.isFile()) throw refused('it is neither a directory nor a file');
-  try {
-    if (stats.isDirectory() && readdirSync(text).length === 0) throw refused('the directory is empty');
-    accessSync(text, constants.R_OK);
-  } catch (cause) {
-    throw cause instanceof TsvmError ? cause : refused(describeFileError(cause));
-  }
-  if (stats.isFile() && stats.size === 0) throw refused('the file is empty');
+  for (const { name } of kept.slice(MAX_KEPT - 1))
+    if (processesUsing(join(store.path, name)).length === 0) discard(store, name);
 }

@@ -22,7 +22,10 @@ const GROUP_COLUMN = 3;
 const HOME_COLUMN = 5;
 
 /** Bound of a table, far more than any has; a file of an image's may have any size. */
-const MAX_TABLE_BYTES = 4 << 20;
+export const MAX_TABLE_BYTES = 4 << 20;
+
+/** Paths of the tables in an image. */
+export const ACCOUNT_TABLES = ['etc/passwd', 'etc/group'] as const;
 
 type Table = 'passwd' | 'group';
 type Row = readonly string[];

@@ -83,9 +83,10 @@ async function run(words: readonly string[], options: RunOptions): Promise<numbe
 
 async function runInContainer(asked: AskedContainerRun, options: RunOptions): Promise<number> {
   const { words, timeoutMs, container } = asked;
-  const { root, command, hostname } = await imageCommand(words, options, (image, store, progress) =>
+  const { root, inUse, command, hostname } = await imageCommand(words, options, (image, store, progress) =>
     store.directoryOf(image, progress),
   );
+  using _ = inUse;
   // What the image says is data, which the grammar of options does not see.
   const { argv, env, cwd } = command;
   const { uid, gid } = command.user;
@@ -111,6 +112,7 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
   const hostname = options.hostname ?? machineName(options);
   const named = { ...options, ...(hostname === undefined ? {} : { hostname }) };
   const image = options.image === undefined ? undefined : await imageCommand(words, named, machineRoot);
+  using _inUse = image?.inUse;
   const command: GuestCommand = { ...typed, ...image?.command };
   checkSentCommand(command);
   using stopSignals = StopSignals.ofCommand(timeoutMs);

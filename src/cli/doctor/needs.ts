@@ -3,7 +3,6 @@ import { PASTA_FOLDERS } from '../../container/user-network.js';
 import { MIN_OPEN_FILES, readLimit } from '../../host/process/limits.js';
 import { XZ } from '../../host/process/program-filter.js';
 import { BSDCAT } from '../../image/decompress.js';
-import { DEBUGFS, FIND, MKE2FS } from '../../image/ext4.js';
 import type { Program } from '../../image/program.js';
 import { formatBytes } from '../../util/units.js';
 import {
@@ -105,7 +104,6 @@ function rooms({ files, folders }: NeedsHost): Check[] {
 export const NEEDS: readonly Need[] = [
   programs('machines', 'no kernels and initramfs that are packed with xz or lzma', XZ),
   programs('images', 'no --image whose archives are packed with zstd, xz, bzip2 or lz4', BSDCAT),
-  programs('images', 'no --image as the root of a machine', MKE2FS, DEBUGFS, FIND),
   ...CONTAINER_NEEDS,
   programs('networks', 'no --net user of machines', { name: 'passt', debianPackage: 'passt' }),
   {

@@ -22,6 +22,8 @@ export interface ImageCommandOptions {
 
 export interface ImageCommand<Root> {
   readonly root: Root;
+  /** Until it is disposed of, what was made of the image is not removed. */
+  readonly inUse: Disposable;
   readonly hostname: string;
   readonly command: GuestCommand & {
     readonly cwd: string;
@@ -88,6 +90,7 @@ export async function imageCommand<Root>(
   const { config } = image;
   const argv = argvOf(words, config, path);
   const root = await makeRoot(image, store, progress);
+  const inUse = store.use(image);
   const user = userOf({ root: store.accountsOf(image) }, options.user ?? config.user ?? '0');
   const hostname = options.hostname ?? HOSTNAME;
   const env = {
@@ -99,6 +102,7 @@ export async function imageCommand<Root>(
   };
   return {
     root,
+    inUse,
     hostname,
     command: { argv, env, user, cwd: options.workdir ?? resolve('/', config.workdir ?? '') },
   };

@@ -1,7 +1,7 @@
 /** Layers of an image, read once each, the lowest first. */
 import { TsvmError } from '../../errors.js';
 import { Blob } from '../blob.js';
-import { uncompressed } from '../decompress.js';
+import { contentOf } from '../decompress.js';
 import type { Layer } from '../image.js';
 import { imageError } from '../image-error.js';
 import { type Limits, readTar, type TarEntry } from '../tar/reader.js';
@@ -30,7 +30,7 @@ export async function applyLayers(
   for (const layer of layers) {
     await using blob = await Blob.open(layer);
     await named(blob, async () => {
-      const { marks, entries } = await readLayer(await uncompressed(blob, layer.diffId), sink, left);
+      const { marks, entries } = await readLayer(await contentOf(blob, layer.diffId), sink, left);
       await blob.finish();
       await tree.apply(marks, entries);
     });

@@ -75,10 +75,6 @@ const LACKING: Readonly<Record<string, readonly (readonly [Host, lost: RegExp, f
       /^apt-get install libarchive-tools$/,
     ],
   ],
-  mke2fs: [
-    [{ without: ['mke2fs'] }, /root of a machine/, /^apt-get install e2fsprogs$/],
-    [{ without: ['debugfs', 'find'] }, /^debugfs, find not/, /^apt-get install e2fsprogs findutils$/],
-  ],
   'user namespaces': [
     [
       { without: ['proc/self/ns/user'], files: { 'proc/self/ns/pid': '' } },

@@ -56,6 +56,14 @@ describe('checkContainerConfig()', () => {
     expect(() => checkContainerConfig({ ...config, volumes })).toThrow('129 volumes are more than 128');
   });
 
+  test.each(['', 'a\0b', 'a'.repeat(65), 'ü'.repeat(33)])('refuses %j as the host name', (hostname) => {
+    expect(() => checkContainerConfig({ ...config, hostname })).toThrow('1 to 64 bytes, none of them a NUL');
+  });
+
+  test('takes a host name of 64 bytes', () => {
+    expect(() => checkContainerConfig({ ...config, hostname: 'ü'.repeat(32) })).not.toThrow();
+  });
+
   test('refuses a working directory with a NUL', () => {
     expect(() => checkContainerConfig({ ...config, cwd: '/a\0b' })).toThrow('null character');
   });

@@ -9,9 +9,18 @@ export function playedMachine() {
     end = resolve;
   });
   const start = vi.fn(async () => {});
-  const kill = vi.fn(async () => end({ kind: 'stopped' }));
-  const machine = { state: 'ready', config: {}, on: () => {}, start, kill, wait: () => ended };
-  return machine as unknown as Machine & { start: typeof start; kill: typeof kill };
+  const kill = vi.fn(async () => {
+    machine.state = 'ended';
+    end({ kind: 'stopped' });
+  });
+  const listeners = new Set<object>();
+  const on = (): Disposable => {
+    const listener = {};
+    listeners.add(listener);
+    return { [Symbol.dispose]: () => void listeners.delete(listener) };
+  };
+  const machine = { state: 'ready', config: {}, on, listeners, start, kill, wait: () => ended };
+  return machine as unknown as Machine & { start: typeof start; kill: typeof kill; listeners: Set<object> };
 }
 
 /** A machine that is played, whose guest waits for a command, or has one. */

@@ -1,0 +1,36 @@
+/** A machine of a program under a name, as other programs steer it. */
+import { join } from 'node:path';
+import { expect, test } from 'vitest';
+import { connect, listMachines, publish } from '../../src/index.js';
+import { temporaryDirectory } from '../support/guest.js';
+import { machineFactory } from '../support/kvm-machine.js';
+import { note, notebook } from '../support/living-kernels.js';
+
+const root = temporaryDirectory();
+const directory = join(root, 'run');
+const machineOf = machineFactory(root);
+
+test('a published machine is paused, copied and ended by its name, and its program has it all the while', async () => {
+  await using guest = await machineOf(notebook());
+  await publish(guest.machine, { name: 'web', directory });
+  await guest.machine.start();
+  await guest.log.waitFor(/>/);
+  expect(await note(guest, 'a')).toBe('a');
+  const remote = connect('web', directory);
+  await remote.pause();
+  expect([guest.machine.state, await remote.state()]).toEqual(['paused', 'Paused']);
+  await remote.resume();
+  await remote.fork(['copy']);
+  expect(listMachines(directory).map(({ name }) => name)).toEqual(['copy', 'web']);
+  expect((await remote.stats()).process.pid).toBe(process.pid);
+  expect(await note(guest, 'b')).toBe('a b');
+  await remote.kill();
+  expect(await guest.machine.wait()).toEqual({ kind: 'stopped' });
+  await connect('copy', directory).kill();
+  await expect
+    .poll(() => listMachines(directory).map(({ name, end }) => [name, end?.kind]), { timeout: 30_000 })
+    .toEqual([
+      ['copy', 'stopped'],
+      ['web', 'stopped'],
+    ]);
+});
