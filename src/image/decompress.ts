@@ -29,7 +29,7 @@ export const isCompressed = (start: Uint8Array): boolean =>
  * @param diffId - digest of what is read so, which is compared when all of it is
  * @throws TsvmError `TSVM_HOST` if bsdcat is needed and not installed.
  */
-export async function uncompressed(blob: Blob, diffId?: string): Promise<AsyncIterable<Uint8Array>> {
+export async function contentOf(blob: Blob, diffId?: string): Promise<AsyncIterable<Uint8Array>> {
   const start = await blob.magic();
   const compressed = isCompressed(start);
   const known = diffId === undefined || (!compressed && diffId === blob.digest);

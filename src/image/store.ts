@@ -4,6 +4,7 @@ import { type Flock, flock } from '../host/file-lock.js';
 import { discard, showEntry, unfinishedName } from '../host/folder-store.js';
 import { OwnFolder } from '../host/own-folder.js';
 import { processesUsing } from '../host/process/file-users.js';
+import { writeArchive, writeUncompressed } from './archive-file.js';
 import { Blob } from './blob.js';
 import type { DirectoryImage, Image, LayeredImage } from './image.js';
 import { imageError } from './image-error.js';
@@ -12,7 +13,7 @@ import type { LoadedImage } from './load-image.js';
 import { makeRootFile, ROOT_FILE } from './root-file.js';
 import { findFile, lookAt, openFile } from './source/open-source.js';
 import { imageDirectory, STORE_RULES } from './store-folder.js';
-import { unpackLayers, writeArchive, writeUncompressed } from './unpack.js';
+import { unpackLayers } from './unpack.js';
 
 /** Reports of what may take a while, and is done once for an image. */
 export interface MakeProgress {
@@ -24,10 +25,11 @@ export interface MakeProgress {
 
 /** Images that are kept unpacked; the one used longest ago goes first. */
 const MAX_KEPT = 16;
-/** Names in the folder of an image: a directory with its files, and one with what machines have of it. */
+/** Names in the folder of an image: a directory with its files, one with what machines have of it, and one with its archive. */
 const ROOT = 'root';
 const MACHINE = 'machine';
-/** Name in the folder of a compressed archive of an image: the archive, not compressed. */
+const ARCHIVE = 'archive';
+/** Name of an archive that is not compressed. */
 const PLAIN = 'plain.tar';
 
 /** What was made of images, by their content. */
@@ -80,10 +82,7 @@ export class ImageStore {
     using store = OwnFolder.make(this.directory, STORE_RULES);
     const unfinished = unfinishedName(store);
     try {
-      store.makeFolder(unfinished);
-      const path = join(this.directory, unfinished, PLAIN);
-      await writeArchive(bytes, path);
-      return await this.load(path);
+      return await this.load(await writeArchive(bytes, join(this.directory, unfinished), PLAIN));
     } finally {
       discard(store, unfinished);
     }
@@ -155,39 +154,36 @@ export class ImageStore {
     return join(this.directory, name);
   }
 
-  readonly #uncompress = async (archive: Blob): Promise<string> => await this.#uncompressed(archive);
-
-  /** File of what an archive of an image is when it is not compressed; made the first time. */
-  async #uncompressed(archive: Blob): Promise<string> {
-    return await this.#made(keyOfFile('plain', archive), PLAIN, async (making) => {
-      await writeUncompressed(archive, making);
+  readonly #uncompress = async (archive: Blob): Promise<string> => {
+    const folder = await this.#made(keyOfFile('plain', archive), ARCHIVE, async (making) => {
+      await writeUncompressed(archive, making, PLAIN);
     });
-  }
+    return join(folder, PLAIN);
+  };
 
-  /** Part of what is in the folder of a key, which `make` makes the first time. */
-  async #made(key: string, part: string, make: (path: string) => Promise<void>): Promise<string> {
-    const path = join(this.directory, key, part);
+  /** Directory in the folder of a key, which `make` makes the first time. */
+  async #made(key: string, part: string, make: (directory: string) => Promise<void>): Promise<string> {
+    const directory = join(this.directory, key, part);
     using store = OwnFolder.make(this.directory, STORE_RULES);
     if (isMade(store, key, part)) {
       store.touch(key);
-      return path;
+      return directory;
     }
     const unfinished = unfinishedName(store);
     try {
-      store.makeFolder(unfinished);
       await make(join(this.directory, unfinished, part));
       showPart(store, unfinished, key, part);
     } finally {
       discard(store, unfinished);
     }
     prune(store, key);
-    return path;
+    return directory;
   }
 }
 
 function isMade(store: OwnFolder, key: string, part: string): boolean {
   using folder = store.folder(key);
-  return folder?.stats(part) !== undefined;
+  return folder?.stats(part)?.isDirectory() === true;
 }
 
 /** Shows a finished part of an image. Another process that made the same meanwhile was first: its part is as good. */

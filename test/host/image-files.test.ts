@@ -1,11 +1,11 @@
 /** Directories of images, as far as they need the addon: attributes, pipes, exact times. */
-import { execFileSync } from 'node:child_process';
 import { lstatSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { unpackLayers } from '../../src/image/unpack.js';
 import { loadAddon } from '../../src/native/binding.js';
 import { temporaryDirectory } from '../support/guest.js';
+import { listXattrs } from '../support/list-xattrs.js';
 import { notHere, notRoot } from '../support/skip-reasons.js';
 import { type TarEntry, tarOf } from '../support/tar.js';
 
@@ -15,18 +15,6 @@ const unpack = async (name: string, entries: readonly TarEntry[]): Promise<strin
   await unpackLayers([{ path: join(folder, `${name}.tar`) }], join(folder, name));
   return join(folder, name);
 };
-/** Attributes by a program that is not ours. */
-const attributesOf = (path: string): Record<string, string> =>
-  JSON.parse(execFileSync('perl', ['-e', GET_ATTRIBUTES, path], { encoding: 'utf8' }));
-const SYS_LISTXATTR = 194;
-const SYS_GETXATTR = 191;
-const GET_ATTRIBUTES = `
-my $path = $ARGV[0]; my $names = "\\0" x 4096;
-my $length = syscall(${SYS_LISTXATTR}, $path, $names, 4096); die "$!" if $length < 0;
-my @all = map { my $value = "\\0" x 4096; my $n = $_; my $size = syscall(${SYS_GETXATTR}, $path, $n, $value, 4096);
-  '"' . $n . '":"' . unpack('H*', substr($value, 0, $size)) . '"' } split /\\0/, substr($names, 0, $length);
-print '{' . join(',', @all) . '}';`;
-
 /** Why there are no attributes to be seen, or undefined: tmpfs has them from Linux 6.6 on. */
 function noAttributes(): string | undefined {
   try {
@@ -45,8 +33,10 @@ test('attributes of a user are kept, of read-only files and folders too', async 
     { name: 'd/f', mode: 0, pax: { ...pax, 'LIBARCHIVE.xattr.user.odd%20name': 'AQID' } },
     { name: 'd/l', type: '2', link: 'f', pax },
   ]);
-  expect(attributesOf(join(root, 'd'))).toEqual({ 'user.k': '76' });
-  expect(attributesOf(join(root, 'd/f'))).toEqual({ 'user.k': '76', 'user.odd name': '010203' });
+  expect(listXattrs(root)).toEqual({
+    d: { 'user.k': '76' },
+    'd/f': { 'user.k': '76', 'user.odd name': '010203' },
+  });
 });
 
 test('capabilities are kept for the superuser, also of another owner', async ({ skip }) => {
@@ -62,7 +52,7 @@ test('capabilities are kept for the superuser, also of another owner', async ({ 
     },
   ]);
   const hex = Buffer.from(capability, 'latin1').toString('hex');
-  expect(attributesOf(join(root, 'ping'))).toEqual({ 'security.capability': hex });
+  expect(listXattrs(root)).toEqual({ ping: { 'security.capability': hex } });
   expect([lstatSync(join(root, 'ping')).mode & 0o7777, lstatSync(join(root, 'ping')).uid]).toEqual([
     0o4755, 7,
   ]);

@@ -44,6 +44,8 @@ export function listing(sink: MemorySink): string[] {
     }
   };
   walk(sink.root as DirectoryNode, '');
+  const lost = [...first.keys()].filter((node) => node.kind === 'file' && !sink.files.has(node));
+  if (lost.length > 0) throw new Error('a file was dropped that has a name');
   const unused = [...sink.files.keys()].filter((file) => !first.has(file));
   if (unused.length > 0) throw new Error('a file without a name was not dropped');
   return lines;

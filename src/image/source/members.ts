@@ -113,6 +113,8 @@ interface ArchiveEntry {
   readonly target: string;
 }
 
+const EXTENSIONS: readonly string[] = [TYPE.pax, TYPE.globalPax, TYPE.longName, TYPE.longLink];
+
 /** Entries of an archive by their headers alone. */
 async function* entriesOf(blob: ArchiveBytes): AsyncGenerator<ArchiveEntry> {
   let pax: PaxFacts = {};
@@ -125,11 +127,12 @@ async function* entriesOf(blob: ArchiveBytes): AsyncGenerator<ArchiveEntry> {
     const start = at + BLOCK_BYTES;
     const bytes = sizeOf(header, pax);
     const isExtension = EXTENSIONS.includes(header.type);
-    // No archive of an image: its first reader will say what is wrong with it.
-    if (isExtension && bytes > MAX_EXTENSION_BYTES) return;
-    if (bytes < 0 || start + bytes > blob.sizeBytes) throw imageError(`${blob.name}: it is cut short`);
+    // An archive of an image has none that is so long: it is an entry of another archive, whose reader refuses it.
+    const isTooLong = isExtension && bytes > MAX_EXTENSION_BYTES;
+    if (!isTooLong && (bytes < 0 || start + bytes > blob.sizeBytes))
+      throw imageError(`${blob.name}: it is cut short`);
     at = start + paddedLength(bytes);
-    if (isExtension) {
+    if (isExtension && !isTooLong) {
       const extension = await blob.slice(start, bytes);
       if (header.type === TYPE.pax) named(blob, () => readPax(Buffer.from(extension), pax));
       if (header.type === TYPE.longName) longName = textOf(extension);
@@ -147,8 +150,6 @@ async function* entriesOf(blob: ArchiveBytes): AsyncGenerator<ArchiveEntry> {
   }
 }
 
-/** Types of headers that say more of the entry after them. */
-const EXTENSIONS: readonly string[] = [TYPE.pax, TYPE.longName, TYPE.longLink, TYPE.globalPax];
 /** Types that no data follows, whatever the header says. */
 const WITHOUT_DATA: readonly string[] = [TYPE.hardLink, TYPE.symbolicLink, TYPE.directory, TYPE.fifo];
 

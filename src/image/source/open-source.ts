@@ -4,7 +4,7 @@ import { join, resolve } from 'node:path';
 import { TsvmError } from '../../errors.js';
 import { describeFileError } from '../../host/files.js';
 import { Blob, identityOf } from '../blob.js';
-import { isCompressed, uncompressed } from '../decompress.js';
+import { contentOf, isCompressed } from '../decompress.js';
 import type { Image } from '../image.js';
 import { imageError } from '../image-error.js';
 import { keyOfFile } from '../key.js';
@@ -147,7 +147,7 @@ async function formOf(path: string, members: Members): Promise<Source | undefine
 async function startOf(archive: Blob): Promise<Uint8Array> {
   const pieces: Uint8Array[] = [];
   let length = 0;
-  for await (const piece of await uncompressed(archive)) {
+  for await (const piece of await contentOf(archive)) {
     pieces.push(piece);
     length += piece.length;
     if (length >= START_BYTES) break;

@@ -1,7 +1,7 @@
 /** Layers of an image, read once each, the lowest first. */
 import { TsvmError } from '../../errors.js';
 import { Blob } from '../blob.js';
-import { uncompressed } from '../decompress.js';
+import { contentOf } from '../decompress.js';
 import type { Layer } from '../image.js';
 import { imageError } from '../image-error.js';
 import { type Limits, readTar, type TarEntry } from '../tar/reader.js';
@@ -12,7 +12,7 @@ import type { TreeNode, TreeSink } from './tree.js';
  * Default bounds of an image: more files than any distribution has, and not more than a tree in memory may have, at some 400 bytes each; fewer
  * bytes than fill most disks.
  */
-export const LIMITS: Readonly<Limits> = { entries: 2_000_000, bytes: 256 * 2 ** 30, headerBytes: 512 << 20 };
+const LIMITS: Readonly<Limits> = { entries: 2_000_000, bytes: 256 * 2 ** 30, headerBytes: 512 << 20 };
 
 /**
  * Applies layers to each other, the lowest first, and gives a sink what comes of them. Devices, and what is in the top `/dev`, are left out.
@@ -30,7 +30,7 @@ export async function applyLayers(
   for (const layer of layers) {
     await using blob = await Blob.open(layer);
     await named(blob, async () => {
-      const { marks, entries } = await readLayer(await uncompressed(blob, layer.diffId), sink, left);
+      const { marks, entries } = await readLayer(await contentOf(blob, layer.diffId), sink, left);
       await blob.finish();
       await tree.apply(marks, entries);
     });

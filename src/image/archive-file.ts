@@ -1,0 +1,58 @@
+/** Archives that are written to a file, since they cannot be read where they are: they are compressed, or come by a pipe. */
+import { createWriteStream, mkdirSync } from 'node:fs';
+import { join } from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { TsvmError } from '../errors.js';
+import { describeFileError } from '../host/files.js';
+import { formatBytes, GIB } from '../util/units.js';
+import type { Blob } from './blob.js';
+import { contentOf } from './decompress.js';
+import { imageError } from './image-error.js';
+
+/** Bound of an archive that is not compressed: that of all an image has. */
+const MAX_ARCHIVE_BYTES = 256 * GIB;
+
+/** Writes what a compressed archive holds to a new file of a folder, which is made. @throws TsvmError `TSVM_IMAGE` that names the archive */
+export async function writeUncompressed(blob: Blob, folder: string, name: string): Promise<void> {
+  try {
+    await writeArchive(await contentOf(blob), folder, name);
+  } catch (cause) {
+    if (cause instanceof TsvmError && cause.cause !== undefined) throw cause;
+    const why = cause instanceof Error ? cause.message : String(cause);
+    throw imageError(`${blob.name}: ${why}`, cause instanceof TsvmError ? cause.hint : undefined, cause);
+  }
+}
+
+/**
+ * Writes an archive to a new file of a folder, which is made.
+ *
+ * @returns its path
+ * @throws TsvmError `TSVM_IMAGE` if it is larger than an image may be, or there is no space
+ */
+export async function writeArchive(
+  pieces: AsyncIterable<Uint8Array>,
+  folder: string,
+  name: string,
+): Promise<string> {
+  const path = join(folder, name);
+  const bounded = async function* () {
+    let length = 0;
+    for await (const piece of pieces) {
+      length += piece.length;
+      if (length > MAX_ARCHIVE_BYTES) throw imageError(`it has more than ${formatBytes(MAX_ARCHIVE_BYTES)}`);
+      yield piece;
+    }
+  };
+  try {
+    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    await pipeline(bounded, createWriteStream(path, { flags: 'wx', mode: 0o600 }));
+    return path;
+  } catch (cause) {
+    if (cause instanceof TsvmError || !(cause instanceof Error && 'syscall' in cause)) throw cause;
+    throw imageError(
+      `cannot write ${path}: ${describeFileError(cause)}`,
+      'make space there, or set TSVM_IMAGE_DIR to a folder with more',
+      cause,
+    );
+  }
+}
