@@ -13,6 +13,7 @@ import { doctorCommand } from './commands/doctor.js';
 import { guestCommand } from './commands/guest.js';
 import { logsCommand } from './commands/logs.js';
 import { psCommand } from './commands/ps.js';
+import { pullCommand } from './commands/pull.js';
 import { restoreCommand } from './commands/restore.js';
 import { runCommand } from './commands/run.js';
 import { serveCommand, startCommand } from './commands/serve.js';
@@ -46,6 +47,7 @@ const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Com
   ],
   ['Many in one process:', [serveCommand, startCommand]],
   ['Containers, and both:', [containerCommand, compareCommand]],
+  ['Images:', [pullCommand]],
   ['This host:', [doctorCommand, guestCommand, templateCommand, completionCommand]],
 ];
 
