@@ -122,7 +122,6 @@ test.each([
   [['run', 'debian:12', 'bash'], "'debian:12' is the name of an image, and no command"],
   [['run', 'ghcr.io/owner/app', 'sh'], 'is the name of an image'],
   [['images'], "unknown command 'images'\nhint: an image is a directory, an archive or an OCI layout"],
-  [['pull', 'debian:12'], 'skopeo copy docker://debian:12'],
   [['exec', 'web', 'ls'], 'hint: a machine has one command: tsvm run'],
   [['build', '-t', 'app', '.'], "unknown command 'build'\nhint: "],
   [['unpause', 'web'], 'hint: tsvm resume NAME'],

@@ -266,6 +266,12 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
+    file: 'cli/options/registry-options.ts',
+    reason: 'the host’s own certificates, which only the superuser changes',
+    places: { registrySettings: 'existsSync' },
+  },
+  {
+    rule: 'fs path',
     file: 'host/files.ts',
     reason: OPERATOR,
     places: { openChecked: 'open', readInputText: 'createReadStream' },

@@ -7,11 +7,10 @@ const RUN_IMAGE = 'tsvm run --image debian:12 -- COMMAND';
 /** Commands. */
 const COMMANDS: Readonly<Record<string, string>> = {
   image: `${IMAGES}; then ${RUN_IMAGE}`,
-  pull: `${IMAGES}; then ${RUN_IMAGE}`,
   push: 'tsvm keeps no images; skopeo copy pushes an OCI layout',
-  login: 'tsvm speaks with no registry: skopeo login',
-  logout: 'tsvm speaks with no registry: skopeo logout',
-  search: 'tsvm speaks with no registry: skopeo list-tags docker://debian',
+  login: 'tsvm takes the credentials of podman and docker: podman login REGISTRY',
+  logout: 'tsvm takes the credentials of podman and docker: podman logout REGISTRY',
+  search: 'skopeo list-tags docker://debian lists the tags of an image',
   build:
     'make an OCI layout with another tool: buildah build --tag oci:app:latest .; the default guest: tsvm guest build',
   import: 'an archive of a root is an image as it is: tsvm run --image root.tar -- COMMAND',
