@@ -20,6 +20,7 @@ const DOCUMENTS = {
   'mp-1.4': 'MultiProcessor Specification 1.4, Intel',
   'linux-boot': 'The Linux/x86 boot protocol: Documentation/arch/x86/boot.rst and zero-page.rst',
   'linux-initramfs': 'initramfs buffer format: Documentation/driver-api/early-userspace/buffer-format.rst',
+  'linux-erofs': 'EROFS: fs/erofs/erofs_fs.h',
   pvh: 'x86/HVM direct boot ABI: docs/misc/pvh.pandoc, Xen',
   elf: 'Executable and Linking Format: elf(5)',
   'rfc-1952': 'GZIP file format 4.3, IETF',
@@ -33,6 +34,8 @@ const DOCUMENTS = {
   'tsvm-guest': "tsvm's contract with a guest's init: guests/README.md",
   'firecracker-1.13': 'Firecracker API 1.13: src/firecracker/swagger/firecracker.yaml',
   'oci-image-1.1': 'Image Format Specification 1.1, Open Container Initiative',
+  'oci-distribution-1.1': 'Distribution Specification 1.1, Open Container Initiative',
+  'distribution-auth': 'Registry authentication: docs/content/spec/auth, distribution',
   'oci-runtime-1.0.2': 'Runtime Specification 1.0.2, Open Container Initiative',
   'posix-2017': 'POSIX.1-2017, IEEE and The Open Group',
 };

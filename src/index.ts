@@ -115,8 +115,9 @@ export { findGuest, type Guest, type GuestBuild, listGuests } from './guest/stor
 export { NetSwitch, type NetSwitchCounters, type NetSwitchOptions } from './host/net/net-switch.js';
 export type { HeldMemory } from './host/proc.js';
 export type { MachineVsock } from './host/vsock/endpoint.js';
-export { type Image, ImageStore } from './image/image.js';
-export type { ImageConfig } from './image/oci-layout.js';
+export type { BlobPlace } from './image/blob.js';
+export type { DirectoryImage, Image, ImageConfig, Layer, LayeredImage } from './image/image.js';
+export { ImageStore, type MakeProgress } from './image/store.js';
 export type { DeviceBindings, HostWish } from './machine/bindings.js';
 export type { DeviceDiscovery, MachineConfig } from './machine/config.js';
 export type { MachineConsole } from './machine/console.js';

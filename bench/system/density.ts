@@ -5,10 +5,12 @@
  * It is guest RAM and the process's private memory. The image, which is in the host's page cache once either way, is in neither as
  * soon as two have it mapped.
  */
+import assert from 'node:assert';
+import { execFileSync } from 'node:child_process';
 import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { cmdlineForRoot } from '../../src/guest/store.js';
-import { ImageStore } from '../../src/image/image.js';
+import { ImageStore } from '../../src/image/store.js';
 import { blk, type Machine, type MachineConfig, pmem } from '../../src/index.js';
 import { slope } from '../../src/util/statistics.js';
 import { MIB } from '../../src/util/units.js';
@@ -113,7 +115,10 @@ async function makeRoot(scratch: string): Promise<string> {
     mkdirSync(join(root, directory), { recursive: true });
   copyFileSync(BUSYBOX, join(root, 'busybox'));
   writeFileSync(join(root, 'data'), Buffer.alloc(READ_BYTES, 'tsvm'));
-  const key = 'density';
-  mkdirSync(join(scratch, key));
-  return await new ImageStore(scratch).ext4Of({ root, config: {}, key });
+  const archive = join(scratch, 'root.tar');
+  execFileSync('tar', ['-C', root, '-cf', archive, '.']);
+  const store = new ImageStore(join(scratch, 'images'));
+  const image = await store.open(archive);
+  assert(image.kind === 'layers');
+  return await store.rootFileOf(image);
 }

@@ -11,6 +11,8 @@ import { completionCommand } from './commands/completion.js';
 import { containerCommand } from './commands/container.js';
 import { doctorCommand } from './commands/doctor.js';
 import { guestCommand } from './commands/guest.js';
+import { loadCommand, saveCommand } from './commands/image-archives.js';
+import { imagesCommand, rmiCommand, tagCommand } from './commands/images.js';
 import { logsCommand } from './commands/logs.js';
 import { psCommand } from './commands/ps.js';
 import { restoreCommand } from './commands/restore.js';
@@ -46,6 +48,7 @@ const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Com
   ],
   ['Many in one process:', [serveCommand, startCommand]],
   ['Containers, and both:', [containerCommand, compareCommand]],
+  ['Images with a name:', [imagesCommand, tagCommand, rmiCommand, saveCommand, loadCommand]],
   ['This host:', [doctorCommand, guestCommand, templateCommand, completionCommand]],
 ];
 
@@ -124,8 +127,9 @@ function report(error: unknown, debug: boolean): number {
   // --help and --version, or help that was printed for want of a command.
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_CODES.ok : EXIT_CODES.usage;
   if (error instanceof TsvmError) {
-    complain(`tsvm: ${error.message}`);
-    if (error.hint !== undefined) complain(`hint: ${inFlags(error.hint)}`);
+    const { message, hint } = inFlags(error);
+    complain(`tsvm: ${message}`);
+    if (hint !== undefined) complain(`hint: ${hint}`);
     if (debug) {
       complain(`${error.stack}`);
       if (error.cause instanceof Error) complain(`cause: ${error.cause.stack}`);

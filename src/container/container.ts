@@ -238,7 +238,7 @@ async function ownImage(
 ): Promise<DockerImage> {
   const [root = '', ...more] = config.layers;
   if (more.length > 0 || config.upper !== undefined) {
-    throw refuse('--engine docker: it takes one layer, and keeps nothing', 'give one: `layers: [DIR]`');
+    throw refuse('engine docker: it takes one layer, and keeps nothing', 'give one: `layers: [DIR]`');
   }
   findEngine('docker');
   const image = await DockerImage.import(root);

@@ -6,7 +6,7 @@ import { TsvmError } from '../errors.js';
 import { programOutput } from '../host/process/program-filter.js';
 import { programPath } from '../host/process/program-path.js';
 
-/** Longest list: the sizes of an image's files. */
+/** Bound of what a program says: a list of names. */
 const MAX_OUTPUT_BYTES = 256 << 20;
 /** Length that is kept of a failing program's messages. */
 const MAX_COMPLAINT_CHARACTERS = 4096;
@@ -62,15 +62,6 @@ export async function* outputFrom(
   } finally {
     child.kill('SIGKILL'); // whoever reads may have had enough
   }
-}
-
-/** Gives `input` to a program, to the end of both. @throws as {@link outputFrom} */
-export async function feed(
-  program: Program,
-  args: readonly string[],
-  input: AsyncIterable<Uint8Array>,
-): Promise<void> {
-  for await (const _ of outputFrom(program, args, input));
 }
 
 type Child = ChildProcessByStdio<Writable, Readable, Readable>;

@@ -1,101 +1,57 @@
-/**
- * Layers of an image (OCI image-spec 1.1, layer.md) as one directory: each is an archive over those below it.
- *
- * bsdtar unpacks what the filter makes of them: it follows no symbolic link of an archive, and knows owners and attributes.
- *
- * @spec oci-image-1.1 layer.md  Layers  #yes
- */
-import { lstatSync, mkdirSync, readdirSync, rmSync } from 'node:fs';
+/** Archives as a directory, which containers have under an overlay. */
+import { createWriteStream } from 'node:fs';
+import { pipeline } from 'node:stream/promises';
 import { TsvmError } from '../errors.js';
-import { Blob } from './blob.js';
+import { describeFileError } from '../host/files.js';
+import type { Blob } from './blob.js';
+import { isCompressed, uncompressed } from './decompress.js';
+import type { Layer } from './image.js';
 import { imageError } from './image-error.js';
-import { feed, outputFrom } from './program.js';
-import { filterTar, type Limits, MARK } from './tar-filter.js';
-import { BLOCK_BYTES, parseHeader } from './tar-format.js';
-
-/** Mark of a directory in which nothing of the layers below is. */
-const OPAQUE = '.wh..wh..opq';
-export const BSDTAR = { name: 'bsdtar', debianPackage: 'libarchive-tools' } as const;
-export const BSDCAT = { name: 'bsdcat', debianPackage: 'libarchive-tools' } as const;
-/** Default bounds of an image: more files than any distribution has, fewer bytes than fill most disks. */
-const LIMITS: Readonly<Limits> = { entries: 8_000_000, bytes: 256 * 2 ** 30 };
-
-/** Compressions, by the first bytes. What is none of them is not compressed. */
-const COMPRESSIONS: readonly (readonly number[])[] = [
-  [0x1f, 0x8b], // gzip
-  [0x28, 0xb5, 0x2f, 0xfd], // zstd
-  [0x50, 0x2a, 0x4d, 0x18], // zstd, after a frame that is skipped
-  [0x42, 0x5a, 0x68], // bzip2
-  [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], // xz
-  [0x04, 0x22, 0x4d, 0x18], // lz4
-];
-
-/** An archive, and what it has to be. */
-export interface Layer {
-  readonly path: string;
-  readonly digest: string;
-}
+import { BLOCK_BYTES, parseHeader } from './tar/format.js';
+import type { Limits } from './tar/reader.js';
+import { DirectorySink } from './tree/directory-sink.js';
+import { applyLayers, LIMITS, named } from './tree/layers.js';
 
 /**
- * Unpacks layers, the lowest first, into an empty directory. Owners and attributes are kept for the superuser. No path of an archive
- * leads through a symbolic link or out of the directory; devices, file flags, ACLs and the like are left out.
+ * Unpacks layers, the lowest first, into a new directory. Owners and capabilities are kept for the superuser. Nothing outside of the
+ * directory is written or read.
  *
- * @throws TsvmError `TSVM_IMAGE` that names the archive and what is wrong with it; `TSVM_HOST` if bsdtar is not installed.
+ * @throws TsvmError `TSVM_IMAGE` that names the archive and what is wrong with it; `TSVM_HOST` if the directory cannot be written.
  */
 export async function unpackLayers(
   layers: readonly Layer[],
   directory: string,
-  limits: Readonly<Limits> = LIMITS,
-  signal?: AbortSignal,
+  limits?: Readonly<Partial<Limits>>,
 ): Promise<void> {
-  mkdirSync(directory, { recursive: true });
-  const left = { ...limits };
-  for (const [i, { path, digest }] of layers.entries()) {
-    await using blob = await Blob.open(path, digest, signal);
-    if (i > 0) {
-      // A mark may stand behind what takes the place of what it hides.
-      const marks = await marksOf(blob, { ...left });
-      await named(blob, async () => {
-        for (const mark of marks) whiteOut(mark, directory);
-      });
+  await using sink = new DirectorySink(directory);
+  await applyLayers(layers, sink, limits);
+}
+
+/** Writes what a compressed archive holds to a new file. @throws TsvmError `TSVM_IMAGE` that names the archive */
+export async function writeUncompressed(blob: Blob, path: string): Promise<void> {
+  await named(blob, async () => await writeArchive(await uncompressed(blob), path));
+}
+
+/** Writes an archive to a new file. @throws TsvmError `TSVM_IMAGE` if it is larger than an image may be, or there is no space */
+export async function writeArchive(pieces: AsyncIterable<Uint8Array>, path: string): Promise<void> {
+  let left = LIMITS.bytes;
+  const bounded = async function* () {
+    for await (const piece of pieces) {
+      left -= piece.length;
+      if (left < 0) throw imageError('it has more bytes than are unpacked');
+      yield piece;
     }
-    await unpackOver(blob, directory, left);
+  };
+  try {
+    await pipeline(bounded(), createWriteStream(path, { flags: 'wx', mode: 0o600 }));
+  } catch (cause) {
+    if (cause instanceof TsvmError || !(cause instanceof Error && 'syscall' in cause)) throw cause;
+    throw imageError(
+      `cannot write ${path}: ${describeFileError(cause)}`,
+      'make space there, or set TSVM_IMAGE_DIR to a folder with more',
+      cause,
+    );
   }
-}
-
-/** Unpacks one archive, of any compression, into an empty directory: as {@link unpackLayers}. */
-export async function unpackArchive(
-  blob: Blob,
-  directory: string,
-  limits: Readonly<Limits> = LIMITS,
-): Promise<void> {
-  mkdirSync(directory, { recursive: true });
-  await unpackOver(blob, directory, { ...limits });
-}
-
-async function unpackOver(blob: Blob, directory: string, limits: Limits): Promise<void> {
-  const superuser = process.geteuid?.() === 0;
-  const owners = superuser ? ['--same-owner', '--numeric-owner'] : ['--no-same-owner'];
-  const options = ['-x', '-p', ...owners, '--xattrs', '--no-fflags', '--no-acls', '-C', directory, '-f', '-'];
-  await named(blob, async () => {
-    await feed(BSDTAR, options, filterTar(await unpacked(blob), { superuser, limits }));
-    await blob.finish();
-  });
-}
-
-/** Names in a layer that say what is not there any more: where a mark stands in the layer says nothing. */
-async function marksOf(blob: Blob, limits: Limits): Promise<readonly string[]> {
-  const marks: string[] = [];
-  await named(blob, async () => {
-    const entries = filterTar(await unpacked(blob), {
-      superuser: false,
-      limits,
-      onMark: (path) => marks.push(path),
-    });
-    for await (const _ of entries);
-    await blob.finish();
-  });
-  return marks;
 }
 
 /** Looks whether a file begins as an archive does. @throws TsvmError `TSVM_IMAGE` that names it. */
@@ -108,56 +64,3 @@ export async function lookAtArchive(blob: Blob): Promise<void> {
     parseHeader(start);
   });
 }
-
-const isCompressed = (start: Uint8Array): boolean =>
-  COMPRESSIONS.some((magic) => magic.every((byte, i) => start[i] === byte));
-
-async function unpacked(blob: Blob): Promise<AsyncIterable<Uint8Array>> {
-  return isCompressed(await blob.magic()) ? outputFrom(BSDCAT, [], blob.pieces()) : blob.pieces();
-}
-
-/** Runs `work`; its errors name the archive. */
-async function named(blob: Blob, work: () => Promise<void>): Promise<void> {
-  try {
-    await work();
-  } catch (error) {
-    blob.throwIfAborted();
-    if (error instanceof TsvmError && (error.code !== 'TSVM_IMAGE' || error.message.startsWith(blob.path))) {
-      throw error;
-    }
-    // What has not the digest that is its name is that, whatever else is wrong with it.
-    await blob.finish();
-    const hint = error instanceof TsvmError ? error.hint : undefined;
-    throw imageError(`${blob.path}: ${error instanceof Error ? error.message : error}`, hint, error);
-  }
-}
-
-/** Removes what a mark says, before any of its layer is unpacked. */
-function whiteOut(mark: string, directory: string): void {
-  const parts = mark.split('/');
-  const name = parts.pop() ?? '';
-  const folder = folderWithin(directory, parts);
-  if (folder === undefined) return;
-  if (name === OPAQUE) for (const one of readdirSync(folder, { encoding: 'buffer' })) remove(folder, one);
-  else remove(folder, bytesOf(name.slice(MARK.length)));
-}
-
-function remove(folder: Buffer, name: Buffer): void {
-  if (['', '.', '..'].includes(name.toString('latin1'))) return;
-  rmSync(joined(folder, name), { recursive: true, force: true });
-}
-
-/** A directory below `root`, found through no link; undefined if there is none. */
-function folderWithin(root: string, parts: readonly string[]): Buffer | undefined {
-  let folder: Buffer = Buffer.from(root);
-  for (const part of parts) {
-    if (part === '..') return undefined;
-    folder = joined(folder, bytesOf(part));
-    if (lstatSync(folder, { throwIfNoEntry: false })?.isDirectory() !== true) return undefined;
-  }
-  return folder;
-}
-
-/** Bytes of a name in an archive, which is text of no locale. */
-const bytesOf = (name: string): Buffer => Buffer.from(name, 'latin1');
-const joined = (folder: Buffer, name: Buffer): Buffer => Buffer.concat([folder, Buffer.from('/'), name]);

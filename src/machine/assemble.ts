@@ -82,7 +82,8 @@ export async function assemble(
   const wiring = new Wiring(addon, vm.handle, guard);
   cleanup.defer(() => wiring.close());
   const events = platformEvents(lifecycle, vm, channel);
-  const platform = new Platform({ config, memory, wiring, devices, terminal, events });
+  const { generation } = vm;
+  const platform = new Platform({ config, memory, wiring, generation, devices, terminal, events });
   cleanup.defer(async () => {
     try {
       await platform.pause();

@@ -9,13 +9,7 @@ import type { StopPort } from '../guest/stop-port.js';
 import type { MachineHost } from '../host/host.js';
 import type { ExitAssist, HostProfile } from '../kvm/profiles/profile.js';
 import type { Vm } from '../kvm/vm.js';
-import {
-  announceStandstill,
-  type DecodedVmState,
-  decodeVmState,
-  restoreVmState,
-  saveVmState,
-} from '../kvm/vm-state.js';
+import { announceStandstill, restoreVmState, saveVmState, type VmState } from '../kvm/vm-state.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { NativeAddon, NativeKvm, NativeVcpu } from '../native/binding.js';
 import type { SavedState } from '../snapshot/format.js';
@@ -47,6 +41,11 @@ export interface Parts {
   readonly cmdline: string;
   /** Snapshot that the machine was restored from, whose memory file lies under its memory. */
   readonly origin?: { readonly directory: string; readonly checksum: string };
+}
+
+/** State of a machine that stands still, but for its memory and disks. */
+export interface CoreState extends Omit<SavedState, 'vm'> {
+  readonly vm: VmState;
 }
 
 export class MachineCore {
@@ -194,7 +193,7 @@ export class MachineCore {
   }
 
   /** Only within `still`. */
-  save(msrIndices: Uint32Array): SavedState {
+  save(msrIndices: Uint32Array): CoreState {
     const { vm, platform, channel } = this.parts;
     return {
       vm: saveVmState(vm, msrIndices),
@@ -204,14 +203,10 @@ export class MachineCore {
     };
   }
 
-  /** Only with memory in place, before the start. `vmState`: that of `state`, decoded. */
-  restore(
-    state: SavedState,
-    vmState: DecodedVmState = decodeVmState(state.vm),
-    facts: GuestFacts = {},
-  ): void {
+  /** Only with memory in place, before the start. */
+  restore(state: CoreState, facts: GuestFacts = {}): void {
     const { vm, platform, channel } = this.parts;
-    restoreVmState(vm, vmState);
+    restoreVmState(vm, state.vm);
     platform.restore(state.platform, facts.fresh);
     announceStandstill(vm);
     this.lifecycle.terminal.write(Buffer.from(state.typed, 'base64'));

@@ -6,7 +6,6 @@
  */
 import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';
-import { decodeVmState } from '../kvm/vm-state.js';
 import { assemble } from './assemble.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import { MachineCore } from './core.js';
@@ -56,12 +55,11 @@ export async function forkMachine(
       return { state: saved, config: parent.config };
     };
     const { state, config } = await parent.still('fork', share, signal);
-    const vmState = decodeVmState(state.vm);
     const forks: MachineCore[] = [];
     for (const [i, child] of children.entries()) {
       const fork = await assembleFork(parent, config, child, hosts[i] as MachineHost);
       signal?.throwIfAborted();
-      fork.restore(state, vmState, facts(i));
+      fork.restore(state, facts(i));
       forks.push(fork);
     }
     MachineCore.startTogether(forks);

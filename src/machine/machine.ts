@@ -41,7 +41,7 @@ export interface MachineEvents extends Record<string, unknown> {
   console: Uint8Array;
   /**
    * The guest wrote a boot mark: `init` (its first instruction), `command` (about to be started), `ready` and `done` (of
-   * the channel), or `mark-N`.
+   * the channel), `root-full` (nothing more could be written to its root when the command had ended), or `mark-N`.
    */
   mark: { readonly code: number; readonly name: string; readonly ms: number };
   state: MachineState;

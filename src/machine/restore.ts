@@ -8,7 +8,7 @@ import { type CpuFacts, hostMemory, readCpu } from '../host/facts.js';
 import { createHost } from '../host/host.js';
 import type { HostProfile } from '../kvm/profiles/profile.js';
 import type { RamBase } from '../kvm/ram.js';
-import { type DecodedVmState, decodeVmState, savedCpuid } from '../kvm/vm-state.js';
+import { decodeVmState } from '../kvm/vm-state.js';
 import { ramRanges } from '../memory/layout.js';
 import { loadAddon } from '../native/binding.js';
 import { type OpenedSnapshot, openSnapshot, refused } from '../snapshot/reader.js';
@@ -24,7 +24,7 @@ import {
 } from './bindings.js';
 import { lookAtDevices } from './check.js';
 import { checkBounds, type MachineConfig } from './config.js';
-import { MachineCore } from './core.js';
+import { type CoreState, MachineCore } from './core.js';
 import { KvmMachine } from './kvm-machine.js';
 import { Lifecycle } from './lifecycle.js';
 import type { Machine, MachinePart, MachineWith } from './machine.js';
@@ -150,7 +150,7 @@ class OpenSavedMachine implements SavedMachine {
   readonly #devices: SavedDevices;
   readonly #profile: HostProfile;
   readonly #shape: VmShape;
-  readonly #vmState: DecodedVmState;
+  readonly #state: CoreState;
   readonly #memory: SharedBase;
   readonly #store: PreparedVm[] = [];
   #closed = false;
@@ -176,8 +176,9 @@ class OpenSavedMachine implements SavedMachine {
     const ramBytes = ramRanges(memoryBytes).reduce((sum, { length }) => sum + length, 0);
     if (ramBytes !== memory.bytes)
       throw refused(directory, `it has ${memory.bytes} bytes of memory, not ${ramBytes}`);
-    this.#shape = { addon: loadAddon(), memoryBytes, cpus, cpuid: savedCpuid(state.vm, cpus) };
-    this.#vmState = decodeVmState(state.vm);
+    const vm = decodeVmState(state.vm, cpus);
+    this.#state = { ...state, vm };
+    this.#shape = { addon: loadAddon(), memoryBytes, cpus, cpuid: vm.vcpus.map(({ cpuid }) => cpuid) };
     this.#memory = new SharedBase(opened.memory);
   }
 
@@ -242,7 +243,7 @@ class OpenSavedMachine implements SavedMachine {
     signal?.throwIfAborted();
     const { cmdline } = snapshot;
     const core = new MachineCore(lifecycle, config, { ...parts, cmdline, origin: { directory, checksum } });
-    core.restore(snapshot.state, this.#vmState, facts);
+    core.restore(this.#state, facts);
     return new KvmMachine(core);
   }
 

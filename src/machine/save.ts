@@ -3,6 +3,7 @@ import { realpath } from 'node:fs/promises';
 import { relative } from 'node:path';
 import { TsvmError } from '../errors.js';
 import { readCpu } from '../host/facts.js';
+import { encodeVmState } from '../kvm/vm-state.js';
 import {
   MAX_CHAIN,
   MAX_PIECES_DIFFERENTIAL,
@@ -70,7 +71,7 @@ export async function snapshotMachine(
       directory: host.directory,
       config,
       cmdline,
-      state,
+      state: { ...state, vm: encodeVmState(state.vm) },
       disks,
       ...(base === undefined
         ? {}

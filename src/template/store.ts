@@ -1,19 +1,16 @@
 /** The folder of templates: found by key, made by one process at a time, bounded in number. */
 import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { TsvmError } from '../errors.js';
 import { cacheDirectory } from '../host/cache-directory.js';
+import { type Flock, flock, type LockOptions, waitForLock } from '../host/file-lock.js';
 import { describeFileError } from '../host/files.js';
 import { removeEntry, sweep } from '../host/folder-store.js';
 import { type FolderRules, OwnFolder } from '../host/own-folder.js';
-import { loadAddon } from '../native/binding.js';
 import { MANIFEST_NAME } from '../snapshot/format.js';
 
 /** Each is some 20 MiB for a guest of 64 MiB. */
 const MAX_TEMPLATES = 8;
-/** How often a process that waits for another one's template looks. */
-const LOCK_INTERVAL_MS = 50;
 
 const KEY = /^[0-9a-f]{16}$/;
 
@@ -37,26 +34,13 @@ export function templateDirectory(): string {
   return cacheDirectory('TSVM_TEMPLATE_DIR', 'templates');
 }
 
-/** As the addon's: false if somebody else has the lock. */
-type Flock = (fd: number, mode: 'exclusive') => boolean;
-
-export interface LockOptions {
-  /** Called once if another process has the lock. */
-  onWait?: (() => void) | undefined;
-  /** Gives up waiting. */
-  signal?: AbortSignal | undefined;
-}
-
 export class TemplateStore {
   readonly directory: string;
   readonly #flock: Flock;
 
-  constructor(
-    directory: string = templateDirectory(),
-    flock: Flock = (fd, mode) => loadAddon().flock(fd, mode),
-  ) {
+  constructor(directory: string = templateDirectory(), lock: Flock = flock) {
     this.directory = directory;
-    this.#flock = flock;
+    this.#flock = lock;
   }
 
   pathOf(key: string): string {
@@ -84,19 +68,13 @@ export class TemplateStore {
   }
 
   /** Runs `action` while no other process makes the template of that key. Rejects with the reason of `signal`. */
-  async locked<T>(key: string, { onWait, signal }: LockOptions, action: () => Promise<T>): Promise<T> {
-    let waited = false;
+  async locked<T>(key: string, options: LockOptions, action: () => Promise<T>): Promise<T> {
     for (;;) {
       const lock = await this.#openLock(key);
       try {
-        while (!this.#flock(lock.fd, 'exclusive')) {
-          if (!waited) onWait?.();
-          waited = true;
-          signal?.throwIfAborted();
-          await sleep(LOCK_INTERVAL_MS);
-        }
+        await waitForLock(this.#flock, lock.fd, 'exclusive', options);
         // Whoever removed a template removed its lock too: then ours keeps nobody out.
-        signal?.throwIfAborted();
+        options.signal?.throwIfAborted();
         if (await this.#isLockOf(lock, key)) return await action();
       } finally {
         await lock.close();

@@ -22,6 +22,11 @@ export interface TemplateOptions extends Abortable {
   onWait?(): void;
   /** Where the ports' Unix sockets of this machine are, by the ports' names: the template has none. */
   readonly ports?: Readonly<Record<string, string>>;
+  /**
+   * Paths of disks of this machine's own by their numbers, which it writes to. Its template has only looked at how large they are: the
+   * size and time of change have to be those of the disks of the configuration.
+   */
+  readonly ownDisks?: Readonly<Record<number, string>>;
   /** Facts for the machine's guest: what it learns of the world with its command. Default: new entropy, and the time. */
   readonly facts?: GuestFacts;
   onSaved?(saved: { readonly directory: string; readonly memoryBytes: number }): void;
@@ -41,13 +46,14 @@ export async function machineFromTemplate<const Config extends MachineConfig>(
 }
 
 async function fromTemplate(config: MachineConfig, options: TemplateOptions): Promise<Machine> {
-  const { ports, facts, signal } = options;
+  const { ports, ownDisks, facts, signal } = options;
   signal?.throwIfAborted();
   factOptions(facts ?? {}); // else the template would be taken for one that cannot be used
   const store = new TemplateStore(options.directory);
   const key = await templateKey(config);
   const restoreOptions = {
     ...(ports === undefined ? {} : { ports }),
+    ...(ownDisks === undefined ? {} : { ownDisks }),
     ...(facts === undefined ? {} : { facts }),
     signal,
   };

@@ -145,6 +145,22 @@ describe('tsvm run', () => {
     expect(result).toMatchObject({ status: 130, signal: null });
   });
 
+  test('waits for a reader of its output that has stopped reading until a signal, after the command too', async () => {
+    const script = join(root, 'unread');
+    // The command's end is known by its last words; what it said before fills the FIFO.
+    const command = 'head -c 120000 /dev/zero; echo said >&2';
+    writeFileSync(
+      script,
+      `mkfifo "$0.fifo" && exec 3<>"$0.fifo"
+      node '${TSVM}' run ${MEMORY.join(' ')} -- sh -c '${command}' > "$0.fifo" 2> "$0.said" & machine=$!
+      until grep -q said "$0.said"; do sleep 0.1; done
+      while kill -INT $machine; do sleep 1; done 2>&3
+      wait $machine; echo $?`,
+    );
+    const result = await run('bash', [script], { env });
+    expect(result.stdout.toString()).toBe('130\n');
+  });
+
   test('--timeout ends it with 124 and says so', async () => {
     const result = await tsvmRun(['--timeout', '3s', ...sh('echo up; sleep 100')]);
     expect(result).toMatchObject({

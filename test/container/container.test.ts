@@ -230,6 +230,11 @@ describe('hardening', () => {
     expect(found).toMatchObject({ CapEff: '0'.repeat(16), Uid: '1000\t1000\t1000\t1000', Groups: '' });
   });
 
+  test('another user is in the groups that are asked for, its own among them', async () => {
+    const found = await status({ user: { uid: 1000, gid: 1000, groups: [44, 29] } });
+    expect(found['Groups']?.trim().split(' ').sort()).toEqual(['1000', '29', '44']);
+  });
+
   test('capabilities are as asked for', async () => {
     expect((await status({ capabilities: [] }))['CapBnd']).toBe('0'.repeat(16));
     expect((await status({ capabilities: ['CHOWN', 'SYS_ADMIN'] }))['CapEff']).toBe('0000000000200001');

@@ -43,8 +43,15 @@ export interface HostPacket {
 }
 
 export const BUFFER_BYTES = 4096;
+/** Flags of descriptors; bytes of a table of two. */
+const NEXT = 1;
+const WRITE = 2;
+const INDIRECT = 4;
+const TABLE_BYTES = 32;
 
 export class VsockDriver {
+  /** Bytes of a buffer's first descriptor, the second has the rest; 0: each buffer is one descriptor. */
+  cutBytes = 0;
   readonly rig: Rig;
   readonly rx: MockQueue;
   readonly tx: MockQueue;
@@ -52,6 +59,7 @@ export class VsockDriver {
   /** Descriptors of the transmit queue are used round and round. Big packets must not wait, or they are written over. */
   readonly #txBuffers: number;
   readonly #smallBuffers: number;
+  readonly #tables: number;
   #nextTx = 0;
   readonly #rxBuffers = new Map<number, { addr: number; length: number }>();
 
@@ -63,6 +71,7 @@ export class VsockDriver {
     this.events = rig.driver.queue(2);
     this.#txBuffers = rig.driver.allocate(BIG_BUFFERS * TX_BYTES);
     this.#smallBuffers = rig.driver.allocate(this.tx.size * SMALL_BYTES);
+    this.#tables = rig.driver.allocate((this.rx.size + this.tx.size) * TABLE_BYTES, TABLE_BYTES);
   }
 
   /** Adds receive buffers and kicks. They are written over and over: read what came before adding `rx.size` more. */
@@ -72,7 +81,7 @@ export class VsockDriver {
       if (head === undefined) throw new Error('the driver is out of receive buffers');
       const addr = this.#addrOf(head);
       this.#free.delete(head);
-      this.rx.rawDescriptor(head, { addr, length, flags: 2 });
+      this.#describe(this.rx, head, { addr, length, flags: WRITE });
       this.#rxBuffers.set(head, { addr, length });
       this.rx.rawPublish(head);
     }
@@ -89,6 +98,19 @@ export class VsockDriver {
     const addr = this.rig.driver.allocate(BUFFER_BYTES);
     this.#addrs.set(head, addr);
     return addr;
+  }
+
+  /** Puts a buffer into one descriptor, or into a table of two. */
+  #describe(queue: MockQueue, head: number, buffer: { addr: number; length: number; flags: number }): void {
+    const { addr, length, flags } = buffer;
+    if (this.cutBytes === 0 || this.cutBytes >= length) {
+      queue.rawDescriptor(head, buffer);
+      return;
+    }
+    const table = this.#tables + (queue.index * this.rx.size + head) * TABLE_BYTES;
+    queue.rawDescriptor(0, { addr, length: this.cutBytes, flags: flags | NEXT, next: 1 }, table);
+    queue.rawDescriptor(1, { addr: addr + this.cutBytes, length: length - this.cutBytes, flags }, table);
+    queue.rawDescriptor(head, { addr: table, length: TABLE_BYTES, flags: INDIRECT });
   }
 
   /** Sends a packet; the device must have returned the ones before by then, unless they wait. */
@@ -122,7 +144,7 @@ export class VsockDriver {
       : this.#txBuffers + (slot % BIG_BUFFERS) * TX_BYTES;
     this.#nextTx = (slot + 1) % this.tx.size;
     this.rig.memory.write(addr, bytes);
-    this.tx.rawDescriptor(slot, { addr, length: bytes.length });
+    this.#describe(this.tx, slot, { addr, length: bytes.length, flags: 0 });
     this.tx.rawPublish(slot);
   }
 

@@ -1,10 +1,13 @@
 /** `tsvm run`: a command in a machine of its own, from a template. */
 import { Command } from 'commander';
 import { EXIT_CODES } from '../../control/exit-codes.js';
+import { blk } from '../../devices/blk/blk.js';
 import { pathsByName } from '../../devices/console/config.js';
+import type { DeviceRequest } from '../../devices/registry.js';
 import type { VsockConfig } from '../../devices/vsock/config.js';
 import { checkSentCommand, type GuestCommand } from '../../guest/command.js';
 import { type MachineRoot, machineRoot } from '../../image/machine-root.js';
+import { openRootDisk, type RootDisk } from '../../image/root-disk.js';
 import type { MachineConfig } from '../../machine/config.js';
 import type { Machine } from '../../machine/machine.js';
 import { bootToReady, machineFromTemplate } from '../../template/template.js';
@@ -25,7 +28,7 @@ import {
 import { isOnTerminal } from '../options/terminal-option.js';
 import { showBootProgress } from '../session/boot-progress.js';
 import { explainTimeout, serveCommand } from '../session/foreground.js';
-import { lookAtTimeline } from '../session/machine-end.js';
+import { explainFullRoot, lookAtTimeline } from '../session/machine-end.js';
 import { machineName, startDetached } from '../session/named-machine.js';
 import { runContainer } from '../session/run-container.js';
 import { StopSignals } from '../session/stop-signals.js';
@@ -83,13 +86,16 @@ async function run(words: readonly string[], options: RunOptions): Promise<numbe
 
 async function runInContainer(asked: AskedContainerRun, options: RunOptions): Promise<number> {
   const { words, timeoutMs, container } = asked;
-  const { image, command, hostname } = await imageCommand(words, options);
+  const { root, inUse, command, hostname } = await imageCommand(words, options, (image, store, progress) =>
+    store.directoryOf(image, progress),
+  );
+  using _ = inUse;
   // What the image says is data, which the grammar of options does not see.
-  const { argv, env, cwd } = command;
-  const { uid, gid } = command.user;
-  const config = { ...container, layers: [image.root], argv, hostname, env, cwd, user: { uid, gid } };
+  const { argv, env, cwd, makeCwd = false } = command;
+  const { home: _home, ...user } = command.user;
+  const config = { ...container, layers: [root], argv, hostname, env, cwd, makeCwd, user };
   sayWithoutKvm('with a KVM, the same command without --isolation container has a kernel of its own');
-  return await runContainer({ ...config, makeCwd: options.workdir === undefined }, { ...options, timeoutMs });
+  return await runContainer(config, { ...options, timeoutMs });
 }
 
 async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promise<number> {
@@ -99,7 +105,7 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
   const typed: GuestCommand = {
     argv: words,
     env: { TERM: process.env['TERM'] ?? 'linux', ...environment(parseVariables(options.env ?? [])) },
-    ...(options.workdir === undefined ? {} : { cwd: options.workdir }),
+    ...(options.workdir === undefined ? {} : { cwd: options.workdir, makeCwd: true }),
     tty,
     ...(tty ? { rows: process.stdout.rows, columns: process.stdout.columns } : {}),
   };
@@ -108,17 +114,30 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
   const config = await completeMachine(asked.machine);
   const hostname = options.hostname ?? machineName(options);
   const named = { ...options, ...(hostname === undefined ? {} : { hostname }) };
-  const image = options.image === undefined ? undefined : await imageCommand(words, named);
+  const image = options.image === undefined ? undefined : await imageCommand(words, named, machineRoot);
+  using _inUse = image?.inUse;
   const command: GuestCommand = { ...typed, ...image?.command };
   checkSentCommand(command);
-  const root = image === undefined ? undefined : await machineRoot(image.image, image.store, sayMaking);
+  const disk =
+    asked.rootDiskBytes === undefined
+      ? undefined
+      : await openRootDisk({
+          bytes: asked.rootDiskBytes,
+          name: options.rm === true ? undefined : machineName(options),
+          root: image?.root.identity ?? config.initrd ?? '',
+        });
   using stopSignals = StopSignals.ofCommand(timeoutMs);
   try {
-    const whole = withRoot(config, root);
-    const machine = options.template
-      ? await fromTemplate(whole, ports, stopSignals)
-      : await booted(whole, stopSignals);
+    const whole = withRootDisk(withRoot(config, image?.root), disk, options.template);
+    const machine = await (options.template
+      ? fromTemplate(whole, ports, disk, stopSignals)
+      : booted(whole, stopSignals)
+    ).finally(() => disk?.release());
     await using _ = machine;
+    explainFullRoot(
+      machine,
+      `--root-disk ${disk === undefined ? '4G gives it more' : 'with more gives it another'}`,
+    );
     if (sockets !== undefined) await serveSockets(machine, sockets);
     return await serveCommand(machine, {
       ...options,
@@ -126,6 +145,7 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
       tty,
       stopSignals,
       command,
+      writesBack: disk?.isKept,
       facts: { hostname: image?.hostname ?? hostname },
     });
   } catch (error) {
@@ -135,14 +155,29 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
   }
 }
 
-const sayMaking = (): void => void process.stderr.write('tsvm: making a file system of the image, once\n');
-
 /** Adds the device of the root, the first of its kind, by which the guest finds it. */
 function withRoot(config: MachineConfig, root: MachineRoot | undefined): MachineConfig {
   if (root === undefined) return config;
   const { cmdline = '', devices = [] } = config;
   return { ...config, cmdline: `${cmdline} ${root.parameters}`, devices: [root.device, ...devices] };
 }
+
+/** Adds the disk that takes what is written to the root, after all others, whose names in the guest it leaves alone. */
+function withRootDisk(
+  config: MachineConfig,
+  disk: RootDisk | undefined,
+  hasTemplate: boolean,
+): MachineConfig {
+  if (disk === undefined) return config;
+  const { cmdline = '', devices = [] } = config;
+  const parameter = `rootdisk=/dev/vd${String.fromCharCode(97 + diskCount(devices))}`;
+  // A template only looks at how large its disk is.
+  const device = hasTemplate ? blk({ path: disk.blank, direct: false }) : blk({ path: disk.path });
+  return { ...config, cmdline: `${cmdline} ${parameter}`, devices: [...devices, device] };
+}
+
+const diskCount = (devices: readonly DeviceRequest[]): number =>
+  devices.filter(({ kind }) => kind === 'blk').length;
 
 async function serveSockets(machine: Machine, { path, cid }: VsockConfig): Promise<void> {
   if (cid !== undefined && cid !== machine.vsock?.cid) machine.vsock?.renumber(cid);
@@ -152,12 +187,14 @@ async function serveSockets(machine: Machine, { path, cid }: VsockConfig): Promi
 async function fromTemplate(
   config: MachineConfig,
   ports: AskedMachineRun['ports'],
+  disk: RootDisk | undefined,
   stopSignals: StopSignals,
 ): Promise<Machine> {
   let stopProgress = (): void => {};
   const machine = await machineFromTemplate(config, {
     signal: stopSignals.signal,
     ...(ports === undefined ? {} : { ports: pathsByName(ports) }),
+    ...(disk === undefined ? {} : { ownDisks: { [diskCount(config.devices ?? []) - 1]: disk.path } }),
     onBoot(template) {
       process.stderr.write('tsvm: booting a template for this configuration, once\n');
       stopProgress = showBootProgress(template);

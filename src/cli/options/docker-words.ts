@@ -6,7 +6,6 @@ const RUN_IMAGE = 'tsvm run --image debian:12 -- COMMAND';
 
 /** Commands. */
 const COMMANDS: Readonly<Record<string, string>> = {
-  images: `${IMAGES}; unpacked ones are in ~/.cache/tsvm/images`,
   image: `${IMAGES}; then ${RUN_IMAGE}`,
   pull: `${IMAGES}; then ${RUN_IMAGE}`,
   push: 'tsvm keeps no images; skopeo copy pushes an OCI layout',
@@ -15,9 +14,7 @@ const COMMANDS: Readonly<Record<string, string>> = {
   search: 'tsvm speaks with no registry: skopeo list-tags docker://debian',
   build:
     'make an OCI layout with another tool: buildah build --tag oci:app:latest .; the default guest: tsvm guest build',
-  load: 'an archive of a root is an image as it is: tsvm run --image root.tar -- COMMAND',
   import: 'an archive of a root is an image as it is: tsvm run --image root.tar -- COMMAND',
-  save: 'a machine is saved by tsvm snapshot DIR --machine NAME',
   export: 'a machine is saved by tsvm snapshot DIR --machine NAME',
   commit: 'a machine is saved by tsvm snapshot DIR --machine NAME, and goes on by tsvm restore DIR',
   exec: 'a machine has one command: tsvm run -- COMMAND makes another machine, tsvm attach NAME shows its console',
@@ -27,7 +24,6 @@ const COMMANDS: Readonly<Record<string, string>> = {
   list: 'tsvm ps lists machines',
   unpause: 'tsvm resume NAME',
   restart: 'tsvm stop NAME, then the command that made it',
-  rmi: 'tsvm keeps the 16 images that were used last, in ~/.cache/tsvm/images',
   info: 'tsvm doctor says what this host can do',
   version: 'tsvm --version',
   events: 'tsvm top watches machines',

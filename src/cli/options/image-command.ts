@@ -5,8 +5,8 @@ import { defaultEnvironment } from '../../container/config.js';
 import { TsvmError } from '../../errors.js';
 import type { GuestCommand } from '../../guest/command.js';
 import { DEBIAN_GUEST, findGuest, type Guest } from '../../guest/store.js';
-import type { Image, ImageStore } from '../../image/image.js';
-import type { ImageConfig } from '../../image/oci-layout.js';
+import type { Image, ImageConfig } from '../../image/image.js';
+import type { ImageStore, MakeProgress } from '../../image/store.js';
 import type { ImageUser } from '../../image/user.js';
 import { guestRemedy } from '../../util/package-file.js';
 import { environment, parseVariables } from '../environment.js';
@@ -20,9 +20,10 @@ export interface ImageCommandOptions {
   readonly env?: readonly string[];
 }
 
-export interface ImageCommand {
-  readonly image: Image;
-  readonly store: ImageStore;
+export interface ImageCommand<Root> {
+  readonly root: Root;
+  /** Until it is disposed of, what was made of the image is not removed. */
+  readonly inUse: Disposable;
   readonly hostname: string;
   readonly command: GuestCommand & {
     readonly cwd: string;
@@ -36,8 +37,8 @@ const HOSTNAME = 'tsvm';
 
 /** Looks whether there is such an image, and a command for it. @throws TsvmError `TSVM_IMAGE`, or `TSVM_USAGE` if it names no command. */
 export async function lookAtImage(words: readonly string[], text: string): Promise<void> {
-  const { ImageStore } = await import('../../image/image.js');
-  argvOf(words, await new ImageStore().look(text), text);
+  const { ImageStore } = await import('../../image/store.js');
+  argvOf(words, (await new ImageStore().open(text)).config, text);
 }
 
 /** Words of a command, as Docker puts them together. */
@@ -62,27 +63,35 @@ async function guestForRoot(): Promise<Guest> {
   }
 }
 
-/** Opens the image, which is unpacked the first time, and says so. */
-export async function imageCommand(
+/**
+ * Opens the image, makes its root, and puts the command together.
+ *
+ * @param makeRoot - makes what the command runs over
+ */
+export async function imageCommand<Root>(
   words: readonly string[],
   options: ImageCommandOptions,
-): Promise<ImageCommand> {
+  makeRoot: (image: Image, store: ImageStore, progress: MakeProgress) => Promise<Root>,
+): Promise<ImageCommand<Root>> {
   // Most commands need none of it.
   const [{ ImageStore }, { userOf }, { imageEnvironment }] = await Promise.all([
-    import('../../image/image.js'),
+    import('../../image/store.js'),
     import('../../image/user.js'),
     import('../../image/environment.js'),
   ]);
   const store = new ImageStore();
   const path = options.image ?? (await guestForRoot()).initrd;
-  const sayUnpacking = (): void =>
-    void process.stderr.write(`tsvm: unpacking ${path} into ${store.directory}, once\n`);
-  const image = await (options.image === undefined
-    ? store.openGuest(path, sayUnpacking)
-    : store.open(path, sayUnpacking));
+  const say = (what: string): void => void process.stderr.write(`tsvm: ${what}, once\n`);
+  const progress = {
+    onUnpack: () => say(`unpacking ${path} into ${store.directory}`),
+    onMake: () => say('making a file system of the image'),
+  };
+  const image = await (options.image === undefined ? store.openGuest(path, progress) : store.open(path));
   const { config } = image;
   const argv = argvOf(words, config, path);
-  const user = userOf(image, options.user ?? config.user ?? '0');
+  const root = await makeRoot(image, store, progress);
+  const inUse = store.use(image);
+  const user = userOf({ root: store.accountsOf(image) }, options.user ?? config.user ?? '0');
   const hostname = options.hostname ?? HOSTNAME;
   const env = {
     ...defaultEnvironment(hostname, false),
@@ -92,9 +101,10 @@ export async function imageCommand(
     ...environment(parseVariables(options.env ?? [])),
   };
   return {
-    image,
-    store,
+    root,
+    inUse,
     hostname,
-    command: { argv, env, user, cwd: options.workdir ?? resolve('/', config.workdir ?? '') },
+    // As Docker does, also one that is not the image's.
+    command: { argv, env, user, cwd: options.workdir ?? resolve('/', config.workdir ?? ''), makeCwd: true },
   };
 }

@@ -15,7 +15,7 @@ function commandOf(config: object, options: object = {}) {
   const path = join(folder, String(count++));
   vi.stubEnv('TSVM_IMAGE_DIR', `${path}.store`);
   const layout = makeOciLayout(path, [{ 'etc/passwd': 'app:x:7:8::/home/app:/bin/sh\n' }], config);
-  return imageCommand([], { image: layout, ...options });
+  return imageCommand([], { image: layout, ...options }, (image, store) => store.directoryOf(image));
 }
 
 describe('imageCommand()', () => {

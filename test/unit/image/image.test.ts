@@ -14,25 +14,28 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
-import { ImageStore } from '../../../src/image/image.js';
+import type { LayeredImage } from '../../../src/image/image.js';
+import { ImageStore } from '../../../src/image/store.js';
 import { userOf } from '../../../src/image/user.js';
-import { abortedEverywhere } from '../../support/abort.js';
+import { readErofs } from '../../support/erofs.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import { makeOciLayout } from '../../support/oci-layout.js';
 
 const folder = temporaryDirectory();
 let count = 0;
 const newPath = (): string => join(folder, String(count++));
-/** Archive of files by their names. */
-function archiveOf(files: Readonly<Record<string, string>>): string {
-  const directory = newPath();
-  mkdirSync(directory);
-  for (const [name, text] of Object.entries(files)) writeFileSync(join(directory, name), text);
-  const archive = newPath();
-  spawnSync('tar', ['-C', directory, '-cf', archive, '.']);
-  return archive;
-}
 const newStore = (): ImageStore => new ImageStore(newPath());
+/** Directory of an image, by default in a store of its own. */
+const rootOf = async (text: string, store = newStore()): Promise<string> =>
+  await store.directoryOf(await store.open(text));
+
+/** Directory with one link. */
+function linked(target: string, name: string): string {
+  const directory = newPath();
+  mkdirSync(join(directory, name, '..'), { recursive: true });
+  symlinkSync(target, join(directory, name));
+  return directory;
+}
 
 describe('an OCI layout', () => {
   test('is its layers, one over the other: files, whiteouts and opaque directories', async () => {
@@ -41,7 +44,7 @@ describe('an OCI layout', () => {
       { 'a/both': 'high', 'b/.wh.gone': '', 'c/.wh..wh..opq': '', 'c/new': '' },
       { 'a/.wh.nothing': '' },
     ]);
-    const { root } = await newStore().open(layout);
+    const root = await rootOf(layout);
     const files = readdirSync(root, { recursive: true, encoding: 'utf8' }).sort();
     expect(files).toEqual(['a', 'a/both', 'a/low', 'b', 'c', 'c/new']);
     expect(readFileSync(join(root, 'a/both'), 'utf8')).toBe('high');
@@ -50,7 +53,8 @@ describe('an OCI layout', () => {
   test('says what its command is, and where and who', async () => {
     const config = { Env: ['A=1'], Entrypoint: ['/e'], Cmd: ['c'], WorkingDir: '/w', User: 'app' };
     const layout = makeOciLayout(newPath(), [{ 'etc/passwd': 'app:x:7:8::/home/app:/bin/sh\n' }], config);
-    const image = await newStore().open(layout);
+    const store = newStore();
+    const image = await store.open(layout);
     expect(image.config).toEqual({
       env: ['A=1'],
       entrypoint: ['/e'],
@@ -58,33 +62,36 @@ describe('an OCI layout', () => {
       workdir: '/w',
       user: 'app',
     });
-    expect(userOf(image, 'app')).toEqual({ uid: 7, gid: 8, home: '/home/app' });
-    expect(userOf(image, '7:9')).toEqual({ uid: 7, gid: 9, home: '/home/app' });
-    expect(userOf(image, '0')).toEqual({ uid: 0, gid: 0, home: '/root' });
-    expect(() => userOf(image, 'nobody')).toThrow("there is no 'nobody' in /etc/passwd of the image");
+    await store.directoryOf(image);
+    const accounts = { root: store.accountsOf(image) };
+    expect(userOf(accounts, 'app')).toEqual({ uid: 7, gid: 8, home: '/home/app' });
+    expect(userOf(accounts, '7:9')).toEqual({ uid: 7, gid: 9, home: '/home/app' });
+    expect(userOf(accounts, '0')).toEqual({ uid: 0, gid: 0, home: '/root' });
+    expect(() => userOf(accounts, 'nobody')).toThrow("there is no 'nobody' in /etc/passwd of the image");
   });
 
   test('is not unpacked into, or taken from, a store that others may enter, or a link', async () => {
     const layout = makeOciLayout(newPath(), [{ a: '' }]);
     const store = newStore();
-    await store.open(layout);
+    await rootOf(layout, store);
     chmodSync(store.directory, 0o755);
     const remedy = { code: 'TSVM_IMAGE', hint: `chmod 700 ${store.directory}` };
-    await expect(store.open(layout)).rejects.toMatchObject(remedy);
+    await expect(rootOf(layout, store)).rejects.toMatchObject(remedy);
     chmodSync(store.directory, 0o700);
     const link = newPath();
     symlinkSync(store.directory, link);
-    await expect(new ImageStore(link).open(layout)).rejects.toThrow('a link');
+    await expect(rootOf(layout, new ImageStore(link))).rejects.toThrow('a link');
   });
 
   test('is unpacked once, whoever asks at the same time', async () => {
     const layout = makeOciLayout(newPath(), [{ a: '' }]);
     const store = newStore();
     let unpacked = 0;
-    const open = () => store.open(`${layout}:latest`, () => unpacked++);
-    const [one, two] = await Promise.all([open(), open()]);
-    await open();
-    expect(one?.root).toBe(two?.root);
+    const image = await store.open(`${layout}:latest`);
+    const make = () => store.directoryOf(image, { onUnpack: () => unpacked++ });
+    const [one, two] = await Promise.all([make(), make()]);
+    await make();
+    expect(one).toBe(two);
     expect(unpacked).toBeLessThanOrEqual(2);
     expect(readdirSync(store.directory)).toHaveLength(1);
   });
@@ -97,9 +104,11 @@ describe('an OCI layout', () => {
     const layer = join(blobs, manifest.layers[1].digest.slice(7));
     const store = newStore();
     writeFileSync(layer, 'changed');
-    await expect(store.open(layout)).rejects.toThrow(`${layer}: its content does not have the digest`);
+    await expect(rootOf(layout, store)).rejects.toThrow(`${layer}: its content does not have the digest`);
     rmSync(layer);
-    await expect(store.open(layout)).rejects.toThrow(`${layer}: ENOENT`);
+    await expect(rootOf(layout, store)).rejects.toThrow(
+      `${layout}: there is no ${layer.slice(layout.length + 1)} in it`,
+    );
     expect(readdirSync(store.directory)).toEqual([]);
   });
 
@@ -125,7 +134,7 @@ describe('an OCI layout', () => {
     await expect(newStore().open(layout)).rejects.toMatchObject({
       hint: expect.stringContaining(`${layout}:one`),
     });
-    expect(readdirSync((await newStore().open(`${layout}:two`)).root)).toEqual(['b']);
+    expect(readdirSync(await rootOf(`${layout}:two`))).toEqual(['b']);
     await expect(newStore().open(`${layout}:three`)).rejects.toThrow("there is no image 'three'");
   });
 });
@@ -152,7 +161,7 @@ describe('an archive', () => {
         },
       );
     });
-    const { root } = await newStore().open(path);
+    const root = await rootOf(path);
     const stats = lstatSync(join(root, 'program'));
     expect([stats.mode & 0o7777, stats.nlink, stats.mtime.getFullYear()]).toEqual([0o4755, 2, 2001]);
     expect(readlinkSync(join(root, 'link'))).toBe('/absolute');
@@ -162,22 +171,26 @@ describe('an archive', () => {
   test('that has changed is another image', async () => {
     const store = newStore();
     const path = archive((directory) => writeFileSync(join(directory, 'a'), ''));
-    const first = await store.open(path);
+    const first = await rootOf(path, store);
     spawnSync('sh', ['-c', `cd ${folder} && touch b && tar -rf ${path} b`]);
-    const second = await store.open(path);
-    expect(second.root).not.toBe(first.root);
-    expect(existsSync(join(second.root, 'b'))).toBe(true);
+    const stale = await store.open(path);
+    const second = await rootOf(path, store);
+    expect(second).not.toBe(first);
+    expect(existsSync(join(second, 'b'))).toBe(true);
+    rmSync(store.directory, { recursive: true });
+    spawnSync('sh', ['-c', `cd ${folder} && touch c && tar -rf ${path} c`]);
+    await expect(store.directoryOf(stale)).rejects.toThrow(`${path}: it was changed meanwhile`);
   });
 
   test('that is none, or is cut short, is refused, and nothing is kept', async () => {
     const store = newStore();
     const text = newPath();
     writeFileSync(text, 'not an archive '.repeat(100));
-    await expect(store.open(text)).rejects.toThrow(`${text}: `);
+    await expect(rootOf(text, store)).rejects.toThrow(`${text}: `);
     const whole = archive((directory) => writeFileSync(join(directory, 'a'), Buffer.alloc(100_000)));
     writeFileSync(whole, readFileSync(whole).subarray(0, 50_000));
-    await expect(store.open(whole)).rejects.toThrow(whole);
-    expect(readdirSync(store.directory)).toEqual([]);
+    await expect(rootOf(whole, store)).rejects.toThrow(whole);
+    expect(existsSync(store.directory)).toBe(false);
   });
 
   test('writes and removes nothing outside of its directory', async () => {
@@ -190,7 +203,8 @@ describe('an archive', () => {
     writeFileSync(join(outside, 'keep'), '');
     const through = `${newPath()}.tar`;
     spawnSync('tar', ['-C', link.directory, '-cf', through, 'out', '-C', evil, 'out/evil']);
-    await expect(newStore().open(through)).rejects.toThrow(/through symlink/);
+    const inside = await rootOf(through);
+    expect(readdirSync(join(inside, outside))).toEqual(['evil']);
     const climbing = `${newPath()}.tar`;
     spawnSync('tar', [
       '-P',
@@ -202,8 +216,8 @@ describe('an archive', () => {
       `s|^out|../../../..${outside}|`,
       'out/evil',
     ]);
-    await expect(newStore().open(climbing)).rejects.toThrow(/'\.\.'/);
-    await newStore().open(makeOciLayout(newPath(), [link, { 'out/.wh.keep': '', 'out/.wh..wh..opq': '' }]));
+    expect(readdirSync(join(await rootOf(climbing), outside))).toEqual(['evil']);
+    await rootOf(makeOciLayout(newPath(), [link, { 'out/.wh.keep': '', 'out/.wh..wh..opq': '' }]));
     expect(readdirSync(outside)).toEqual(['keep']);
   });
 });
@@ -213,65 +227,61 @@ test('what a process that was killed had begun is removed by the next that unpac
   mkdirSync(store.directory, { mode: 0o700 });
   mkdirSync(join(store.directory, '.unpacking-x-4194999/root'), { recursive: true });
   mkdirSync(join(store.directory, `.unpacking-y-${process.ppid}`), { recursive: true });
-  await store.open(makeOciLayout(newPath(), [{ a: '' }]));
+  await rootOf(makeOciLayout(newPath(), [{ a: '' }]), store);
   const names = readdirSync(store.directory).filter((name) => name.startsWith('.'));
   expect(names).toEqual([`.unpacking-y-${process.ppid}`]);
 });
 
-test.each([
-  ['a layout', () => makeOciLayout(newPath(), [{ a: 'a' }, { b: 'b' }, { c: 'c' }])],
-  ['an archive', () => archiveOf({ a: 'a' })],
-])('open() of %s that is aborted leaves nothing, at whatever step', async (_, make) => {
+test('rootFileOf() is a file system of the layers, with the users of it, and needs no directory', async () => {
   const store = newStore();
-  const text = make();
-  const onUnpack = (): void => {};
-  const { value, steps } = await abortedEverywhere(
-    (signal) => store.open(text, onUnpack, { signal }),
-    () => expect(existsSync(store.directory) ? readdirSync(store.directory) : []).toEqual([]),
-  );
-  expect(steps).toBeGreaterThan(2);
-  expect(readFileSync(join(value.root, 'a'), 'utf8')).toBe('a');
-  const { key = '' } = value;
-  const made = await abortedEverywhere(
-    (signal) => store.ext4Of({ ...value, key }, undefined, { signal }),
-    () => expect(readdirSync(store.directory)).toEqual([key]),
-  );
-  expect(made.steps).toBeGreaterThan(0);
+  const layout = makeOciLayout(newPath(), [
+    {
+      'etc/passwd': 'old:x:1:1::/:',
+      'etc/gone': '',
+      'usr/share/group': 'staff:x:50:\n',
+      deep: 'x'.repeat(9000),
+    },
+    { 'etc/passwd': 'app:x:7:8::/home/app:/bin/sh\n', 'etc/.wh.gone': '' },
+    { directory: linked('../usr/share/group', 'etc/group') },
+  ]);
+  const image = (await store.open(layout)) as LayeredImage;
+  let made = 0;
+  const path = await store.rootFileOf(image, { onMake: () => made++ });
+  expect(await store.rootFileOf(image, { onMake: () => made++ })).toBe(path);
+  expect(made).toBe(1);
+  const { entries } = readErofs(path);
+  expect([...entries.keys()].sort()).toEqual([
+    '',
+    'deep',
+    'etc',
+    'etc/group',
+    'etc/passwd',
+    'usr',
+    'usr/share',
+    'usr/share/group',
+  ]);
+  const accounts = { root: store.accountsOf(image) };
+  expect(userOf(accounts, 'app:staff')).toEqual({ uid: 7, gid: 50, home: '/home/app' });
+  expect(() => userOf(accounts, 'old')).toThrow("there is no 'old' in /etc/passwd of the image");
+  expect(readdirSync(join(store.directory, image.key))).toEqual(['machine']);
+  expect(readdirSync(await store.directoryOf(image)).sort()).toEqual(['deep', 'etc', 'usr']);
+  expect(await store.rootFileOf(image)).toBe(path);
 });
 
-test('ext4Of() that is aborted ends the program that is at work', async () => {
+test('a root of a machine is not made of layers that changed, and nothing is kept', async () => {
   const store = newStore();
-  const image = await store.open(archiveOf({ a: 'a' }));
-  const controller = new AbortController();
-  const making = store.ext4Of(
-    { ...image, key: image.key ?? '' },
-    () => controller.abort(new Error('gone')),
-    controller,
-  );
-  await expect(making).rejects.toThrow('gone');
-  expect(readdirSync(store.directory)).toEqual([image.key]);
-});
-
-test('ext4Of() holds a thousand small files, a large one, and deep folders', {
-  timeout: 60_000,
-}, async () => {
-  const directory = newPath();
-  for (let i = 0; i < 50; i++) mkdirSync(join(directory, `d${i}`), { recursive: true });
-  for (let i = 0; i < 1000; i++) writeFileSync(join(directory, `d${i % 50}`, String(i)), 'x'.repeat(i % 7));
-  writeFileSync(join(directory, 'large'), Buffer.alloc(20 << 20));
-  mkdirSync(join(directory, 'a/'.repeat(200)), { recursive: true });
-  const store = newStore();
-  const archive = `${newPath()}.tar`;
-  spawnSync('tar', ['-C', directory, '-cf', archive, '.']);
-  const image = await store.open(archive);
-  const path = await store.ext4Of({ ...image, key: image.key ?? '' });
-  const { stdout } = spawnSync('debugfs', ['-R', 'stat /d49/999', path], { encoding: 'utf8' });
-  expect(stdout).toMatch(/Size: 5$/m);
-  expect(spawnSync('e2fsck', ['-fn', path]).status).toBe(0);
-  expect(await store.ext4Of({ ...image, key: image.key ?? '' })).toBe(path);
+  const layout = makeOciLayout(newPath(), [{ a: 'a' }]);
+  const image = (await store.open(layout)) as LayeredImage;
+  const [layer] = image.layers;
+  const wrong = { ...layer!, diffId: `sha256:${'0'.repeat(64)}` };
+  await expect(store.rootFileOf({ ...image, layers: [wrong] })).rejects.toThrow('unpacked, it does not have');
+  writeFileSync(layer!.path, 'changed');
+  await expect(store.rootFileOf(image)).rejects.toThrow(layer!.path);
+  expect(readdirSync(store.directory)).toEqual([]);
 });
 
 test('a directory is its own root; what is not there is named', async () => {
-  expect(await newStore().open(folder)).toEqual({ root: folder, config: {} });
+  expect(await newStore().open(folder)).toEqual({ kind: 'directory', directory: folder, config: {} });
+  expect(await rootOf(folder)).toBe(folder);
   await expect(newStore().open('/nowhere')).rejects.toThrow('image /nowhere: there is no such file');
 });

@@ -1,11 +1,11 @@
 /**
- * Headers of tar archives (POSIX.1-2017, pax; GNU tar's "Basic Tar Format") as entries, and entries as headers of one form.
+ * Headers of tar archives (POSIX.1-2017, pax; GNU tar's "Basic Tar Format").
  *
  * Texts are binary: a character is a byte, since names may have any.
  *
  * @spec posix-2017 "pax"  Interchange formats ustar and pax  #yes
  */
-import { imageError } from './image-error.js';
+import { imageError } from '../image-error.js';
 
 export const BLOCK_BYTES = 512;
 
@@ -28,7 +28,6 @@ type Field = keyof typeof FIELDS;
 
 /** GNU's old form of sparse files: four pairs of offset and length in the header, 21 in a block after it. */
 const SPARSE = { header: 386, headerPairs: 4, extended: 482, realSize: 483, pairs: 21, more: 504, field: 12 };
-const USTAR = 'ustar\0';
 
 export const TYPE = {
   file: '0',
@@ -103,63 +102,6 @@ function sparsePairs(block: Uint8Array, at: number, count: number): number[] {
   }
   return numbers;
 }
-
-/** Records of a pax header: `LENGTH KEY=VALUE\n`. @throws TsvmError if they are none. */
-export function parsePax(bytes: Uint8Array): ReadonlyMap<string, string> {
-  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.length).toString('latin1');
-  const records = new Map<string, string>();
-  for (let at = 0; at < text.length; ) {
-    const blank = text.indexOf(' ', at);
-    const digits = text.slice(at, blank);
-    const end = at + Number(digits);
-    const equals = text.indexOf('=', blank);
-    const whole = /^[1-9]\d{0,9}$/.test(digits) && end <= text.length && text[end - 1] === '\n';
-    if (!whole || equals < 0 || equals >= end) throw imageError('a pax header of it is damaged');
-    records.set(text.slice(blank + 1, equals), text.slice(equals + 1, end - 1));
-    at = end;
-  }
-  return records;
-}
-
-/** An entry's header: ustar, after a pax header with what does not fit, or has to be exact. */
-export function formatHeader(
-  header: Omit<Header, 'sparse' | 'mtime'>,
-  pax: ReadonlyMap<string, string>,
-): Uint8Array {
-  const records = [...pax].map(([key, value]) => paxRecord(key, value)).join('');
-  const content = Buffer.from(records, 'latin1');
-  const paxHeader = formatBlock({ ...header, name: 'pax', link: '', type: TYPE.pax, size: content.length });
-  const padding = Buffer.alloc(paddedLength(content.length) - content.length);
-  return Buffer.concat([paxHeader, content, padding, formatBlock(header)]);
-}
-
-function paxRecord(key: string, value: string): string {
-  const rest = key.length + value.length + 3; // blank, equals sign, newline
-  let length = rest + String(rest).length;
-  if (rest + String(length).length > length) length++;
-  return `${length} ${key}=${value}\n`;
-}
-
-/** Names and ids that are too large for their fields are in the pax header. */
-function formatBlock({ name, link, type, mode, size }: Omit<Header, 'sparse' | 'mtime'>): Buffer {
-  const block = Buffer.alloc(BLOCK_BYTES);
-  const write = (field: Field, text: string): void => {
-    block.write(text.slice(0, FIELDS[field][1]), FIELDS[field][0], 'latin1');
-  };
-  const octal = (field: Field, value: number): void =>
-    write(field, `${value.toString(8).padStart(FIELDS[field][1] - 1, '0')}\0`);
-  write('name', name);
-  write('link', link);
-  write('type', type);
-  write('magic', `${USTAR}00`);
-  octal('mode', mode & 0o7777);
-  for (const field of ['uid', 'gid', 'mtime'] as const) octal(field, 0);
-  octal('size', size <= MAX_OCTAL_SIZE ? size : 0); // the pax header has it, too
-  write('checksum', `${checksumOf(block).toString(8).padStart(6, '0')}\0 `);
-  return block;
-}
-
-const MAX_OCTAL_SIZE = 8 ** 11 - 1;
 
 /** Length of content with what fills its last block. */
 export function paddedLength(bytes: number): number {

@@ -1,0 +1,123 @@
+/** Connections to registries: the address that is connected to is one that was judged. */
+import { lookup } from 'node:dns/promises';
+import { once } from 'node:events';
+import { request as httpRequest, type IncomingMessage } from 'node:http';
+import { connect as connectTcp, isIP, type Socket } from 'node:net';
+import { connect as connectTls, type SecureContext } from 'node:tls';
+import { TsvmError } from '../../errors.js';
+import { localKind } from './address.js';
+import { Interruption } from './net-error.js';
+
+export interface Target {
+  readonly url: URL;
+  /** It may be at an address of this host, its link or its cloud. */
+  readonly local: boolean;
+  /** Certificates that are trusted, read when they are needed. */
+  readonly trust: () => SecureContext;
+}
+
+export interface DialOptions {
+  /** Proxy to go through: by CONNECT for TLS, else the request names the whole address. */
+  readonly proxy: URL | undefined;
+  /** Longest silence. */
+  readonly silenceMs: number;
+}
+
+/** Connects, with TLS if the address says so. Rejects with what `net`, `tls` and `dns` say, or a TsvmError. */
+export async function dial(target: Target, { proxy, silenceMs }: DialOptions): Promise<Socket> {
+  const { url } = target;
+  const isTls = url.protocol === 'https:';
+  // Before anything is open: files of certificates may be missing.
+  const context = isTls || proxy?.protocol === 'https:' ? target.trust() : undefined;
+  if (proxy === undefined) {
+    const socket = await open(url, target.local, silenceMs);
+    return isTls ? await secure(socket, url, context, silenceMs) : socket;
+  }
+  // The operator named it, wherever it is; it looks names up by itself.
+  const socket = await open(proxy, true, silenceMs);
+  const outer = proxy.protocol === 'https:' ? await secure(socket, proxy, context, silenceMs) : socket;
+  if (!isTls) return outer;
+  await within(silenceMs, url.host, outer, tunnel(outer, proxy, url));
+  return await secure(outer, url, context, silenceMs);
+}
+
+/** Credentials for a proxy, of its address. */
+export function proxyHeaders({ username, password }: URL): Record<string, string> {
+  if (username === '') return {};
+  const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  return { 'Proxy-Authorization': `Basic ${Buffer.from(pair).toString('base64')}` };
+}
+
+async function open(url: URL, local: boolean, silenceMs: number): Promise<Socket> {
+  const host = bareHost(url);
+  const family = isIP(host);
+  const addresses = family === 0 ? await lookup(host, { all: true }) : [{ address: host, family }];
+  for (const { address } of local ? [] : addresses) {
+    const kind = localKind(address);
+    if (kind === undefined) continue;
+    throw new TsvmError('TSVM_IMAGE', `${url.host} leads to ${address}, an address ${kind}`, {
+      hint: `if it is meant: "local": true for ${url.host} in the rules for registries (docs/images.md)`,
+    });
+  }
+  const socket = connectTcp({
+    host,
+    port: Number(url.port || (url.protocol === 'https:' ? 443 : 80)),
+    noDelay: true,
+    // What was judged, not what the name leads to a moment later.
+    lookup: (_name, options, callback) => {
+      const [first] = addresses;
+      if (options.all === true) callback(null, addresses);
+      else callback(null, first?.address ?? '', first?.family);
+    },
+  });
+  await within(silenceMs, url.host, socket, once(socket, 'connect'));
+  return socket;
+}
+
+async function secure(
+  socket: Socket,
+  url: URL,
+  secureContext: SecureContext | undefined,
+  silenceMs: number,
+): Promise<Socket> {
+  const host = bareHost(url);
+  const name = isIP(host) === 0 ? { servername: host } : {};
+  const tls = connectTls({ socket, host, secureContext, ALPNProtocols: ['http/1.1'], ...name });
+  await within(silenceMs, url.host, tls, once(tls, 'secureConnect'));
+  return tls;
+}
+
+/** Asks a proxy for a way to a host. */
+async function tunnel(socket: Socket, proxy: URL, { hostname, port }: URL): Promise<void> {
+  const place = `${hostname}:${port || '443'}`;
+  const headers = { Host: place, ...proxyHeaders(proxy) };
+  const request = httpRequest({ method: 'CONNECT', path: place, headers, createConnection: () => socket });
+  request.end();
+  const [response] = (await once(request, 'connect')) as [IncomingMessage];
+  if (response.statusCode === 200) return;
+  throw new TsvmError(
+    'TSVM_HOST',
+    `the proxy ${proxy.host} refuses to connect to ${place}: ${response.statusCode}`,
+    { hint: 'check HTTPS_PROXY and NO_PROXY' },
+  );
+}
+
+/** Waits for a step of a connection, which is closed if it fails or takes too long. */
+async function within(ms: number, host: string, socket: Socket, step: Promise<unknown>): Promise<void> {
+  const timer = setTimeout(() => socket.destroy(silence(host, ms)), ms);
+  try {
+    await step;
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+/** Error of a connection on which nothing comes. */
+export function silence(host: string, ms: number): Interruption {
+  return new Interruption(`${host}: nothing came for ${ms / 1000} s`);
+}
+
+const bareHost = ({ hostname }: URL): string => hostname.replace(/^\[(.*)\]$/, '$1');
