@@ -22,21 +22,28 @@ export async function unpackLayers(
   layers: readonly Layer[],
   directory: string,
   limits?: Readonly<Partial<Limits>>,
+  signal?: AbortSignal,
 ): Promise<void> {
   await using sink = new DirectorySink(directory);
-  await applyLayers(layers, sink, limits);
+  await applyLayers(layers, sink, limits, signal);
 }
 
 /** Writes what a compressed archive holds to a new file. @throws TsvmError `TSVM_IMAGE` that names the archive */
-export async function writeUncompressed(blob: Blob, path: string): Promise<void> {
-  await named(blob, async () => await writeArchive(await uncompressed(blob), path));
+export async function writeUncompressed(blob: Blob, path: string, signal?: AbortSignal): Promise<void> {
+  const write = async (): Promise<void> => await writeArchive(await uncompressed(blob), path, signal);
+  await named(blob, write, signal);
 }
 
 /** Writes an archive to a new file. @throws TsvmError `TSVM_IMAGE` if it is larger than an image may be, or there is no space */
-export async function writeArchive(pieces: AsyncIterable<Uint8Array>, path: string): Promise<void> {
+export async function writeArchive(
+  pieces: AsyncIterable<Uint8Array>,
+  path: string,
+  signal?: AbortSignal,
+): Promise<void> {
   let left = LIMITS.bytes;
   const bounded = async function* () {
     for await (const piece of pieces) {
+      signal?.throwIfAborted();
       left -= piece.length;
       if (left < 0) throw imageError('it has more bytes than are unpacked');
       yield piece;
@@ -45,6 +52,7 @@ export async function writeArchive(pieces: AsyncIterable<Uint8Array>, path: stri
   try {
     await pipeline(bounded(), createWriteStream(path, { flags: 'wx', mode: 0o600 }));
   } catch (cause) {
+    signal?.throwIfAborted();
     if (cause instanceof TsvmError || !(cause instanceof Error && 'syscall' in cause)) throw cause;
     throw imageError(
       `cannot write ${path}: ${describeFileError(cause)}`,
