@@ -129,6 +129,7 @@ export type {
   Machine,
   MachineControls,
   MachineEnd,
+  MachineEvent,
   MachineEvents,
   MachineOf,
   MachinePart,
@@ -149,6 +150,7 @@ export type { GuestMemory, MemoryRegion } from './memory/guest-memory.js';
 export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from './snapshot/format.js';
 export { machineFromTemplate, type TemplateOptions } from './template/template.js';
 export type { Abortable } from './util/abort.js';
+export type { FeedReader } from './util/feed.js';
 export type { DurationHistogram, DurationSummary } from './util/histogram.js';
 export type { VersionedState } from './util/state.js';
 export type { Chain, ChainReader, ChainWriter } from './virtio/chain.js';

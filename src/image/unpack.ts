@@ -18,9 +18,10 @@ export async function unpackLayers(
   layers: readonly Layer[],
   directory: string,
   limits?: Readonly<Partial<Limits>>,
+  signal?: AbortSignal,
 ): Promise<void> {
   await using sink = new DirectorySink(directory);
-  await applyLayers(layers, sink, limits);
+  await applyLayers(layers, sink, limits, signal);
 }
 
 /** Looks whether a file begins as an archive does. @throws TsvmError `TSVM_IMAGE` that names it. */

@@ -7,6 +7,7 @@ import type { GuestChannel } from '../guest/channel.js';
 import type { MachineVsock } from '../host/vsock/endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
 import { type Abortable, untilAborted } from '../util/abort.js';
+import type { FeedReader } from '../util/feed.js';
 import type { MachineConfig } from './config.js';
 import type { MachineConsole } from './console.js';
 import type { MachineCore } from './core.js';
@@ -17,10 +18,12 @@ import type {
   ForkOptions,
   Machine,
   MachineEnd,
+  MachineEvent,
   MachineEvents,
   MachineState,
   MachineTimeline,
 } from './machine.js';
+import { eventsOf, linesOf } from './report/feeds.js';
 import type { MachineMetrics } from './report/metrics.js';
 import { snapshotMachine } from './save.js';
 
@@ -84,6 +87,14 @@ export class KvmMachine implements Machine {
     listener: (payload: MachineEvents[Name]) => void,
   ): Disposable {
     return this.core.lifecycle.events.on(name, listener);
+  }
+
+  events(options: Abortable = {}): FeedReader<MachineEvent> {
+    return eventsOf(this, options);
+  }
+
+  lines(options: Abortable = {}): FeedReader<string> {
+    return linesOf(this, options);
   }
 
   async start(): Promise<void> {

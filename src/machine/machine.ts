@@ -8,6 +8,7 @@ import type { GuestFacts } from '../guest/facts.js';
 import type { MachineVsock } from '../host/vsock/endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
 import type { Abortable } from '../util/abort.js';
+import type { FeedReader } from '../util/feed.js';
 import type { MachineConfig } from './config.js';
 import type { MachineConsole } from './console.js';
 import type { ExitMetrics, MachineMetrics } from './report/metrics.js';
@@ -49,6 +50,19 @@ export interface MachineEvents extends Record<string, unknown> {
   end: MachineEnd;
 }
 
+/** Something that happened to a machine of this process or of another. */
+export type MachineEvent = {
+  /** Milliseconds since 1970. */
+  readonly atMs: number;
+} & (
+  | { readonly name: 'state'; readonly detail: { readonly state: MachineState } }
+  | { readonly name: 'mark'; readonly detail: MachineEvents['mark'] }
+  | { readonly name: 'deviceError'; readonly detail: MachineEvents['deviceError'] }
+  | { readonly name: 'end'; readonly detail: { readonly kind: string; readonly message?: string } }
+  /** In the place of events that were lost, since their reader was too slow. */
+  | { readonly name: 'lost'; readonly detail: { readonly count: number } }
+);
+
 /** What `timeline()` returns: phases with their time, and what the run cost so far. */
 export interface MachineTimeline {
   readonly profile: string;
@@ -77,6 +91,18 @@ export interface MachineControls {
   stop(timeoutMs?: number, options?: Abortable): Promise<void>;
   /** Pulls the plug: ends the machine at once; disks are flushed. Safe at any time and more than once. */
   kill(): Promise<void>;
+  /**
+   * Tells what happens to it from this call on, in a loop that ends with the machine. Events wait for a slow reader, up to 1024; those that
+   * are lost then are counted by one named `lost`.
+   */
+  events(options?: Abortable): FeedReader<MachineEvent>;
+  /**
+   * Reads its console line by line, in a loop that ends with the machine: that of this process from this call on, that of another from what it
+   * said last, and with the output of its command where that is logged. The text is the guest's, and may hold whatever a terminal
+   * obeys. Lines wait for a slow reader, up to 1 MiB of characters; one that begins with `[tsvm:` stands for those that are lost then. A line of
+   * more than 64 Ki characters comes in pieces.
+   */
+  lines(options?: Abortable): FeedReader<string>;
 }
 
 /** Tells whether a list, as far as it is known when the program is compiled, has a device of a kind. */

@@ -130,6 +130,8 @@ const signal: AbortSignal | undefined = name === 'web' ? AbortSignal.timeout(100
 const [fork] = await (await restoreMachine('warm', { requires: ['channel'], signal })).fork(1, { signal });
 fork?.channel.send({ argv: ['true'] }, {}, { signal });
 await connect('web').wait({ signal });
+for await (const event of connect('web').events()) if (event.name === 'mark') event.detail.code.toFixed();
+for await (const line of machine.lines({ signal })) line.trim();
 // @ts-expect-error: no such device
 blk({ file: String(status ?? costs) });
 `,

@@ -1,27 +1,21 @@
 /** A machine of another process, steered from this one: what the commands and the dashboard use, and the library gives. */
 import type { Duplex, Readable } from 'node:stream';
 import { TsvmError } from '../../errors.js';
-import type { MachineControls, MachineTimeline } from '../../machine/machine.js';
+import type { MachineControls, MachineEvent, MachineTimeline } from '../../machine/machine.js';
 import type { SnapshotResult } from '../../snapshot/format.js';
 import type { Abortable } from '../../util/abort.js';
+import type { FeedReader } from '../../util/feed.js';
 import type { InstanceEnd } from '../instance-end.js';
 import { isRunning, type MachineRecord, MachineStore } from '../machine-store.js';
 import type { MachineStats } from '../stats/stats.js';
 import { ControlClient } from './client.js';
+import { followEvents, followLines, type Source } from './follow.js';
 
-/** Something that happened to a machine. */
-export interface RemoteEvent {
-  readonly name: string;
-  /** Milliseconds since 1970. */
-  readonly atMs: number;
-  readonly detail: Readonly<Record<string, unknown>>;
-}
+/** Event of a machine of another process; a newer one may tell of more. */
+export type RemoteEvent = MachineEvent;
 
 /** Time limit of an answer that comes at once, from a process that does not hang. */
 const ANSWER_MS = 5000;
-/** Bound of one event; the API's are far shorter. */
-const MAX_EVENT_CHARACTERS = 64 << 10;
-
 /**
  * A running machine that has a name, or that `tsvm api` serves.
  *
@@ -135,22 +129,16 @@ export class RemoteMachine implements MachineControls {
     return await this.#client.stream('/tsvm/console', { signal });
   }
 
-  /** Tells what happens to it from now on, until it ends. Leaving the loop lets go. */
-  async *events(): AsyncGenerator<RemoteEvent> {
-    const stream = await this.#client.stream('/tsvm/events');
-    let rest = '';
-    try {
-      for await (const chunk of stream as AsyncIterable<Buffer>) {
-        const messages = (rest + chunk.toString()).split('\n\n');
-        rest = (messages.pop() ?? '').slice(-MAX_EVENT_CHARACTERS);
-        for (const message of messages) {
-          const event = parseEvent(message);
-          if (event !== undefined) yield event;
-        }
-      }
-    } finally {
-      stream.destroy();
-    }
+  events({ signal }: Abortable = {}): FeedReader<MachineEvent> {
+    return followEvents(this.#source('/tsvm/events', signal));
+  }
+
+  lines({ signal }: Abortable = {}): FeedReader<string> {
+    return followLines(this.#source('/tsvm/console', signal));
+  }
+
+  #source(path: string, signal: AbortSignal | undefined): Source {
+    return { name: this.name, signal, open: () => this.#client.stream(path, { signal }) };
   }
 
   /** Sends one request of the API (docs/api.md), for what has no method here. @returns the answer as JSON; undefined for 204 */
@@ -188,13 +176,4 @@ export function connect(name: string, directory?: string): RemoteMachine {
 /** All machines with a name, those that have ended as well. */
 export function listMachines(directory?: string): readonly MachineRecord[] {
   return new MachineStore(directory).list().map(({ record }) => record);
-}
-
-/** Undefined: a comment. */
-function parseEvent(message: string): RemoteEvent | undefined {
-  const [, name] = /^event: (\w+)$/m.exec(message) ?? [];
-  const [, data] = /^data: (.*)$/m.exec(message) ?? [];
-  if (name === undefined || data === undefined) return undefined;
-  const { at_ms: atMs, ...detail } = JSON.parse(data) as { at_ms: number };
-  return { name, atMs, detail };
 }

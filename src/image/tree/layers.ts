@@ -24,16 +24,19 @@ export async function applyLayers(
   layers: readonly Layer[],
   sink: TreeSink,
   limits: Readonly<Partial<Limits>> = {},
+  signal?: AbortSignal,
 ): Promise<void> {
+  signal?.throwIfAborted();
   const left = { ...LIMITS, ...limits };
   const tree = new TreeBuilder((file) => sink.drop(file));
   for (const layer of layers) {
-    await using blob = await Blob.open(layer);
-    await named(blob, async () => {
+    await using blob = await Blob.open({ ...layer, signal });
+    const apply = async (): Promise<void> => {
       const { marks, entries } = await readLayer(await contentOf(blob, layer.diffId), sink, left);
       await blob.finish();
       await tree.apply(marks, entries);
-    });
+    };
+    await named(blob, apply, signal);
   }
   await sink.finish(tree.root);
 }
@@ -78,11 +81,12 @@ function nodeOf(entry: TarEntry, kind: TreeNode['kind']): TreeNode {
   }
 }
 
-/** Runs `work`; its errors name the archive. */
-export async function named(blob: Blob, work: () => Promise<void>): Promise<void> {
+/** Runs `work`; its errors name the archive, but for an abort. */
+export async function named(blob: Blob, work: () => Promise<void>, signal?: AbortSignal): Promise<void> {
   try {
     await work();
   } catch (error) {
+    signal?.throwIfAborted();
     if (error instanceof TsvmError && (error.code !== 'TSVM_IMAGE' || error.message.startsWith(blob.name))) {
       throw error;
     }
