@@ -9,12 +9,8 @@ import { cacheDirectory } from '../host/cache-directory.js';
 import { describeFileError } from '../host/files.js';
 import { removeEntry, unfinishedName } from '../host/folder-store.js';
 import { type FolderRules, OwnFolder } from '../host/own-folder.js';
-import { formatBytes, GIB, MIB } from '../util/units.js';
+import { formatBytes } from '../util/units.js';
 import { outputOf } from './program.js';
-
-/** Bounds of a root disk: room for a journal and some files; and what ext4 describes in a few MiB. */
-const MIN_BYTES = 16 * MIB;
-const MAX_BYTES = 1024 * GIB;
 
 /** Rules of the folder of root disks: programs on one may be setuid, so that nobody else may come to them. */
 const RULES: FolderRules = {
@@ -56,14 +52,6 @@ export interface RootDiskOptions {
   readonly name: string | undefined;
   /** Identity of the root that it lies over: with another, what is on it would make no sense. */
   readonly root: string;
-}
-
-/** @throws TsvmError `TSVM_USAGE` for a size that no root disk has. `flag`: what it was given by. */
-export function checkRootDiskBytes(flag: string, bytes: number): void {
-  if (bytes >= MIN_BYTES && bytes <= MAX_BYTES && bytes % MIB === 0) return;
-  throw new TsvmError('TSVM_USAGE', `${flag}: ${formatBytes(bytes)} is no size of a root disk`, {
-    hint: `whole MiB, from ${formatBytes(MIN_BYTES)} to ${formatBytes(MAX_BYTES)}: ${flag} 4G`,
-  });
 }
 
 /** Default: $TSVM_DISK_DIR, or tsvm/disks in $XDG_CACHE_HOME or ~/.cache. */

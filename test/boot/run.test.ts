@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type CliOptions, type CliResult, run, TSVM, tsvm } from '../support/cli.js';
 import { inRig, interpreted, temporaryDirectory } from '../support/guest.js';
+import { notHere } from '../support/skip-reasons.js';
 import { memoryFile } from '../support/snapshots.js';
 
 const root = temporaryDirectory();
@@ -182,6 +183,14 @@ describe('tsvm run', () => {
     const guest = Number(result.stdout.toString());
     expect(guest).toBeGreaterThanOrEqual(Math.floor(before) - 1);
     expect(guest).toBeLessThanOrEqual(Date.now() / 1000 + 1);
+  });
+
+  test('a root that is full is ENOSPC to a command, which is not killed, and is said', async ({ skip }) => {
+    if (interpreted) skip(notHere('this KVM interprets the guest’s kernel, and takes a second for a MiB'));
+    const result = await tsvmRun(['dd', 'if=/dev/zero', 'of=/big', 'bs=1M', 'count=200']);
+    expect(result.status).toBe(1);
+    expect(result.stderr).toMatch(/No space left on device/);
+    expect(result.stderr).toMatch(/^tsvm: the root of the machine is full; --root-disk 4G gives it more$/m);
   });
 
   test('a command that is too long is refused at once, with its input still open', async () => {

@@ -7,7 +7,7 @@ import type { DeviceRequest } from '../../devices/registry.js';
 import type { VsockConfig } from '../../devices/vsock/config.js';
 import { checkSentCommand, type GuestCommand } from '../../guest/command.js';
 import { type MachineRoot, machineRoot } from '../../image/machine-root.js';
-import { openRootDisk, type RootDisk } from '../../image/root-disk.js';
+import type { RootDisk } from '../../image/root-disk.js';
 import type { MachineConfig } from '../../machine/config.js';
 import type { Machine } from '../../machine/machine.js';
 import { bootToReady, machineFromTemplate } from '../../template/template.js';
@@ -121,7 +121,7 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
   const disk =
     asked.rootDiskBytes === undefined
       ? undefined
-      : await openRootDisk({
+      : await (await import('../../image/root-disk.js')).openRootDisk({
           bytes: asked.rootDiskBytes,
           name: options.rm === true ? undefined : machineName(options),
           root: image?.root.identity ?? config.initrd ?? '',

@@ -2,7 +2,6 @@
 import { Command } from 'commander';
 import { isRunning, MachineStore } from '../../control/machine-store.js';
 import { TsvmError } from '../../errors.js';
-import { removeRootDisk } from '../../image/root-disk.js';
 import { complain } from '../complain.js';
 import { inFlags } from '../flags.js';
 import { ANSWER_MS, machineIn, recordedEnd, runningMachine } from '../session/running.js';
@@ -126,6 +125,7 @@ export function rmCommand(): Command {
     .addHelpText('after', '\nExamples:\n  tsvm rm web\n  tsvm rm -f $(tsvm ps -a --json | jq -r ".[].name")')
     .action((machines: string[], { force }: { force?: boolean }) =>
       eachOf(machines, async (name) => {
+        const { removeRootDisk } = await import('../../image/root-disk.js');
         const isKnown = new MachineStore().list().some(({ record }) => record.name === name);
         // One that ended before the folder of machines was emptied has its disk still.
         if (!isKnown && removeRootDisk(name)) return;

@@ -10,7 +10,7 @@ import { vsock } from '../../devices/vsock/kind.js';
 import { TsvmError } from '../../errors.js';
 import { factOptions } from '../../guest/facts.js';
 import { DEFAULT_GUEST, type Guest } from '../../guest/store.js';
-import { checkRootDiskBytes } from '../../image/root-disk.js';
+import { checkRootDiskBytes } from '../../image/root-disk-size.js';
 import { MAX_CPUS, type MachineConfig } from '../../machine/config.js';
 import { parseVariables } from '../environment.js';
 import { parseChoice, parseCount, parseDuration, parseMemory } from '../values.js';

@@ -79,7 +79,10 @@ export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts
   return {
     cloneFlags: CLONE.NEWNS | CLONE.NEWPID,
     ...(config.terminal === undefined ? {} : { terminal: { ...config.terminal, pts } }),
-    host: mountRoot({ place, layers, ...upper, ownAttributes: false }, true),
+    host: mountRoot(
+      { place, layers, ...upper, memoryBytes: config.limits?.memoryBytes, ownAttributes: false },
+      true,
+    ),
     init: [
       mountFs('proc', '/proc', 0),
       ...(config.privileged === true ? [] : protectDevices(slots)),

@@ -10,7 +10,8 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, beforeEach, describe, expect, test, vi } from 'vitest';
-import { checkRootDiskBytes, MKE2FS, openRootDisk, removeRootDisk } from '../../../src/image/root-disk.js';
+import { MKE2FS, openRootDisk, removeRootDisk } from '../../../src/image/root-disk.js';
+import { checkRootDiskBytes } from '../../../src/image/root-disk-size.js';
 import { MIB } from '../../../src/util/units.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import { skipAll } from '../../support/skip.js';
