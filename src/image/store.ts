@@ -1,8 +1,8 @@
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Flock, flock } from '../host/file-lock.js';
 import { discard, removeEntry, showEntry, unfinishedName } from '../host/folder-store.js';
 import { OwnFolder } from '../host/own-folder.js';
+import { type Flock, flock } from '../host/process/file-lock.js';
 import { processesUsing } from '../host/process/file-users.js';
 import type { Abortable } from '../util/abort.js';
 import { writeArchive, writeUncompressed } from './archive-file.js';
