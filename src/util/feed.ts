@@ -36,13 +36,17 @@ export class Feed<T> {
   #failure: { readonly error: unknown } | undefined;
   /** Steps of the reader that wait. */
   readonly #waiting: (() => void)[] = [];
-  readonly #abort = (): void => this.fail(this.#options.signal?.reason);
+  readonly #abort = (): void => {
+    this.#failure = { error: this.#options.signal?.reason };
+    this.#close();
+  };
   readonly reader: FeedReader<T>;
 
   constructor(options: FeedOptions<T>) {
     this.#options = options;
     const { signal } = options;
     const leave = async (): Promise<IteratorResult<T, undefined>> => {
+      this.#failure = undefined;
       this.#close();
       return { done: true, value: undefined };
     };
@@ -77,11 +81,11 @@ export class Feed<T> {
     this.#wake();
   }
 
-  /** Ends it at once: the next step of the reader throws `error`. */
+  /** Ends it: the reader gets what waits, and its next step throws `error`. */
   fail(error: unknown): void {
-    if (this.#isClosed) return;
+    if (this.#isOver) return;
     this.#failure = { error };
-    this.#close();
+    this.end();
   }
 
   #add(item: T, weight: number): void {
@@ -97,15 +101,16 @@ export class Feed<T> {
 
   async #next(): Promise<IteratorResult<T, undefined>> {
     for (;;) {
-      if (this.#failure !== undefined) {
-        const { error } = this.#failure;
-        this.#failure = undefined;
-        throw error;
-      }
       const next = this.#take();
       if (next !== undefined) {
         this.#weight -= next.weight;
         return { done: false, value: next.item };
+      }
+      if (this.#failure !== undefined) {
+        const { error } = this.#failure;
+        this.#failure = undefined;
+        this.#close();
+        throw error;
       }
       if (this.#isOver) {
         this.#close();

@@ -1,8 +1,9 @@
 /** Templates of kernels of a few instructions: when one is booted, and when it is found. */
+import { getEventListeners } from 'node:events';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { machineFromTemplate } from '../../src/index.js';
+import { type Machine, machineFromTemplate } from '../../src/index.js';
 import { MANIFEST_NAME, SNAPSHOT_FORMAT } from '../../src/snapshot/format.js';
 import { MIB } from '../../src/util/units.js';
 import { temporaryDirectory } from '../support/guest.js';
@@ -43,4 +44,21 @@ test('machineFromTemplate() makes a template of another format anew, without a w
   }
   expect(warnings).toEqual([]);
   expect(readFileSync(path, 'utf8')).toContain(`"format":${SNAPSHOT_FORMAT},`);
+});
+
+test('machineFromTemplate() that is aborted while the template boots leaves no machine and no template', async () => {
+  const kernel = join(root, 'never-ready');
+  writeFileSync(kernel, tinyKernel(tiny.sleep()));
+  const directory = join(root, 'aborted');
+  const controller = new AbortController();
+  const { signal } = controller;
+  let template: Machine | undefined;
+  const onBoot = (machine: Machine): void => {
+    template = machine;
+    machine.on('state', (state) => state === 'running' && controller.abort(new Error('enough')));
+  };
+  const making = machineFromTemplate({ kernel, memoryBytes: 4 * MIB }, { directory, onBoot, signal });
+  await expect(making).rejects.toThrow('enough');
+  expect([template?.state, getEventListeners(signal, 'abort')]).toEqual(['ended', []]);
+  expect(readdirSync(directory).filter((name) => !name.endsWith('.lock'))).toEqual([]);
 });

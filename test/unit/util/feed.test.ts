@@ -84,6 +84,15 @@ test('Feed throws the reason of an abort, once, and listens no more', async () =
   expect(await all(done.reader)).toEqual([]);
 });
 
+test('Feed that fails gives what waits before it throws', async () => {
+  const feed = new Feed<string>({ most: 10, lost });
+  feed.push('a');
+  feed.fail(new Error('broken'));
+  expect((await feed.reader.next()).value).toBe('a');
+  await expect(feed.reader.next()).rejects.toThrow('broken');
+  expect(await all(feed.reader)).toEqual([]);
+});
+
 test('LineFeed cuts bytes into lines, wherever they are parted', async () => {
   const text = 'one\r\nzwölf\n\n\u{feff}🙂 last\r';
   for (const size of [1, 2, 3, 100]) {
