@@ -117,6 +117,8 @@ export type { HeldMemory } from './host/proc.js';
 export type { MachineVsock } from './host/vsock/endpoint.js';
 export type { BlobPlace } from './image/blob.js';
 export type { DirectoryImage, Image, ImageConfig, Layer, LayeredImage } from './image/image.js';
+export type { LoadedImage } from './image/load-image.js';
+export type { Reference } from './image/reference.js';
 export { ImageStore, type MakeProgress } from './image/store.js';
 export type { DeviceBindings, HostWish } from './machine/bindings.js';
 export type { DeviceDiscovery, MachineConfig } from './machine/config.js';

@@ -30,6 +30,7 @@ import {
   stopCommand,
   waitCommand,
 } from './commands/steer.js';
+import { systemCommand } from './commands/system.js';
 import { templateCommand } from './commands/template.js';
 import { topCommand } from './commands/top.js';
 import { complain } from './complain.js';
@@ -49,7 +50,7 @@ const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Com
   ['Many in one process:', [serveCommand, startCommand]],
   ['Containers, and both:', [containerCommand, compareCommand]],
   ['Images with a name:', [imagesCommand, tagCommand, rmiCommand, saveCommand, loadCommand]],
-  ['This host:', [doctorCommand, guestCommand, templateCommand, completionCommand]],
+  ['This host:', [doctorCommand, systemCommand, guestCommand, templateCommand, completionCommand]],
 ];
 
 const EXAMPLES = `

@@ -4,10 +4,11 @@
  * `DIRECTORY/NAME-KEY` holds a guest, and the link `DIRECTORY/NAME` names the one that the recipe makes now.
  */
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import { join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { isErrnoError, TsvmError } from '../errors.js';
 import { cacheDirectory } from '../host/cache-directory.js';
 import { readHostFacts } from '../host/facts.js';
+import { removeEntry } from '../host/folder-store.js';
 import { type FolderRules, isName, OwnFolder } from '../host/own-folder.js';
 import type { HostFacts } from '../kvm/profiles/profile.js';
 import { detectProfile } from '../kvm/profiles/registry.js';
@@ -96,6 +97,12 @@ export function debianGuestProblem(facts: HostFacts = readHostFacts()): string |
 /** Folder that built guests are kept in: `$TSVM_GUEST_DIR`, else `tsvm/guests` in the user's cache. */
 export function guestDirectory(): string {
   return cacheDirectory('TSVM_GUEST_DIR', 'guests');
+}
+
+/** Removes a build of the user's own folder of guests. Throws errnos. */
+export function removeGuest({ directory }: GuestBuild): void {
+  using folder = OwnFolder.open(dirname(directory), RULES);
+  if (folder !== undefined) removeEntry(folder, basename(directory), MANIFEST);
 }
 
 /** Every guest that was built whole, the current ones first. */

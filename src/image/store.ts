@@ -1,7 +1,7 @@
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Flock, flock } from '../host/file-lock.js';
-import { discard, showEntry, unfinishedName } from '../host/folder-store.js';
+import { discard, removeEntry, showEntry, unfinishedName } from '../host/folder-store.js';
 import { OwnFolder } from '../host/own-folder.js';
 import { processesUsing } from '../host/process/file-users.js';
 import { writeArchive, writeUncompressed } from './archive-file.js';
@@ -139,6 +139,24 @@ export class ImageStore {
     return join(this.directory, image.key, isMade(store, image.key, ROOT) ? ROOT : MACHINE);
   }
 
+  /** Keys of all that was made of images, and is kept. */
+  made(): string[] {
+    using store = OwnFolder.make(this.directory, STORE_RULES);
+    return store.names().filter(isKey);
+  }
+
+  /** Tells whether a process uses what was made of an image. */
+  isUsed(key: string): boolean {
+    return processesUsing(join(this.directory, key)).length > 0;
+  }
+
+  /** Removes what was made of an image, unless a process uses it. Returns whether it is gone. */
+  removeMade(key: string): boolean {
+    using store = OwnFolder.make(this.directory, STORE_RULES);
+    if (!isKey(key) || this.isUsed(key)) return false;
+    return removeEntry(store, key);
+  }
+
   /** Path of a file in the store, which `make` writes the first time: an archive of the caller's that stays the same image. */
   keepFile(name: string, make: (path: string) => void): string {
     using store = OwnFolder.make(this.directory, STORE_RULES);
@@ -198,11 +216,14 @@ function showPart(store: OwnFolder, unfinished: string, key: string, part: strin
   }
 }
 
-/** Removes what was used longest ago and is not in use, of what was made of images: names with a dash. */
+/** Tells folders of what was made of images from those of blobs and names. */
+const isKey = (name: string): boolean => name.includes('-') && !name.startsWith('.');
+
+/** Removes what was used longest ago and is not in use, of what was made of images. */
 function prune(store: OwnFolder, newest: string): void {
   const kept = store
     .names()
-    .filter((name) => name.includes('-') && !name.startsWith('.') && name !== newest)
+    .filter((name) => isKey(name) && name !== newest)
     .map((name) => ({ name, usedMs: store.stats(name)?.mtimeMs ?? 0 }))
     .sort((a, b) => b.usedMs - a.usedMs);
   for (const { name } of kept.slice(MAX_KEPT - 1))

@@ -31,7 +31,6 @@ const COMMANDS: Readonly<Record<string, string>> = {
   network: 'a network is an option of a machine: --net user,hostfwd=tcp:127.0.0.1:8080-:80',
   volume: 'a folder of the host is an option of a machine: --share DIR:TAG',
   compose: 'each machine is a command: tsvm run -d --name NAME -- COMMAND',
-  system: 'tsvm doctor says what this host can do; tsvm template prune removes templates',
 };
 
 /** Options of commands that run something. */
