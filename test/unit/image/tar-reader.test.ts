@@ -114,6 +114,10 @@ describe('readTar()', () => {
     await expect(entriesOf(tarOf(entries), { ...LIMITS, headerBytes: 8999 })).rejects.toThrow(
       'more long names and attributes',
     );
+    const many = Object.fromEntries(Array.from({ length: 30 }, (_, i) => [`SCHILY.xattr.user.${i}`, '']));
+    await expect(
+      entriesOf(tarOf([{ name: 'a', pax: many }]), { ...LIMITS, headerBytes: 8000 }),
+    ).rejects.toThrow('more long names and attributes');
     const endless = async function* () {
       yield tarOf([]);
       for (;;) yield Buffer.alloc(1 << 20);
