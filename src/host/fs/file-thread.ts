@@ -7,7 +7,7 @@ import { Worker } from 'node:worker_threads';
 import { addonPath, loadAddon, type NativeAddon } from '../../native/binding.js';
 
 /** Calls that are sent together, unless their data is long. */
-const BATCH_CALLS = 256;
+const BATCH_CALLS = 64;
 const BATCH_BYTES = 1 << 20;
 /** Batches that are on their way: one is made, one waits. */
 const MAX_BATCHES = 2;

@@ -9,6 +9,8 @@ import { checkMap, readMapBefore, readOldMap, type SparsePiece } from './sparse.
 
 /** Longest pax header or long name. An attribute has at most 64 KiB, and there are some. */
 const MAX_EXTENSION_BYTES = 1 << 20;
+/** Memory that an attribute takes besides its bytes, counted as if it were some. */
+const ATTRIBUTE_BYTES = 256;
 /** Most headers before the one of an entry; programs write up to four. */
 const MAX_EXTENSIONS = 16;
 /** Bound of what follows the end of an archive: programs fill up to a tape's block. */
@@ -133,6 +135,7 @@ async function entryOf(input: BlockReader, header: Header, before: Before, limit
   const { mode, mtime } = header;
   const facts = { mode: mode & 0o7777, uid, gid, mtime: before.mtime ?? { seconds: mtime, nanoseconds: 0 } };
   const xattrs = before.xattrs ?? NO_XATTRS;
+  countHeader(ATTRIBUTE_BYTES * xattrs.size, limits);
   const data = () => extentsOf(input, sizes.map);
   return { entry: { kind, name, link, ...facts, xattrs, sizeBytes: sizes.real, data }, end };
 }
@@ -194,10 +197,14 @@ function count(name: string, bytes: number, limits: Limits): void {
 
 async function extension(input: BlockReader, { size }: Header, limits: Limits): Promise<Buffer> {
   if (size < 0 || size > MAX_EXTENSION_BYTES) throw imageError('a header of it is too long');
-  limits.headerBytes -= size;
-  if (limits.headerBytes < 0) throw beyond('a header', 'long names and attributes');
+  countHeader(size, limits);
   const bytes = await input.need(paddedLength(size));
   return Buffer.from(bytes.buffer, bytes.byteOffset, size);
+}
+
+function countHeader(bytes: number, limits: Limits): void {
+  limits.headerBytes -= bytes;
+  if (limits.headerBytes < 0) throw beyond('a header', 'long names and attributes');
 }
 
 function beyond(name: string, what: string): Error {

@@ -23,7 +23,7 @@ const MAX_STEPS = 1024;
 /** Folder whose content is the machine's or the container's. */
 const DEVICES = 'dev';
 /** Entries that are placed until others of the process have their turn. */
-const ENTRIES_AT_ONCE = 256;
+const ENTRIES_AT_ONCE = 64;
 
 /** Entry of a layer, with its name as the archive has it. */
 export type LayerEntry =
