@@ -15,6 +15,7 @@ import { loadCommand, saveCommand } from './commands/image-archives.js';
 import { imagesCommand, rmiCommand, tagCommand } from './commands/images.js';
 import { logsCommand } from './commands/logs.js';
 import { psCommand } from './commands/ps.js';
+import { pullCommand } from './commands/pull.js';
 import { restoreCommand } from './commands/restore.js';
 import { runCommand } from './commands/run.js';
 import { serveCommand, startCommand } from './commands/serve.js';
@@ -49,7 +50,7 @@ const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Com
   ],
   ['Many in one process:', [serveCommand, startCommand]],
   ['Containers, and both:', [containerCommand, compareCommand]],
-  ['Images with a name:', [imagesCommand, tagCommand, rmiCommand, saveCommand, loadCommand]],
+  ['Images:', [pullCommand, imagesCommand, tagCommand, rmiCommand, saveCommand, loadCommand]],
   ['This host:', [doctorCommand, systemCommand, guestCommand, templateCommand, completionCommand]],
 ];
 
