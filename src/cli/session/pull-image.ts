@@ -72,9 +72,12 @@ export async function imageHere(text: string, policy: PullPolicy): Promise<strin
 }
 
 async function lookUp(text: string, policy: PullPolicy): Promise<NamedImage> {
-  const { findFile } = await import('../../image/source/open-source.js');
+  const [{ findFile }, { isInLocalStore }] = await Promise.all([
+    import('../../image/source/open-source.js'),
+    import('../../image/source/local-store.js'),
+  ]);
   // What begins as a path is no name; the store says what is wrong with it.
-  if (findFile(text) !== undefined || /^[./~]/.test(text)) return { text };
+  if (findFile(text) !== undefined || /^[./~]/.test(text) || isInLocalStore(text)) return { text };
   const [{ KeptImages }, { formatReference }] = await Promise.all([
     import('../../image/kept-images.js'),
     import('../../image/reference.js'),
