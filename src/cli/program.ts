@@ -50,7 +50,7 @@ const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Com
   ],
   ['Many in one process:', [serveCommand, startCommand]],
   ['Containers, and both:', [containerCommand, compareCommand]],
-  ['Images with a name:', [pullCommand, imagesCommand, tagCommand, rmiCommand, saveCommand, loadCommand]],
+  ['Images:', [pullCommand, imagesCommand, tagCommand, rmiCommand, saveCommand, loadCommand]],
   ['This host:', [doctorCommand, systemCommand, guestCommand, templateCommand, completionCommand]],
 ];
 

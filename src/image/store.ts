@@ -12,6 +12,7 @@ import { imageError } from './image-error.js';
 import { keyOfFile } from './key.js';
 import type { LoadedImage } from './load-image.js';
 import { makeRootFile, ROOT_FILE } from './root-file.js';
+import { copyFromLocalStore, isInLocalStore } from './source/local-store.js';
 import { findFile, lookAt, openFile } from './source/open-source.js';
 import { imageDirectory, STORE_RULES } from './store-folder.js';
 import { unpackLayers } from './unpack.js';
@@ -54,6 +55,7 @@ export class ImageStore {
     signal?.throwIfAborted();
     const found = findFile(text);
     if (found !== undefined) return await openFile(found, (archive) => this.#uncompressed(archive, signal));
+    if (isInLocalStore(text)) return await this.#openCopy(text, signal);
     // Schemas cost 60 ms to load, which is not for everybody.
     const { KeptImages } = await import('./kept-images.js');
     const image = await new KeptImages(this.directory, this.#flock).open(text);
@@ -182,6 +184,23 @@ export class ImageStore {
       }
     }
     return join(this.directory, name);
+  }
+
+  /** Opens an image of podman's or docker's store. It is copied each time, since its name may mean another, and unpacked once. */
+  async #openCopy(text: string, signal: AbortSignal | undefined): Promise<Image> {
+    using store = OwnFolder.make(this.directory, STORE_RULES);
+    const unfinished = unfinishedName(store);
+    try {
+      store.makeFolder(unfinished);
+      await copyFromLocalStore(text, join(this.directory, unfinished, ARCHIVE));
+      const image = await this.open(join(this.directory, unfinished, ARCHIVE), { signal });
+      const key = `copy-${image.kind === 'layers' ? image.key : ''}`;
+      showPart(store, unfinished, key, ARCHIVE);
+      prune(store, key);
+      return await this.open(join(this.directory, key, ARCHIVE), { signal });
+    } finally {
+      discard(store, unfinished);
+    }
   }
 
   /** File of what an archive of an image is when it is not compressed; made the first time. */

@@ -107,7 +107,9 @@ test('an image that lost its name has none, and goes with system prune, which as
 test('words that name no image are refused with what to do', async () => {
   const { tsvm } = newStore();
   for (const [words, said] of [
-    [['run', '--image', 'nothing:1', '--', 'true'], 'no image of that name is kept'],
+    [['run', '--pull', 'never', '--image', 'nothing:1', '--', 'true'], 'no image of that name is kept'],
+    [['run', '--pull', 'sometimes', '--image', 'nothing:1', '--', 'true'], '--pull'],
+    [['run', '--image', 'No Name', '--', 'true'], "image name 'No Name'"],
     [['tag', 'nothing', 'x'], 'there is no image "nothing"'],
     [['tag', 'nothing', `x@sha256:${'0'.repeat(64)}`], 'an image’s digest cannot be chosen'],
     [['save', '-o', join(folder, 'x'), 'nothing'], 'there is no image "nothing"'],

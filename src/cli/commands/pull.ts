@@ -1,11 +1,9 @@
 /** `tsvm pull`: images from registries. */
 import { Command } from 'commander';
 import { TsvmError } from '../../errors.js';
-import { BlobStore } from '../../image/blob-store.js';
 import { shortReference } from '../../image/reference.js';
 import { complain } from '../complain.js';
-import { registrySettings } from '../options/registry-options.js';
-import { PullProgress } from '../session/pull-progress.js';
+import { openRegistries, pullImage } from '../session/pull-image.js';
 import { StopSignals } from '../session/stop-signals.js';
 
 const EXAMPLES = `
@@ -35,21 +33,14 @@ export function pullCommand(): Command {
     .option('--platform <platform>', 'linux/amd64, or with the variant of a newer processor', 'linux/amd64')
     .addHelpText('after', EXAMPLES)
     .action(async (name: string, flags: PullFlags) => {
-      // Schemas and the client cost some 60 ms to load.
-      const { Registries } = await import('../../image/registry/pull.js');
       const { parsePlatform } = await import('../../image/registry/manifest.js');
       const level = parsePlatform(flags.platform);
-      using registries = await Registries.open(registrySettings());
+      using registries = await openRegistries();
       const reference = registries.parse(name);
       using signals = StopSignals.ofMachine();
-      using progress = new PullProgress(shortReference(reference));
       const { signal } = signals;
       try {
-        const image = await registries.pull(reference, new BlobStore(), {
-          level,
-          signal,
-          ...(flags.quiet === true ? {} : { onEvent: (event) => progress.on(event) }),
-        });
+        const image = await pullImage(reference, registries, { level, signal, quiet: flags.quiet });
         const { digest, manifest, layers } = image;
         const whole = shortReference({ ...reference, digest });
         if (flags.json === true) {
@@ -58,7 +49,6 @@ export function pullCommand(): Command {
         } else process.stdout.write(`${flags.quiet === true ? digest : whole}\n`);
       } catch (error) {
         if (signals.exitCode === undefined || error instanceof TsvmError) throw error;
-        progress[Symbol.dispose]();
         complain('tsvm: ended; the same command goes on with what came');
         process.exitCode = signals.exitCode;
       }

@@ -30,6 +30,7 @@ import { showBootProgress } from '../session/boot-progress.js';
 import { explainTimeout, serveCommand } from '../session/foreground.js';
 import { explainFullRoot, lookAtTimeline } from '../session/machine-end.js';
 import { machineName, startDetached } from '../session/named-machine.js';
+import { findImage, imageHere } from '../session/pull-image.js';
 import { runContainer } from '../session/run-container.js';
 import { StopSignals } from '../session/stop-signals.js';
 import { sayWithoutKvm, withContainerHint } from '../without-kvm.js';
@@ -42,7 +43,8 @@ Examples:
   tsvm run -e TOKEN -w /tmp --memory 256M -- ./job
   tsvm run -d --name job -- ./job                 in the background: tsvm logs job, tsvm wait job
   tsvm run --no-template -- true                  boot, and keep nothing
-  tsvm run --image ./debian -- cat /etc/os-release            another root: a directory, an archive, an OCI layout
+  tsvm run --image debian:12 -- cat /etc/os-release           another root: fetched from Docker Hub, once
+  tsvm run --image ./debian -- cat /etc/os-release            a directory, an archive, an OCI layout
   tsvm run --image ./layout:app --isolation container -- ./job     the same in a container, on the host's own kernel
   tsvm run --isolation container uname -a         a container over the default guest's root: no KVM is needed
 
@@ -75,7 +77,10 @@ async function run(words: readonly string[], options: RunOptions): Promise<numbe
   if (status !== undefined) return status;
   const withFiles = await withEnvFiles(options);
   lookAtTimeline(options.timeline);
-  if (options.image !== undefined) await lookAtImage(words, options.image);
+  if (options.image !== undefined) {
+    const image = await imageHere(options.image, options.pull ?? 'missing');
+    if (image !== undefined) await lookAtImage(words, image);
+  }
   return asked.isolation === 'container'
     ? await runInContainer(asked, withFiles)
     : await runInMachine(asked, withFiles).catch((error: unknown) => {
@@ -86,8 +91,10 @@ async function run(words: readonly string[], options: RunOptions): Promise<numbe
 
 async function runInContainer(asked: AskedContainerRun, options: RunOptions): Promise<number> {
   const { words, timeoutMs, container } = asked;
-  const { root, inUse, command, hostname } = await imageCommand(words, options, (image, store, progress) =>
-    store.directoryOf(image, progress),
+  const { root, inUse, command, hostname } = await imageCommand(
+    words,
+    await withImage(options),
+    (image, store, progress) => store.directoryOf(image, progress),
   );
   using _ = inUse;
   // What the image says is data, which the grammar of options does not see.
@@ -114,7 +121,8 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
   const config = await completeMachine(asked.machine);
   const hostname = options.hostname ?? machineName(options);
   const named = { ...options, ...(hostname === undefined ? {} : { hostname }) };
-  const image = options.image === undefined ? undefined : await imageCommand(words, named, machineRoot);
+  const image =
+    options.image === undefined ? undefined : await imageCommand(words, await withImage(named), machineRoot);
   using _inUse = image?.inUse;
   const command: GuestCommand = { ...typed, ...image?.command };
   checkSentCommand(command);
@@ -153,6 +161,12 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
     if (stopSignals.timedOut) explainTimeout(options.timeout);
     return stopSignals.exitCode;
   }
+}
+
+/** Fetches the image, if it is to be. */
+async function withImage<T extends RunOptions>(options: T): Promise<T> {
+  if (options.image === undefined) return options;
+  return { ...options, image: await findImage(options.image, options.pull ?? 'missing') };
 }
 
 /** Adds the device of the root, the first of its kind, by which the guest finds it. */

@@ -3,7 +3,7 @@ import { createInterface } from 'node:readline/promises';
 import { Command } from 'commander';
 import { TsvmError } from '../../errors.js';
 import { guestDirectory, listGuests, removeGuest } from '../../guest/store.js';
-import { diskUsage } from '../../host/disk-usage.js';
+import { diskUsage } from '../../host/disk/disk-usage.js';
 import { TemplateStore } from '../../template/store.js';
 import { formatBytes } from '../../util/units.js';
 import { formatTable } from '../table.js';

@@ -1,13 +1,10 @@
 /** Words of Docker's command line that tsvm does not have, each with today's way to do it. */
 
-const IMAGES =
-  'an image is a directory, an archive or an OCI layout: skopeo copy docker://debian:12 oci:debian:12';
-const RUN_IMAGE = 'tsvm run --image debian:12 -- COMMAND';
-
 /** Commands. */
 const COMMANDS: Readonly<Record<string, string>> = {
-  image: `${IMAGES}; then ${RUN_IMAGE}`,
-  push: 'tsvm keeps no images; skopeo copy pushes an OCI layout',
+  image:
+    'the commands of images have no word before them: tsvm images, tsvm pull debian:12, tsvm rmi debian:12',
+  push: 'tsvm save debian:12 -o debian.tar && skopeo copy oci-archive:debian.tar docker://REGISTRY/NAME',
   login: 'tsvm takes the credentials of podman and docker: podman login REGISTRY',
   logout: 'tsvm takes the credentials of podman and docker: podman logout REGISTRY',
   search: 'skopeo list-tags docker://debian lists the tags of an image',
@@ -44,7 +41,6 @@ const OPTIONS: Readonly<Record<string, string>> = {
   '--platform': 'images are for linux/amd64',
   '--restart': 'tsvm wait NAME says when a machine has ended; a service of the host’s can start it again',
   '--init': 'process 1 is tsvm’s own init in any case',
-  '--pull': 'images are files here: skopeo copy docker://debian:12 oci:debian:12',
   '--pids-limit': '--pids N, with --isolation container',
 };
 

@@ -21,6 +21,7 @@ import { looksLikeImage } from './docker-words.js';
 import { guestOption } from './guest-option.js';
 import { type AskedMachine, guestNamed, refuseEmptyCommand } from './machine-options.js';
 import { addNameOptions, type NameOptions } from './name-options.js';
+import { PULL_POLICIES, type PullPolicy } from './pull-policy.js';
 import { terminalFor } from './terminal-option.js';
 
 const ISOLATIONS = ['vm', 'container'] as const;
@@ -29,6 +30,7 @@ export interface RunOptions extends DeviceOptions, NameOptions {
   net?: string[];
   image?: string;
   rootDisk?: string;
+  pull?: PullPolicy;
   isolation?: string;
   user?: string;
   pids?: string;
@@ -54,9 +56,10 @@ export interface RunOptions extends DeviceOptions, NameOptions {
 export function addRunOptions(command: Command): Command {
   command
     .option(
-      '--image <path>',
-      'the root: a directory, an archive, or an OCI layout (LAYOUT:TAG for one of several)',
+      '--image <image>',
+      'the root: a name (debian:12), a directory, an archive, or an OCI layout (LAYOUT:NAME for one of several)',
     )
+    .option('--pull <policy>', 'fetch an image by its name: missing (default), always, never')
     .option('--isolation <kind>', 'vm (default) or container: the same command, on the host’s own kernel')
     .option(
       '--user <user>',
@@ -111,6 +114,7 @@ export interface AskedContainerRun extends AskedCommand {
 /** @throws TsvmError `TSVM_USAGE` that names the option that is wrong. */
 export function askedRun(words: readonly string[], options: RunOptions): AskedMachineRun | AskedContainerRun {
   const isolation = parseChoice('--isolation', options.isolation ?? 'vm', ISOLATIONS);
+  parseChoice('--pull', options.pull ?? 'missing', PULL_POLICIES);
   checkWords(words, options);
   checkCombination(options, isolation);
   parseVariables(options.env ?? []);
@@ -137,7 +141,7 @@ function checkWords(words: readonly string[], { image }: RunOptions): void {
   refuseEmptyCommand(words);
   if (image !== undefined || first === undefined || !looksLikeImage(first)) return;
   throw new TsvmError('TSVM_USAGE', `'${first}' is the name of an image, and no command`, {
-    hint: `skopeo copy docker://${first} oci:image && tsvm run --image image${words.length > 1 ? ' -- COMMAND' : ''}; for a program of that name: ./${first}`,
+    hint: `tsvm run --image ${first}${words.length > 1 ? ' -- COMMAND' : ''}; for a program of that name: ./${first}`,
   });
 }
 

@@ -201,6 +201,21 @@ describe('an archive of saveImages()', () => {
     }
   });
 
+  test('is used from podman’s store, through skopeo', async ({ skip }) => {
+    const reason = missingProgram('skopeo') ?? missingProgram('podman');
+    skip(reason !== undefined, reason);
+    const { store, kept } = newStores();
+    await store.load(layoutOf('one:1'));
+    const path = await save(kept, 'one:1');
+    const [root, run] = [newPath(), newPath()];
+    const words = ['--root', root, '--runroot', run, '--storage-driver', 'vfs', 'load', '-q', '-i', path];
+    expect(spawnSync('podman', words).status).toBe(0);
+    const text = `containers-storage:[vfs@${root}+${run}]docker.io/library/one:1`;
+    expect(await ownOf(text, store)).toBe('one:1');
+    await expect(store.open(text.replace('one:1', 'two:1'))).rejects.toMatchObject({ code: 'TSVM_IMAGE' });
+    expect(readdirSync(store.directory).filter((name) => name.startsWith('.'))).toEqual([]);
+  });
+
   test('is loaded by podman', async ({ skip }) => {
     const reason = missingProgram('podman');
     skip(reason !== undefined, reason);

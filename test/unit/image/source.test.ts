@@ -53,6 +53,10 @@ function dockerEntries(
     { name: 'repositories', content: '{"app":{"latest":"x"}}' },
   ];
 }
+const withOtherLayer = (entries: TarEntry[]): TarEntry[] =>
+  entries.map((entry) =>
+    entry.name.endsWith('/layer.tar') ? { ...entry, content: tarOf([{ name: 'evil' }]) } : entry,
+  );
 const idOf = (entries: readonly TarEntry[]): string => `sha256:${entries[0]?.name.slice(0, 64)}`;
 
 describe('an archive of docker save', () => {
@@ -108,12 +112,7 @@ describe('an archive of docker save', () => {
   });
 
   test.each<[string, (entries: TarEntry[]) => TarEntry[], string]>([
-    [
-      'a layer of it has changed',
-      (all) =>
-        all.map((e) => (e.name.endsWith('/layer.tar') ? { ...e, content: tarOf([{ name: 'evil' }]) } : e)),
-      'unpacked, it does not have the digest',
-    ],
+    ['a layer of it has changed', (all) => withOtherLayer(all), 'unpacked, it does not have the digest'],
     [
       'a layer of it is missing',
       (all) => all.filter(({ name }) => !name.endsWith('/layer.tar')),
