@@ -98,8 +98,7 @@ async function runInContainer(asked: AskedContainerRun, options: RunOptions): Pr
   );
   using _ = inUse;
   // What the image says is data, which the grammar of options does not see.
-  const { argv, env, cwd, makeCwd = false } = command;
-  const { home: _home, ...user } = command.user;
+  const { argv, env, cwd, user, makeCwd = false } = command;
   const config = { ...container, layers: [root], argv, hostname, env, cwd, makeCwd, user };
   sayWithoutKvm('with a KVM, the same command without --isolation container has a kernel of its own');
   return await runContainer(config, { ...options, timeoutMs });
