@@ -16,6 +16,9 @@ const env = {
 /** Names of disks that are kept: templates' blanks are left out. */
 const kept = (): string[] => readdirSync(disks).filter((name) => !name.startsWith('blank-'));
 
+/** Time for the template's boot and four machines, which takes half a minute where nothing else runs and the kernel is interpreted. */
+const TIMEOUT_MS = 300_000;
+
 const own = join(folder, 'own.img');
 writeFileSync(own, Buffer.alloc(1 << 20, 'own disk '));
 const hasNetwork = passtProblem() === undefined;
@@ -27,7 +30,9 @@ const run = async (options: readonly string[], script: string) => {
   return { ...result, stdout: result.stdout.toString() };
 };
 
-test('a root disk takes what is written and is kept with a name until that is forgotten, beside disks that keep theirs', async () => {
+test('a root disk takes what is written and is kept with a name until that is forgotten, beside disks that keep theirs', {
+  timeout: TIMEOUT_MS,
+}, async () => {
   const written = await run(
     ['--name', 'box'],
     'df -P / | tail -1; ls -A /; head -c 8 /dev/vda; rm /init; echo kept >/root/a; mkdir -p /etc; ln -sf /nowhere /etc/resolv.conf',

@@ -258,6 +258,20 @@ describe('what lies in the folder of a snapshot', () => {
 });
 
 describe('bindSame()', () => {
+  test('gives a machine disks of its own in the place of its template’s, to be written to, and no others', async () => {
+    const disks = [blk({ path: '/a', readOnly: true }), blk({ path: '/blank', direct: false })];
+    const saved = savedWith(...disks.map(({ kind, config }) => ({ kind, config: config ?? {} })));
+    const bound = await bindSame(saved, disks, { ownDisks: { 1: '/own' } });
+    expect(bound.map(({ config }) => config)).toMatchObject([
+      { path: '/a', readOnly: true },
+      { path: '/own', direct: true },
+    ]);
+    expect(await refusal(bindSame(saved, disks, { ownDisks: { 2: '/own' } }))).toMatchObject({
+      code: 'TSVM_BINDING',
+      message: expect.stringContaining('disk 2'),
+    });
+  });
+
   const requests = [
     blk({ path: '/a', readOnly: true }),
     share({ path: '/b', tag: 'src', readOnly: true }),
