@@ -40,7 +40,10 @@ export class ImageStore {
   readonly #flock: Flock;
 
   /** Default: $TSVM_IMAGE_DIR, or tsvm/images in $XDG_CACHE_HOME or ~/.cache. */
-  constructor(directory: string = imageDirectory(), lock: Flock = flock) {
+  constructor(
+    directory: string = imageDirectory(),
+    lock: (fd: number, mode: 'shared' | 'exclusive') => boolean = flock,
+  ) {
     this.directory = directory;
     this.#flock = lock;
   }
