@@ -10,6 +10,7 @@ import { diskThroughput } from './system/disk-throughput.js';
 import { exits } from './system/exits.js';
 import { fork } from './system/fork.js';
 import { idleCpu } from './system/idle-cpu.js';
+import { imageStart } from './system/image-start.js';
 import { incoming } from './system/incoming.js';
 import { memory } from './system/memory.js';
 import { netThroughput } from './system/net-throughput.js';
@@ -24,6 +25,7 @@ export const benchmarks: readonly Benchmark[] = [
   exits,
   restore,
   incoming,
+  imageStart,
   fork,
   memory,
   density,

@@ -12,6 +12,9 @@ die() {
 # newer_than STAMP PATH...: whether any file was changed, made or removed since.
 newer_than() { [ ! -e "$1" ] || [ -n "$(find "${@:2}" -newer "$1" -print -quit)" ]; }
 
+# is_taken_as_it_is GUEST: it was built, and what would build it is not installed: to run it, nothing else is needed.
+is_taken_as_it_is() { [ -e "$(guests/build directory)/$1" ] && [ -n "$(missing_packages "$(guest_packages "$1")")" ]; }
+
 # A step's command runs in a session of its own: Ctrl-C comes to this script only, which ends the command, or waits for it if it must not be
 # cut short.
 running='' whole='' log=''

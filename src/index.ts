@@ -129,10 +129,13 @@ export type {
   Machine,
   MachineControls,
   MachineEnd,
+  MachineEvent,
   MachineEvents,
   MachineOf,
+  MachinePart,
   MachineState,
   MachineTimeline,
+  MachineWith,
 } from './machine/machine.js';
 export type { DeviceMetrics, ExitMetrics, MachineMetrics, VcpuMetrics } from './machine/report/metrics.js';
 export { prometheusText } from './machine/report/prometheus.js';
@@ -146,6 +149,8 @@ export {
 export type { GuestMemory, MemoryRegion } from './memory/guest-memory.js';
 export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from './snapshot/format.js';
 export { machineFromTemplate, type TemplateOptions } from './template/template.js';
+export type { Abortable } from './util/abort.js';
+export type { FeedReader } from './util/feed.js';
 export type { DurationHistogram, DurationSummary } from './util/histogram.js';
 export type { VersionedState } from './util/state.js';
 export type { Chain, ChainReader, ChainWriter } from './virtio/chain.js';

@@ -14,7 +14,7 @@ enum {
 };
 
 static int ports[PORTS];
-static int signals, console, random = -1;
+static int signals, console, random = -1, root_is_late;
 static long command;
 
 static char message[4 + MAX_MESSAGE_BYTES];
@@ -251,6 +251,7 @@ static __attribute__((noreturn)) void done(int status, int tty) {
     drain(OUT);
     drain(ERR);
   }
+  mark_full_root();
   /* The mark, then the status in the port after it. */
   unsigned char last[2] = {MARK_DONE, (unsigned char)status};
   SYS4(pwrite64, port, last, sizeof last, PORT_MARK);
@@ -291,6 +292,7 @@ static __attribute__((noreturn)) void run_command(void) {
   long size;
   while ((size = message_size()) < 0)
     if (!read_more()) finish(0, 0);
+  if (root_is_late && enter_late_root() < 0) done(127, 0);
   char *end = message + 4 + size;
   if (size && !end[-1]) parse_command(message + 4, end, &options);
   else SAY("a message from the host is damaged");
@@ -314,7 +316,8 @@ static __attribute__((noreturn)) void run_command(void) {
   supervise(&options);
 }
 
-void serve_channel(void) {
+void serve_channel(int late_root) {
+  root_is_late = late_root;
   if (port < 3) { /* a machine without a console, or none yet: the kernel gave us no descriptors 0 to 2 */
     port = (int)SYS3(fcntl, port, F_DUPFD_CLOEXEC, 3);
     for (int n = 0; n < 3; n++) {
@@ -336,7 +339,7 @@ void serve_channel(void) {
   wanted[SIGNALS] = (struct pollfd){signals, POLLIN, 0};
   wanted[CONTROL] = (struct pollfd){ports[CONTROL], POLLIN, 0};
   random = (int)SYS3(open, "/dev/urandom", O_RDONLY | O_CLOEXEC, 0);
-  shorten_search();
+  if (!root_is_late) shorten_search();
   touch(_start, _edata);
   touch(message, message + 2 * PAGE);
   touch((char *)args, (char *)(args + 1));

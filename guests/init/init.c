@@ -7,8 +7,6 @@
  */
 #include "init.h"
 
-#include <linux/magic.h>
-
 /* ACPI SLEEP_CONTROL_REG: SLP_TYP = 5 in bits 2-4, SLP_EN = bit 5 (ACPI 6.5, 4.8.3.7). */
 enum { SLEEP_S5 = 5 << 2 | 1 << 5 };
 
@@ -17,17 +15,23 @@ enum {
   OWN_ENV = 4,          /* beside those */
   CMDLINE_BYTES = 4096, /* the kernel's own limit is 2048 */
   MOUNTS_BYTES = 16384, /* as much of /proc/self/mounts as is unmounted one by one */
-  ROOT_WAIT_MS = 5000,  /* for a root disk to appear */
   STOP_WAIT_MS = 5000,  /* for the stop port to appear */
   CONSOLE_WAIT_MS = 5000,
   MODULES_BYTES = 4096, /* names of a kernel's modules */
+  PATH_BYTES = 4096,
 };
+
+const ulong MAX_ID = 0xfffffffe;
+/* The kernel refuses it as a group. */
+static const unsigned NO_ID = 0xffffffff;
 
 int port = -1;
 static char cmdline[CMDLINE_BYTES];
 static char mounts[MOUNTS_BYTES];
 char *args[MAX_ARGS + 1];
 static char *env[MAX_ENV + OWN_ENV + 1];
+static unsigned groups[MAX_GROUPS];
+static int group_count;
 static char path_env[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 static const char *search = path_env + 5; /* where a command is looked for, unless it is given another PATH */
 static char home_env[] = "HOME=/root";
@@ -77,6 +81,14 @@ static void set_env(char *entry, int replace) {
   else SAY("more than 256 environment variables; dropped ", entry);
 }
 
+static void set_groups(const char *text) {
+  for (group_count = 0; *text && group_count < MAX_GROUPS; text += *text == ',') {
+    ulong id = number(&text);
+    groups[group_count++] = id > MAX_ID ? NO_ID : (unsigned)id;
+    if (*text && *text != ',') break;
+  }
+}
+
 void parse_command(char *text, const char *end, struct options *options) {
   const char *value;
   for (; text < end && *text; text += length(text) + 1) {
@@ -84,8 +96,10 @@ void parse_command(char *text, const char *end, struct options *options) {
     else if ((value = after(text, "rows="))) options->rows = (unsigned)number(&value);
     else if ((value = after(text, "cols="))) options->cols = (unsigned)number(&value);
     else if ((value = after(text, "cwd="))) options->cwd = value;
+    else if ((value = after(text, "makecwd="))) options->make_cwd = *value == '1';
     else if ((value = after(text, "uid="))) options->uid = number(&value);
     else if ((value = after(text, "gid="))) options->gid = number(&value);
+    else if ((value = after(text, "groups="))) set_groups(value);
     else if ((value = after(text, "env="))) set_env((char *)value, 1);
     else if ((value = after(text, "stdin="))) options->no_stdin = *value == '0';
     else if (!apply_now(text)) SAY("unknown option of a command: ", text);
@@ -117,7 +131,7 @@ static void read_command(struct options *options) {
 
 /* --- files ------------------------------------------------------------------------------------------------------ */
 
-static long mount_on(const char *source, const char *target, const char *type, long flags, const char *data) {
+long mount_on(const char *source, const char *target, const char *type, long flags, const char *data) {
   long result = SYS5(mount, source, target, type, flags, data);
   if (result == -ENOENT) { /* no such directory: only then pay for making it */
     SYS2(mkdir, target, 0755);
@@ -132,8 +146,7 @@ static const char *next_word(const char *at) {
   return at;
 }
 
-/* The last value of `name=` on the kernel's command line, cut off at the next blank; 0 if absent. */
-static char *parameter(const char *name) {
+char *parameter(const char *name) {
   static char value[256];
   char *last = 0;
   for (const char *at = cmdline; *at; at = next_word(at)) {
@@ -148,8 +161,7 @@ static char *parameter(const char *name) {
   return last;
 }
 
-/* Whether `name` is a word of it by itself. */
-static int flag(const char *name) {
+int flag(const char *name) {
   for (const char *at = cmdline; *at; at = next_word(at)) {
     const char *rest = after(at, name);
     if (rest && (!*rest || *rest == ' ' || *rest == '\n')) return 1;
@@ -168,85 +180,6 @@ static void read_file(const char *path, char *buffer, ulong size) {
   }
   buffer[used] = 0;
   SYS1(close, fd);
-}
-
-static long mount_root(const char *source, const char *data, long flags) {
-  static const char *const types[] = {"ext4", "erofs", 0};
-  char *wanted = parameter("rootfstype=");
-  long result = -ENODEV;
-  /* ramfs is what the kernel is told to unpack the initramfs into. */
-  if (wanted && !equal(wanted, "ramfs")) return SYS5(mount, source, "/newroot", wanted, flags, data);
-  for (int i = 0; types[i]; i++) {
-    result = SYS5(mount, source, "/newroot", types[i], flags, data);
-    if (result != -EINVAL && result != -ENODEV) break; /* EINVAL: another file system's disk */
-  }
-  return result;
-}
-
-/* rootoverlay: what is mounted at /newroot is only read; what is written there is in memory, and lost at the end. */
-static long cover_root(void) {
-  long result = mount_on("/newroot", "/lower", 0, MS_MOVE, 0);
-  if (result < 0 || (result = mount_on("tmpfs", "/cover", "tmpfs", 0, "mode=755")) < 0) return result;
-  SYS2(mkdir, "/cover/upper", 0755);
-  SYS2(mkdir, "/cover/work", 0755);
-  return SYS5(mount, "overlay", "/newroot", "overlay", 0, "lowerdir=/lower,upperdir=/cover/upper,workdir=/cover/work");
-}
-
-/* What programs expect beside /dev, /proc and /sys. */
-static void mount_rest(void) {
-  mount_on("devpts", "/dev/pts", "devpts", 0, "mode=620,ptmxmode=666");
-  mount_on("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
-  mount_on("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
-  mount_on("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);
-}
-
-/* Whether the kernel mounted root= itself, since it had no initramfs. */
-static int on_disk(void) {
-  long statfs[16] = {0};
-  return SYS2(statfs, "/", statfs) == 0 && statfs[0] != RAMFS_MAGIC && statfs[0] != TMPFS_MAGIC;
-}
-
-/* root=: mount it and move into it. Returns 0 when there is none to enter. */
-static int enter_root(void) {
-  static char source[256], data[256];
-  char *text = parameter("root=");
-  if (!text || !*text) return 0;
-  if (on_disk()) {
-    mount_rest();
-    return 0;
-  }
-  memcpy(source, text, sizeof source);
-  if ((text = parameter("rootflags="))) memcpy(data, text, sizeof data);
-  int covered = flag("rootoverlay");
-  long flags = covered || flag("ro") ? MS_RDONLY : 0;
-  SYS2(mkdir, "/newroot", 0755);
-  long result = mount_root(source, data, flags);
-  for (int waited = 0; (result == -ENOENT || result == -ENXIO) && waited < ROOT_WAIT_MS; waited += 20) {
-    sleep_ms(20);
-    result = mount_root(source, data, flags);
-  }
-  if (result == -EROFS || result == -EACCES) result = mount_root(source, data, flags | MS_RDONLY);
-  if (result < 0) {
-    SAY("cannot mount root=", source, result == -ENOENT ? ": no such device (is the disk attached?)"
-                                                        : ": no file system that this kernel reads");
-    return -1;
-  }
-  if (covered && (result = cover_root()) < 0) {
-    SAY("cannot lay an overlay over root=", source);
-    return -1;
-  }
-  static const char *const moved[] = {"/dev", "/proc", "/sys", 0};
-  static char target[] = "/newroot/xxxxx";
-  for (int i = 0; moved[i]; i++) {
-    memcpy(target + 8, moved[i], length(moved[i]) + 1);
-    if (mount_on(moved[i], target, 0, MS_MOVE, 0) < 0) SAY("the root image has no ", moved[i]);
-  }
-  SYS1(chdir, "/newroot");
-  SYS5(mount, ".", "/", 0, MS_MOVE, 0);
-  SYS1(chroot, ".");
-  SYS1(chdir, "/");
-  mount_rest();
-  return 1;
 }
 
 /* --- a kernel's modules ----------------------------------------------------------------------------------------- */
@@ -385,12 +318,22 @@ static long exec_command(void) {
 
 /* 0 if a command would stay who this is: the kernel takes 2^32 - 1 for "as it is", and 2^32 for 0. */
 static int become(ulong uid, ulong gid) {
-  const ulong MAX_ID = 0xfffffffe;
-  if (!uid && !gid) return 1;
+  if (!uid && !gid && !group_count) return 1;
   /* Its streams are its own: so it can open them again by /dev/stdout. */
   for (int fd = 0; fd < 3; fd++) SYS3(fchown, fd, uid, -1);
-  return uid <= MAX_ID && gid <= MAX_ID && SYS2(setgroups, 0, 0) >= 0 && SYS3(setresgid, gid, gid, gid) >= 0 &&
-         SYS3(setresuid, uid, uid, uid) >= 0;
+  return uid <= MAX_ID && gid <= MAX_ID && SYS2(setgroups, group_count, groups) >= 0 &&
+         SYS3(setresgid, gid, gid, gid) >= 0 && SYS3(setresuid, uid, uid, uid) >= 0;
+}
+
+/* Makes a directory and those above it, as far as they are missing. */
+static void make_directories(const char *path) {
+  static char at[PATH_BYTES];
+  for (ulong n = 0; n < sizeof at - 1; n++) {
+    if (n && (path[n] == '/' || !path[n])) SYS2(mkdir, at, 0755);
+    if (!path[n]) return;
+    at[n] = path[n];
+    at[n + 1] = 0;
+  }
 }
 
 static __attribute__((noreturn)) void child(const struct options *options) {
@@ -399,6 +342,7 @@ static __attribute__((noreturn)) void child(const struct options *options) {
   if (options->tty || options->session) SYS0(setsid);
   if (options->tty) SYS3(ioctl, 0, TIOCSCTTY, 1);
   int status = 127;
+  if (options->cwd && options->make_cwd) make_directories(options->cwd);
   if (!become(options->uid, options->gid)) {
     SAY("the command's user is none that Linux has");
   } else if (options->cwd && SYS1(chdir, options->cwd) < 0) {
@@ -500,7 +444,10 @@ static __attribute__((noreturn)) void supervise(long command, int tty) {
       int status = 0;
       long pid = SYS4(wait4, -1, &status, WNOHANG, 0);
       if (pid <= 0) break;
-      if (pid == command) finish(exit_status(status), 0);
+      if (pid == command) {
+        mark_full_root();
+        finish(exit_status(status), 0);
+      }
     }
   }
 }
@@ -527,17 +474,20 @@ __attribute__((noreturn, used)) void init_main(void) {
   read_file("/proc/cmdline", cmdline, sizeof cmdline);
   if (modules && port < 3 && parameter("console=")) take_console();
   if (flag("noxsave")) set_env(tunables_env, 0);
-  int entered = enter_root();
-  if (entered < 0) finish(127, 0);
-  set_up_network(parameter("ip="));
-
   unsigned char offer = 0;
   SYS4(pread64, port, &offer, 1, PORT_MARK);
+  int waits = offer == OFFER_CHANNEL && !options.given && root_waits();
+  int entered = waits ? 0 : enter_root();
+  if (entered < 0) finish(127, 0);
+  set_up_network(parameter("ip="));
+  if (!waits) write_resolv_conf();
+
   char *other = entered && !options.given ? parameter("init=") : 0;
   if (offer == OFFER_STOP_PORT) listen_for_stop(other != 0);
 
   if (!options.given) {
-    if (offer == OFFER_CHANNEL) serve_channel();
+    if (offer == OFFER_CHANNEL) serve_channel(waits);
+    if (waits && enter_late_root() < 0) finish(127, 0);
     if (other) { /* a distribution's own init takes over */
       ulong none = 0;
       SYS4(rt_sigprocmask, 2, &none, 0, sizeof none);

@@ -1,4 +1,7 @@
-/* What the parts of init share: init.c boots and runs a command, channel.c takes it from the host, net.c sets the network up. */
+/*
+ * What the parts of init share: init.c boots and runs a command, root.c enters the root, channel.c takes the command from the host, net.c
+ * sets the network up.
+ */
 #ifndef TSVM_INIT_H
 #define TSVM_INIT_H
 
@@ -16,6 +19,7 @@ struct options {
   int no_stdin;
   unsigned rows, cols;
   const char *cwd;
+  int make_cwd;
   unsigned long uid, gid;
   int given; /* a command file was there */
 };
@@ -23,6 +27,12 @@ struct options {
 extern int port;
 extern char *args[MAX_ARGS + 1];
 
+/* Mounts a file system at a directory, which is made if it is missing. */
+long mount_on(const char *source, const char *target, const char *type, long flags, const char *data);
+/* The last value of `name=` on the kernel's command line, cut off at the next blank, until it is called again; 0 if absent. */
+char *parameter(const char *name);
+/* Whether `name` is a word of it by itself. */
+int flag(const char *name);
 void out(int at, unsigned char value);
 void sleep_ms(long ms);
 /* Strings as in /.tsvm/command: options up to an empty one, then argv. */
@@ -44,7 +54,19 @@ int exit_status(int status);
 __attribute__((noreturn)) void finish(int status, int reboot);
 /* `ip`: the value of that parameter, which is changed; or 0. */
 void set_up_network(char *ip);
-/* Serves the host for ever, or returns because the channel is not there. */
-void serve_channel(void);
+/* Writes the name server of `ip` to /etc/resolv.conf, once the root is the one that the command sees. */
+void write_resolv_conf(void);
+/* Whether what is written to the root is kept apart from it. */
+extern int root_is_covered;
+/* Whether the root is entered with the command only: its disk may be another in each copy of a saved machine. */
+int root_waits(void);
+/* Mounts the root that the command line names, and moves into it: 1; 0 if there is none to enter, -1 if it cannot be. */
+int enter_root(void);
+/* The same for a root that waited, with what else is done in it; -1 if it cannot be. */
+int enter_late_root(void);
+/* Tells the monitor if nothing more can be written to the root. */
+void mark_full_root(void);
+/* Serves the host for ever, or returns because the channel is not there. `late_root`: it is entered before the command runs. */
+void serve_channel(int late_root);
 
 #endif

@@ -35,6 +35,9 @@ struct rtentry {
 /* The fields of ip=. */
 enum { CLIENT, SERVER, GATEWAY, NETMASK, HOST, DEVICE, AUTOCONF, NAME_SERVER, FIELDS };
 
+/* Of ip=, as it stands there. */
+static char name_server[64];
+
 /* An IPv4 address; 0 if it is none. */
 static int parse_inet(const char *text, struct inet *inet) {
   inet->family = AF_INET;
@@ -60,17 +63,6 @@ static long set_address(int fd, const char *name, long what, const struct inet *
   return SYS3(ioctl, fd, what, &request);
 }
 
-/* Whoever has one of these keeps it: a disk's root is not to be written to for this. */
-static void write_resolv_conf(const char *name_server) {
-  SYS2(mkdir, "/etc", 0755);
-  int fd = (int)SYS3(open, "/etc/resolv.conf", O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
-  if (fd < 0) return;
-  SYS3(write, fd, "nameserver ", 11);
-  SYS3(write, fd, name_server, length(name_server));
-  SYS3(write, fd, "\n", 1);
-  SYS1(close, fd);
-}
-
 static const char *configure(int fd, char *text) {
   const char *field[FIELDS] = {0};
   for (int i = 0; i < FIELDS; i++) {
@@ -92,8 +84,26 @@ static const char *configure(int fd, char *text) {
     long result = SYS3(ioctl, fd, SIOCADDRT, &route);
     if (result < 0 && result != -EEXIST) return "the gateway is not on the interface's network";
   }
-  if (*field[NAME_SERVER]) write_resolv_conf(field[NAME_SERVER]);
+  const char *server = field[NAME_SERVER];
+  if (length(server) < sizeof name_server) memcpy(name_server, server, length(server) + 1);
   return 0;
+}
+
+/*
+ * In a root that is only covered, what is there is replaced: an empty file that an export has left, or a link that leads nowhere. Whoever
+ * has one in a disk's own root keeps it.
+ */
+void write_resolv_conf(void) {
+  static const char path[] = "/etc/resolv.conf";
+  if (!*name_server) return;
+  SYS2(mkdir, "/etc", 0755);
+  if (root_is_covered) SYS1(unlink, path);
+  int fd = (int)SYS3(open, path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0644);
+  if (fd < 0) return;
+  SYS3(write, fd, "nameserver ", 11);
+  SYS3(write, fd, name_server, length(name_server));
+  SYS3(write, fd, "\n", 1);
+  SYS1(close, fd);
 }
 
 void set_up_network(char *ip) {

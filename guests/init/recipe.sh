@@ -1,4 +1,4 @@
-# PID 1: three C files, no library.
+# PID 1: four C files, no library.
 # shellcheck shell=bash
 
 init_flags=(-std=gnu11 -Os -Wall -Wextra -Werror -static -nostdlib -ffreestanding -fno-pie -no-pie -fno-stack-protector
@@ -16,5 +16,5 @@ init_inputs() {
 
 init_build() {
   # The directory is left out of the file, and so is the date.
-  (cd "$here/init" && gcc "${init_flags[@]}" -o "$3/init" init.c channel.c net.c)
+  (cd "$here/init" && gcc "${init_flags[@]}" -o "$3/init" init.c root.c channel.c net.c)
 }

@@ -34,6 +34,9 @@ static Napi::Object Init(Napi::Env env, Napi::Object exports) {
   exports.Set("openFolderIo", Napi::Function::New<FolderIo::Open>(env, "openFolderIo"));
   exports.Set("flock", Napi::Function::New<Flock>(env, "flock"));
   exports.Set("fallocate", Napi::Function::New<Fallocate>(env, "fallocate"));
+  exports.Set("makeFifo", Napi::Function::New<MakeFifo>(env, "makeFifo"));
+  exports.Set("setXattr", Napi::Function::New<SetXattr>(env, "setXattr"));
+  exports.Set("setTimes", Napi::Function::New<SetTimes>(env, "setTimes"));
   exports.Set("memfd", Napi::Function::New<Memfd>(env, "memfd"));
   exports.Set("blockDeviceBytes", Napi::Function::New<BlockDeviceBytes>(env, "blockDeviceBytes"));
   return exports;

@@ -14,11 +14,16 @@ Napi::Error ErrnoError(Napi::Env env, int error, const char* syscall) {
   return failure;
 }
 
-int CheckedIoctl(Napi::Env env, int fd, unsigned long request, const char* name, unsigned long argument) {
+int RepeatedIoctl(int fd, unsigned long request, unsigned long argument) {
   int result;
   do {
     result = ::ioctl(fd, request, argument);
   } while (result < 0 && errno == EINTR);
+  return result;
+}
+
+int CheckedIoctl(Napi::Env env, int fd, unsigned long request, const char* name, unsigned long argument) {
+  const int result = RepeatedIoctl(fd, request, argument);
   if (result < 0) throw ErrnoError(env, errno, name);
   return result;
 }

@@ -7,7 +7,10 @@
 // An Error with `code` ('EINVAL'), `errno` (negative, as Node's own) and `syscall`.
 Napi::Error ErrnoError(Napi::Env env, int error, const char* syscall);
 
-// ioctl(2), again when a signal interrupted it; throws when it failed. KVM_CREATE_VM and others do get interrupted.
+// ioctl(2), again when a signal interrupted it: KVM_CREATE_VM and others do get interrupted.
+int RepeatedIoctl(int fd, unsigned long request, unsigned long argument);
+
+// The same; throws when it failed.
 int CheckedIoctl(Napi::Env env, int fd, unsigned long request, const char* name, unsigned long argument);
 
 inline unsigned long IoctlArgument(unsigned long value) { return value; }

@@ -4,8 +4,11 @@
 #include <linux/fs.h>
 #include <sys/file.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
 
 #include <cerrno>
+#include <span>
 #include <string>
 
 #include "arguments.h"
@@ -35,6 +38,12 @@ class FallocateWorker : public ErrnoWorker {
   const off_t length_;
 };
 
+// Bytes as they are; a path ends at the first that is null.
+std::string Text(const Napi::Value& value) {
+  const std::span<uint8_t> bytes = Bytes(value);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
 }  // namespace
 
 Napi::Value Flock(const Napi::CallbackInfo& info) {
@@ -47,6 +56,28 @@ Napi::Value Flock(const Napi::CallbackInfo& info) {
 Napi::Value Fallocate(const Napi::CallbackInfo& info) {
   return ErrnoWorker::Run(new FallocateWorker(info.Env(), Integer<int>(info[0]), Integer<int>(info[1]), Integer<off_t>(info[2]),
                                               Integer<off_t>(info[3])));
+}
+
+Napi::Value MakeFifo(const Napi::CallbackInfo& info) {
+  if (::mkfifo(Text(info[0]).c_str(), Integer<mode_t>(info[1])) < 0) throw ErrnoError(info.Env(), errno, "mkfifo");
+  return info.Env().Undefined();
+}
+
+Napi::Value SetXattr(const Napi::CallbackInfo& info) {
+  const std::span<uint8_t> value = Bytes(info[2]);
+  if (::lsetxattr(Text(info[0]).c_str(), Text(info[1]).c_str(), value.data(), value.size(), 0) < 0) {
+    throw ErrnoError(info.Env(), errno, "lsetxattr");
+  }
+  return info.Env().Undefined();
+}
+
+Napi::Value SetTimes(const Napi::CallbackInfo& info) {
+  const timespec time{Integer<time_t>(info[1]), Integer<long>(info[2])};
+  const timespec both[2] = {time, time};
+  if (::utimensat(AT_FDCWD, Text(info[0]).c_str(), both, AT_SYMLINK_NOFOLLOW) < 0) {
+    throw ErrnoError(info.Env(), errno, "utimensat");
+  }
+  return info.Env().Undefined();
 }
 
 Napi::Value Memfd(const Napi::CallbackInfo& info) {

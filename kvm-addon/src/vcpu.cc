@@ -239,8 +239,11 @@ Napi::Value Vcpu::Translate(const Napi::CallbackInfo& info) {
   return Napi::Number::New(env, static_cast<double>(translation.physical_address));
 }
 
-void Vcpu::KvmclockCtrl(const Napi::CallbackInfo& info) {
-  IOCTL(info.Env(), StoppedFd(info.Env(), "KVM_KVMCLOCK_CTRL"), KVM_KVMCLOCK_CTRL, 0UL);
+Napi::Value Vcpu::KvmclockCtrl(const Napi::CallbackInfo& info) {
+  Napi::Env env = info.Env();
+  const int result = RepeatedIoctl(StoppedFd(env, "KVM_KVMCLOCK_CTRL"), KVM_KVMCLOCK_CTRL, 0);
+  if (result < 0 && errno != EINVAL) throw ErrnoError(env, errno, "KVM_KVMCLOCK_CTRL");
+  return Napi::Boolean::New(env, result == 0);
 }
 
 Napi::Value Vcpu::ReadStats(const Napi::CallbackInfo& info) {

@@ -51,7 +51,7 @@ class Vcpu : public Napi::ObjectWrap<Vcpu>, private Postable, private VcpuThread
   Napi::Value SetMsrs(const Napi::CallbackInfo& info);
   void SetGuestDebug(const Napi::CallbackInfo& info);
   Napi::Value Translate(const Napi::CallbackInfo& info);
-  void KvmclockCtrl(const Napi::CallbackInfo& info);
+  Napi::Value KvmclockCtrl(const Napi::CallbackInfo& info);
   Napi::Value ReadStats(const Napi::CallbackInfo& info);
   void Close(const Napi::CallbackInfo&) { CloseAndDetach().reset(); }
 

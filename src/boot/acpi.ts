@@ -27,13 +27,17 @@ import {
   ACPI_SLEEP_CONTROL_OFFSET,
   ACPI_SLEEP_STATUS_OFFSET,
   type Gpa,
+  I8042_COMMAND_OFFSET,
+  I8042_DATA_OFFSET,
   I8042_IRQ,
   I8042_PORT,
   IOAPIC_ADDR,
   LAPIC_ADDR,
   RTC_PORT,
+  RTC_PORTS,
   SERIAL_IRQ,
   SERIAL_PORT,
+  SERIAL_PORTS,
   VM_GENERATION_ADDR,
 } from '../memory/layout.js';
 import * as aml from './aml.js';
@@ -96,15 +100,15 @@ export interface PortDeviceRow {
 
 /** Linux needs COM1 and the keyboard here for their interrupts, and the RTC to know that it may touch it. */
 export const DEFAULT_PORT_DEVICES: readonly PortDeviceRow[] = [
-  { name: 'COM1', hid: 'PNP0501', ports: [[SERIAL_PORT, 8]], gsi: SERIAL_IRQ },
-  { name: 'RTC0', hid: 'PNP0B00', ports: [[RTC_PORT, 2]] },
+  { name: 'COM1', hid: 'PNP0501', ports: [[SERIAL_PORT, SERIAL_PORTS]], gsi: SERIAL_IRQ },
+  { name: 'RTC0', hid: 'PNP0B00', ports: [[RTC_PORT, RTC_PORTS]] },
   {
     name: 'KBD0',
     hid: 'PNP0303',
     // Data, then commands and status: the order by which Linux tells them apart.
     ports: [
-      [I8042_PORT, 1],
-      [I8042_PORT + 4, 1],
+      [I8042_PORT + I8042_DATA_OFFSET, 1],
+      [I8042_PORT + I8042_COMMAND_OFFSET, 1],
     ],
     gsi: I8042_IRQ,
   },

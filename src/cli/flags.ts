@@ -1,4 +1,6 @@
 /** Fields of the library, which errors name, as options of the command. */
+import type { TsvmError } from '../errors.js';
+import { inWords } from '../util/words.js';
 
 /** Code in a hint, as a library's user writes it, and what the command line says instead. */
 export const FLAGS: Readonly<Record<string, string>> = {
@@ -30,11 +32,22 @@ export const FLAGS: Readonly<Record<string, string>> = {
   uidMap: '--uid-map',
   gidMap: '--gid-map',
   "network: 'none'": '--net none',
+  engine: '--engine',
+  "argv: ['COMMAND']": '-- COMMAND',
 };
 
-/** A hint of the library in the command's words. */
-export function inFlags(hint: string): string {
-  return hint.replace(/`([^`]+)`/g, (code, field: string) =>
-    Object.hasOwn(FLAGS, field) ? (FLAGS[field] as string) : code,
-  );
+/** Beginnings of messages, which name a field and some of them its value, and what the command line says instead. */
+export const HEADS: Readonly<Record<string, string>> = {
+  'memoryBytes: ': '--memory: ',
+  'cpus: ': '--cpus: ',
+  'net user: ': '--net user: ',
+  'net tap: ': '--net tap: ',
+  'network user: ': '--net user: ',
+  'name ': '--name ',
+  'engine ': '--engine ',
+};
+
+/** Message and hint of an error in the command's words. */
+export function inFlags(error: TsvmError): { message: string; hint: string | undefined } {
+  return inWords(error, { heads: HEADS, code: FLAGS });
 }

@@ -129,8 +129,9 @@ function report(error: unknown, debug: boolean): number {
   // --help and --version, or help that was printed for want of a command.
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT_CODES.ok : EXIT_CODES.usage;
   if (error instanceof TsvmError) {
-    complain(`tsvm: ${error.message}`);
-    if (error.hint !== undefined) complain(`hint: ${inFlags(error.hint)}`);
+    const { message, hint } = inFlags(error);
+    complain(`tsvm: ${message}`);
+    if (hint !== undefined) complain(`hint: ${hint}`);
     if (debug) {
       complain(`${error.stack}`);
       if (error.cause instanceof Error) complain(`cause: ${error.cause.stack}`);

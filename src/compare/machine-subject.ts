@@ -22,9 +22,9 @@ export async function machineSubjects(
   cleanup.defer(() => rmSync(scratch, { recursive: true, force: true }));
   try {
     signal.throwIfAborted();
-    const parent = await bootToReady(config, (machine) =>
-      signal.addEventListener('abort', () => void machine.kill(), { once: true }),
-    );
+    const parent = await bootToReady(config, {
+      onBoot: (machine) => signal.addEventListener('abort', () => void machine.kill(), { once: true }),
+    });
     cleanup.defer(() => parent.kill());
     signal.throwIfAborted();
     await parent.snapshot(join(scratch, 'saved'));

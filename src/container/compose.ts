@@ -40,6 +40,7 @@ export function composePlan(config: ContainerConfig, host: PlanHost): Plan {
     layers: config.layers,
     copied: host.copied,
     ...(config.upper === undefined ? {} : { upper: config.upper }),
+    memoryBytes: config.limits?.memoryBytes,
     ownAttributes: !host.superuser,
   };
   const root = slots.take();

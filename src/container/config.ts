@@ -3,7 +3,7 @@ import { type Stats, statSync } from 'node:fs';
 import { isAbsolute, normalize } from 'node:path';
 import { TsvmError } from '../errors.js';
 import { isHostname, MAX_HOSTNAME_BYTES } from '../util/hostname.js';
-import { ID_RANGE, isId } from '../util/ids.js';
+import { ID_RANGE, isId, MAX_GROUPS } from '../util/ids.js';
 import { isVariableName } from '../util/variable-name.js';
 import type { Capability } from './capabilities.js';
 
@@ -66,8 +66,8 @@ export interface ContainerConfig {
   readonly cwd?: string;
   /** Make the working directory if it is missing, as an image's is. */
   readonly makeCwd?: boolean;
-  /** Ids in the container. Default: 0. */
-  readonly user?: { readonly uid: number; readonly gid: number };
+  /** Ids in the container; `groups`: those beside `gid`, at most 1023. Default: 0. */
+  readonly user?: { readonly uid: number; readonly gid: number; readonly groups?: readonly number[] };
   /** Default: `container`. */
   readonly hostname?: string;
   /** Namespaces of this process's that the container stays in. */
@@ -117,7 +117,8 @@ export function checkContainerConfig(config: ContainerConfig): void {
   if (config.layers.length > MAX_LAYERS) {
     throw refuse(`${config.layers.length} layers are more than ${MAX_LAYERS}`, 'merge some of them');
   }
-  if (config.argv.length === 0 || config.argv[0] === '') throw refuse('there is no command', '-- COMMAND');
+  if (config.argv.length === 0 || config.argv[0] === '')
+    throw refuse('there is no command', "`argv: ['COMMAND']`");
   for (const layer of config.layers) checkDirectory('layer', layer);
   if (config.upper !== undefined) checkDirectory('upper', config.upper);
   for (const { source } of config.volumes ?? []) stats('volume', source);
@@ -171,9 +172,15 @@ export function checkValues(config: Omit<ContainerConfig, 'layers'>): void {
 }
 
 function checkIds({ user, uidMap = [], gidMap = [] }: Omit<ContainerConfig, 'layers'>): void {
-  for (const [what, id] of Object.entries(user === undefined ? {} : { uid: user.uid, gid: user.gid })) {
+  const { uid = 0, gid = 0, groups = [] } = user ?? {};
+  for (const [what, id] of [
+    ['uid', uid],
+    ['gid', gid],
+    ...groups.map((group) => ['group', group] as const),
+  ] as const) {
     if (!isId(id)) throw refuse(`user: ${what} ${id} is not ${ID_RANGE}`, 'for example 1000');
   }
+  if (groups.length > MAX_GROUPS) throw refuse(`user: ${groups.length} groups are more than ${MAX_GROUPS}`);
   for (const { container, host, count } of [...uidMap, ...gidMap]) {
     // The last of a run is an id, too.
     const ids = [container, host, container + count - 1, host + count - 1];

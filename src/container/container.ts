@@ -4,6 +4,7 @@ import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { Readable, Writable } from 'node:stream';
 import { statusField } from '../host/proc.js';
+import { type Abortable, untilAborted } from '../util/abort.js';
 import { Cleanup } from '../util/cleanup.js';
 import { nativeFile, nativeRemedy } from '../util/package-file.js';
 import { Cgroup, type Usage } from './cgroup.js';
@@ -23,7 +24,7 @@ export const NAME_PREFIX = 'tsvm-';
 const GROUP_OF_TERMINALS = 5;
 
 /** What a container is made with besides its configuration. */
-export interface ContainerHost {
+export interface ContainerHost extends Abortable {
   /** The launcher's executable; an empty directory `container-root` is beside it. Default: the package's. */
   readonly launcher?: string;
   /** Another runtime that runs it instead of ours. It has the same namespaces, files, limits and rights, as far as it knows them. */
@@ -112,9 +113,9 @@ export class Container implements AsyncDisposable {
     this.#launch.signal(number);
   }
 
-  /** Resolves when nothing of it is left. */
-  wait(): Promise<ContainerEnd> {
-    return this.#end;
+  /** Resolves when nothing of it is left; an abort ends the wait alone. */
+  async wait({ signal }: Abortable = {}): Promise<ContainerEnd> {
+    return await untilAborted(signal, () => this.#end);
   }
 
   /** Ends it, if it runs. */
@@ -136,6 +137,8 @@ export async function startContainer(
   host: ContainerHost = {},
   streams: Streams = 'pipe',
 ): Promise<Container> {
+  const { signal } = host;
+  signal?.throwIfAborted();
   checkContainerConfig(asked);
   const launcher = host.launcher ?? nativeFile('container-launcher');
   const place = join(dirname(launcher), 'container-root');
@@ -156,10 +159,11 @@ export async function startContainer(
         : Cgroup.ofAnotherRuntime(name, hierarchies);
     cleanup.defer(() => cgroup.remove());
     const copied = host.copy ?? (!superuser && !mountsOverlayForUsers());
-    const config = copied ? await copiedConfig(asked, cleanup) : withUpper(asked, superuser, cleanup);
+    const config = copied ? await copiedConfig(asked, cleanup, signal) : withUpper(asked, superuser, cleanup);
     const maps = mapsOf(config, superuser);
     const { engine } = host;
-    const image = engine === 'docker' ? (host.dockerImage ?? (await ownImage(config, cleanup))) : undefined;
+    const image =
+      engine === 'docker' ? (host.dockerImage ?? (await ownImage(config, cleanup, signal))) : undefined;
     if (engine === 'docker') cleanup.defer(() => removeDockerContainer(name));
     const facts = {
       superuser,
@@ -186,16 +190,16 @@ export async function startContainer(
       launch.signal(SIGKILL);
       await launch.ended;
     });
-    const pid = await launch.created;
+    const pid = await untilAborted(signal, () => launch.created);
     if (maps !== undefined && engine === undefined) writeMaps(pid, maps, superuser);
     cgroup.add(pid);
     if (config.network === 'user') {
       const user = superuser && maps !== undefined ? networkUser(maps.uid, maps.gid) : undefined;
-      const network = await UserNetwork.attach(launcher, pid, user);
+      const network = await UserNetwork.attach(launcher, pid, user, signal);
       cleanup.defer(() => network.close());
     }
     launch.go();
-    await launch.running;
+    await untilAborted(signal, () => launch.running);
     return new Container(name, pid, launch, cgroup, cleanup);
   } catch (error) {
     await cleanup.run();
@@ -210,7 +214,11 @@ function withUpper(config: ContainerConfig, superuser: boolean, cleanup: Cleanup
   return { ...config, upper: pathOfUpper(folder, superuser) };
 }
 
-async function copiedConfig(config: ContainerConfig, cleanup: Cleanup): Promise<ContainerConfig> {
+async function copiedConfig(
+  config: ContainerConfig,
+  cleanup: Cleanup,
+  signal: AbortSignal | undefined,
+): Promise<ContainerConfig> {
   if (config.upper !== undefined) {
     throw refuse(
       'an upper directory needs an overlay, which this kernel does not mount for users',
@@ -218,19 +226,24 @@ async function copiedConfig(config: ContainerConfig, cleanup: Cleanup): Promise<
     );
   }
   sweepCopies(isAlive);
-  const copy = await copyLayers(config.layers);
+  const copy = await copyLayers(config.layers, signal);
   cleanup.defer(() => removeCopy(copy));
   return { ...config, layers: [copy] };
 }
 
-async function ownImage(config: ContainerConfig, cleanup: Cleanup): Promise<DockerImage> {
+async function ownImage(
+  config: ContainerConfig,
+  cleanup: Cleanup,
+  signal: AbortSignal | undefined,
+): Promise<DockerImage> {
   const [root = '', ...more] = config.layers;
   if (more.length > 0 || config.upper !== undefined) {
-    throw refuse('--engine docker: it takes one layer, and keeps nothing', 'give one: `layers: [DIR]`');
+    throw refuse('engine docker: it takes one layer, and keeps nothing', 'give one: `layers: [DIR]`');
   }
   findEngine('docker');
   const image = await DockerImage.import(root);
   cleanup.defer(() => image[Symbol.asyncDispose]());
+  signal?.throwIfAborted();
   return image;
 }
 

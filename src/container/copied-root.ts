@@ -32,7 +32,7 @@ export function mountsOverlayForUsers(kernel = release()): boolean {
  * @returns the directory, which is the caller's to remove
  * @throws TsvmError `TSVM_CONTAINER` for what cannot be read or copied; nothing is left then.
  */
-export async function copyLayers(layers: readonly string[]): Promise<string> {
+export async function copyLayers(layers: readonly string[], signal?: AbortSignal): Promise<string> {
   // The container may open its root to everybody; nobody comes through the folder around it.
   const directory = join(mkdtempSync(join(tmpdir(), `${PREFIX}${process.pid}-`)), ROOT);
   try {
@@ -42,12 +42,16 @@ export async function copyLayers(layers: readonly string[]): Promise<string> {
         recursive: true,
         preserveTimestamps: true,
         verbatimSymlinks: true,
-        filter: (source) => takes(lstatSync(source), join(directory, relative(layer, source))),
+        filter: (source) => {
+          signal?.throwIfAborted();
+          return takes(lstatSync(source), join(directory, relative(layer, source)));
+        },
       });
     }
     return directory;
   } catch (cause) {
     removeCopy(directory);
+    signal?.throwIfAborted();
     const { code, path } = cause as { code?: string; path?: string };
     throw refuse(
       `the layers cannot be copied, which this kernel needs: ${code} ${path ?? ''}`.trimEnd(),

@@ -21,12 +21,11 @@ export function capabilitiesOf(config: ContainerConfig, held: bigint): readonly 
 /** @param root - the container's root */
 export function composeProcess(config: ContainerConfig, held: bigint, root: Slot, slots: Slots): Step[] {
   const capabilities = capabilitiesOf(config, held);
-  const { uid, gid } = config.user ?? { uid: 0, gid: 0 };
+  const { uid, gid, groups = [] }: NonNullable<ContainerConfig['user']> = config.user ?? { uid: 0, gid: 0 };
   const cwd = config.cwd ?? '/';
   return [
     ...dropFromBoundingSet(capabilities),
-    // No group but its own. A user namespace of one id cannot say so; there is none to be dropped then.
-    call('leave all groups', SYS.setgroups, [0, 0], { ignore: [ERRNO.EPERM] }),
+    setGroups(gid, groups),
     call(`become group ${gid}`, SYS.setresgid, [gid, gid, gid]),
     ...(uid === 0 ? [] : giveStreams(uid)),
     call(`become user ${uid}`, SYS.setresuid, [uid, uid, uid]),
@@ -37,6 +36,15 @@ export function composeProcess(config: ContainerConfig, held: bigint, root: Slot
     ...(config.privileged === true ? [] : installFilter(seccompFilter(capabilities))),
     ...execute(config),
   ];
+}
+
+/** Leaves every group but those of the command's user. A user namespace of one id cannot say so; there is none to be dropped then. */
+function setGroups(gid: number, groups: readonly number[]): Step {
+  const all = groups.length === 0 ? [] : [gid, ...groups];
+  const purpose =
+    all.length === 0 ? 'leave all groups' : `become a member of the groups ${groups.join(', ')}`;
+  const list = all.length === 0 ? 0 : new Data(new Uint8Array(Uint32Array.from(all).buffer));
+  return call(purpose, SYS.setgroups, [all.length, list], { ignore: [ERRNO.EPERM] });
 }
 
 /**

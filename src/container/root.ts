@@ -13,6 +13,8 @@ export interface RootPlace {
   readonly copied?: boolean;
   /** Directory that keeps what is changed. It is entered before a mount namespace is made, since it may be a link of /proc to a descriptor. */
   readonly upper?: string;
+  /** Bound of the container's memory, of which files may take half: beyond that a write fails, before the kernel kills. Default: the host's. */
+  readonly memoryBytes?: number | undefined;
   /** Whose mount it is: the superuser's overlays have their marks in trusted.*, others' in user.* attributes. */
   readonly ownAttributes: boolean;
 }
@@ -23,7 +25,7 @@ export interface RootPlace {
  * @param apart - a mount namespace has to be made first
  */
 export function mountRoot(
-  { place, layers, copied, upper, ownAttributes }: RootPlace,
+  { place, layers, copied, upper, memoryBytes, ownAttributes }: RootPlace,
   ownMounts: boolean,
 ): Step[] {
   const links = layers.map((layer, i): readonly [string, string] => [layer, i.toString(36)]);
@@ -35,13 +37,14 @@ export function mountRoot(
     `workdir=${kept}/work`,
     ...(ownAttributes ? ['userxattr'] : []),
   ];
+  const room = memoryBytes === undefined ? '' : `,size=${Math.floor(memoryBytes / 2)}`;
   const link = ([path, name]: readonly [string, string]): Step =>
     call(`name ${path}`, SYS.symlink, [path, name]);
   const base = [
     ...(upper === undefined ? [] : [call(`enter ${upper}`, SYS.chdir, [upper])]),
     ...(ownMounts ? [call('make a mount namespace', SYS.unshare, [CLONE.NEWNS])] : []),
     makeMountsPrivate(),
-    mountFs('tmpfs', place, MS.NOSUID | MS.NODEV, 'mode=755'),
+    mountFs('tmpfs', place, MS.NOSUID | MS.NODEV, `mode=755${room}`),
   ];
   const [copy = ''] = layers;
   if (copied === true) return [...base, makeDirectory(join(place, 'root')), bind(copy, join(place, 'root'))];

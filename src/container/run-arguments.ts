@@ -35,7 +35,7 @@ export interface RunFacts {
 export function runArguments(config: ContainerConfig, { name, capabilities }: RunFacts): string[] {
   const hostname = config.hostname ?? DEFAULT_HOSTNAME;
   const env = config.env ?? defaultEnvironment(hostname, config.terminal !== undefined);
-  const { uid, gid } = config.user ?? { uid: 0, gid: 0 };
+  const { uid, gid, groups = [] }: NonNullable<ContainerConfig['user']> = config.user ?? { uid: 0, gid: 0 };
   const shared = new Set<Namespace>(config.share);
   return [
     ...['run', '--rm', '--interactive', `--name=${name}`, '--log-driver=none'],
@@ -47,6 +47,7 @@ export function runArguments(config: ContainerConfig, { name, capabilities }: Ru
     ...(shared.has('cgroup') ? [] : ['--cgroupns=private']),
     ...(shared.has('uts') ? [] : [`--hostname=${hostname}`]),
     ...[`--user=${uid}:${gid}`, `--workdir=${config.cwd ?? '/'}`],
+    ...groups.map((group) => `--group-add=${group}`),
     ...Object.entries(env).map(([key, value]) => `--env=${key}=${value}`),
     ...(config.readOnly === true ? ['--read-only'] : []),
     ...(config.volumes ?? []).map(volume),
@@ -63,7 +64,7 @@ export function runArguments(config: ContainerConfig, { name, capabilities }: Ru
 function volume({ source, target, readOnly }: Volume): string {
   const bad = [source, target].find((path) => path.includes(':'));
   if (bad !== undefined)
-    throw refuse(`volume ${bad}: this engine takes no path with a colon`, 'leave out --engine');
+    throw refuse(`volume ${bad}: this engine takes no path with a colon`, 'leave out `engine`');
   return `--volume=${source}:${target}${readOnly === true ? ':ro' : ''}`;
 }
 

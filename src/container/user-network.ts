@@ -1,7 +1,7 @@
 /**
  * pasta: what the container sends through an interface of its own, an unprivileged process sends through sockets of the host's.
  *
- * The addresses are those of a machine's `--net user`. Nothing is forwarded to it.
+ * The addresses are those of a machine's user network. Nothing is forwarded to it.
  */
 import { statSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
@@ -57,7 +57,7 @@ function unprivilegedId(ranges: readonly IdRange[], field: 'uidMap' | 'gidMap'):
   const found = ids.find(({ id, host }) => id === NOBODY && host !== 0) ?? ids.find(({ host }) => host !== 0);
   if (found === undefined) {
     throw refuse(
-      '--net user: pasta needs an id that is not root’s on the host',
+      'network user: pasta needs an id that is not root’s on the host',
       `\`${field}\` 1:100000:65535 besides`,
     );
   }
@@ -77,7 +77,12 @@ export class UserNetwork {
    * @param user - for the superuser: whom pasta runs as in the user namespace of `pid`
    * @throws TsvmError `TSVM_HOST` if pasta is not installed, or says why it cannot.
    */
-  static async attach(launcher: string, pid: number, user?: NetworkUser): Promise<UserNetwork> {
+  static async attach(
+    launcher: string,
+    pid: number,
+    user?: NetworkUser,
+    signal?: AbortSignal,
+  ): Promise<UserNetwork> {
     const launch = new Launch(launcher, planOf(pid, user), 'pasta', 'pipe');
     const network = new UserNetwork(launch);
     let complaint = '';
@@ -95,6 +100,7 @@ export class UserNetwork {
       launch.go();
       await launch.running;
       for (let waitedMs = 0; !hasDefaultRoute(pid); waitedMs += POLL_MS) {
+        signal?.throwIfAborted();
         if (ended || waitedMs > READY_MS) throw pastaError(complaint);
         await sleep(POLL_MS);
       }
@@ -203,7 +209,7 @@ export function pastaArguments(pid: number, user?: NetworkUser): string[] {
 
 function pastaError(complaint: string): TsvmError {
   const said = firstComplaint(complaint);
-  return new TsvmError('TSVM_HOST', `--net user: pasta: ${said ?? 'it did not make its interface'}`, {
+  return new TsvmError('TSVM_HOST', `network user: pasta: ${said ?? 'it did not make its interface'}`, {
     hint: /\btun\b/.test(complaint)
       ? 'pasta opens /dev/net/tun, which is missing here, or not for this user: tsvm doctor says what to do'
       : 'pasta needs an interface with a default route: ip route',
@@ -211,7 +217,7 @@ function pastaError(complaint: string): TsvmError {
 }
 
 function notInstalled(cause: ExecuteError): TsvmError {
-  return new TsvmError('TSVM_HOST', "--net user: the program 'pasta' is needed, and is not installed", {
+  return new TsvmError('TSVM_HOST', "network user: the program 'pasta' is needed, and is not installed", {
     hint: "install it: apt-get install passt; or go without: `network: 'none'`",
     cause,
   });

@@ -56,9 +56,9 @@ export class Instance {
   startedMs: number | undefined;
   readonly ended: Promise<InstanceEnd>;
   /** Makes copies by these names, where there is somebody who can. */
-  onFork: ((names: readonly string[], fresh: boolean) => Promise<void>) | undefined;
+  onFork: ((names: readonly string[], fresh: boolean, signal?: AbortSignal) => Promise<void>) | undefined;
   /** Makes a machine beside it, where this stands for a process that runs many. */
-  onMake: ((name: string, request: PoolRequest) => Promise<void>) | undefined;
+  onMake: ((name: string, request: PoolRequest, signal?: AbortSignal) => Promise<void>) | undefined;
   /** Called when there is a machine, before its guest runs. */
   onAdopt: () => void = () => {};
   /** Called for everything of the host that a saved machine of this process gets, before it gets it. `text` is fit for a terminal. */
@@ -237,17 +237,19 @@ export class Instance {
     await this.#finishBy((machine) => machine.stop(timeoutMs));
   }
 
-  async fork(names: readonly string[], fresh = true): Promise<void> {
+  /** @param signal - abort of who asked: no copy is made then */
+  async fork(names: readonly string[], fresh = true, signal?: AbortSignal): Promise<void> {
     if (this.onFork === undefined)
       throw new ApiError('This machine has no name, and so its forks would have none.');
     if (new Set([...names, this.id]).size !== names.length + 1)
       throw new ApiError('Each needs a name of its own.');
-    await this.onFork(names, fresh);
+    await this.onFork(names, fresh, signal);
   }
 
-  async make(name: string, request: PoolRequest): Promise<void> {
+  /** @param signal - abort of who asked: no machine is made then */
+  async make(name: string, request: PoolRequest, signal?: AbortSignal): Promise<void> {
     if (this.onMake === undefined) throw new ApiError('This process runs one machine: tsvm serve runs many.');
-    await this.onMake(name, request);
+    await this.onMake(name, request, signal);
   }
 
   async kill(): Promise<void> {

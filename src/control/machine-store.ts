@@ -41,19 +41,16 @@ export function runDirectory(): string {
   return uid === 0 ? '/run/tsvm' : join(tmpdir(), `tsvm-${uid}`);
 }
 
-/**
- * @param field - word for the name where it was given
- * @throws TsvmError `TSVM_USAGE`
- */
-export function checkName(name: string, field = '--name'): void {
+/** @throws TsvmError `TSVM_USAGE` */
+export function checkName(name: string): void {
   if (NAME.test(name)) return;
-  throw new TsvmError('TSVM_USAGE', `${field} ${JSON.stringify(name)}: not a name for a machine`, {
+  throw new TsvmError('TSVM_USAGE', `name ${JSON.stringify(name)}: not a name for a machine`, {
     hint: 'a letter or digit, then up to 62 of these or . _ -',
   });
 }
 
-export function nameTaken(name: string, field = '--name'): TsvmError {
-  return new TsvmError('TSVM_STATE', `${field} ${name}: a machine of that name runs already`, {
+export function nameTaken(name: string): TsvmError {
+  return new TsvmError('TSVM_STATE', `name ${name}: a machine of that name runs already`, {
     hint: `give another one, or end it: tsvm stop ${name}`,
   });
 }
@@ -144,22 +141,20 @@ export class MachineStore {
   /**
    * Takes a name for a machine of this process.
    *
-   * @param field - word for the name where it was given
    * @throws TsvmError `TSVM_STATE` if a machine of that name runs; `TSVM_FILE` if there can be no folder.
    */
   claim(
     name: string,
     about: Pick<MachineRecord, 'memoryBytes' | 'cpus' | 'command' | 'serves'>,
-    field?: string,
   ): MachineFolder {
-    checkName(name, field);
+    checkName(name);
     const pidStart = processStart(process.pid) ?? '';
     using store = OwnFolder.make(this.directory, RULES);
     sweep(store);
     const folder = this.#folder(name);
     while (!store.makeFolder(name)) {
       if (isTaken(store, folder)) {
-        throw nameTaken(name, field);
+        throw nameTaken(name);
       }
       folder.remove();
     }

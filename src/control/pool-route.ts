@@ -26,8 +26,8 @@ export const poolRoute = route({
   summary:
     'of tsvm serve: makes and starts a machine in its process, from a spec or a configuration, or from a saved one and what that may have of the host',
   body: made,
-  async handle({ instance, body, parameters }) {
-    await instance.make(parameters['name'] ?? '', requestOf(body));
+  async handle({ instance, body, parameters, gone }) {
+    await instance.make(parameters['name'] ?? '', requestOf(body), gone);
     return undefined;
   },
 });

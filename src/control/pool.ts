@@ -44,8 +44,8 @@ export class Pool implements AsyncDisposable {
     this.#folder = folder;
     this.#server = server;
     this.#makers = makers;
-    instance.onMake = async (name, request) => {
-      const making = this.#make(name, request);
+    instance.onMake = async (name, request, signal) => {
+      const making = this.#make(name, request, signal);
       this.#making.add(making);
       try {
         await making;
@@ -83,21 +83,23 @@ export class Pool implements AsyncDisposable {
     this.#folder.remove();
   }
 
-  async #make(name: string, request: PoolRequest): Promise<void> {
+  async #make(name: string, request: PoolRequest, signal: AbortSignal | undefined): Promise<void> {
     checkName(name);
     const { command: asked } = request;
     if (asked !== undefined) checkSentCommand({ argv: asked });
     const machine =
       'draft' in request
-        ? await this.#makers.make(request.draft)
+        ? await this.#makers.make(request.draft, { signal })
         : await this.#restore(request.snapshot, {
             devices: request.devices ?? {},
             field: 'devices',
             facts: { hostname: name, fresh: request.fresh },
             onBind: (slot, text) => this.instance.onBind(name, slot, text),
+            signal,
           });
     const command = asked ?? machine.config.command?.argv ?? [];
     try {
+      signal?.throwIfAborted();
       if (asked !== undefined && machine.channel?.hasCommand === true)
         throw new ApiError('The saved machine has a command already: ask for it without one.');
       const published = await PublishedMachine.publish(this.#store, name, machine, {

@@ -1,11 +1,12 @@
 /** Makes a machine of this process known by a name, with a log and the control API, until it has ended. */
 import { TsvmError } from '../errors.js';
 import { endOf } from '../guest/life.js';
-import { DEFAULT_MEMORY_BYTES, requireFields } from '../machine/config.js';
+import { DEFAULT_MEMORY_BYTES } from '../machine/config.js';
 import type { Machine } from '../machine/machine.js';
 import { bugEnd } from '../machine/report/guest-ends.js';
+import type { Abortable } from '../util/abort.js';
 import { Cleanup } from '../util/cleanup.js';
-import { type Fields, FLAG, isListOf, isText, optional } from '../util/fields.js';
+import { type Fields, FLAG, isListOf, isText, optional, requireFields } from '../util/fields.js';
 import { warnOperator } from '../util/operator-warning.js';
 import { EXIT_CODES } from './exit-codes.js';
 import { ControlServer } from './http/server.js';
@@ -46,8 +47,6 @@ interface Known {
   readonly removeAtEnd?: boolean | undefined;
   /** Default: one of its own. */
   readonly meter?: ProcessMeter;
-  /** Word for the name where it was given, for errors. */
-  readonly field?: string;
 }
 
 /**
@@ -74,7 +73,7 @@ export async function publish(machine: Machine, options: PublishOptions): Promis
   requireFields(options, OPTIONS, 'publish');
   const { name, command = machine.config.command?.argv ?? [], removeAtEnd, directory } = options;
   if (machine.state === 'ended') throw new TsvmError('TSVM_STATE', 'cannot publish a machine that is ended');
-  const known = { command, removeAtEnd, field: 'name' };
+  const known = { command, removeAtEnd };
   const published = await PublishedMachine.publish(new MachineStore(directory), name, machine, known);
   const ended = finished(published, endOfMachine(machine));
   return {
@@ -110,15 +109,15 @@ export class PublishedMachine implements AsyncDisposable {
     store: MachineStore,
     name: string,
     machine: Machine,
-    { command, removeAtEnd = false, meter = new ProcessMeter(), field }: Known,
+    { command, removeAtEnd = false, meter = new ProcessMeter() }: Known,
   ): Promise<PublishedMachine> {
     const { memoryBytes = DEFAULT_MEMORY_BYTES, cpus = 1 } = machine.config;
-    const folder = store.claim(name, { memoryBytes, cpus, command }, field);
+    const folder = store.claim(name, { memoryBytes, cpus, command });
     try {
       const instance = new Instance(name, new ConsoleLog(folder.logPath), { meter });
       instance.adopt(machine);
-      instance.onFork = async (names, fresh) =>
-        await publishForks(store, machine, { names, fresh }, { command, meter });
+      instance.onFork = async (names, fresh, signal) =>
+        await publishForks(store, machine, { names, fresh, signal }, { command, meter });
       const server = await ControlServer.listen(instance, folder.socketPath);
       return new PublishedMachine(instance, folder, server, removeAtEnd);
     } catch (error) {
@@ -169,11 +168,12 @@ export class PublishedMachine implements AsyncDisposable {
 async function publishForks(
   store: MachineStore,
   parent: Machine,
-  { names, fresh }: { readonly names: readonly string[]; readonly fresh: boolean },
+  asked: { readonly names: readonly string[]; readonly fresh: boolean } & Abortable,
   options: Known,
 ): Promise<void> {
+  const { names, fresh, signal } = asked;
   for (const name of names) checkName(name);
-  const forks = await parent.fork(names.length, { facts: (i) => ({ hostname: names[i], fresh }) });
+  const forks = await parent.fork(names.length, { facts: (i) => ({ hostname: names[i], fresh }), signal });
   try {
     for (const [i, fork] of forks.entries()) {
       const published = await PublishedMachine.publish(store, names[i] ?? '', fork, options);

@@ -2,16 +2,19 @@
 import { TsvmError } from '../errors.js';
 import type { GuestFacts } from '../guest/facts.js';
 import type { Machine } from '../machine/machine.js';
-import type { SavedMachine } from '../machine/restore.js';
+import type { RestoreOptions, SavedMachine } from '../machine/restore.js';
+import type { Abortable } from '../util/abort.js';
 import { printable } from '../util/printable.js';
 import { ApiError } from './api-error.js';
 import type { SlotBindings } from './pool-request.js';
 
 /** Part of a saved machine that serves to restore it. */
-export type Restorable = Pick<SavedMachine, 'config' | 'restore' | 'wishes'>;
+export interface Restorable extends Pick<SavedMachine, 'config' | 'wishes'> {
+  restore(options: RestoreOptions): Promise<Machine>;
+}
 
 /** Bindings of a request that restores a saved machine, which gets nothing else of the host. */
-export interface Grant {
+export interface Grant extends Abortable {
   readonly devices: SlotBindings;
   /** Field of the request that `devices` came in. */
   readonly field: string;
@@ -22,10 +25,10 @@ export interface Grant {
 /** @throws ApiError with the JSON that is missing, if the machine asks for more of the host than `devices` name. */
 export async function restoreFor(
   saved: Restorable,
-  { devices, field, facts, onBind }: Grant,
+  { devices, field, facts, onBind, signal }: Grant,
 ): Promise<Machine> {
   try {
-    return await saved.restore({ devices, facts, onBind });
+    return await saved.restore({ devices, facts, onBind, signal });
   } catch (error) {
     if (!(error instanceof TsvmError) || error.code !== 'TSVM_BINDING') throw error;
     const wishes = await saved.wishes({ devices });

@@ -1,12 +1,13 @@
 /** All of the control API. */
 import { firecrackerRoutes } from './firecracker/routes.js';
+import { inFirecrackerWords } from './firecracker/words.js';
 import { machineRoutes } from './http/machine-routes.js';
 import { openApiDocument } from './http/openapi.js';
 import { type Route, route } from './http/route.js';
 import { poolRoute } from './pool-route.js';
 
 export const routes: readonly Route[] = [
-  ...firecrackerRoutes,
+  ...firecrackerRoutes.map(inFirecrackerWords),
   ...machineRoutes,
   poolRoute,
   route({

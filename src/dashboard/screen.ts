@@ -8,6 +8,7 @@ import { frame, type Line, point } from './frame.js';
 import { select } from './overview.js';
 import { Sampler, type View } from './sampler.js';
 import { type DashboardState, newState, press, type Wish } from './state.js';
+import { toAscii } from './text.js';
 
 const INTERVAL_MS = 1000;
 
@@ -15,6 +16,8 @@ export interface DashboardOptions {
   /** Nothing is done to machines. */
   readonly readOnly: boolean;
   readonly colour: boolean;
+  /** The terminal shows Unicode; else ASCII stands in for the signs that the dashboard draws with. */
+  readonly unicode: boolean;
   /** The terminal's own selection of text needs the shift key then. */
   readonly mouse: boolean;
   /** The command that attaches, and its first arguments. */
@@ -45,6 +48,7 @@ export async function runDashboard(options: DashboardOptions): Promise<void> {
   const screen = blessed.screen({
     smartCSR: true,
     fullUnicode: true,
+    forceUnicode: options.unicode,
     terminal: 'xterm-256color',
     title: 'tsvm top',
   });
@@ -63,7 +67,7 @@ export async function runDashboard(options: DashboardOptions): Promise<void> {
     if (away) return;
     const shown = { views: sampler.views, closeup, readOnly: options.readOnly, problem };
     lines = frame(state, shown, Number(screen.width), Number(screen.height));
-    box.setContent(lines.map((line) => styled(line, options.colour)).join('\n'));
+    box.setContent(lines.map((line) => styled(line, options)).join('\n'));
     screen.render();
   };
   const look = async (): Promise<void> => {
@@ -147,9 +151,9 @@ export async function runDashboard(options: DashboardOptions): Promise<void> {
   }
 }
 
-function styled({ text, style }: Line, colour: boolean): string {
+function styled({ text, style }: Line, { colour, unicode }: DashboardOptions): string {
   const [before, after] = (colour ? STYLES[style] : PLAIN_STYLES[style]) ?? ['', ''];
-  return before + blessed.escape(text) + after;
+  return before + blessed.escape(unicode ? text : toAscii(text)) + after;
 }
 
 function messageOf(error: unknown): string {

@@ -3,6 +3,20 @@ import { stripVTControlCharacters } from 'node:util';
 
 const BARS = '▁▂▃▄▅▆▇█';
 
+const ASCII: Readonly<Record<string, string>> = {
+  ...Object.fromEntries([...BARS].map((bar, i) => [bar, '_.-:=+*#'[i] ?? '#'])),
+  '░': '.',
+  '━': '-',
+  '▏': '|',
+  '…': '~',
+  '’': "'",
+  '↑': '^',
+  '↓': 'v',
+  '←': '<',
+  '→': '>',
+};
+const SIGNS = new RegExp(`[${Object.keys(ASCII).join('')}]`, 'gu');
+
 /** The last `width` values as bars, `most` as high as there is. */
 export function sparkline(values: readonly number[], width: number, most: number): string {
   const shown = values.slice(-width);
@@ -31,6 +45,17 @@ export function plainLines(text: string): string[] {
   return stripVTControlCharacters(text)
     .split(/\r*\n/)
     .map((line) => (line.split('\r').at(-1) ?? '').replaceAll('\t', '        ').replace(/\p{Cc}/gu, ''));
+}
+
+/** Text for a terminal whose locale is not UTF-8: the dashboard's own signs as ASCII, column for column. */
+export function toAscii(text: string): string {
+  return text.replace(SIGNS, (sign) => ASCII[sign] ?? sign);
+}
+
+/** Whether text of a locale is in UTF-8: the first variable that is set decides (POSIX.1-2017, 8.2). */
+export function isUtf8(environment: Readonly<Record<string, string | undefined>>): boolean {
+  const { LC_ALL, LC_CTYPE, LANG } = environment;
+  return /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || '');
 }
 
 /** How many columns a terminal gives it: Unicode's wide and full-width characters two, combining ones none (UAX 11, as wcwidth has it). */

@@ -5,12 +5,14 @@
 import { type Readable, Writable } from 'node:stream';
 import type { PortHost } from '../devices/backends/console.js';
 import { TsvmError } from '../errors.js';
+import type { Abortable } from '../util/abort.js';
 import { checkState, checkStateVersion } from '../util/state.js';
 import { InputPort, OutputPort } from './channel-ports.js';
 import { checkSentCommand, commandStrings, framed, type GuestCommand } from './command.js';
 import { factOptions, type GuestFacts, mergeFacts } from './facts.js';
 import { CHANNEL_PORTS, PROTOCOL_VERSION } from './protocol.js';
 
+const SIGKILL = 9;
 const SIGTERM = 15;
 
 /** State of the channel in a saved machine. */
@@ -59,12 +61,13 @@ export interface GuestChannel {
   readonly hasTerminal: boolean;
   /**
    * Starts the command: at once if the guest is `ready`, else as soon as it is. With `tty: true` it gets the machine's
-   * console and not the streams; default false. The guest gets new entropy and the time with it, unless `facts` says otherwise.
+   * console and not the streams; default false. The guest gets new entropy and the time with it, unless `facts` says otherwise. An abort
+   * ends the command (SIGKILL, status 137), as that of `spawn` in Node.js does.
    *
    * @throws TsvmError `TSVM_STATE` if there was one before, `TSVM_CONFIG` if init cannot take it, or it wants a terminal that the machine does
    * not have.
    */
-  send(command: GuestCommand, facts?: GuestFacts): void;
+  send(command: GuestCommand, facts?: GuestFacts, options?: Abortable): void;
   /**
    * Gives a guest whose command runs new entropy and the time, unless `facts` says otherwise. A copy of a machine gets both when it starts.
    *
@@ -150,7 +153,8 @@ export class MachineChannel implements GuestChannel {
     if (!this.#ended && !this.#saidNoInput && !willBeSaid) this.#stdin.close();
   }
 
-  send(command: GuestCommand, facts: GuestFacts = {}): void {
+  send(command: GuestCommand, facts: GuestFacts = {}, { signal }: Abortable = {}): void {
+    signal?.throwIfAborted();
     if (this.#hasCommand || this.#ended) {
       throw new TsvmError('TSVM_STATE', 'cannot send a command to a machine that had one, or has ended', {
         hint: 'restore or fork the machine for each command',
@@ -168,6 +172,13 @@ export class MachineChannel implements GuestChannel {
     this.#hasCommand = true;
     this.#hasTerminal = command.tty === true;
     this.#saidNoInput = this.#hasNoInput;
+    if (signal !== undefined) this.#killWhenAborted(signal);
+  }
+
+  #killWhenAborted(signal: AbortSignal): void {
+    const kill = (): void => this.signal(SIGKILL);
+    signal.addEventListener('abort', kill, { once: true });
+    void this.exited.then(() => signal.removeEventListener('abort', kill));
   }
 
   refresh(facts: GuestFacts = {}): void {

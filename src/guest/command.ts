@@ -1,8 +1,21 @@
 /** Form of a command: the strings that guests/init reads, in a file of the initramfs and in a message of the channel alike. */
 import { writeCpio } from '../boot/cpio.js';
 import { TsvmError } from '../errors.js';
+import {
+  type Field,
+  type Fields,
+  FLAG,
+  fieldProblem,
+  isListOf,
+  isRecord,
+  isText,
+  isWhole,
+  objectSchema,
+  optional,
+  requireFields,
+} from '../util/fields.js';
 import { S_IFDIR, S_IFREG } from '../util/file-mode.js';
-import { ID_RANGE, isId } from '../util/ids.js';
+import { ID_RANGE, isId, MAX_GROUPS } from '../util/ids.js';
 import { isVariableName } from '../util/variable-name.js';
 import { MAX_MESSAGE_BYTES } from './protocol.js';
 
@@ -20,24 +33,59 @@ export interface GuestCommand {
   readonly argv: readonly string[];
   readonly env?: Readonly<Record<string, string>>;
   readonly cwd?: string;
-  /** Ids in the guest. Default: 0, with the groups of init. */
-  readonly user?: { readonly uid: number; readonly gid: number };
+  /** Make `cwd` if it is missing, with what is missing above it. */
+  readonly makeCwd?: boolean;
+  /** Ids in the guest; `groups`: those beside `gid`, at most 1023. Default: 0, with the groups of init. */
+  readonly user?: { readonly uid: number; readonly gid: number; readonly groups?: readonly number[] };
   /** Give the program a terminal with echo and line editing (true), or byte-exact output (false). Default true. */
   readonly tty?: boolean;
   readonly rows?: number;
   readonly columns?: number;
 }
 
+/** Rows or columns of a terminal (struct winsize). */
+const CELLS: Field = ['a whole number up to 65535', isWhole(0, 0xffff), { type: 'integer' }];
+const isTexts = isListOf(isText);
+const ID: Field = [ID_RANGE, isId, { type: 'integer' }];
+const USER_FIELDS: Fields<NonNullable<GuestCommand['user']>> = {
+  uid: ID,
+  gid: ID,
+  groups: optional([
+    `a list of up to ${MAX_GROUPS} ids`,
+    isListOf(isId, MAX_GROUPS),
+    { type: 'array', items: { type: 'integer' }, maxItems: MAX_GROUPS },
+  ]),
+};
+
+/** Fields of a command. */
+export const COMMAND_FIELDS: Fields<GuestCommand> = {
+  argv: ['a list of strings', isTexts, { type: 'array', items: { type: 'string' } }],
+  env: optional([
+    'an object of strings',
+    (value) => isRecord(value) && isTexts(Object.values(value)),
+    { type: 'object', additionalProperties: { type: 'string' } },
+  ]),
+  cwd: optional(['a path', isText, { type: 'string' }]),
+  makeCwd: optional(FLAG),
+  user: optional([
+    `an object with uid and gid, each ${ID_RANGE}, and groups`,
+    (value) => fieldProblem(value, USER_FIELDS) === undefined,
+    objectSchema(USER_FIELDS),
+  ]),
+  tty: optional(FLAG),
+  rows: optional(CELLS),
+  columns: optional(CELLS),
+};
+
 /**
- * Checks a command.
+ * Checks a command, also one that comes as data.
  *
- * @throws TsvmError `TSVM_CONFIG` for what init cannot take: ids that Linux does not have, a variable whose name is none, a NUL, and more
- * words or variables than it has room for.
+ * @throws TsvmError `TSVM_CONFIG` for a field that is none or has another form, and for what init cannot take: a variable whose name is
+ * none, a NUL, and more words or variables than it has room for.
  */
 export function checkCommand(command: GuestCommand): void {
-  const { argv, env = {}, user } = command;
-  if (user !== undefined && !(isId(user.uid) && isId(user.gid)))
-    throw new TsvmError('TSVM_CONFIG', `command.user: ${user.uid}:${user.gid}: each must be ${ID_RANGE}`);
+  requireFields(command, COMMAND_FIELDS, 'command', 'command.');
+  const { argv, env = {} } = command;
   const names = Object.keys(env);
   const badName = names.find((name) => !isVariableName(name));
   if (badName !== undefined)
@@ -68,7 +116,7 @@ function refuseMore(count: number, most: number, what: string): void {
 
 /** Strings of a command: options as guests/README.md lists them, `more` first; an empty string; the program and its arguments. */
 export function commandStrings(
-  { argv, env = {}, cwd, user, tty, rows, columns }: GuestCommand,
+  { argv, env = {}, cwd, makeCwd, user, tty, rows, columns }: GuestCommand,
   more: readonly string[] = [],
 ): string[] {
   return [
@@ -77,7 +125,9 @@ export function commandStrings(
     ...(rows === undefined ? [] : [`rows=${rows}`]),
     ...(columns === undefined ? [] : [`cols=${columns}`]),
     ...(cwd === undefined ? [] : [`cwd=${cwd}`]),
+    ...(cwd !== undefined && makeCwd === true ? ['makecwd=1'] : []),
     ...(user === undefined ? [] : [`uid=${user.uid}`, `gid=${user.gid}`]),
+    ...(user?.groups === undefined ? [] : [`groups=${[user.gid, ...user.groups]}`]),
     ...Object.entries(env).map(([name, value]) => `env=${name}=${value}`),
     '',
     ...argv,

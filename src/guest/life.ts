@@ -4,10 +4,14 @@ import type { GuestChannel } from './channel.js';
 import type { GuestCommand } from './command.js';
 import type { GuestFacts } from './facts.js';
 
+/** Time for what a guest has in memory to come to its disks. */
+const WRITE_BACK_MS = 60_000;
+
 /** Part of a machine that a command's life needs. */
 interface CommandMachine<End> {
   readonly channel: GuestChannel | undefined;
   kill(): Promise<void>;
+  stop(timeoutMs?: number): Promise<void>;
   wait(): Promise<End>;
 }
 
@@ -15,6 +19,8 @@ interface CommandStart {
   /** Command to send. Undefined: the machine has one already, or gets none. */
   readonly command?: GuestCommand | undefined;
   readonly facts?: GuestFacts | undefined;
+  /** Has the guest write its disks back when the command has ended, before the machine is killed. */
+  readonly writesBack?: boolean | undefined;
   /** Connects the command's streams, before it is sent. The function that it returns waits until all output is where it belongs. */
   connect(channel: GuestChannel): () => Promise<void>;
 }
@@ -32,7 +38,7 @@ interface CommandLife<End> {
  */
 export function beginCommand<End>(
   machine: CommandMachine<End>,
-  { command, facts, connect }: CommandStart,
+  { command, facts, writesBack, connect }: CommandStart,
 ): CommandLife<End> {
   const { channel } = machine;
   if (channel === undefined) throw new TsvmError('TSVM_STATE', 'the machine has no channel');
@@ -40,7 +46,7 @@ export function beginCommand<End>(
   if (command !== undefined) channel.send(command, facts);
   return {
     channel,
-    end: async () => await endOf(machine, drained),
+    end: async () => await endOf(machine, drained, writesBack),
   };
 }
 
@@ -49,13 +55,15 @@ export function beginCommand<End>(
  * before.
  *
  * @param drained - waits until all that the command said is where it belongs
+ * @param writesBack - the guest writes its disks back before
  */
 export async function endOf<End>(
   machine: CommandMachine<End>,
   drained: () => Promise<void> = async () => {},
+  writesBack = false,
 ): Promise<{ readonly status: number | undefined; readonly end: End }> {
   const status = await machine.channel?.exited;
   await drained();
-  if (status !== undefined) await machine.kill();
+  if (status !== undefined) await (writesBack ? machine.stop(WRITE_BACK_MS) : machine.kill());
   return { status, end: await machine.wait() };
 }

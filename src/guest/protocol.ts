@@ -11,7 +11,7 @@
 export const PROTOCOL_VERSION = 1;
 
 /** Marks by which init says how far it has come; a guest may use the others as it likes. */
-export const MARK = { INIT: 1, COMMAND: 2, READY: 3, DONE: 4 } as const;
+export const MARK = { INIT: 1, COMMAND: 2, READY: 3, DONE: 4, ROOT_FULL: 5 } as const;
 
 /** Name of a mark, as `machine.on('mark')` and timelines have it. */
 export function markName(code: number): string {
@@ -24,6 +24,8 @@ export function markName(code: number): string {
       return 'ready';
     case MARK.DONE:
       return 'done';
+    case MARK.ROOT_FULL:
+      return 'root-full';
     default:
       return `mark-${code}`;
   }

@@ -13,10 +13,16 @@ import { imageError } from './image-error.js';
 const MAX_ARCHIVE_BYTES = 256 * GIB;
 
 /** Writes what a compressed archive holds to a new file of a folder, which is made. @throws TsvmError `TSVM_IMAGE` that names the archive */
-export async function writeUncompressed(blob: Blob, folder: string, name: string): Promise<void> {
+export async function writeUncompressed(
+  blob: Blob,
+  folder: string,
+  name: string,
+  signal?: AbortSignal,
+): Promise<void> {
   try {
-    await writeArchive(await contentOf(blob), folder, name);
+    await writeArchive(await contentOf(blob), folder, name, signal);
   } catch (cause) {
+    signal?.throwIfAborted();
     if (cause instanceof TsvmError && cause.cause !== undefined) throw cause;
     const why = cause instanceof Error ? cause.message : String(cause);
     throw imageError(`${blob.name}: ${why}`, cause instanceof TsvmError ? cause.hint : undefined, cause);
@@ -33,11 +39,13 @@ export async function writeArchive(
   pieces: AsyncIterable<Uint8Array>,
   folder: string,
   name: string,
+  signal?: AbortSignal,
 ): Promise<string> {
   const path = join(folder, name);
   const bounded = async function* () {
     let length = 0;
     for await (const piece of pieces) {
+      signal?.throwIfAborted();
       length += piece.length;
       if (length > MAX_ARCHIVE_BYTES) throw imageError(`it has more than ${formatBytes(MAX_ARCHIVE_BYTES)}`);
       yield piece;
@@ -48,6 +56,7 @@ export async function writeArchive(
     await pipeline(bounded, createWriteStream(path, { flags: 'wx', mode: 0o600 }));
     return path;
   } catch (cause) {
+    signal?.throwIfAborted();
     if (cause instanceof TsvmError || !(cause instanceof Error && 'syscall' in cause)) throw cause;
     throw imageError(
       `cannot write ${path}: ${describeFileError(cause)}`,

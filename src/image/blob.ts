@@ -23,6 +23,8 @@ export interface BlobPlace {
   readonly member?: string;
   /** Identity of the file when the place was found; another file of the name is refused. */
   readonly identity?: string;
+  /** Abort of every reading of it. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** One reading from the start to the end: every byte that is handed out is hashed. */
@@ -44,16 +46,18 @@ export class Blob implements AsyncDisposable {
   readonly #file: FileHandle;
   readonly #start: number;
   readonly digest: string | undefined;
+  readonly #signal: AbortSignal | undefined;
   #reading: Reading | undefined;
 
   private constructor(place: BlobPlace, file: FileHandle, stats: Stats) {
-    const { path, member, digest, start = 0, bytes, identity } = place;
+    const { path, member, digest, start = 0, bytes, identity, signal } = place;
     this.path = path;
     this.name = member === undefined ? path : `${path}: ${member}`;
     this.#file = file;
     this.stats = stats;
     this.#start = start;
     this.digest = digest;
+    this.#signal = signal;
     if (identity !== undefined && identity !== identityOf(stats))
       throw imageError(`${this.name}: it was changed meanwhile`, 'try again when it is written');
     const rest = stats.size - start;
@@ -118,6 +122,7 @@ export class Blob implements AsyncDisposable {
   /** One at a time: a reader that goes away may leave one that is under way. */
   #next(reading: Reading): Promise<Uint8Array | undefined> {
     reading.piece = reading.piece.then(async () => {
+      this.#signal?.throwIfAborted();
       const buffer = Buffer.allocUnsafe(Math.min(PIECE_BYTES, this.sizeBytes - reading.position));
       const from = this.#start + reading.position;
       const { bytesRead } = await this.#file.read(buffer, 0, buffer.length, from);

@@ -2,6 +2,8 @@
 import { pipeline, Readable } from 'node:stream';
 import { createGunzip } from 'node:zlib';
 import type { Blob } from './blob.js';
+import { compared } from './digest.js';
+import { imageError } from './image-error.js';
 import { outputFrom } from './program.js';
 
 export const BSDCAT = { name: 'bsdcat', debianPackage: 'libarchive-tools' } as const;
@@ -17,16 +19,33 @@ const OTHERS: readonly (readonly number[])[] = [
 /** Length of what is unpacked at a time. */
 const PIECE_BYTES = 256 << 10;
 
-/** Says whether a file that starts so is compressed. */
+/** Tells a compressed file by its first bytes. */
 export const isCompressed = (start: Uint8Array): boolean =>
   [GZIP, ...OTHERS].some((magic) => begins(start, magic));
 
-/** Content of a blob, unpacked if it is compressed. @throws TsvmError `TSVM_HOST` if bsdcat is needed and not installed. */
-export async function contentOf(blob: Blob): Promise<AsyncIterable<Uint8Array>> {
+/**
+ * Reads a blob without its compression.
+ *
+ * @param diffId - digest of what is read so, which is compared when all of it is
+ * @throws TsvmError `TSVM_HOST` if bsdcat is needed and not installed.
+ */
+export async function contentOf(blob: Blob, diffId?: string): Promise<AsyncIterable<Uint8Array>> {
   const start = await blob.magic();
-  if (begins(start, GZIP)) return gunzip(blob.pieces());
-  return isCompressed(start) ? outputFrom(BSDCAT, [], blob.pieces()) : blob.pieces();
+  const compressed = isCompressed(start);
+  const known = diffId === undefined || (!compressed && diffId === blob.digest);
+  const pieces = begins(start, GZIP)
+    ? gunzip(blob.pieces())
+    : compressed
+      ? outputFrom(BSDCAT, [], blob.pieces())
+      : blob.pieces();
+  return known ? pieces : compared(pieces, diffId, isAnother);
 }
+
+const isAnother = (): Error =>
+  imageError(
+    'unpacked, it does not have the digest that the image’s configuration says',
+    'the image is not whole: copy it again',
+  );
 
 function gunzip(pieces: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
   const unpacked = createGunzip({ chunkSize: PIECE_BYTES });

@@ -1,6 +1,6 @@
 /** Root of a guest that tsvm builds, as a directory: what a command sees in such a machine, for one on the host's kernel. */
-import { chmodSync, mkdirSync, symlinkSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { symlinkSync } from 'node:fs';
+import { join } from 'node:path';
 import { type CpioEntry, readCpio } from '../boot/cpio.js';
 import { unpackInitrd } from '../boot/unpack-initrd.js';
 import { runXz } from '../host/process/program-filter.js';
@@ -9,6 +9,9 @@ import { MIB } from '../util/units.js';
 import type { Blob } from './blob.js';
 import { imageError } from './image-error.js';
 import { outputOf } from './program.js';
+import { type LayerEntry, TreeBuilder } from './tree/builder.js';
+import { DirectorySink } from './tree/directory-sink.js';
+import { type Extent, PLAIN_FOLDER, type TreeNode } from './tree/tree.js';
 
 /** Bound of an initramfs of ours, which has 2 MiB. */
 const MAX_INITRAMFS_BYTES = 256 * MIB;
@@ -23,7 +26,6 @@ const APPLET = /^[\w.[][\w.[-]*$/;
  * @throws TsvmError `TSVM_IMAGE` if it holds no busybox.
  */
 export async function unpackGuest(initramfs: Blob, directory: string): Promise<void> {
-  mkdirSync(directory, { recursive: true });
   const archives = await unpackInitrd(await initramfs.read(MAX_INITRAMFS_BYTES), runXz, MAX_INITRAMFS_BYTES);
   const entries = archives.flatMap((archive) => [...readCpio(archive)]);
   if (!entries.some(({ path }) => path === BUSYBOX)) {
@@ -32,14 +34,12 @@ export async function unpackGuest(initramfs: Blob, directory: string): Promise<v
       'build the guest again: tsvm guest build',
     );
   }
-  const folders = new Set(['.']);
-  for (const entry of entries) {
-    // Below a folder of the archive's own, and no link.
-    if (!folders.has(dirname(entry.path)))
-      throw imageError(`${entry.path}: it is in no folder of the guest’s`);
-    if ((entry.mode & S_IFMT) === S_IFDIR) folders.add(entry.path);
-    put(entry, directory);
-  }
+  await using sink = new DirectorySink(directory);
+  const tree = new TreeBuilder((file) => sink.drop(file));
+  const nodes = entries.flatMap((entry) => layerEntryOf(entry));
+  for (const { node, data } of nodes) if (node.kind === 'file') await sink.data(node, wholeOf(data));
+  await tree.apply([], nodes);
+  await sink.finish(tree.root);
   const busybox = { name: join(directory, BUSYBOX), debianPackage: 'busybox-static' };
   const applets = await outputOf(busybox, ['--list'], (complaint) => imageError(`${BUSYBOX}: ${complaint}`));
   for (const applet of applets.trim().split('\n')) {
@@ -48,22 +48,26 @@ export async function unpackGuest(initramfs: Blob, directory: string): Promise<v
   }
 }
 
+type GuestEntry = LayerEntry & { kind: 'node'; data: Uint8Array };
+
 /** Devices are left out: a container has its own. */
-function put({ path, mode, data = new Uint8Array() }: CpioEntry, directory: string): void {
-  if (path.split('/').includes('..')) throw imageError(`${path}: a path of the guest’s that leaves its root`);
-  const at = join(directory, path);
+function layerEntryOf({ path, mode, data = new Uint8Array() }: CpioEntry): GuestEntry[] {
+  const facts = { ...PLAIN_FOLDER, mode: mode & PERMISSIONS };
+  const entry = (node: TreeNode): GuestEntry[] => [{ name: bytesOf(path), kind: 'node', node, data }];
   switch (mode & S_IFMT) {
     case S_IFDIR:
-      mkdirSync(at);
-      break;
+      return entry({ ...facts, kind: 'directory', children: new Map() });
     case S_IFREG:
-      writeFileSync(at, data, { flag: 'wx' });
-      break;
+      return entry({ ...facts, kind: 'file', names: 0, sizeBytes: data.length });
     case S_IFLNK:
-      symlinkSync(Buffer.from(data), at);
-      return;
+      return entry({ ...facts, kind: 'link', names: 0, target: Buffer.from(data).toString('latin1') });
     default:
-      return;
+      return [];
   }
-  chmodSync(at, mode & PERMISSIONS);
+}
+
+const bytesOf = (path: string): string => Buffer.from(path).toString('latin1');
+
+async function* wholeOf(bytes: Uint8Array): AsyncGenerator<Extent> {
+  yield { offset: 0, bytes };
 }

@@ -1,8 +1,8 @@
 /** Images that are kept under names: found by name or id, named, and removed with what no other image needs. */
 import { dirname, join } from 'node:path';
-import { type Flock, flock } from '../host/file-lock.js';
 import { discard } from '../host/folder-store.js';
 import { OwnFolder } from '../host/own-folder.js';
+import { type Flock, flock } from '../host/process/file-lock.js';
 import { processesUsing } from '../host/process/file-users.js';
 import { BlobStore } from './blob-store.js';
 import type { LayeredImage } from './image.js';

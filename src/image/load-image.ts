@@ -28,15 +28,19 @@ export interface LoadedImage {
  *
  * @throws TsvmError `TSVM_IMAGE` for what holds no image with layers, and what is changed, missing or too large
  */
-export async function loadImages(source: Source, kept: KeptImages): Promise<LoadedImage[]> {
+export async function loadImages(
+  source: Source,
+  kept: KeptImages,
+  signal?: AbortSignal,
+): Promise<LoadedImage[]> {
   switch (source.kind) {
     case 'OCI layout': {
       const images = await imagesInLayout(source.members);
-      return await each(images, async (image) => await loadOci(image, source.members, kept), kept);
+      return await each(images, async (image) => await loadOci(image, source.members, kept, signal), kept);
     }
     case 'Docker archive': {
       const images = await imagesInArchive(source.members);
-      return await each(images, async (image) => await loadDocker(image, kept.blobs), kept);
+      return await each(images, async (image) => await loadDocker(image, kept.blobs, signal), kept);
     }
     case 'directory':
     case 'root archive':
@@ -74,18 +78,23 @@ async function loadOci(
   { descriptor, manifest }: NamedImage,
   members: Members,
   { blobs }: KeptImages,
+  signal: AbortSignal | undefined,
 ): Promise<string> {
   const from = layoutBlobs(members);
   for (const { digest } of [manifest.config, ...manifest.layers, descriptor])
-    await copy(from.place(digest), digest, blobs);
+    await copy({ ...from.place(digest), signal }, digest, blobs);
   return descriptor.digest;
 }
 
 /** Loads an image of Docker's archive, for which a manifest is made: always the same for the same layers. */
-async function loadDocker({ id, place, layers }: DockerImage, blobs: BlobStore): Promise<string> {
+async function loadDocker(
+  { id, place, layers }: DockerImage,
+  blobs: BlobStore,
+  signal: AbortSignal | undefined,
+): Promise<string> {
   const described = [];
-  for (const layer of layers) described.push(await loadLayer(layer, blobs));
-  await copy(place, id, blobs);
+  for (const layer of layers) described.push(await loadLayer({ ...layer, signal }, blobs));
+  await copy({ ...place, signal }, id, blobs);
   const config = { mediaType: CONFIG_TYPE, digest: id, size: blobs.sizeOf(id) };
   const manifest = { schemaVersion: 2, mediaType: MANIFEST_TYPE, config, layers: described };
   return (await blobs.addBytes(Buffer.from(JSON.stringify(manifest)))).digest;

@@ -10,6 +10,8 @@ const TAG = 'root';
 
 /** Device and parameters that give a machine its root. What the machine writes is in its memory, and lost with it. */
 export interface MachineRoot {
+  /** Name of what it holds: its content's, or the path of what may change. */
+  readonly identity: string;
   readonly device: DeviceRequest;
   /** Addition to the kernel's command line. */
   readonly parameters: string;
@@ -28,10 +30,15 @@ export async function machineRoot(
 ): Promise<MachineRoot> {
   if (image.kind === 'directory') {
     return {
+      identity: image.directory,
       device: share({ path: image.directory, tag: TAG, readOnly: true }),
       parameters: `root=${TAG} rootfstype=virtiofs rootoverlay`,
     };
   }
   const path = await store.rootFileOf(image, progress);
-  return { device: pmem({ path }), parameters: 'root=/dev/pmem0 rootfstype=erofs rootflags=dax rootoverlay' };
+  return {
+    identity: image.key,
+    device: pmem({ path }),
+    parameters: 'root=/dev/pmem0 rootfstype=erofs rootflags=dax rootoverlay',
+  };
 }

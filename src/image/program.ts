@@ -26,14 +26,16 @@ export async function outputOf(
   program: Program,
   args: readonly string[],
   complain: (complaint: string) => Error,
+  signal?: AbortSignal,
 ): Promise<string> {
   const { name, debianPackage } = program;
   // Names as they are, also those that are not ASCII.
   const env = { LC_ALL: 'C.UTF-8' };
   try {
-    const filter = { command: [name, ...args] as const, debianPackage, purpose: 'for images', env };
+    const filter = { command: [name, ...args] as const, debianPackage, purpose: 'for images', env, signal };
     return Buffer.from(await programOutput(filter, MAX_OUTPUT_BYTES)).toString('utf8');
   } catch (error) {
+    signal?.throwIfAborted();
     throw error instanceof TsvmError
       ? error
       : complain(error instanceof Error ? error.message : String(error));
@@ -60,15 +62,6 @@ export async function* outputFrom(
   } finally {
     child.kill('SIGKILL'); // whoever reads may have had enough
   }
-}
-
-/** Gives `input` to a program, to the end of both. @throws as {@link outputFrom} */
-export async function feed(
-  program: Program,
-  args: readonly string[],
-  input: AsyncIterable<Uint8Array>,
-): Promise<void> {
-  for await (const _ of outputFrom(program, args, input));
 }
 
 type Child = ChildProcessByStdio<Writable, Readable, Readable>;

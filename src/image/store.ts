@@ -1,9 +1,10 @@
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
-import { type Flock, flock } from '../host/file-lock.js';
 import { discard, removeEntry, showEntry, unfinishedName } from '../host/folder-store.js';
 import { OwnFolder } from '../host/own-folder.js';
+import { type Flock, flock } from '../host/process/file-lock.js';
 import { processesUsing } from '../host/process/file-users.js';
+import type { Abortable } from '../util/abort.js';
 import { writeArchive, writeUncompressed } from './archive-file.js';
 import { Blob } from './blob.js';
 import type { DirectoryImage, Image, LayeredImage } from './image.js';
@@ -17,7 +18,7 @@ import { imageDirectory, STORE_RULES } from './store-folder.js';
 import { unpackLayers } from './unpack.js';
 
 /** Reports of what may take a while, and is done once for an image. */
-export interface MakeProgress {
+export interface MakeProgress extends Abortable {
   /** The image is being unpacked. */
   onUnpack?(): void;
   /** A file system is being made of it. */
@@ -50,9 +51,10 @@ export class ImageStore {
    * @param text - a directory, an archive, a layout; of several images in one `PATH:NAME` or `PATH@sha256:...`; else a name or an id
    * @throws TsvmError `TSVM_IMAGE`
    */
-  async open(text: string): Promise<Image> {
+  async open(text: string, { signal }: Abortable = {}): Promise<Image> {
+    signal?.throwIfAborted();
     const found = findFile(text);
-    if (found !== undefined) return await openFile(found, this.#uncompress);
+    if (found !== undefined) return await openFile(found, (archive) => this.#uncompressed(archive, signal));
     if (isInLocalStore(text)) return await this.#openCopy(text);
     // Schemas cost 60 ms to load, which is not for everybody.
     const { KeptImages } = await import('./kept-images.js');
@@ -65,7 +67,8 @@ export class ImageStore {
   }
 
   /** Keeps all images of a file or folder, under the names that they have there. @throws TsvmError `TSVM_IMAGE` */
-  async load(path: string): Promise<readonly LoadedImage[]> {
+  async load(path: string, { signal }: Abortable = {}): Promise<readonly LoadedImage[]> {
+    signal?.throwIfAborted();
     const [{ loadImages }, { KeptImages }] = await Promise.all([
       import('./load-image.js'),
       import('./kept-images.js'),
@@ -74,17 +77,23 @@ export class ImageStore {
     if (found === undefined)
       throw imageError(`${path}: there is no such file or directory`, 'check the path');
     return await loadImages(
-      await lookAt(found, this.#uncompress),
+      await lookAt(found, (archive) => this.#uncompressed(archive, signal)),
       new KeptImages(this.directory, this.#flock),
+      signal,
     );
   }
 
   /** Keeps all images of an archive that can be read only once. @throws TsvmError `TSVM_IMAGE` */
-  async loadStream(bytes: AsyncIterable<Uint8Array>): Promise<readonly LoadedImage[]> {
+  async loadStream(
+    bytes: AsyncIterable<Uint8Array>,
+    { signal }: Abortable = {},
+  ): Promise<readonly LoadedImage[]> {
+    signal?.throwIfAborted();
     using store = OwnFolder.make(this.directory, STORE_RULES);
     const unfinished = unfinishedName(store);
     try {
-      return await this.load(await writeArchive(bytes, join(this.directory, unfinished), PLAIN));
+      const path = await writeArchive(bytes, join(this.directory, unfinished), PLAIN, signal);
+      return await this.load(path, { signal });
     } finally {
       discard(store, unfinished);
     }
@@ -106,8 +115,9 @@ export class ImageStore {
    * @param initramfs - the guest's
    * @throws TsvmError `TSVM_IMAGE`
    */
-  async openGuest(initramfs: string, { onUnpack }: MakeProgress = {}): Promise<DirectoryImage> {
-    await using archive = await Blob.open({ path: initramfs });
+  async openGuest(initramfs: string, { onUnpack, signal }: MakeProgress = {}): Promise<DirectoryImage> {
+    signal?.throwIfAborted();
+    await using archive = await Blob.open({ path: initramfs, signal });
     const directory = await this.#made(keyOfFile('guest', archive), ROOT, async (unpacking) => {
       onUnpack?.();
       const { unpackGuest } = await import('./guest-root.js');
@@ -117,19 +127,21 @@ export class ImageStore {
   }
 
   /** Directory with an image's files, for containers; layers are unpacked the first time. @throws TsvmError `TSVM_IMAGE` */
-  async directoryOf(image: Image, { onUnpack }: MakeProgress = {}): Promise<string> {
+  async directoryOf(image: Image, { onUnpack, signal }: MakeProgress = {}): Promise<string> {
+    signal?.throwIfAborted();
     if (image.kind === 'directory') return image.directory;
     return await this.#made(image.key, ROOT, async (unpacking) => {
       onUnpack?.();
-      await unpackLayers(image.layers, unpacking);
+      await unpackLayers(image.layers, unpacking, undefined, signal);
     });
   }
 
-  /** File with a file system of an image, for machines to map; made the first time. @throws TsvmError `TSVM_IMAGE` */
-  async rootFileOf(image: LayeredImage, { onMake }: MakeProgress = {}): Promise<string> {
+  /** File with a file system of an image, for machines to map; made the first time. @throws TsvmError `TSVM_IMAGE`; `TSVM_HOST` without room for it */
+  async rootFileOf(image: LayeredImage, { onMake, signal }: MakeProgress = {}): Promise<string> {
+    signal?.throwIfAborted();
     const folder = await this.#made(image.key, MACHINE, async (making) => {
       onMake?.();
-      await makeRootFile(image, making);
+      await makeRootFile(image, making, signal);
     });
     return join(folder, ROOT_FILE);
   }
@@ -191,12 +203,13 @@ export class ImageStore {
     }
   }
 
-  readonly #uncompress = async (archive: Blob): Promise<string> => {
+  /** File of what an archive of an image is when it is not compressed; made the first time. */
+  async #uncompressed(archive: Blob, signal: AbortSignal | undefined): Promise<string> {
     const folder = await this.#made(keyOfFile('plain', archive), ARCHIVE, async (making) => {
-      await writeUncompressed(archive, making, PLAIN);
+      await writeUncompressed(archive, making, PLAIN, signal);
     });
     return join(folder, PLAIN);
-  };
+  }
 
   /** Directory in the folder of a key, which `make` makes the first time. */
   async #made(key: string, part: string, make: (directory: string) => Promise<void>): Promise<string> {

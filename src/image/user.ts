@@ -1,13 +1,15 @@
 /** User of an image's command: by number, or by name in the image's own passwd and group. */
 import type { TsvmError } from '../errors.js';
 import { readFileIn } from '../host/path-in.js';
-import { ID_RANGE, parseId } from '../util/ids.js';
+import { ID_RANGE, MAX_GROUPS, parseId } from '../util/ids.js';
 import { imageError } from './image-error.js';
 
 export interface ImageUser {
   readonly uid: number;
   readonly gid: number;
   readonly home: string;
+  /** Groups of /etc/group that have the user among their members; absent where there are none. */
+  readonly groups?: readonly number[];
 }
 
 /** Image, or what holds its tables of users. */
@@ -20,6 +22,7 @@ export interface HasAccounts {
 const ID_COLUMN = 2;
 const GROUP_COLUMN = 3;
 const HOME_COLUMN = 5;
+const MEMBERS_COLUMN = 3;
 
 /** Bound of a table, far more than any has; a file of an image's may have any size. */
 export const MAX_TABLE_BYTES = 4 << 20;
@@ -31,9 +34,10 @@ type Table = 'passwd' | 'group';
 type Row = readonly string[];
 
 /**
- * Looks up a user as an image's configuration or the command line has it: `uid`, `uid:gid`, `name`, `name:group`.
+ * Looks up a user as an image's configuration or the command line has it: `uid`, `uid:gid`, `name`, `name:group`. As Docker does, one that
+ * is in the image's passwd is in the groups that name it, unless a group is given.
  *
- * @throws TsvmError `TSVM_IMAGE` for a name that is not there, and for ids that Linux does not have, wherever they stand.
+ * @throws TsvmError `TSVM_IMAGE` for a name that is not there, for ids that Linux does not have, wherever they stand, and for too many groups.
  */
 export function userOf(image: HasAccounts, text: string): ImageUser {
   const [name = '', group = '', ...rest] = text.split(':');
@@ -42,13 +46,28 @@ export function userOf(image: HasAccounts, text: string): ImageUser {
   const row = find(image, 'passwd', name);
   const uid = row === undefined ? idOf('user', name) : idIn('passwd', row, ID_COLUMN);
   const home = row?.[HOME_COLUMN] || (uid === 0 ? '/root' : '/');
-  if (group === '') return { uid, gid: row === undefined ? 0 : idIn('passwd', row, GROUP_COLUMN), home };
+  if (group === '') {
+    if (row === undefined) return { uid, gid: 0, home };
+    return { uid, gid: idIn('passwd', row, GROUP_COLUMN), home, ...groupsOf(image, row[0] ?? '') };
+  }
   const groupRow = find(image, 'group', group);
   return {
     uid,
     gid: groupRow === undefined ? idOf('group', group) : idIn('group', groupRow, ID_COLUMN),
     home,
   };
+}
+
+function groupsOf(image: HasAccounts, name: string): Pick<ImageUser, 'groups'> {
+  const rows = rowsOf(image, 'group').filter((row) => row[MEMBERS_COLUMN]?.split(',').includes(name));
+  const groups = [...new Set(rows.map((row) => idIn('group', row, ID_COLUMN)))];
+  if (groups.length > MAX_GROUPS) {
+    throw imageError(
+      `${quoted(name)} is in ${groups.length} groups of the image, more than ${MAX_GROUPS}`,
+      'name one: --user NAME:GROUP',
+    );
+  }
+  return groups.length === 0 ? {} : { groups };
 }
 
 const HINT = 'UID, UID:GID, NAME or NAME:GROUP: --user 1000:1000';

@@ -1,8 +1,8 @@
 /**
- * The state of a VM in the kernel, but for its memory, as plain data and back.
+ * The state of a VM in the kernel, but for its memory: read, set, and as text.
  *
- * KVM's structures are kept whole, as base64 of their bytes: they are KVM's business, versioned by its ABI, and what must
- * fit (the host's CPU, the profile) is checked by whoever reads a snapshot.
+ * KVM's structures are kept whole, in a snapshot as base64 of their bytes: they are KVM's business, versioned by its ABI, and what
+ * must fit (the host's CPU, the profile) is checked by whoever reads a snapshot. A fork takes them over as they are.
  */
 import { isErrnoError, TsvmError } from '../errors.js';
 import type { NativeVcpu, VcpuStruct } from '../native/binding.js';
@@ -14,36 +14,36 @@ import type { Vm } from './vm.js';
 /** `kvm_fpu` is a part of `kvm_xsave`. */
 type SavedStruct = Exclude<VcpuStruct, 'kvm_fpu'>;
 
-export interface VcpuState {
-  /** Packed `struct kvm_cpuid_entry2`. */
-  readonly cpuid: string;
-  readonly structs: Readonly<Record<SavedStruct, string>>;
-  /** Pairs of index and value, the value in hexadecimal. */
-  readonly msrs: readonly (readonly [index: number, value: string])[];
-}
-
+/** State of a VM as KVM has it, for one VM or many. */
 export interface VmState {
   readonly vcpus: readonly VcpuState[];
   /** PIC master, PIC slave, IOAPIC. */
-  readonly irqchips: readonly [string, string, string];
-  readonly pit: string;
-  readonly clock: string;
-}
-
-/** A {@link VmState} as KVM takes it, for one VM or many. */
-export interface DecodedVmState {
-  readonly vcpus: readonly DecodedVcpu[];
   readonly irqchips: readonly [Uint8Array, Uint8Array, Uint8Array];
   readonly pit: Uint8Array;
   readonly clock: Uint8Array;
 }
 
-interface DecodedVcpu {
+interface VcpuState {
+  /** Packed `struct kvm_cpuid_entry2`. */
+  readonly cpuid: Uint8Array;
   readonly structs: Readonly<Record<SavedStruct, Uint8Array>>;
   readonly msrIndices: Uint32Array;
   readonly msrValues: BigUint64Array;
-  /** Of IA32_TSC. */
-  readonly tsc: bigint | undefined;
+}
+
+/** A {@link VmState} as text. */
+export interface SavedVmState {
+  readonly vcpus: readonly SavedVcpuState[];
+  readonly irqchips: readonly [string, string, string];
+  readonly pit: string;
+  readonly clock: string;
+}
+
+interface SavedVcpuState {
+  readonly cpuid: string;
+  readonly structs: Readonly<Record<SavedStruct, string>>;
+  /** Pairs of index and value, the value in hexadecimal. */
+  readonly msrs: readonly (readonly [index: number, value: string])[];
 }
 
 /**
@@ -55,7 +55,7 @@ const AFTER_MSRS = ['kvm_debugregs', 'kvm_vcpu_events', 'kvm_mp_state'] as const
 const SAVED: readonly SavedStruct[] = [...BEFORE_IRQCHIP, 'kvm_lapic_state', ...AFTER_MSRS];
 
 const IRQCHIPS = [0, 1, 2] as const;
-/** struct kvm_clock_data: clock, flags, pad, realtime, host_tsc, pad. With other flags KVM_SET_CLOCK refuses. */
+/** struct kvm_clock_data: clock, flags, pad, realtime, host_tsc, pad. */
 const CLOCK_FLAGS_OFFSET = 8;
 /** More than a second of any CPU's time stamp counter. */
 const FAR_TICKS = 1n << 40n;
@@ -67,79 +67,84 @@ const encode = (bytes: Uint8Array): string =>
 const decode = (text: string): Uint8Array => new Uint8Array(Buffer.from(text, 'base64'));
 
 /** @param msrIndices KVM_GET_MSR_INDEX_LIST. Every vCPU must be parked. */
-export function saveVmState(vm: Vm, msrIndices: Uint32Array): VmState {
+export function saveVmState({ vcpus, handle }: Vm, msrIndices: Uint32Array): VmState {
   return kvmCall('save the machine', () => ({
-    vcpus: vm.vcpus.map((vcpu) => ({
-      cpuid: encode(vcpu.getCpuid()),
-      structs: Object.fromEntries(SAVED.map((name) => [name, encode(vcpu.getStruct(name))])) as Record<
-        SavedStruct,
-        string
-      >,
-      msrs: readMsrs(vcpu, msrIndices),
+    vcpus: vcpus.map((vcpu) => ({
+      cpuid: vcpu.getCpuid(),
+      structs: byStruct((name) => vcpu.getStruct(name)),
+      ...readMsrs(vcpu, msrIndices),
     })),
-    irqchips: [irqchip(vm, 0), irqchip(vm, 1), irqchip(vm, 2)],
-    pit: encode(vm.handle.getStruct('kvm_pit_state2')),
-    clock: encode(vm.handle.getStruct('kvm_clock_data')),
+    irqchips: byIrqchip((chip) => handle.getStruct('kvm_irqchip', chip)),
+    pit: handle.getStruct('kvm_pit_state2'),
+    clock: withoutFlags(handle.getStruct('kvm_clock_data')),
   }));
 }
 
-const irqchip = (vm: Vm, chip: number): string => encode(vm.handle.getStruct('kvm_irqchip', chip));
+function byStruct<T>(make: (name: SavedStruct) => T): Record<SavedStruct, T> {
+  return Object.fromEntries(SAVED.map((name) => [name, make(name)])) as Record<SavedStruct, T>;
+}
+
+const byIrqchip = <T>(make: (chip: (typeof IRQCHIPS)[number]) => T): [T, T, T] => [make(0), make(1), make(2)];
+
+/** With other flags KVM_SET_CLOCK refuses. */
+function withoutFlags(clock: Uint8Array): Uint8Array {
+  clock.fill(0, CLOCK_FLAGS_OFFSET);
+  return clock;
+}
 
 /** Every MSR of the list that can be read; one call stops at the first that cannot. */
-function readMsrs(vcpu: NativeVcpu, indices: Uint32Array): [number, string][] {
-  const msrs: [number, string][] = [];
+function readMsrs(vcpu: NativeVcpu, indices: Uint32Array): Pick<VcpuState, 'msrIndices' | 'msrValues'> {
+  const readable: number[] = [];
+  const read: bigint[] = [];
   for (let from = 0; from < indices.length; ) {
     const values = vcpu.getMsrs(indices.subarray(from));
-    values.forEach((value, i) => {
-      msrs.push([indices[from + i] as number, value.toString(16)]);
-    });
+    readable.push(...indices.subarray(from, from + values.length));
+    read.push(...values);
     from += values.length + 1;
   }
-  return msrs;
+  return { msrIndices: Uint32Array.from(readable), msrValues: BigUint64Array.from(read) };
 }
 
-/** What CPUID answers, by vCPU, for a VM that `state` is restored into. */
-export function savedCpuid(state: VmState, cpus: number): Uint8Array[] {
-  checkState(state.vcpus.length === cpus, `it has ${state.vcpus.length} vCPUs, not ${cpus}`);
-  return state.vcpus.map(({ cpuid }, i) => {
-    const entries = decode(cpuid);
-    checkState(entries.length > 0 && entries.length % CPUID_ENTRY_BYTES === 0, `CPUID of vCPU ${i}`);
-    return entries;
-  });
-}
-
-export function decodeVmState(state: VmState): DecodedVmState {
-  const clock = decode(state.clock);
-  clock.fill(0, CLOCK_FLAGS_OFFSET);
-  const [master, slave, ioapic] = state.irqchips;
+export function encodeVmState({ vcpus, irqchips, pit, clock }: VmState): SavedVmState {
   return {
-    vcpus: state.vcpus.map(decodeVcpu),
-    irqchips: [decode(master), decode(slave), decode(ioapic)],
-    pit: decode(state.pit),
-    clock,
+    vcpus: vcpus.map(({ cpuid, structs, msrIndices, msrValues }) => ({
+      cpuid: encode(cpuid),
+      structs: byStruct((name) => encode(structs[name])),
+      msrs: Array.from(msrIndices, (index, i) => [index, (msrValues[i] as bigint).toString(16)] as const),
+    })),
+    irqchips: byIrqchip((chip) => encode(irqchips[chip])),
+    pit: encode(pit),
+    clock: encode(clock),
   };
 }
 
-function decodeVcpu({ structs, msrs }: VcpuState): DecodedVcpu {
-  const msrIndices = Uint32Array.from(msrs, ([index]) => index);
-  const msrValues = BigUint64Array.from(msrs, ([, value]) => BigInt(`0x${value}`));
+/** @throws TsvmError `TSVM_STATE` if the state is not one of `cpus` vCPUs */
+export function decodeVmState({ vcpus, irqchips, pit, clock }: SavedVmState, cpus: number): VmState {
+  checkState(vcpus.length === cpus, `it has ${vcpus.length} vCPUs, not ${cpus}`);
   return {
-    structs: Object.fromEntries(SAVED.map((name) => [name, decode(structs[name])])) as Record<
-      SavedStruct,
-      Uint8Array
-    >,
-    msrIndices,
-    msrValues,
-    tsc: msrValues[msrIndices.indexOf(MSR_IA32_TSC)],
+    vcpus: vcpus.map(decodeVcpu),
+    irqchips: byIrqchip((chip) => decode(irqchips[chip])),
+    pit: decode(pit),
+    clock: withoutFlags(decode(clock)),
   };
 }
 
-/** Into a VM that has not run, with the CPUID of `state` and its memory in place. */
-export function restoreVmState(vm: Vm, state: DecodedVmState): void {
-  checkState(state.vcpus.length === vm.vcpus.length, `it has ${state.vcpus.length} vCPUs`);
+function decodeVcpu({ cpuid, structs, msrs }: SavedVcpuState, id: number): VcpuState {
+  const entries = decode(cpuid);
+  checkState(entries.length > 0 && entries.length % CPUID_ENTRY_BYTES === 0, `CPUID of vCPU ${id}`);
+  return {
+    cpuid: entries,
+    structs: byStruct((name) => decode(structs[name])),
+    msrIndices: Uint32Array.from(msrs, ([index]) => index),
+    msrValues: BigUint64Array.from(msrs, ([, value]) => BigInt(`0x${value}`)),
+  };
+}
+
+/** Into a VM that has not run, with as many vCPUs as `state` and their CPUID, and its memory in place. */
+export function restoreVmState(vm: Vm, state: VmState): void {
   kvmCall('restore the machine', () => {
     vm.vcpus.forEach((vcpu, i) => {
-      setStructs(vcpu, BEFORE_IRQCHIP, state.vcpus[i] as DecodedVcpu);
+      setStructs(vcpu, BEFORE_IRQCHIP, state.vcpus[i] as VcpuState);
     });
     for (const chip of IRQCHIPS) {
       checked(`interrupt controller ${chip}`, () =>
@@ -149,17 +154,18 @@ export function restoreVmState(vm: Vm, state: DecodedVmState): void {
     checked('the timer', () => vm.handle.setStruct('kvm_pit_state2', state.pit));
     checked('the clock', () => vm.handle.setStruct('kvm_clock_data', state.clock));
     vm.vcpus.forEach((vcpu, i) => {
-      const decoded = state.vcpus[i] as DecodedVcpu;
-      setStructs(vcpu, ['kvm_lapic_state'], decoded);
-      if (i === 0) moveTscAway(vcpu, decoded);
-      writeMsrs(vcpu, decoded);
-      if (i === 0) checkTsc(vcpu, decoded);
-      setStructs(vcpu, AFTER_MSRS, decoded);
+      const saved = state.vcpus[i] as VcpuState;
+      const tsc = i === 0 ? saved.msrValues[saved.msrIndices.indexOf(MSR_IA32_TSC)] : undefined;
+      setStructs(vcpu, ['kvm_lapic_state'], saved);
+      if (tsc !== undefined) moveTscAway(vcpu, tsc);
+      writeMsrs(vcpu, saved);
+      if (tsc !== undefined) checkTsc(vcpu, tsc);
+      setStructs(vcpu, AFTER_MSRS, saved);
     });
   });
 }
 
-function setStructs(vcpu: NativeVcpu, names: readonly SavedStruct[], { structs }: DecodedVcpu): void {
+function setStructs(vcpu: NativeVcpu, names: readonly SavedStruct[], { structs }: VcpuState): void {
   for (const name of names) checked(`${name} of vCPU ${vcpu.id}`, () => vcpu.setStruct(name, structs[name]));
 }
 
@@ -176,7 +182,7 @@ function checked(what: string, set: () => void): void {
 const isRefused = (error: unknown): boolean => isErrnoError(error) && error.code === 'EINVAL';
 
 /** Those that KVM refuses are left as they are: some can be read and not written (0x10A on some hosts). */
-function writeMsrs(vcpu: NativeVcpu, { msrIndices, msrValues }: DecodedVcpu): void {
+function writeMsrs(vcpu: NativeVcpu, { msrIndices, msrValues }: VcpuState): void {
   for (let from = 0; from < msrIndices.length; )
     from += vcpu.setMsrs(msrIndices.subarray(from), msrValues.subarray(from)) + 1;
 }
@@ -189,8 +195,7 @@ const TSC_TOLERANCE = 1n << 33n;
  * is taken for one of several vCPUs being brought in line). The counter of a new VM is about zero, so a guest that was saved
  * in its first second would be put back. The first vCPU's counter goes far away first; the others then fall in line with it.
  */
-function moveTscAway(vcpu: NativeVcpu, { tsc }: DecodedVcpu): void {
-  if (tsc === undefined) return;
+function moveTscAway(vcpu: NativeVcpu, tsc: bigint): void {
   vcpu.setMsrs(Uint32Array.of(MSR_IA32_TSC), BigUint64Array.of(BigInt.asUintN(64, tsc + FAR_TICKS)));
 }
 
@@ -198,9 +203,9 @@ function moveTscAway(vcpu: NativeVcpu, { tsc }: DecodedVcpu): void {
  * A KVM that cannot set the guest's time stamp counter lets it see the host's, which starts anew when the host does. Forward
  * is no harm: time that passed. Backwards, the guest's clocks would stand still until it is there again.
  */
-function checkTsc(vcpu: NativeVcpu, { tsc }: DecodedVcpu): void {
+function checkTsc(vcpu: NativeVcpu, tsc: bigint): void {
   const [now] = vcpu.getMsrs(Uint32Array.of(MSR_IA32_TSC));
-  if (tsc === undefined || now === undefined || now + TSC_TOLERANCE >= tsc) return;
+  if (now === undefined || now + TSC_TOLERANCE >= tsc) return;
   throw new TsvmError(
     'TSVM_SNAPSHOT',
     'it was saved before this host was started, and this KVM cannot set clocks back',
@@ -212,11 +217,5 @@ function checkTsc(vcpu: NativeVcpu, { tsc }: DecodedVcpu): void {
 
 /** Tells guests that look for it (kvm-clock) that time they cannot account for is no stall. */
 export function announceStandstill(vm: Vm): void {
-  for (const vcpu of vm.vcpus) {
-    try {
-      vcpu.kvmclockCtrl();
-    } catch (error) {
-      if (!isRefused(error)) throw error; // the guest has no kvm-clock
-    }
-  }
+  for (const vcpu of vm.vcpus) vcpu.kvmclockCtrl();
 }

@@ -1,5 +1,6 @@
 /** A VM in the kernel: memory, interrupt controllers, timer, vCPUs with their CPUID, in the order that is quick and works. */
 
+import { randomBytes } from 'node:crypto';
 import { isErrnoError } from '../errors.js';
 import { type Gpa, KVM_IDENTITY_MAP_ADDR, KVM_TSS_ADDR, type RamRange } from '../memory/layout.js';
 import type { NativeAddon, NativeKvm, NativeMemory, NativeVcpu, NativeVm } from '../native/binding.js';
@@ -24,6 +25,9 @@ const APIC_LVT1 = 0x360;
 const APIC_MODE_EXTINT = 0x700;
 const APIC_MODE_NMI = 0x400;
 
+/** A VM generation ID. */
+const GENERATION_BYTES = 16;
+
 export interface VmOptions {
   readonly ram: readonly RamRange[];
   readonly cpus: number;
@@ -41,6 +45,8 @@ export interface Vm {
   readonly ram: Ram;
   /** By vCPU: what CPUID answers there. */
   readonly cpuid: readonly Uint8Array[];
+  /** Random bytes, which no other VM has. Drawn here, since a VM may be made before its machine, which is to start within a millisecond. */
+  readonly generation: Uint8Array;
   /** Gives the guest memory beside its RAM. It stays the caller's to close, when the guest runs no more. */
   addReadOnlyMemory(memory: Ram): void;
   /** From now on `close` leaves guest memory mapped: something may still write to it. */
@@ -100,7 +106,8 @@ export function createVm(addon: NativeAddon, kvm: NativeKvm, options: VmOptions)
     const keepMemory = (): void => {
       memoryKept = true;
     };
-    return { handle, vcpus, ram, cpuid, addReadOnlyMemory, keepMemory, close };
+    const generation = randomBytes(GENERATION_BYTES);
+    return { handle, vcpus, ram, cpuid, generation, addReadOnlyMemory, keepMemory, close };
   } catch (error) {
     close();
     throw error;

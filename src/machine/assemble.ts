@@ -39,6 +39,7 @@ export async function assemble(
   lifecycle: Lifecycle,
   config: MachineConfig,
   pieces: Pieces,
+  signal?: AbortSignal,
 ): Promise<Omit<Parts, 'cmdline' | 'origin'>> {
   const { addon, vm, host } = pieces;
   const { cleanup, guard, terminal } = lifecycle;
@@ -74,13 +75,15 @@ export async function assemble(
     const device = await request.open(deviceHost);
     cleanup.defer(() => device.close?.());
     devices.push(device);
+    signal?.throwIfAborted();
   }
   cleanup.defer(() => vm.close());
   const memory = createGuestMemory(vm.ram.mapped, pmem.mapped);
   const wiring = new Wiring(addon, vm.handle, guard);
   cleanup.defer(() => wiring.close());
   const events = platformEvents(lifecycle, vm, channel);
-  const platform = new Platform({ config, memory, wiring, devices, terminal, events });
+  const { generation } = vm;
+  const platform = new Platform({ config, memory, wiring, generation, devices, terminal, events });
   cleanup.defer(async () => {
     try {
       await platform.pause();

@@ -46,6 +46,8 @@ export interface BindingOptions {
   readonly vsock?: string;
   /** Paths of the ports' Unix sockets by the ports' names: a short way to say `{ 'port NAME': { path } }`. */
   readonly ports?: Readonly<Record<string, string>>;
+  /** Paths of disks by their numbers, which the machine writes to: a short way to say `{ 'disk N': { path, direct: true } }`. */
+  readonly ownDisks?: Readonly<Record<number, string>>;
   /** Called for each slot that is bound, before anything is opened. `text`: what it is, in words that are fit for a terminal. */
   onBind?(slot: string, text: string): void;
 }
@@ -135,11 +137,17 @@ function* withOrdinals(
 }
 
 /** The operator's bindings by the names of their slots; the later of two for the same slot counts. */
-function givenBindings({ devices = {}, vsock, ports = {} }: BindingOptions): Map<string, Binding> {
+function givenBindings({
+  devices = {},
+  vsock,
+  ports = {},
+  ownDisks = {},
+}: BindingOptions): Map<string, Binding> {
   return new Map<string, Binding>([
     ...(isList(devices) ? requestBindings(devices) : (Object.entries(devices) as [string, Binding][])),
     ...(vsock === undefined ? [] : [['vsock', { path: vsock }] as const]),
     ...Object.entries(ports).map(([name, path]) => [`port ${name}`, { path }] as const),
+    ...Object.entries(ownDisks).map(([number, path]) => [`disk ${number}`, { path, direct: true }] as const),
   ]);
 }
 

@@ -4,14 +4,13 @@ import type { KernelEntry } from '../boot/kernel-image.js';
 import { isPath } from '../devices/config-fields.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
-import { checkCommand, type GuestCommand } from '../guest/command.js';
+import { COMMAND_FIELDS, checkCommand, type GuestCommand } from '../guest/command.js';
 import type { GuestBuild } from '../guest/store.js';
 import { VIRTIO_GSIS } from '../memory/layout.js';
 import {
   type Field,
   type Fields,
   FLAG,
-  fieldProblem,
   isListOf,
   isRecord,
   isText,
@@ -19,8 +18,8 @@ import {
   objectSchema,
   oneOf,
   optional,
+  requireFields,
 } from '../util/fields.js';
-import { ID_RANGE, isId } from '../util/ids.js';
 import { formatBytes, MIB, PAGE_BYTES } from '../util/units.js';
 
 export const MIN_MEMORY_BYTES = 2 * MIB;
@@ -73,29 +72,6 @@ export interface MachineConfig {
 }
 
 const PATH: Field = ['a path', isPath, { type: 'string' }];
-/** Rows or columns of a terminal (struct winsize). */
-const CELLS: Field = ['a whole number up to 65535', isWhole(0, 0xffff), { type: 'integer' }];
-const isTexts = isListOf(isText);
-const ID: Field = [ID_RANGE, isId, { type: 'integer' }];
-const USER_FIELDS: Fields<NonNullable<GuestCommand['user']>> = { uid: ID, gid: ID };
-
-const COMMAND_FIELDS: Fields<GuestCommand> = {
-  argv: ['a list of strings', isTexts, { type: 'array', items: { type: 'string' } }],
-  env: optional([
-    'an object of strings',
-    (value) => isRecord(value) && isTexts(Object.values(value)),
-    { type: 'object', additionalProperties: { type: 'string' } },
-  ]),
-  cwd: optional(['a path', isText, { type: 'string' }]),
-  user: optional([
-    `an object with uid and gid, each ${ID_RANGE}`,
-    (value) => fieldProblem(value, USER_FIELDS) === undefined,
-    objectSchema(USER_FIELDS),
-  ]),
-  tty: optional(FLAG),
-  rows: optional(CELLS),
-  columns: optional(CELLS),
-};
 
 /** Fields of a configuration that are data, and that its spec has likewise. */
 export const DATA_FIELDS = {
@@ -109,7 +85,7 @@ export const DATA_FIELDS = {
   console: optional(oneOf('serial', 'virtio', 'none')),
   command: optional([
     'an object with argv, a list of strings',
-    (value) => isRecord(value) && isTexts(value['argv']) && isTexts(Object.values(value['env'] ?? {})),
+    isRecord, // its fields are checkCommand's
     objectSchema(COMMAND_FIELDS),
   ]),
   entry: optional(oneOf('auto', 'pvh', 'bzimage')),
@@ -125,19 +101,6 @@ const FIELDS: Fields<MachineConfig> = {
   stopPort: optional(FLAG),
   build: optional(['what findGuest() says of a guest', isRecord]),
 };
-
-/**
- * Checks that a value has the fields of `fields` and no others.
- *
- * @param prefix - of the names in messages: `command.`
- * @throws TsvmError `TSVM_CONFIG`, naming the field.
- */
-export function requireFields<T>(value: unknown, fields: Fields<T>, noun: string, prefix = ''): void {
-  const problem = fieldProblem(value, fields, noun);
-  if (problem === undefined) return;
-  const { field, why } = problem;
-  throw new TsvmError('TSVM_CONFIG', `${field === undefined ? noun : `${prefix}${field}`}: ${why}`);
-}
 
 /**
  * Checks a configuration as far as that is possible without the host.
@@ -172,19 +135,23 @@ export function guestOf({ channel, stopPort }: MachineConfig): 'channel' | 'stop
 export function checkBounds(config: MachineConfig, totalMemoryBytes = Number.POSITIVE_INFINITY): void {
   const memoryBytes = config.memoryBytes ?? DEFAULT_MEMORY_BYTES;
   if (memoryBytes < MIN_MEMORY_BYTES) {
-    throw new TsvmError('TSVM_CONFIG', `memory: ${formatBytes(memoryBytes)} is too little for a machine`, {
-      hint: `give it at least ${formatBytes(MIN_MEMORY_BYTES)}, and a Linux guest 32 MiB: \`memoryBytes: 128 * 2 ** 20\``,
-    });
+    throw new TsvmError(
+      'TSVM_CONFIG',
+      `memoryBytes: ${formatBytes(memoryBytes)} is too little for a machine`,
+      {
+        hint: `give it at least ${formatBytes(MIN_MEMORY_BYTES)}, and a Linux guest 32 MiB: \`memoryBytes: 128 * 2 ** 20\``,
+      },
+    );
   }
   if (memoryBytes % PAGE_BYTES !== 0) {
-    throw new TsvmError('TSVM_CONFIG', `memory: ${memoryBytes} bytes is not a multiple of 4 KiB`, {
+    throw new TsvmError('TSVM_CONFIG', `memoryBytes: ${memoryBytes} bytes is not a multiple of 4 KiB`, {
       hint: 'for example: `memoryBytes: 128 * 2 ** 20`',
     });
   }
   if (memoryBytes > MAX_MEMORY_BYTES) {
     throw new TsvmError(
       'TSVM_CONFIG',
-      `memory: ${formatBytes(memoryBytes)} is more than a machine can have (${formatBytes(MAX_MEMORY_BYTES)})`,
+      `memoryBytes: ${formatBytes(memoryBytes)} is more than a machine can have (${formatBytes(MAX_MEMORY_BYTES)})`,
       {
         hint: 'give the machine less: `memoryBytes: 2 ** 30`',
       },
@@ -193,17 +160,14 @@ export function checkBounds(config: MachineConfig, totalMemoryBytes = Number.POS
   if (memoryBytes > totalMemoryBytes) {
     throw new TsvmError(
       'TSVM_CONFIG',
-      `memory: ${formatBytes(memoryBytes)} is more than this host has for it (${formatBytes(totalMemoryBytes)})`,
+      `memoryBytes: ${formatBytes(memoryBytes)} is more than this host has for it (${formatBytes(totalMemoryBytes)})`,
       {
         hint: 'give the machine less: `memoryBytes: 2 ** 30`',
       },
     );
   }
   const guest = guestOf(config);
-  if (config.command !== undefined) {
-    requireFields(config.command, COMMAND_FIELDS, 'command', 'command.');
-    checkCommand(config.command);
-  }
+  if (config.command !== undefined) checkCommand(config.command);
   if (guest === 'channel' && config.command !== undefined) {
     throw new TsvmError('TSVM_CONFIG', 'command: a machine with a channel gets its command over it', {
       hint: 'call machine.channel.send()',

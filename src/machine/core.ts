@@ -9,16 +9,11 @@ import type { StopPort } from '../guest/stop-port.js';
 import type { MachineHost } from '../host/host.js';
 import type { ExitAssist, HostProfile } from '../kvm/profiles/profile.js';
 import type { Vm } from '../kvm/vm.js';
-import {
-  announceStandstill,
-  type DecodedVmState,
-  decodeVmState,
-  restoreVmState,
-  saveVmState,
-} from '../kvm/vm-state.js';
+import { announceStandstill, restoreVmState, saveVmState, type VmState } from '../kvm/vm-state.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import type { NativeAddon, NativeKvm, NativeVcpu } from '../native/binding.js';
 import type { SavedState } from '../snapshot/format.js';
+import { untilAborted } from '../util/abort.js';
 import type { MachineConfig } from './config.js';
 import type { Lifecycle } from './lifecycle.js';
 import type { MachineState } from './machine.js';
@@ -46,6 +41,11 @@ export interface Parts {
   readonly cmdline: string;
   /** Snapshot that the machine was restored from, whose memory file lies under its memory. */
   readonly origin?: { readonly directory: string; readonly checksum: string };
+}
+
+/** State of a machine that stands still, but for its memory and disks. */
+export interface CoreState extends Omit<SavedState, 'vm'> {
+  readonly vm: VmState;
 }
 
 export class MachineCore {
@@ -168,11 +168,13 @@ export class MachineCore {
   /**
    * Runs `action` while no vCPU runs and no device touches memory or disks, and then lets go on what went on before. One
    * at a time; what the machine is for others (`state`) does not change.
+   *
+   * @param signal - ends the wait for its turn; from then on `action` sees to it
    */
-  async still<T>(what: string, action: () => T | Promise<T>): Promise<T> {
+  async still<T>(what: string, action: () => T | Promise<T>, signal?: AbortSignal): Promise<T> {
     const before = this.#still;
     const mine = (async () => {
-      await before.catch(() => {});
+      await untilAborted(signal, () => before);
       if (this.lifecycle.isOver) throw stateError(what, 'ended');
       this.#isStill = true;
       try {
@@ -185,12 +187,13 @@ export class MachineCore {
         this.#run();
       }
     })();
-    this.#still = mine.catch(() => {});
+    // The next has to wait for those before, too, if this one gave its turn up.
+    this.#still = Promise.allSettled([before, mine]);
     return await mine;
   }
 
   /** Only within `still`. */
-  save(msrIndices: Uint32Array): SavedState {
+  save(msrIndices: Uint32Array): CoreState {
     const { vm, platform, channel } = this.parts;
     return {
       vm: saveVmState(vm, msrIndices),
@@ -200,14 +203,10 @@ export class MachineCore {
     };
   }
 
-  /** Only with memory in place, before the start. `vmState`: that of `state`, decoded. */
-  restore(
-    state: SavedState,
-    vmState: DecodedVmState = decodeVmState(state.vm),
-    facts: GuestFacts = {},
-  ): void {
+  /** Only with memory in place, before the start. */
+  restore(state: CoreState, facts: GuestFacts = {}): void {
     const { vm, platform, channel } = this.parts;
-    restoreVmState(vm, vmState);
+    restoreVmState(vm, state.vm);
     platform.restore(state.platform, facts.fresh);
     announceStandstill(vm);
     this.lifecycle.terminal.write(Buffer.from(state.typed, 'base64'));

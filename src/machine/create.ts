@@ -6,6 +6,7 @@ import { openHostKvm } from '../host/kvm/open.js';
 import { createVm, setBootState } from '../kvm/vm.js';
 import { ramRanges } from '../memory/layout.js';
 import { loadAddon } from '../native/binding.js';
+import type { Abortable } from '../util/abort.js';
 import { assemble, chooseProfile } from './assemble.js';
 import { hasAcpi, loadGuest, readBootFiles } from './boot.js';
 import { lookAtDevices } from './check.js';
@@ -23,7 +24,9 @@ import { startedTimeline } from './report/timeline.js';
  */
 export async function createMachine<const Config extends MachineConfig>(
   config: Config,
+  { signal }: Abortable = {},
 ): Promise<MachineOf<Config>> {
+  signal?.throwIfAborted();
   const timeline = startedTimeline();
   checkConfig(config, { totalMemoryBytes: hostMemory().totalBytes });
   const profile = chooseProfile(config.profile ?? 'auto');
@@ -33,6 +36,7 @@ export async function createMachine<const Config extends MachineConfig>(
   const { cleanup } = lifecycle;
   try {
     await lookAtDevices(config.devices);
+    signal?.throwIfAborted();
     const addon = loadAddon();
     const kvm = openHostKvm(addon);
     cleanup.defer(() => kvm.close());
@@ -45,10 +49,11 @@ export async function createMachine<const Config extends MachineConfig>(
     setBootState(vm);
     timeline.mark('vm-created');
     const host = createHost(addon, lifecycle.terminal);
-    const parts = await assemble(lifecycle, config, { addon, kvm, vm, profile, host });
+    const parts = await assemble(lifecycle, config, { addon, kvm, vm, profile, host }, signal);
     const { memory, platform } = parts;
     const { slots } = platform;
     const cmdline = await loadGuest({ config, files, memory, vm, profile, slots });
+    signal?.throwIfAborted();
     if (hasAcpi(config)) platform.generation.begin();
     timeline.mark('guest-loaded');
     const machine: Machine = new KvmMachine(new MachineCore(lifecycle, config, { ...parts, cmdline }));

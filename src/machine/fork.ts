@@ -6,7 +6,6 @@
  */
 import { TsvmError } from '../errors.js';
 import type { MachineHost } from '../host/host.js';
-import { decodeVmState } from '../kvm/vm-state.js';
 import { assemble } from './assemble.js';
 import { DEFAULT_MEMORY_BYTES, type MachineConfig } from './config.js';
 import { MachineCore } from './core.js';
@@ -25,20 +24,22 @@ interface Child {
 }
 
 /** Makes VMs of the shape of `parent`'s, until it has `count` in store. */
-export async function prepareForks(parent: MachineCore, count: number): Promise<void> {
+export async function prepareForks(parent: MachineCore, count: number, signal?: AbortSignal): Promise<void> {
   checkCount(count);
-  await fillStore(parent.prepared, count, () => {
+  const make = (): PreparedVm => {
     parent.refuseUnless(['ready', 'running', 'paused'], 'prepare forks of');
     return prepareFork(parent);
-  });
+  };
+  await fillStore(parent.prepared, count, make, signal);
 }
 
 /** @throws whatever {@link createMachine} throws; then no fork is left. */
 export async function forkMachine(
   parent: MachineCore,
   count: number,
-  { facts = () => ({}) }: ForkOptions,
+  { facts = () => ({}), signal }: ForkOptions,
 ): Promise<MachineCore[]> {
+  signal?.throwIfAborted();
   checkCount(count);
   parent.refuseUnless(['running', 'paused'], 'fork');
   const { kvm, vm, host } = parent.parts;
@@ -46,18 +47,19 @@ export async function forkMachine(
   const hosts: MachineHost[] = [];
   try {
     for (let i = 0; i < count; i++) children.push(beginFork(parent));
-    const { state, config } = await parent.still('fork', () => {
+    const share = () => {
       const saved = parent.save(kvm.msrIndexList());
       const base = vm.ram.freeze();
       for (const { prepared } of children) prepared.vm.ram.adopt(base);
       for (const { lifecycle } of children) hosts.push(host.fork(lifecycle.terminal));
       return { state: saved, config: parent.config };
-    });
-    const vmState = decodeVmState(state.vm);
+    };
+    const { state, config } = await parent.still('fork', share, signal);
     const forks: MachineCore[] = [];
     for (const [i, child] of children.entries()) {
       const fork = await assembleFork(parent, config, child, hosts[i] as MachineHost);
-      fork.restore(state, vmState, facts(i));
+      signal?.throwIfAborted();
+      fork.restore(state, facts(i));
       forks.push(fork);
     }
     MachineCore.startTogether(forks);

@@ -7,7 +7,7 @@ export function guardedVsock(sockets: MachineVsock, guard: Guard): MachineVsock 
     get cid() {
       return sockets.cid;
     },
-    connect: (port) => sockets.connect(port),
+    connect: (port, options) => sockets.connect(port, options),
     listen: (port, onConnection) =>
       sockets.listen(port, guard.wrap(`a listener at port ${port} of the vsock`, onConnection)),
     bind: (path) => sockets.bind(path),

@@ -6,6 +6,8 @@ import { TsvmError } from '../errors.js';
 import type { GuestChannel } from '../guest/channel.js';
 import type { MachineVsock } from '../host/vsock/endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
+import { type Abortable, untilAborted } from '../util/abort.js';
+import type { FeedReader } from '../util/feed.js';
 import type { MachineConfig } from './config.js';
 import type { MachineConsole } from './console.js';
 import type { MachineCore } from './core.js';
@@ -16,10 +18,12 @@ import type {
   ForkOptions,
   Machine,
   MachineEnd,
+  MachineEvent,
   MachineEvents,
   MachineState,
   MachineTimeline,
 } from './machine.js';
+import { eventsOf, linesOf } from './report/feeds.js';
 import type { MachineMetrics } from './report/metrics.js';
 import { snapshotMachine } from './save.js';
 
@@ -85,38 +89,48 @@ export class KvmMachine implements Machine {
     return this.core.lifecycle.events.on(name, listener);
   }
 
+  events(options: Abortable = {}): FeedReader<MachineEvent> {
+    return eventsOf(this, options);
+  }
+
+  lines(options: Abortable = {}): FeedReader<string> {
+    return linesOf(this, options);
+  }
+
   async start(): Promise<void> {
     await this.core.start();
   }
 
-  async pause(): Promise<void> {
-    await this.core.pause();
+  async pause({ signal }: Abortable = {}): Promise<void> {
+    await untilAborted(signal, () => this.core.pause());
   }
 
-  async resume(): Promise<void> {
-    await this.core.resume();
+  async resume({ signal }: Abortable = {}): Promise<void> {
+    await untilAborted(signal, () => this.core.resume());
   }
 
-  async changeDisk(index: number, path: string): Promise<void> {
+  async changeDisk(index: number, path: string, { signal }: Abortable = {}): Promise<void> {
+    signal?.throwIfAborted();
     const { core } = this;
     const what = 'change a disk of';
     core.refuseUnless(['ready', 'running', 'paused'], what);
-    await core.still(what, async () => {
+    const change = async (): Promise<void> => {
       core.config = await changeDisk({ ...core.parts, config: core.config }, index, path);
-    });
+    };
+    await core.still(what, change, signal);
   }
 
   async snapshot(directory: string, options: SnapshotOptions = {}): Promise<SnapshotResult> {
     return await snapshotMachine(this.core, directory, options);
   }
 
-  async fork(count: number, options: ForkOptions = {}): Promise<Machine[]> {
+  async fork(count: number, options: ForkOptions = {}): Promise<this[]> {
     const forks = await forkMachine(this.core, count, options);
-    return forks.map((core) => new KvmMachine(core));
+    return forks.map((core) => new KvmMachine(core)) as this[]; // of the same configuration
   }
 
-  async prepareForks(count: number): Promise<void> {
-    await prepareForks(this.core, count);
+  async prepareForks(count: number, { signal }: Abortable = {}): Promise<void> {
+    await prepareForks(this.core, count, signal);
   }
 
   requestStop({ insist = false } = {}): boolean {
@@ -133,13 +147,14 @@ export class KvmMachine implements Machine {
     return this.state === 'running' && this.core.parts.platform.pressCtrlAltDel();
   }
 
-  async stop(timeoutMs = DEFAULT_STOP_MS): Promise<void> {
+  async stop(timeoutMs = DEFAULT_STOP_MS, { signal }: Abortable = {}): Promise<void> {
+    signal?.throwIfAborted();
     if (!(timeoutMs >= 0 && timeoutMs <= MAX_STOP_MS)) {
       throw new TsvmError('TSVM_CONFIG', `timeoutMs: ${timeoutMs} is not from 0 to ${MAX_STOP_MS}`);
     }
-    if (timeoutMs > 0 && this.requestStop() && !(await this.#endsWithin(timeoutMs))) {
+    if (timeoutMs > 0 && this.requestStop() && !(await this.#endsWithin(timeoutMs, signal))) {
       this.requestStop({ insist: true });
-      await this.#endsWithin(POWER_OFF_MS);
+      await this.#endsWithin(POWER_OFF_MS, signal);
     }
     await this.kill();
   }
@@ -148,20 +163,20 @@ export class KvmMachine implements Machine {
     await this.core.lifecycle.kill();
   }
 
-  async #endsWithin(ms: number): Promise<boolean> {
+  async #endsWithin(ms: number, signal: AbortSignal | undefined): Promise<boolean> {
     let timer: NodeJS.Timeout | undefined;
     const late = new Promise<false>((resolve) => {
       timer = setTimeout(() => resolve(false), ms);
     });
     try {
-      return await Promise.race([this.wait().then(() => true), late]);
+      return await untilAborted(signal, () => Promise.race([this.wait().then(() => true), late]));
     } finally {
       clearTimeout(timer);
     }
   }
 
-  wait(): Promise<MachineEnd> {
-    return this.core.lifecycle.ended;
+  async wait({ signal }: Abortable = {}): Promise<MachineEnd> {
+    return await untilAborted(signal, () => this.core.lifecycle.ended);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -7,6 +7,8 @@ import type { GuestChannel } from '../guest/channel.js';
 import type { GuestFacts } from '../guest/facts.js';
 import type { MachineVsock } from '../host/vsock/endpoint.js';
 import type { SnapshotOptions, SnapshotResult } from '../snapshot/format.js';
+import type { Abortable } from '../util/abort.js';
+import type { FeedReader } from '../util/feed.js';
 import type { MachineConfig } from './config.js';
 import type { MachineConsole } from './console.js';
 import type { ExitMetrics, MachineMetrics } from './report/metrics.js';
@@ -27,7 +29,7 @@ export type MachineEnd =
   /** The plug was pulled: by `kill()`, or by a `stop()` that the guest did not answer. */
   | { readonly kind: 'stopped' };
 
-export interface ForkOptions {
+export interface ForkOptions extends Abortable {
   /** Facts for each fork's guest, by its number from 0: what it learns of the world when it starts. Default: new entropy, and the time. */
   facts?(index: number): GuestFacts;
 }
@@ -39,7 +41,7 @@ export interface MachineEvents extends Record<string, unknown> {
   console: Uint8Array;
   /**
    * The guest wrote a boot mark: `init` (its first instruction), `command` (about to be started), `ready` and `done` (of
-   * the channel), or `mark-N`.
+   * the channel), `root-full` (nothing more could be written to its root when the command had ended), or `mark-N`.
    */
   mark: { readonly code: number; readonly name: string; readonly ms: number };
   state: MachineState;
@@ -47,6 +49,19 @@ export interface MachineEvents extends Record<string, unknown> {
   deviceError: { readonly device: string; readonly reason: string };
   end: MachineEnd;
 }
+
+/** Something that happened to a machine of this process or of another. */
+export type MachineEvent = {
+  /** Milliseconds since 1970. */
+  readonly atMs: number;
+} & (
+  | { readonly name: 'state'; readonly detail: { readonly state: MachineState } }
+  | { readonly name: 'mark'; readonly detail: MachineEvents['mark'] }
+  | { readonly name: 'deviceError'; readonly detail: MachineEvents['deviceError'] }
+  | { readonly name: 'end'; readonly detail: { readonly kind: string; readonly message?: string } }
+  /** In the place of events that were lost, since their reader was too slow. */
+  | { readonly name: 'lost'; readonly detail: { readonly count: number } }
+);
 
 /** What `timeline()` returns: phases with their time, and what the run cost so far. */
 export interface MachineTimeline {
@@ -59,20 +74,35 @@ export interface MachineTimeline {
   readonly kvmStats: Readonly<Record<string, number>> | undefined;
 }
 
-/** Methods that a {@link Machine} of this process and a `RemoteMachine` of another share. */
+/**
+ * Methods that a {@link Machine} of this process and a `RemoteMachine` of another share. An abort (`signal`) ends the wait for what the
+ * machine was asked for, which may come all the same.
+ */
 export interface MachineControls {
   /** Stops every vCPU between two instructions. Nothing happens if it is paused. @throws TsvmError `TSVM_STATE` unless running. */
-  pause(): Promise<void>;
+  pause(options?: Abortable): Promise<void>;
   /** @throws TsvmError `TSVM_STATE` unless paused. */
-  resume(): Promise<void>;
+  resume(options?: Abortable): Promise<void>;
   /**
    * Asks the guest to end, insists after `timeoutMs` (default 10 s), and pulls the plug if that does not help either. Resolves when the
    * machine has ended: its end is a power-off where the guest obeyed, else `stopped`. The plug is pulled at once if nobody listens in
-   * the guest, if the machine does not run, or if `timeoutMs` is 0.
+   * the guest, if the machine does not run, or if `timeoutMs` is 0. An abort leaves it at what was asked of the guest by then.
    */
-  stop(timeoutMs?: number): Promise<void>;
+  stop(timeoutMs?: number, options?: Abortable): Promise<void>;
   /** Pulls the plug: ends the machine at once; disks are flushed. Safe at any time and more than once. */
   kill(): Promise<void>;
+  /**
+   * Tells what happens to it from this call on, in a loop that ends with the machine. Events wait for a slow reader, up to 1024; those that
+   * are lost then are counted by one named `lost`.
+   */
+  events(options?: Abortable): FeedReader<MachineEvent>;
+  /**
+   * Reads its console line by line, in a loop that ends with the machine: that of this process from this call on, that of another from what it
+   * said last, and with the output of its command where that is logged. The text is the guest's, and may hold whatever a terminal
+   * obeys. Lines wait for a slow reader, up to 1 MiB of characters; one that begins with `[tsvm:` stands for those that are lost then. A line of
+   * more than 64 Ki characters comes in pieces.
+   */
+  lines(options?: Abortable): FeedReader<string>;
 }
 
 /** Tells whether a list, as far as it is known when the program is compiled, has a device of a kind. */
@@ -86,11 +116,32 @@ type HasDevice<Devices, Kind extends string> = Devices extends readonly [infer F
       : HasDevice<Rest, Kind>
     : false;
 
+/** Parts that not every machine has, by the name of their property. */
+interface OptionalParts {
+  channel: GuestChannel;
+  balloon: MachineBalloon;
+  vsock: MachineVsock;
+}
+
+/** Name of a part that not every machine has. */
+export type MachinePart = keyof OptionalParts;
+
+type Having<Part> = Part extends MachinePart ? { readonly [Name in Part]: OptionalParts[Name] } : never;
+type HavingAll<Parts extends readonly MachinePart[]> = Parts extends readonly [
+  infer First,
+  ...infer Rest extends readonly MachinePart[],
+]
+  ? Having<First> & HavingAll<Rest>
+  : unknown;
+
+/** A machine that has the parts of a list that is known when the program is compiled; of a list that is not, it is not known. */
+export type MachineWith<Parts extends readonly MachinePart[]> = Machine & HavingAll<Parts>;
+
 /** A machine of a configuration that is known when the program is compiled: the channel, balloon and vsock that it asks for are there. */
 export type MachineOf<Config extends MachineConfig> = Machine &
-  (Config extends { readonly channel: true } ? { readonly channel: GuestChannel } : unknown) &
-  (HasDevice<Config['devices'], 'balloon'> extends true ? { readonly balloon: MachineBalloon } : unknown) &
-  (HasDevice<Config['devices'], 'vsock'> extends true ? { readonly vsock: MachineVsock } : unknown);
+  (Config extends { readonly channel: true } ? Having<'channel'> : unknown) &
+  (HasDevice<Config['devices'], 'balloon'> extends true ? Having<'balloon'> : unknown) &
+  (HasDevice<Config['devices'], 'vsock'> extends true ? Having<'vsock'> : unknown);
 
 /**
  * A machine. `kill()`, `stop()` or `await using`, which pulls the plug, releases everything it holds; one that is only dropped is released
@@ -135,7 +186,7 @@ export interface Machine extends MachineControls, AsyncDisposable {
    * @throws TsvmError `TSVM_STATE` if it has ended; `TSVM_CONFIG` if there is no such disk; `TSVM_DISK` if the file cannot
    * be had. Then nothing has changed.
    */
-  changeDisk(index: number, path: string): Promise<void>;
+  changeDisk(index: number, path: string, options?: Abortable): Promise<void>;
   /**
    * Asks the guest to end, once, and does not wait as `stop()` does: over the channel or the stop port, where tsvm's init listens (it
    * sends the command SIGTERM; with `insist`, after that, it ends everything; it writes back and unmounts disks, and powers off), else by
@@ -155,15 +206,15 @@ export interface Machine extends MachineControls, AsyncDisposable {
   snapshot(directory: string, options?: SnapshotOptions): Promise<SnapshotResult>;
   /**
    * Makes `count` running machines that are this one in all but name: they share its memory until they write to it, and have
-   * its disks with a layer of their own. This one goes on.
+   * its disks with a layer of their own. They have the parts that this one has. This one goes on.
    *
    * @throws TsvmError `TSVM_STATE` unless it is running or paused; and what `createMachine` throws.
    */
-  fork(count: number, options?: ForkOptions): Promise<Machine[]>;
-  /** Makes `count` empty virtual machines ahead of time, so that a `fork` need not. They cost some 30 KiB each. */
-  prepareForks(count: number): Promise<void>;
-  /** Resolves when the machine has ended and released what it held. Never rejects. */
-  wait(): Promise<MachineEnd>;
+  fork(count: number, options?: ForkOptions): Promise<this[]>;
+  /** Makes `count` empty virtual machines ahead of time, so that a `fork` need not. They cost some 30 KiB each, and are kept after an abort. */
+  prepareForks(count: number, options?: Abortable): Promise<void>;
+  /** Resolves when the machine has ended and released what it held. Rejects for an abort of the wait alone. */
+  wait(options?: Abortable): Promise<MachineEnd>;
   /** A listener that throws, or whose promise rejects, ends the machine (`bug`): its process and others live on. */
   on<Name extends keyof MachineEvents>(
     name: Name,

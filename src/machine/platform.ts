@@ -6,9 +6,9 @@ import type { Irq } from '../bus/irq.js';
 import { ACPI_POWER_PORTS, AcpiPower } from '../devices/pc/acpi-power.js';
 import { BOOT_MARKS_PORTS, BootMarks } from '../devices/pc/boot-marks.js';
 import { DEBUG_CONSOLE_PORTS, DebugConsole } from '../devices/pc/debug-console.js';
-import { I8042, I8042_PORTS } from '../devices/pc/i8042.js';
-import { RTC_PORTS, Rtc } from '../devices/pc/rtc.js';
-import { SERIAL_PORTS, Serial } from '../devices/pc/serial.js';
+import { I8042 } from '../devices/pc/i8042.js';
+import { Rtc } from '../devices/pc/rtc.js';
+import { Serial } from '../devices/pc/serial.js';
 import { VmGeneration } from '../devices/pc/vm-generation.js';
 import { offerOf } from '../guest/agent.js';
 import { PROTOCOL_VERSION } from '../guest/protocol.js';
@@ -20,10 +20,13 @@ import {
   DEBUG_CONSOLE_PORT,
   I8042_IRQ,
   I8042_PORT,
+  I8042_PORTS,
   RTC_PORT,
+  RTC_PORTS,
   ramRanges,
   SERIAL_IRQ,
   SERIAL_PORT,
+  SERIAL_PORTS,
   VIRTIO_GSIS,
   VIRTIO_MMIO_ADDR,
   VIRTIO_MMIO_BYTES,
@@ -52,6 +55,8 @@ export interface PlatformOptions {
   readonly config: MachineConfig;
   readonly memory: GuestMemory;
   readonly wiring: Wiring;
+  /** VM generation ID for the guest, if it is to have one. */
+  readonly generation: Uint8Array;
   readonly terminal: Terminal;
   /** In the order of their slots. */
   readonly devices: readonly VirtioDevice[];
@@ -59,7 +64,7 @@ export interface PlatformOptions {
 }
 
 /** A virtio device in its slot. */
-export interface Slot {
+export interface DeviceSlot {
   readonly addr: number;
   readonly length: number;
   readonly gsi: number;
@@ -76,27 +81,24 @@ export interface PlatformState {
 }
 
 /** A device at ports, on the board of the machine. */
-type BoardRow = {
+interface BoardRow {
   /** Name of the device's state in a saved machine: it stays as it is. */
   readonly name: string;
   readonly base: number;
   readonly length: number;
   /** Default true. */
   readonly present?: boolean;
-} & (
-  | { readonly irq?: undefined; readonly device: () => BusDevice }
-  | { readonly irq: number; readonly device: (irq: Irq) => BusDevice }
-);
+  readonly device: () => BusDevice;
+}
 
 /** The devices at ports, a row each. Ports that firmware tables tell the guest too are named in memory/layout.ts. */
-function boardRows({ config, terminal, events }: PlatformOptions): readonly BoardRow[] {
+function boardRows({ config, terminal, events, wiring }: PlatformOptions): readonly BoardRow[] {
   return [
     {
       name: 'i8042',
       base: I8042_PORT,
       length: I8042_PORTS,
-      irq: I8042_IRQ,
-      device: (irq) => new I8042({ irq, onReset: events.onReset }),
+      device: () => new I8042({ irq: wiring.rareIrq(I8042_IRQ), onReset: events.onReset }),
     },
     {
       name: 'rtc',
@@ -108,9 +110,8 @@ function boardRows({ config, terminal, events }: PlatformOptions): readonly Boar
       name: 'serial',
       base: SERIAL_PORT,
       length: SERIAL_PORTS,
-      irq: SERIAL_IRQ,
       present: config.console !== 'none',
-      device: (irq) => serialPort(irq, config, terminal),
+      device: () => serialPort(wiring.irq(SERIAL_IRQ), config, terminal),
     },
     {
       name: 'debug-console',
@@ -137,28 +138,26 @@ function boardRows({ config, terminal, events }: PlatformOptions): readonly Boar
 export class Platform {
   readonly ports = new Bus();
   readonly mmio = new Bus();
-  readonly slots: readonly Slot[];
+  readonly slots: readonly DeviceSlot[];
   readonly #wiring: Wiring;
   /** Devices at ports, by the names of their rows. */
-  readonly #board: ReadonlyMap<string, BusDevice>;
+  readonly #board = new Map<string, BusDevice>();
   readonly generation: VmGeneration;
 
   constructor(options: PlatformOptions) {
-    const { memory, wiring, events, devices } = options;
+    const { memory, wiring, generation, events, devices } = options;
     this.#wiring = wiring;
-    const rows = boardRows(options).filter(({ present = true }) => present);
-    this.#board = new Map(
-      rows.map((row) => {
-        const device = row.irq === undefined ? row.device() : row.device(wiring.irq(row.irq));
-        this.#attach('port', row.base, row.length, device);
-        return [row.name, device];
-      }),
-    );
-    this.generation = new VmGeneration(memory, wiring.rareIrq(ACPI_EVENT_IRQ));
+    for (const { name, base, length, present = true, device: make } of boardRows(options)) {
+      if (!present) continue;
+      const device = make();
+      this.#attach('port', base, length, device);
+      this.#board.set(name, device);
+    }
+    this.generation = new VmGeneration(memory, wiring.rareIrq(ACPI_EVENT_IRQ), generation);
     this.slots = devices.map((device, index) => this.#addSlot(index, device, memory, events));
   }
 
-  #addSlot(index: number, device: VirtioDevice, memory: GuestMemory, events: PlatformEvents): Slot {
+  #addSlot(index: number, device: VirtioDevice, memory: GuestMemory, events: PlatformEvents): DeviceSlot {
     const gsi = VIRTIO_GSIS[index];
     assert(gsi !== undefined, 'more devices than a configuration may ask for');
     const addr = VIRTIO_MMIO_ADDR + index * VIRTIO_MMIO_STRIDE;

@@ -21,7 +21,8 @@ export interface PmemSlotsOptions {
   onLost(message: string): void;
 }
 
-interface Slot {
+/** A file in guest memory, and where. */
+interface MappedFile {
   readonly addr: Gpa;
   readonly file: PmemFile;
   readonly memory: Ram;
@@ -29,7 +30,7 @@ interface Slot {
 
 export class PmemSlots {
   readonly #options: PmemSlotsOptions;
-  readonly #slots: Slot[] = [];
+  readonly #files: MappedFile[] = [];
   #memoryKept = false;
 
   constructor(options: PmemSlotsOptions) {
@@ -53,7 +54,7 @@ export class PmemSlots {
         if (!this.#memoryKept) memory.close();
       });
       kvmCall(`give the machine ${file.path} as memory`, () => this.#options.vm.addReadOnlyMemory(memory));
-      this.#slots.push({ addr, file, memory });
+      this.#files.push({ addr, file, memory });
       return { addr, sizeBytes, close: () => cleanup.run() };
     } catch (error) {
       await cleanup.run();
@@ -68,7 +69,7 @@ export class PmemSlots {
 
   #nextAddr(path: string, sizeBytes: number): Gpa {
     const { vm, memoryBytes } = this.#options;
-    const last = this.#slots.at(-1);
+    const last = this.#files.at(-1);
     const addr = pmemAddr(memoryBytes, last === undefined ? 0 : last.addr + last.memory.sizeBytes);
     const reach = 2 ** physicalAddressBits(vm.cpuid[0]);
     if (addr + sizeBytes > reach) {
@@ -99,12 +100,12 @@ export class PmemSlots {
 
   /** For devices: a guest may have them read from it. */
   get mapped(): readonly MemoryRegion[] {
-    return this.#slots.flatMap(({ memory }) => memory.mapped);
+    return this.#files.flatMap(({ memory }) => memory.mapped);
   }
 
   /** What KVM asks the monitor for: writes, which are dropped, and memory that the file no longer has. */
   watch(bus: Bus): void {
-    for (const { addr, file, memory } of this.#slots) {
+    for (const { addr, file, memory } of this.#files) {
       bus.attach(addr, memory.sizeBytes, {
         name: 'pmem',
         read: (_offset, data) => {
@@ -118,7 +119,7 @@ export class PmemSlots {
 
   /** A guest that loses memory crashes of it: if it did, says so first. */
   probe(): void {
-    for (const { file } of this.#slots) if (file.isTruncated) this.#lose(file);
+    for (const { file } of this.#files) if (file.isTruncated) this.#lose(file);
   }
 
   #lose(file: PmemFile): void {

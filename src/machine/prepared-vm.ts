@@ -49,8 +49,14 @@ export function takeVm(store: PreparedVm[], make: () => PreparedVm, machine: Lif
 }
 
 /** Adds what `make` makes to `store` until it holds `count`, with a turn of the event loop after each. */
-export async function fillStore(store: PreparedVm[], count: number, make: () => PreparedVm): Promise<void> {
+export async function fillStore(
+  store: PreparedVm[],
+  count: number,
+  make: () => PreparedVm,
+  signal?: AbortSignal,
+): Promise<void> {
   while (store.length < count) {
+    signal?.throwIfAborted();
     store.push(make());
     await nextTurn();
   }

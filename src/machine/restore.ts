@@ -8,10 +8,11 @@ import { type CpuFacts, hostMemory, readCpu } from '../host/facts.js';
 import { createHost } from '../host/host.js';
 import type { HostProfile } from '../kvm/profiles/profile.js';
 import type { RamBase } from '../kvm/ram.js';
-import { type DecodedVmState, decodeVmState, savedCpuid } from '../kvm/vm-state.js';
+import { decodeVmState } from '../kvm/vm-state.js';
 import { ramRanges } from '../memory/layout.js';
 import { loadAddon } from '../native/binding.js';
 import { type OpenedSnapshot, openSnapshot, refused } from '../snapshot/reader.js';
+import { type Abortable, untilAborted } from '../util/abort.js';
 import { assemble, chooseProfile } from './assemble.js';
 import {
   type BindingOptions,
@@ -23,16 +24,20 @@ import {
 } from './bindings.js';
 import { lookAtDevices } from './check.js';
 import { checkBounds, type MachineConfig } from './config.js';
-import { MachineCore } from './core.js';
+import { type CoreState, MachineCore } from './core.js';
 import { KvmMachine } from './kvm-machine.js';
 import { Lifecycle } from './lifecycle.js';
-import type { Machine } from './machine.js';
+import type { Machine, MachinePart, MachineWith } from './machine.js';
 import type { Platform } from './platform.js';
 import { emptyStore, fillStore, type PreparedVm, prepareVm, takeVm, type VmShape } from './prepared-vm.js';
 import { startedTimeline } from './report/timeline.js';
 import { configOf, loadedSpec, type MachineSpec, parseSpec } from './spec.js';
 
-export interface RestoreOptions extends BindingOptions {
+export interface RestoreOptions<Parts extends readonly MachinePart[] = readonly MachinePart[]>
+  extends BindingOptions,
+    Abortable {
+  /** Parts that the saved machine must have, or it is refused: `['channel']`. They are there in the type of the machine then. */
+  readonly requires?: Parts;
   /**
    * `overlay` (default): disks are only read, and what the guest writes is kept in memory and thrown away, so that the
    * snapshot can be restored again. `direct`: it writes to the disks themselves; the snapshot cannot be restored after that.
@@ -58,13 +63,18 @@ export interface RestoreOptions extends BindingOptions {
  * ```ts
  * import { blk, restoreMachine } from 'tsvm';
  *
- * await using machine = await restoreMachine('warm', { devices: [blk({ path: 'root.img' })] });
+ * const devices = [blk({ path: 'root.img' })];
+ * await using machine = await restoreMachine('warm', { devices, requires: ['channel'] });
+ * machine.channel.send({ argv: ['sort'] });
  * await machine.start();
  * ```
  */
-export async function restoreMachine(directory: string, options: RestoreOptions = {}): Promise<Machine> {
+export async function restoreMachine<const Parts extends readonly MachinePart[] = readonly MachinePart[]>(
+  directory: string,
+  options: RestoreOptions<Parts> = {},
+): Promise<MachineWith<Parts>> {
   const timeline = startedTimeline();
-  await using saved = await open(directory);
+  await using saved = await open(directory, options.signal);
   timeline.mark('snapshot-read');
   return await saved.restore(options, timeline);
 }
@@ -81,7 +91,7 @@ export async function restoreSame(
   options: RestoreOptions = {},
 ): Promise<Machine> {
   const timeline = startedTimeline();
-  await using saved = await open(directory);
+  await using saved = await open(directory, options.signal);
   timeline.mark('snapshot-read');
   return await saved.restore(options, timeline, requests);
 }
@@ -101,16 +111,18 @@ export async function restoreSame(
  *
  * @throws TsvmError `TSVM_SNAPSHOT` if it is damaged or does not fit this host.
  */
-export async function openSavedMachine(directory: string): Promise<SavedMachine> {
-  return await open(directory);
+export async function openSavedMachine(directory: string, { signal }: Abortable = {}): Promise<SavedMachine> {
+  return await open(directory, signal);
 }
 
 /** A snapshot that is open. Closing it leaves the machines alone that it was restored to. */
 export interface SavedMachine extends AsyncDisposable {
-  /** Makes virtual machines, a few milliseconds each, until `count` are in store; each restore takes one. */
-  prepare(count: number): Promise<void>;
+  /** Makes virtual machines, a few milliseconds each, until `count` are in store; each restore takes one. An abort leaves those in store that were made. */
+  prepare(count: number, options?: Abortable): Promise<void>;
   /** A machine that goes on when it is started: see {@link restoreMachine}. */
-  restore(options?: RestoreOptions): Promise<Machine>;
+  restore<const Parts extends readonly MachinePart[] = readonly MachinePart[]>(
+    options?: RestoreOptions<Parts>,
+  ): Promise<MachineWith<Parts>>;
   /** Configuration of the machine. What the devices say of the host is what they had when it was saved. */
   readonly config: MachineConfig;
   /**
@@ -122,8 +134,8 @@ export interface SavedMachine extends AsyncDisposable {
   close(): Promise<void>;
 }
 
-async function open(directory: string): Promise<OpenSavedMachine> {
-  const opened = await openSnapshot(directory);
+async function open(directory: string, signal: AbortSignal | undefined): Promise<OpenSavedMachine> {
+  const opened = await openSnapshot(directory, signal);
   try {
     return new OpenSavedMachine(opened);
   } catch (error) {
@@ -138,7 +150,7 @@ class OpenSavedMachine implements SavedMachine {
   readonly #devices: SavedDevices;
   readonly #profile: HostProfile;
   readonly #shape: VmShape;
-  readonly #vmState: DecodedVmState;
+  readonly #state: CoreState;
   readonly #memory: SharedBase;
   readonly #store: PreparedVm[] = [];
   #closed = false;
@@ -164,13 +176,14 @@ class OpenSavedMachine implements SavedMachine {
     const ramBytes = ramRanges(memoryBytes).reduce((sum, { length }) => sum + length, 0);
     if (ramBytes !== memory.bytes)
       throw refused(directory, `it has ${memory.bytes} bytes of memory, not ${ramBytes}`);
-    this.#shape = { addon: loadAddon(), memoryBytes, cpus, cpuid: savedCpuid(state.vm, cpus) };
-    this.#vmState = decodeVmState(state.vm);
+    const vm = decodeVmState(state.vm, cpus);
+    this.#state = { ...state, vm };
+    this.#shape = { addon: loadAddon(), memoryBytes, cpus, cpuid: vm.vcpus.map(({ cpuid }) => cpuid) };
     this.#memory = new SharedBase(opened.memory);
   }
 
-  async prepare(count: number): Promise<void> {
-    await fillStore(this.#store, count, () => this.#prepare());
+  async prepare(count: number, { signal }: Abortable = {}): Promise<void> {
+    await fillStore(this.#store, count, () => this.#prepare(), signal);
   }
 
   /** With the memory in place: a base of files does not change. */
@@ -187,22 +200,25 @@ class OpenSavedMachine implements SavedMachine {
   }
 
   async wishes(options: RestoreOptions = {}): Promise<readonly HostWish[]> {
-    return await unboundWishes(this.#devices, options);
+    return await untilAborted(options.signal, () => unboundWishes(this.#devices, options));
   }
 
-  async restore(
-    options: RestoreOptions = {},
+  async restore<const Parts extends readonly MachinePart[] = readonly MachinePart[]>(
+    options: RestoreOptions<Parts> = {},
     timeline = startedTimeline(),
     requests?: readonly DeviceRequest[],
-  ): Promise<Machine> {
+  ): Promise<MachineWith<Parts>> {
+    options.signal?.throwIfAborted();
     this.#refuseClosed();
+    for (const part of options.requires ?? []) this.#refuseWithout(part);
     const devices =
       requests === undefined
         ? await bindDevices(this.#devices, options)
         : await bindSame(this.#devices, requests, options);
     const lifecycle = new Lifecycle(timeline);
     try {
-      return await this.#restore(lifecycle, { ...this.config, devices }, options);
+      const machine = await this.#restore(lifecycle, { ...this.config, devices }, options);
+      return machine as MachineWith<Parts>;
     } catch (error) {
       await lifecycle.cleanup.run();
       throw error;
@@ -212,21 +228,31 @@ class OpenSavedMachine implements SavedMachine {
   async #restore(
     lifecycle: Lifecycle,
     config: MachineConfig,
-    { disks, facts }: RestoreOptions,
+    { disks, facts, signal }: RestoreOptions,
   ): Promise<Machine> {
     const { snapshot, directory, checksum } = this.#opened;
     const { addon } = this.#shape;
     // Where there is a VM in store, KVM is known to be there, and what is wrong with a file is said when it is opened.
     if (this.#store.length === 0) await lookAtDevices(config.devices);
+    signal?.throwIfAborted();
     const { kvm, vm } = takeVm(this.#store, () => this.#prepare(), lifecycle);
     const host = createHost(addon, lifecycle.terminal, { disks: disks ?? 'overlay' });
-    const parts = await assemble(lifecycle, config, { addon, kvm, vm, profile: this.#profile, host });
+    const parts = await assemble(lifecycle, config, { addon, kvm, vm, profile: this.#profile, host }, signal);
     watchMemory(parts.platform, this.#shape.memoryBytes, () => lifecycle.memoryLost());
     checkDiskFacts(snapshot.disks, await host.disks());
+    signal?.throwIfAborted();
     const { cmdline } = snapshot;
     const core = new MachineCore(lifecycle, config, { ...parts, cmdline, origin: { directory, checksum } });
-    core.restore(snapshot.state, this.#vmState, facts);
+    core.restore(this.#state, facts);
     return new KvmMachine(core);
+  }
+
+  /** @throws TsvmError `TSVM_SNAPSHOT` */
+  #refuseWithout(part: MachinePart): void {
+    const { channel, devices = [] } = this.config;
+    const has = part === 'channel' ? channel === true : devices.some(({ kind }) => kind === part);
+    const hint = 'save a machine that has it, or leave it out of `requires`';
+    if (!has) throw refused(this.#opened.directory, `it has no ${part}, which is required`, hint);
   }
 
   #refuseClosed(): void {

@@ -3,6 +3,7 @@ import { realpath } from 'node:fs/promises';
 import { relative } from 'node:path';
 import { TsvmError } from '../errors.js';
 import { readCpu } from '../host/facts.js';
+import { encodeVmState } from '../kvm/vm-state.js';
 import {
   MAX_CHAIN,
   MAX_PIECES_DIFFERENTIAL,
@@ -23,6 +24,8 @@ export async function snapshotMachine(
   directory: string,
   options: SnapshotOptions,
 ): Promise<SnapshotResult> {
+  const { signal } = options;
+  signal?.throwIfAborted();
   const started = performance.now();
   machine.refuseUnless(['ready', 'running', 'paused'], 'save');
   const { addon, kvm, vm, host, cmdline, origin } = machine.parts;
@@ -34,7 +37,7 @@ export async function snapshotMachine(
     });
   }
   const below = base === undefined ? [] : await folders(base);
-  const writer = await SnapshotWriter.open(addon, directory);
+  const writer = await SnapshotWriter.open(addon, directory, signal);
   try {
     const here = await realpath(writer.directory);
     if (below.includes(here)) {
@@ -46,7 +49,7 @@ export async function snapshotMachine(
         },
       );
     }
-    const { pauseMs, memoryBytes, state, disks, config } = await machine.still('save', async () => {
+    const write = async () => {
       const paused = performance.now();
       const state = machine.save(kvm.msrIndexList());
       const disks = [...(await host.disks())];
@@ -59,7 +62,8 @@ export async function snapshotMachine(
           : limitRuns(vm.ram.writtenPages(), MAX_PIECES_DIFFERENTIAL);
       const memoryBytes = await writer.writeMemory(vm.ram, runs, options.onProgress);
       return { pauseMs: performance.now() - paused, memoryBytes, state, disks, config };
-    });
+    };
+    const { pauseMs, memoryBytes, state, disks, config } = await machine.still('save', write, signal);
     await writer.commit({
       tsvm: VERSION,
       created: new Date().toISOString(),
@@ -67,7 +71,7 @@ export async function snapshotMachine(
       directory: host.directory,
       config,
       cmdline,
-      state,
+      state: { ...state, vm: encodeVmState(state.vm) },
       disks,
       ...(base === undefined
         ? {}

@@ -17,16 +17,10 @@ import {
   oneOf,
   optional,
   pickFields,
+  requireFields,
 } from '../util/fields.js';
 import { printable } from '../util/printable.js';
-import {
-  checkBounds,
-  DATA_FIELDS,
-  DEFAULT_MEMORY_BYTES,
-  guestOf,
-  type MachineConfig,
-  requireFields,
-} from './config.js';
+import { checkBounds, DATA_FIELDS, DEFAULT_MEMORY_BYTES, guestOf, type MachineConfig } from './config.js';
 
 export type { HostPath } from '../devices/registry.js';
 

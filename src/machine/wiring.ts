@@ -39,14 +39,16 @@ export class Wiring {
     };
   }
 
-  /** Makes a line that is hardly ever raised: by a call, which costs no file descriptor. It is raised when `trigger` returns. */
+  /** Makes the same for a line that is hardly ever raised: by a call, which costs no file descriptor. It is raised when `trigger` returns. */
   rareIrq(gsi: number): Irq {
     return {
-      trigger: () =>
+      trigger: () => {
+        if (this.#closed) return;
         kvmCall(`raise interrupt ${gsi}`, () => {
           this.#vm.irqLine(gsi, 1);
           this.#vm.irqLine(gsi, 0);
-        }),
+        });
+      },
     };
   }
 

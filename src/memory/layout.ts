@@ -71,12 +71,19 @@ export const LAPIC_ADDR = 0xfee0_0000;
 export const KVM_IDENTITY_MAP_ADDR = 0xfeff_c000;
 export const KVM_TSS_ADDR = 0xfeff_d000;
 
-/** Port-mapped devices. */
+/** Port-mapped devices: first port, and how many, where firmware tables tell the guest too. */
 export const SERIAL_PORT = 0x3f8;
+export const SERIAL_PORTS = 8;
 export const SERIAL_IRQ = 4;
 export const I8042_PORT = 0x60;
+export const I8042_PORTS = 5;
+/** Registers behind it: data, and commands and status. Ports between them are of other parts of a PC. */
+export const I8042_DATA_OFFSET = 0;
+export const I8042_COMMAND_OFFSET = 4;
 export const I8042_IRQ = 1;
+/** Index and data. */
 export const RTC_PORT = 0x70;
+export const RTC_PORTS = 2;
 export const DEBUG_CONSOLE_PORT = 0x402;
 export const BOOT_MARKS_PORT = 0x5f0;
 export const ACPI_POWER_PORT = 0x600;

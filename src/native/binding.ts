@@ -202,8 +202,8 @@ export interface NativeVcpu {
   setGuestDebug(control: number, debugRegisters: BigUint64Array): void;
   /** KVM_TRANSLATE: the guest physical address, or undefined when not mapped. */
   translate(linearAddress: bigint): number | undefined;
-  /** KVM_KVMCLOCK_CTRL: tells the guest that it stood still. EINVAL if it has no kvm-clock. */
-  kvmclockCtrl(): void;
+  /** KVM_KVMCLOCK_CTRL: tells the guest that it stood still. False if it has no kvm-clock, which is no error: one costs its stack trace. */
+  kvmclockCtrl(): boolean;
   /** Reads statistics as the VM's does. The first call throws EBUSY while running, since it opens; later ones do not. */
   readStats(): Uint8Array;
   /** Kicks and joins the thread, unmaps the run page. */
@@ -400,15 +400,24 @@ export interface NativeAddon {
   flock(fd: number, mode: 'shared' | 'exclusive'): boolean;
   /** fallocate(2). Modes: FALLOC_FL_KEEP_SIZE 1, FALLOC_FL_PUNCH_HOLE 2, FALLOC_FL_ZERO_RANGE 16. Off the JavaScript thread. */
   fallocate(fd: number, mode: number, offset: number, length: number): Promise<void>;
+  /** mkfifo(3). Paths and names are bytes, here and in the next two, and no link at the end of a path is followed. */
+  makeFifo(path: Uint8Array, mode: number): void;
+  /** lsetxattr(2). */
+  setXattr(path: Uint8Array, name: Uint8Array, value: Uint8Array): void;
+  /** utimensat(2), of access and modification. */
+  setTimes(path: Uint8Array, seconds: number, nanoseconds: number): void;
   /** memfd_create(2): an empty file in memory, to be closed like any. `name` is for /proc. */
   memfd(name: string): number;
   /** BLKGETSIZE64 of a block device. */
   blockDeviceBytes(fd: number): number;
 }
 
+/** Path of the addon, for a thread that loads it as well. */
+export const addonPath = (): string => nativeFile('kvm_addon.node');
+
 /** Loads the addon; throws TSVM_ADDON with the loader's words and the one remedy. */
 export function loadAddon(): NativeAddon {
-  const path = nativeFile('kvm_addon.node');
+  const path = addonPath();
   try {
     return createRequire(import.meta.url)(path) as NativeAddon;
   } catch (cause) {

@@ -6,6 +6,7 @@
  */
 import * as z from 'zod/mini';
 import type { FolderRules } from '../host/own-folder.js';
+import type { Abortable } from '../util/abort.js';
 
 export const SNAPSHOT_FORMAT = 3;
 export const MANIFEST_NAME = 'machine.json';
@@ -173,7 +174,7 @@ export interface SnapshotProgress {
   readonly totalBytes: number;
 }
 
-export interface SnapshotOptions {
+export interface SnapshotOptions extends Abortable {
   /**
    * Save only the pages that changed since the snapshot that the machine was restored from, which the new one then needs.
    * Default false.

@@ -62,12 +62,14 @@ export async function writePages(
   ram: Ram,
   runs: readonly PageRun[],
   onProgress: (progress: SnapshotProgress) => void = () => {},
+  signal?: AbortSignal,
 ): Promise<number> {
   const totalBytes = runs.reduce((sum, { count }) => sum + count, 0) * PAGE_BYTES;
   let doneBytes = 0;
   const pieces = writesOf(ram, runs);
   const worker = async (): Promise<void> => {
     for (let next = pieces.next(); next.done !== true; next = pieces.next()) {
+      signal?.throwIfAborted();
       const { bytes, position } = next.value;
       for (let at = 0; at < bytes.length; ) {
         const { bytesWritten } = await file.write(bytes, at, bytes.length - at, position + at);
@@ -100,12 +102,17 @@ function* writesOf(
 }
 
 /** SHA-256 of the pages that the file holds; undefined if it ends too early. */
-export async function hashPages(file: FileHandle, pages: SavedMemory['pages']): Promise<string | undefined> {
+export async function hashPages(
+  file: FileHandle,
+  pages: SavedMemory['pages'],
+  signal?: AbortSignal,
+): Promise<string | undefined> {
   const hash = createHash('sha256');
   const buffer = Buffer.allocUnsafe(WRITE_BYTES);
   for (const [first, count] of pages) {
     const end = (first + count) * PAGE_BYTES;
     for (let position = first * PAGE_BYTES; position < end; ) {
+      signal?.throwIfAborted();
       const { bytesRead } = await file.read(buffer, 0, Math.min(buffer.length, end - position), position);
       if (bytesRead === 0) return undefined;
       hash.update(buffer.subarray(0, bytesRead));

@@ -46,12 +46,13 @@ export interface Manifest {
  *
  * @throws TsvmError `TSVM_SNAPSHOT` with a sentence that says what is wrong with it.
  */
-export async function openSnapshot(path: string): Promise<OpenedSnapshot> {
+export async function openSnapshot(path: string, signal?: AbortSignal): Promise<OpenedSnapshot> {
+  signal?.throwIfAborted();
   const directory = resolve(path);
   let top = { directory, ...(await readManifest(directory)) };
   for (let tries = 1; ; tries++) {
     try {
-      return await openFrom(top);
+      return await openFrom(top, signal);
     } catch (error) {
       const now = await readManifest(directory);
       if (now.checksum === top.checksum || tries === MAX_TRIES) throw onOneLine(error);
@@ -70,12 +71,12 @@ function onOneLine(error: unknown): unknown {
   });
 }
 
-async function openFrom(top: Manifest): Promise<OpenedSnapshot> {
+async function openFrom(top: Manifest, signal: AbortSignal | undefined): Promise<OpenedSnapshot> {
   const files: FileHandle[] = [];
   try {
     const pieces: FilePiece[] = [];
     for (const { directory, snapshot } of await readChain(top)) {
-      const file = await openMemory(directory, snapshot.memory);
+      const file = await openMemory(directory, snapshot.memory, signal);
       files.push(file);
       // The base first: what comes later is mapped over it.
       pieces.unshift(...piecesOf(file, snapshot.memory));
@@ -207,7 +208,11 @@ function checkPages(directory: string, { memory }: Snapshot): void {
   }
 }
 
-async function openMemory(directory: string, memory: SavedMemory): Promise<FileHandle> {
+async function openMemory(
+  directory: string,
+  memory: SavedMemory,
+  signal: AbortSignal | undefined,
+): Promise<FileHandle> {
   let file: FileHandle;
   try {
     file = await openIn(directory, memory.file);
@@ -227,7 +232,7 @@ async function openMemory(directory: string, memory: SavedMemory): Promise<FileH
     if (stamp.bytes !== memory.bytes)
       throw refused(directory, `${memory.file} is ${stamp.bytes} bytes long, not ${memory.bytes}`);
     const untouched = stamp.inode === memory.stamp.inode && stamp.ctimeNs === memory.stamp.ctimeNs;
-    if (!untouched) await checkContents(directory, file, memory);
+    if (!untouched) await checkContents(directory, file, memory, signal);
     return file;
   } catch (error) {
     await file.close();
@@ -235,7 +240,12 @@ async function openMemory(directory: string, memory: SavedMemory): Promise<FileH
   }
 }
 
-async function checkContents(directory: string, file: FileHandle, memory: SavedMemory): Promise<void> {
+async function checkContents(
+  directory: string,
+  file: FileHandle,
+  memory: SavedMemory,
+  signal: AbortSignal | undefined,
+): Promise<void> {
   const { totalBytes } = hostMemory();
   // Before hours go by over a file of holes.
   if (memory.bytes > totalBytes) {
@@ -244,7 +254,7 @@ async function checkContents(directory: string, file: FileHandle, memory: SavedM
       `it needs ${formatBytes(memory.bytes)} of memory, and this host has ${formatBytes(totalBytes)}`,
     );
   }
-  if ((await hashPages(file, memory.pages)) !== memory.sha256)
+  if ((await hashPages(file, memory.pages, signal)) !== memory.sha256)
     throw refused(directory, `${memory.file} is damaged: its checksum does not fit`);
 }
 

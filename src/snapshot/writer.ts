@@ -31,20 +31,31 @@ export class SnapshotWriter {
   readonly #memory: FileHandle;
   readonly #memoryName: string;
   readonly #unfinishedManifest: string;
+  readonly #signal: AbortSignal | undefined;
   #pages: SavedMemory['pages'] = [];
   #bytes = 0;
   #committed = false;
 
-  private constructor(directory: string, folder: OwnFolder, memory: FileHandle, memoryName: string) {
+  private constructor(
+    directory: string,
+    folder: OwnFolder,
+    memory: FileHandle,
+    memoryName: string,
+    signal: AbortSignal | undefined,
+  ) {
     this.directory = directory;
     this.#folder = folder;
     this.#memory = memory;
     this.#memoryName = memoryName;
     this.#unfinishedManifest = folder.unfinishedName(MANIFEST_NAME);
+    this.#signal = signal;
   }
 
-  /** @throws TsvmError `TSVM_SNAPSHOT` */
-  static async open(addon: NativeAddon, path: string): Promise<SnapshotWriter> {
+  /**
+   * @param signal - abort of the whole save, up to where it is valid
+   * @throws TsvmError `TSVM_SNAPSHOT`
+   */
+  static async open(addon: NativeAddon, path: string, signal?: AbortSignal): Promise<SnapshotWriter> {
     const directory = resolve(path);
     return await translated(directory, async () => {
       // What keeps it from being made is said as what keeps the machine from being saved.
@@ -60,7 +71,7 @@ export class SnapshotWriter {
         await removeLeftovers(folder, namedMemory(folder));
         const memoryName = `memory-${randomBytes(8).toString('hex')}`;
         const memory = await folder.createFile(memoryName);
-        return new SnapshotWriter(directory, folder, memory, memoryName);
+        return new SnapshotWriter(directory, folder, memory, memoryName, signal);
       } catch (error) {
         folder[Symbol.dispose]();
         throw error;
@@ -74,19 +85,19 @@ export class SnapshotWriter {
     runs: readonly PageRun[],
     onProgress?: (progress: SnapshotProgress) => void,
   ): Promise<number> {
-    return await translated(this.directory, async () => {
+    return await this.#translated(async () => {
       this.#pages = runs.map(({ first, count }) => [first, count]);
       this.#bytes = ram.sizeBytes;
       await this.#memory.truncate(ram.sizeBytes);
-      return await writePages(this.#memory, ram, runs, onProgress);
+      return await writePages(this.#memory, ram, runs, onProgress, this.#signal);
     });
   }
 
   /** Makes the snapshot valid, and what was in the folder before void. Returns its checksum. */
   async commit(rest: Omit<Snapshot, 'memory'>): Promise<string> {
-    return await translated(this.directory, async () => {
+    return await this.#translated(async () => {
       await this.#memory.datasync();
-      const sha256 = await hashPages(this.#memory, this.#pages);
+      const sha256 = await hashPages(this.#memory, this.#pages, this.#signal);
       if (sha256 === undefined) throw new Error('the memory file was truncated while it was written');
       const stamp = await stampOf(this.#memory);
       const memory = { file: this.#memoryName, bytes: this.#bytes, pages: this.#pages, sha256, stamp };
@@ -102,6 +113,7 @@ export class SnapshotWriter {
       } finally {
         await file.close();
       }
+      this.#signal?.throwIfAborted();
       this.#folder.rename(this.#unfinishedManifest, MANIFEST_NAME);
       this.#committed = true;
       await syncFolder(this.#folder);
@@ -109,6 +121,16 @@ export class SnapshotWriter {
       await removeLeftovers(this.#folder, this.#memoryName).catch(() => {});
       return checksum;
     });
+  }
+
+  async #translated<T>(action: () => Promise<T>): Promise<T> {
+    try {
+      return await translated(this.directory, action);
+    } catch (error) {
+      // An abort is not explained.
+      this.#signal?.throwIfAborted();
+      throw error;
+    }
   }
 
   /** After `commit`, or instead of it: then nothing of this save is left. */

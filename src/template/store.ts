@@ -3,10 +3,10 @@ import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TsvmError } from '../errors.js';
 import { cacheDirectory } from '../host/cache-directory.js';
-import { type Flock, flock, type LockOptions, waitForLock } from '../host/file-lock.js';
 import { describeFileError } from '../host/files.js';
 import { removeEntry, sweep } from '../host/folder-store.js';
 import { type FolderRules, OwnFolder } from '../host/own-folder.js';
+import { type Flock, flock, type LockOptions, waitForLock } from '../host/process/file-lock.js';
 import { MANIFEST_NAME } from '../snapshot/format.js';
 
 /** Each is some 20 MiB for a guest of 64 MiB. */
@@ -74,6 +74,7 @@ export class TemplateStore {
       try {
         await waitForLock(this.#flock, lock.fd, 'exclusive', options);
         // Whoever removed a template removed its lock too: then ours keeps nobody out.
+        options.signal?.throwIfAborted();
         if (await this.#isLockOf(lock, key)) return await action();
       } finally {
         await lock.close();

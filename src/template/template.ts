@@ -7,22 +7,26 @@ import { TsvmError } from '../errors.js';
 import { factOptions, type GuestFacts } from '../guest/facts.js';
 import type { MachineConfig } from '../machine/config.js';
 import { createMachine } from '../machine/create.js';
-import type { Machine } from '../machine/machine.js';
+import type { Machine, MachineOf, MachineWith } from '../machine/machine.js';
 import { type RestoreOptions, restoreSame } from '../machine/restore.js';
+import { type Abortable, isAbort, untilAborted } from '../util/abort.js';
 import { templateKey } from './key.js';
 import { TemplateStore } from './store.js';
 
-export interface TemplateOptions {
+export interface TemplateOptions extends Abortable {
   /** Where templates are kept. Default: `templateDirectory()`. */
   readonly directory?: string;
   /** There is no template yet: one is booted. Called with the machine before it starts. */
   onBoot?(machine: Machine): void;
   /** Another process boots the same template; called once. */
   onWait?(): void;
-  /** Ends that wait: the promise rejects with its reason. */
-  readonly signal?: AbortSignal;
   /** Where the ports' Unix sockets of this machine are, by the ports' names: the template has none. */
   readonly ports?: Readonly<Record<string, string>>;
+  /**
+   * Paths of disks of this machine's own by their numbers, which it writes to. Its template has only looked at how large they are: the
+   * size and time of change have to be those of the disks of the configuration.
+   */
+  readonly ownDisks?: Readonly<Record<number, string>>;
   /** Facts for the machine's guest: what it learns of the world with its command. Default: new entropy, and the time. */
   readonly facts?: GuestFacts;
   onSaved?(saved: { readonly directory: string; readonly memoryBytes: number }): void;
@@ -34,28 +38,35 @@ export interface TemplateOptions {
  *
  * @throws TsvmError whatever `createMachine` throws; `TSVM_TEMPLATE` if the guest does not come to wait for a command.
  */
-export async function machineFromTemplate(
-  config: MachineConfig,
+export async function machineFromTemplate<const Config extends MachineConfig>(
+  config: Config,
   options: TemplateOptions = {},
-): Promise<Machine> {
-  const { ports, facts } = options;
+): Promise<MachineOf<Config> & MachineWith<['channel']>> {
+  return (await fromTemplate(config, options)) as MachineOf<Config> & MachineWith<['channel']>;
+}
+
+async function fromTemplate(config: MachineConfig, options: TemplateOptions): Promise<Machine> {
+  const { ports, ownDisks, facts, signal } = options;
+  signal?.throwIfAborted();
   factOptions(facts ?? {}); // else the template would be taken for one that cannot be used
   const store = new TemplateStore(options.directory);
   const key = await templateKey(config);
   const restoreOptions = {
     ...(ports === undefined ? {} : { ports }),
+    ...(ownDisks === undefined ? {} : { ownDisks }),
     ...(facts === undefined ? {} : { facts }),
+    signal,
   };
   const present = await restored(store, key, config, restoreOptions);
   if (present !== undefined) return present;
-  const { onWait, signal } = options;
+  const { onWait, onBoot } = options;
   return await store.locked(key, { onWait, signal }, async () => {
     const made = await restored(store, key, config, restoreOptions); // by whoever had the lock
     if (made !== undefined) return made;
-    const machine = await bootToReady(config, options.onBoot);
+    const machine = await bootToReady(config, { onBoot, signal });
     try {
       const directory = store.pathOf(key);
-      const { memoryBytes } = await machine.snapshot(directory);
+      const { memoryBytes } = await machine.snapshot(directory, { signal });
       options.onSaved?.({ directory, memoryBytes });
     } finally {
       await machine.kill();
@@ -78,7 +89,8 @@ async function restored(
     store.used(key);
     return machine;
   } catch (error) {
-    const replaceable = error instanceof TsvmError && REPLACEABLE.has(error.code);
+    const replaceable =
+      !isAbort(error, options.signal) && error instanceof TsvmError && REPLACEABLE.has(error.code);
     if (!replaceable) throw error;
     return undefined;
   }
@@ -86,12 +98,17 @@ async function restored(
 
 const REPLACEABLE: ReadonlySet<string> = new Set(['TSVM_SNAPSHOT', 'TSVM_STATE', 'TSVM_DISK', 'TSVM_CONFIG']);
 
+interface BootOptions extends Abortable {
+  /** Called with the machine before it starts. */
+  readonly onBoot?: ((machine: Machine) => void) | undefined;
+}
+
 /** Boots `config` until its init waits for a command. */
 export async function bootToReady(
   config: MachineConfig,
-  onBoot?: (machine: Machine) => void,
+  { onBoot, signal }: BootOptions = {},
 ): Promise<Machine> {
-  const machine = await createMachine({ ...config, channel: true });
+  const machine = await createMachine({ ...config, channel: true }, { signal });
   let tail = '';
   const console = machine.on('console', (bytes) => {
     tail = (tail + Buffer.from(bytes).toString('latin1')).slice(-MAX_TAIL);
@@ -103,7 +120,7 @@ export async function bootToReady(
   try {
     onBoot?.(machine);
     await machine.start();
-    if (await ready) return machine;
+    if (await untilAborted(signal, () => ready)) return machine;
   } catch (error) {
     await machine.kill();
     throw error;

@@ -3,6 +3,7 @@
  *
  * Every command loads this, and a schema library costs 60 ms to load.
  */
+import { TsvmError } from '../errors.js';
 import { printable } from './printable.js';
 
 /** Check of a value. */
@@ -42,6 +43,19 @@ export function fieldProblem(
     if (!check(own(value, name))) return { field: name, why: `it must be ${expected}` };
   }
   return undefined;
+}
+
+/**
+ * Checks that a value has the fields of `fields` and no others.
+ *
+ * @param prefix - of the names in messages: `command.`
+ * @throws TsvmError `TSVM_CONFIG`, naming the field.
+ */
+export function requireFields<T>(value: unknown, fields: Fields<T>, noun: string, prefix = ''): void {
+  const problem = fieldProblem(value, fields, noun);
+  if (problem === undefined) return;
+  const { field, why } = problem;
+  throw new TsvmError('TSVM_CONFIG', `${field === undefined ? noun : `${prefix}${field}`}: ${why}`);
 }
 
 /** Copies the fields of `fields` that an object has. */

@@ -4,7 +4,7 @@ import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { run, TSVM, tsvm } from '../support/cli.js';
 import { temporaryDirectory } from '../support/guest.js';
-import { tiny, tinyKernel } from '../support/tiny-kernel.js';
+import { addrOf, asm64, tiny, tinyKernel } from '../support/tiny-kernel.js';
 
 const directory = temporaryDirectory();
 const hello = tiny.print('hello\n');
@@ -169,6 +169,21 @@ describe('tsvm boot', () => {
     const result = await run('bash', ['-c', `set -o pipefail; ${boot} | (sleep 1; cat)`]);
     expect(result.stdout.toString()).toBe(text);
     expect(result.status).toBe(0);
+  });
+
+  test('waits no longer than --timeout for a reader that has stopped reading', async () => {
+    // More than a FIFO takes, of the guest's memory.
+    const wordy = [
+      ...asm64.movEdx(0x3f8),
+      ...asm64.movEsi(addrOf(0)),
+      ...asm64.movEcx(96 * 1024),
+      ...asm64.repOutsb(),
+    ];
+    const boot = ['node', TSVM, 'boot', ...kernel('wordy', wordy, tiny.powerOff())].join(' ');
+    const script = 'mkfifo "$0" && exec 3<>"$0" && $1 --timeout 4s > "$0"; echo $?';
+    const result = await run('bash', ['-c', script, join(directory, 'fifo'), boot]);
+    expect(result.stdout.toString()).toBe('124\n');
+    expect(result.stderr).toBe('tsvm: the machine was ended after 4s, as --timeout asks\n');
   });
 });
 

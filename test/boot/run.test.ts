@@ -7,6 +7,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { beforeAll, describe, expect, test } from 'vitest';
 import { type CliOptions, type CliResult, run, TSVM, tsvm } from '../support/cli.js';
 import { inRig, interpreted, temporaryDirectory } from '../support/guest.js';
+import { notHere } from '../support/skip-reasons.js';
 import { memoryFile } from '../support/snapshots.js';
 
 const root = temporaryDirectory();
@@ -145,6 +146,22 @@ describe('tsvm run', () => {
     expect(result).toMatchObject({ status: 130, signal: null });
   });
 
+  test('waits for a reader of its output that has stopped reading until a signal, after the command too', async () => {
+    const script = join(root, 'unread');
+    // The command's end is known by its last words; what it said before fills the FIFO.
+    const command = 'head -c 120000 /dev/zero; echo said >&2';
+    writeFileSync(
+      script,
+      `mkfifo "$0.fifo" && exec 3<>"$0.fifo"
+      node '${TSVM}' run ${MEMORY.join(' ')} -- sh -c '${command}' > "$0.fifo" 2> "$0.said" & machine=$!
+      until grep -q said "$0.said"; do sleep 0.1; done
+      while kill -INT $machine; do sleep 1; done 2>&3
+      wait $machine; echo $?`,
+    );
+    const result = await run('bash', [script], { env });
+    expect(result.stdout.toString()).toBe('130\n');
+  });
+
   test('--timeout ends it with 124 and says so', async () => {
     const result = await tsvmRun(['--timeout', '3s', ...sh('echo up; sleep 100')]);
     expect(result).toMatchObject({
@@ -166,6 +183,14 @@ describe('tsvm run', () => {
     const guest = Number(result.stdout.toString());
     expect(guest).toBeGreaterThanOrEqual(Math.floor(before) - 1);
     expect(guest).toBeLessThanOrEqual(Date.now() / 1000 + 1);
+  });
+
+  test('a root that is full is ENOSPC to a command, which is not killed, and is said', async ({ skip }) => {
+    if (interpreted) skip(notHere('this KVM interprets the guest’s kernel, and takes a second for a MiB'));
+    const result = await tsvmRun(['dd', 'if=/dev/zero', 'of=/big', 'bs=1M', 'count=200']);
+    expect(result.status).toBe(1);
+    expect(result.stderr).toMatch(/No space left on device/);
+    expect(result.stderr).toMatch(/^tsvm: the root of the machine is full; --root-disk 4G gives it more$/m);
   });
 
   test('a command that is too long is refused at once, with its input still open', async () => {

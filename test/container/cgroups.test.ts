@@ -40,6 +40,13 @@ describe('limits', () => {
     expect(end.usage.memoryPeakBytes).toBeLessThanOrEqual(17 * MIB);
   });
 
+  test('who writes more to the root than half of the memory there may be is told, and not ended', async () => {
+    const script = 'dd if=/dev/zero of=/big bs=1M count=64 || exit 3';
+    const { status, stderr, outOfMemory } = await run(script, { limits: { memoryBytes: 32 * MIB } });
+    expect(stderr).toMatch(/No space left on device/);
+    expect({ status, outOfMemory }).toEqual({ status: { kind: 'exited', code: 3 }, outOfMemory: false });
+  });
+
   test('a spinner is held to its share of a CPU', async () => {
     const started = performance.now();
     const { usage } = await run('timeout 2 sh -c "while :; do :; done"', { limits: { cpus: 0.2 } });

@@ -20,7 +20,9 @@ import { CAPABILITIES } from '../../src/container/capabilities.js';
 import { NAMESPACES } from '../../src/container/config.js';
 import { startContainer } from '../../src/container/container.js';
 import { TsvmError } from '../../src/errors.js';
+import { abortedEverywhere } from '../support/abort.js';
 import { commandLines, inContainer, makeBusyboxRoot, outputOf, traces } from '../support/container.js';
+import { eventually } from '../support/eventually.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
@@ -228,6 +230,11 @@ describe('hardening', () => {
     expect(found).toMatchObject({ CapEff: '0'.repeat(16), Uid: '1000\t1000\t1000\t1000', Groups: '' });
   });
 
+  test('another user is in the groups that are asked for, its own among them', async () => {
+    const found = await status({ user: { uid: 1000, gid: 1000, groups: [44, 29] } });
+    expect(found['Groups']?.trim().split(' ').sort()).toEqual(['1000', '29', '44']);
+  });
+
   test('capabilities are as asked for', async () => {
     expect((await status({ capabilities: [] }))['CapBnd']).toBe('0'.repeat(16));
     expect((await status({ capabilities: ['CHOWN', 'SYS_ADMIN'] }))['CapEff']).toBe('0000000000200001');
@@ -271,6 +278,18 @@ describe('hardening', () => {
     );
     expect(stdout.replace(/0\n/g, '')).toBe('');
   });
+});
+
+test('startContainer() that is aborted leaves nothing, at whatever step', async () => {
+  const before = traces();
+  const start = (signal: AbortSignal) => startContainer({ layers: [root], argv: ['cat'] }, { signal });
+  const { value, steps } = await abortedEverywhere(start, async () => {
+    await eventually(traces).toEqual(before);
+  });
+  expect(steps).toBeGreaterThan(2);
+  await expect(value.wait({ signal: AbortSignal.abort(new Error('gone')) })).rejects.toThrow('gone');
+  value.stdin?.end();
+  expect((await value.wait()).status).toEqual({ kind: 'exited', code: 0 });
 });
 
 describe('the command', () => {

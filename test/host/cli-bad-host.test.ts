@@ -1,10 +1,10 @@
-/** Refusals of `tsvm boot` on a host that cannot run a machine: without KVM, the addon, or memory. */
+/** What is said on a host that cannot run a machine: without KVM, the addon, or memory. */
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { describe, onTestFinished, test } from 'vitest';
+import { describe, expect, onTestFinished, test } from 'vitest';
 import { HostTree } from '../../src/host/host-tree.js';
 import { readKvmFacts } from '../../src/host/kvm/facts.js';
-import { BARE_DEV, run, TSVM } from '../support/cli.js';
+import { BARE_DEV, run, TSVM, tsvm } from '../support/cli.js';
 import { HOST_FAILURE, refusals, USAGE } from '../support/refusals.js';
 import { skipAll } from '../support/skip.js';
 import { notHere, notRoot } from '../support/skip-reasons.js';
@@ -16,13 +16,13 @@ describe('a host that', () => {
 
   // What the script before the command does is undone with its mount namespace.
   const boot = ['--kernel', good, '--memory', '4M'];
-  const onHost = (script: string, args: readonly string[] = boot, env: Record<string, string> = {}) =>
-    run(
-      'unshare',
-      ['-m', 'bash', '-c', `${script} && exec "$@"`, 'bash', process.execPath, TSVM, 'boot', ...args],
+  const commandOnHost = (script: string, args: readonly string[], env: Record<string, string>) =>
+    run('unshare', ['-m', 'bash', '-c', `${script} && exec "$@"`, 'bash', process.execPath, TSVM, ...args], {
       // A CI job is told other remedies.
-      { env: { CI: '', GITHUB_ACTIONS: '', ...env } },
-    );
+      env: { CI: '', GITHUB_ACTIONS: '', ...env },
+    });
+  const onHost = (script: string, args: readonly string[] = boot, env: Record<string, string> = {}) =>
+    commandOnHost(script, ['boot', ...args], env);
 
   test('has no /dev/kvm and no guest: a guest would be of no use', async () => {
     const booted = (args: readonly string[]) =>
@@ -31,6 +31,19 @@ describe('a host that', () => {
     const image = await booted(['--disk', '/nowhere']);
     expectRefusal(image, USAGE, /cannot open disk \/nowhere: no such file/);
   });
+
+  test('has no /dev/kvm: a process for machines says so, and waits for one', async () => {
+    const env = { TSVM_RUN_DIR: join(directory, 'run') };
+    const serving = commandOnHost(BARE_DEV, ['serve', '--name', 'pool'], env);
+    const machines = async () => (await tsvm(['ps'], { env })).stdout.toString();
+    await expect.poll(machines, { interval: 100, timeout: 60_000 }).toMatch(/pool +Serving/);
+    expect((await tsvm(['stop', 'pool'], { env })).status).toBe(0);
+    const { status, stderr } = await serving;
+    expect(stderr).toMatch(
+      /^tsvm: cannot open \/dev\/kvm: .*; each machine .* is refused until there is one\n/,
+    );
+    expect(status).toBe(0);
+  }, 100_000);
 
   test('has no addon', async () => {
     const addon = join(TSVM, '../../../kvm-addon/build/Release/kvm_addon.node');

@@ -104,6 +104,12 @@ test.each([
   [['container', 'run', '--rootfs', '/nope', '--cpus', '0', '--', 'true'], 'a limit of 0 CPUs'],
   [['run', '--isolation', 'container', '--memory', '4k', '--', 'true'], 'nothing starts in it'],
   [['run', '--isolation', 'container', '--workdir', 'tmp', '--', 'true'], 'not an absolute path'],
+  [['run', '--root-disk', '1M', '--', 'true'], 'is no size of a root disk'],
+  [['run', '--root-disk', '2000G', '--', 'true'], 'is no size of a root disk'],
+  [
+    ['run', '--isolation', 'container', '--root-disk', '4G', '--', 'true'],
+    'what a container writes is in memory',
+  ],
   [['container', 'run', '--rootfs', '/nope', '--', 'true'], '/nope: there is no such file'],
 
   [['run', '-p', '8080:80', '--', 'true'], "unknown option '-p'\nhint: --net user,hostfwd="],

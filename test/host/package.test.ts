@@ -118,13 +118,20 @@ test('has types that a strict project takes', async () => {
   }
   writeFileSync(
     join(folder, 'use.ts'),
-    `import { blk, connect, createMachine, findGuest, type Machine, type MachineEnd } from 'tsvm';
+    `import { blk, connect, createMachine, findGuest, publish, restoreMachine, type Machine, type MachineEnd } from 'tsvm';
 const guest = await findGuest();
 const machine: Machine = await createMachine({ kernel: guest.kernel, devices: [blk({ path: 'disk' })] });
 machine.on('console', (bytes: Uint8Array) => bytes.length);
 const end: MachineEnd = await machine.wait();
 const status: number | undefined = end.kind === 'power-off' ? end.exitStatus : undefined;
 const costs: number = (await connect('web').stats()).process.proportionalBytes;
+const { name } = await publish(machine, { name: 'web' });
+const signal: AbortSignal | undefined = name === 'web' ? AbortSignal.timeout(1000) : undefined;
+const [fork] = await (await restoreMachine('warm', { requires: ['channel'], signal })).fork(1, { signal });
+fork?.channel.send({ argv: ['true'] }, {}, { signal });
+await connect('web').wait({ signal });
+for await (const event of connect('web').events()) if (event.name === 'mark') event.detail.code.toFixed();
+for await (const line of machine.lines({ signal })) line.trim();
 // @ts-expect-error: no such device
 blk({ file: String(status ?? costs) });
 `,

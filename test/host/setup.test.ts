@@ -78,6 +78,24 @@ test('where apt has no lists, the guest on Debian’s kernel says so, or takes t
   expect(await needs()).toMatchObject({ status: 0, stderr: '' });
 });
 
+test.for([
+  ['is there and what builds it is not installed, is taken as it is', true, false, 0],
+  ['is there and so is what builds it, is built anew if its recipe has changed', true, true, 1],
+  ['is not there, is built', false, false, 1],
+] as const)('a guest that %s', async ([name, built, installed, expected]) => {
+  const folder = join(root, name);
+  mkdirSync(join(folder, 'guests', built ? 'default' : ''), { recursive: true });
+  mkdirSync(join(folder, 'bin'));
+  const script = `#!/bin/sh\n${installed ? 'echo installed' : 'exit 1'}\n`;
+  writeFileSync(join(folder, 'bin/dpkg-query'), script, { mode: 0o755 });
+  const env = {
+    TSVM_GUEST_DIR: join(folder, 'guests'),
+    PATH: `${join(folder, 'bin')}:${process.env['PATH']}`,
+  };
+  const { status, stderr } = await run('bash', shell('is_taken_as_it_is default'), { env });
+  expect([status, stderr]).toEqual([expected, '']);
+});
+
 test('where no guest was built, packing says so, whether or not there is a folder for guests', async () => {
   for (const TSVM_GUEST_DIR of [root, join(root, 'none')]) {
     const { status, stderr } = await run(join(project, 'scripts/pack'), [root], { env: { TSVM_GUEST_DIR } });

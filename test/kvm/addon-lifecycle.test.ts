@@ -268,10 +268,13 @@ test('loadAddon() gives the same addon again', () => {
     'createMemory',
     'fallocate',
     'flock',
+    'makeFifo',
     'memfd',
     'openDiskIo',
     'openFolderIo',
     'openKvm',
     'openTap',
+    'setTimes',
+    'setXattr',
   ]);
 });

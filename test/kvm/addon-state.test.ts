@@ -6,6 +6,9 @@ import { KVM_API_VERSION, KVM_CAP, MSR_LSTAR, MSR_STAR, MSR_SYSCALL_MASK } from 
 import { loadAddon, type VcpuStruct, type VmStruct } from '../../src/native/binding.js';
 import { asm, CODE_ADDR, code, enterLongMode, TinyGuest } from '../support/guest-code.js';
 
+/** Address of its clock that a guest gives KVM; bit 0: it is in use (Documentation/virt/kvm/x86/msr.rst). */
+const MSR_KVM_SYSTEM_TIME_NEW = 0x4b56_4d01;
+
 const viewOf = (bytes: Uint8Array): DataView => new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
 
 test('openKvm() gives version, capabilities, CPUID and MSRs', () => {
@@ -136,6 +139,18 @@ test('setMsrs() and getMsrs() stop at the first that KVM refuses', () => {
   const unknown = 0x4b56_ffff;
   expect(guest.vcpu.getMsrs(Uint32Array.of(MSR_STAR, unknown, MSR_LSTAR))).toHaveLength(1);
   expect(guest.vcpu.setMsrs(Uint32Array.of(MSR_STAR, unknown), BigUint64Array.of(values[0]!, 1n))).toBe(1);
+});
+
+test('kvmclockCtrl() says whether the guest has a kvm-clock', () => {
+  using guest = new TinyGuest();
+  expect(guest.vcpu.kvmclockCtrl()).toBe(false);
+  guest.vcpu.setMsrs(
+    Uint32Array.of(MSR_KVM_SYSTEM_TIME_NEW),
+    BigUint64Array.of(BigInt(CODE_ADDR + 0x1000) | 1n),
+  );
+  expect(guest.vcpu.kvmclockCtrl()).toBe(true);
+  guest.vm.close();
+  expect(() => guest.vcpu.kvmclockCtrl()).toThrow(expect.objectContaining({ code: 'EBADF' }));
 });
 
 test('getMsrs() takes more than KVM does at once', () => {

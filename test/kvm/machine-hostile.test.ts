@@ -311,11 +311,15 @@ describe('createMachine()', () => {
     [
       'more memory than the host has',
       { memoryBytes: 2 ** 39 },
-      /^memory: 512 GiB is more than this host has/,
+      /^memoryBytes: 512 GiB is more than this host has/,
     ],
-    ['more memory than a machine can have', { memoryBytes: 2 ** 52 }, /^memory: .* more than a machine can/],
-    ['no memory', { memoryBytes: 0 }, /^memory: 0 B is too little/],
-    ['memory that is no whole page', { memoryBytes: (1 << 24) + 1 }, /^memory: .* multiple of 4 KiB/],
+    [
+      'more memory than a machine can have',
+      { memoryBytes: 2 ** 52 },
+      /^memoryBytes: .* more than a machine can/,
+    ],
+    ['no memory', { memoryBytes: 0 }, /^memoryBytes: 0 B is too little/],
+    ['memory that is no whole page', { memoryBytes: (1 << 24) + 1 }, /^memoryBytes: .* multiple of 4 KiB/],
     ['0 CPUs', { cpus: 0 }, /^cpus: 0 is not from 1 to 64/],
     ['10000 CPUs', { cpus: 10_000 }, /^cpus: 10000 is not from 1 to 64/],
   ] as const)('of %s is TSVM_CONFIG with a hint', async (_name, config, message) => {

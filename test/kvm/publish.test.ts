@@ -1,14 +1,46 @@
 /** A machine of a program under a name, as other programs steer it. */
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { connect, listMachines, publish } from '../../src/index.js';
+import { connect, listMachines, type MachineControls, publish } from '../../src/index.js';
 import { temporaryDirectory } from '../support/guest.js';
 import { machineFactory } from '../support/kvm-machine.js';
 import { note, notebook } from '../support/living-kernels.js';
 
 const root = temporaryDirectory();
 const directory = join(root, 'run');
+const told = join(root, 'told');
 const machineOf = machineFactory(root);
+
+async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
+  const found: T[] = [];
+  for await (const item of items) found.push(item);
+  return found;
+}
+
+test('lines and events of a machine are the same here and by its name, and end with it', async () => {
+  await using guest = await machineOf(notebook());
+  const { machine } = guest;
+  await publish(machine, { name: 'told', directory: told });
+  const remote = connect('told', told);
+  const tellers: readonly MachineControls[] = [machine, remote];
+  const lines = tellers.map((teller) => all(teller.lines()));
+  const events = tellers.map((teller) => all(teller.events()));
+  await machine.start();
+  await guest.log.waitFor(/>/);
+  await note(guest, 'a');
+  await machine.pause();
+  await machine.kill();
+  const [here, there] = await Promise.all(lines);
+  expect([here, there]).toEqual([['>a'], ['>a']]);
+  for (const each of await Promise.all(events)) {
+    // By then those of the other process are listened to.
+    expect(each.slice(-3)).toMatchObject([
+      { name: 'state', detail: { state: 'paused' } },
+      { name: 'state', detail: { state: 'ended' } },
+      { name: 'end', detail: { kind: 'stopped' } },
+    ]);
+  }
+});
 
 test('a published machine is paused, copied and ended by its name, and its program has it all the while', async () => {
   await using guest = await machineOf(notebook());

@@ -2,7 +2,7 @@
 import { rmSync, truncateSync } from 'node:fs';
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
-import { openSavedMachine, TsvmError } from '../../src/index.js';
+import { balloon, openSavedMachine, restoreMachine, TsvmError } from '../../src/index.js';
 import { endOf, temporaryDirectory } from '../support/guest.js';
 import { machineFactory, TinyMachine } from '../support/kvm-machine.js';
 import { note, notebook, settledHoldings } from '../support/living-kernels.js';
@@ -90,4 +90,23 @@ test('a memory file that is truncated ends the machines alone that come to see i
     (reason: unknown) => reason,
   );
   expect(error).toMatchObject({ code: 'TSVM_SNAPSHOT' });
+});
+
+test('a machine is refused that has not the parts that it is required to have, and has them otherwise', async () => {
+  const path = join(directory, 'parts');
+  {
+    await using guest = await machineOf(notebook(), { channel: true, devices: [balloon()] });
+    await guest.machine.snapshot(path);
+  }
+  const before = await settledHoldings();
+  {
+    await using machine = await restoreMachine(path, { requires: ['channel', 'balloon'] });
+    expect([machine.channel.hasCommand, machine.balloon.actualBytes]).toEqual([false, 0]);
+  }
+  await expect(restoreMachine(path, { requires: ['channel', 'vsock'] })).rejects.toMatchObject({
+    code: 'TSVM_SNAPSHOT',
+    message: `${path} cannot be restored: it has no vsock, which is required`,
+    hint: expect.stringContaining('`requires`'),
+  });
+  expect(await settledHoldings()).toEqual(before);
 });

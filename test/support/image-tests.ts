@@ -10,16 +10,17 @@ import { makeOciLayout } from './oci-layout.js';
 export type Isolation = 'vm' | 'container';
 
 const SCRIPT =
-  'id -u; id -g; pwd; hostname; env | sort; cat; cat /etc/layer; echo error >&2; touch /tmp/x /x; exit 5';
+  'id -u; id -g; id -G; pwd; hostname; env | sort; cat; cat /etc/layer; echo error >&2; touch /tmp/x /x; exit 5';
 const SEEN = `7
 8
-/home/app
+8 44
+/srv/made/here
 tsvm
 FROM_IMAGE=1
 HOME=/home/app
 HOSTNAME=tsvm
 PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
-PWD=/home/app
+PWD=/srv/made/here
 SHLVL=1
 TERM=dumb
 inputof the image
@@ -41,10 +42,11 @@ export function imageTests(isolation: Isolation): void {
     makeBusyboxRoot(directory);
     mkdirSync(join(directory, 'home/app'), { recursive: true });
     writeFileSync(join(directory, 'etc/passwd'), 'root:x:0:0::/root:/bin/sh\napp:x:7:8::/home/app:/bin/sh\n');
+    writeFileSync(join(directory, 'etc/group'), 'root:x:0:\nvideo:x:44:nobody,app\naudio:x:29:apps\n');
     makeOciLayout(layout, [{ directory }, { 'etc/layer': 'of the image\n' }], {
       User: 'app',
       Env: ['FROM_IMAGE=1'],
-      WorkingDir: '/home/app',
+      WorkingDir: '/srv/made/here',
       Entrypoint: ['sh', '-c'],
       Cmd: ['echo by default'],
     });
@@ -69,11 +71,32 @@ export function imageTests(isolation: Isolation): void {
     expect((await run(layout, ['--user', '0', '--', 'touch /x && kill -9 $$'])).status).toBe(137);
   });
 
+  test(`a working directory that is missing is made in a ${isolation}, as Docker does; one that cannot be is said`, async () => {
+    const made = await run(directory, [
+      '-w',
+      '/made/too',
+      '--user',
+      '7:8',
+      '--',
+      'stat',
+      '-c',
+      '%n %u %a',
+      '/made',
+      '.',
+    ]);
+    expect([made.status, made.stdout.toString()]).toEqual([0, '/made 0 755\n. 0 755\n']);
+    const refused = await run(directory, ['-w', '/etc/passwd/x', '--', 'true']);
+    expect([refused.status, refused.stderr]).toEqual([
+      isolation === 'vm' ? 127 : 125,
+      expect.stringContaining('/etc/passwd/x'),
+    ]);
+  });
+
   test(`a directory in a ${isolation}, which stays as it is`, async () => {
     const script = 'id -u; cat /etc/passwd; rm /etc/passwd; echo x > /new; ls /etc /new';
     const result = await run(directory, ['--', 'sh', '-c', script]);
     expect(result.stdout.toString()).toBe(
-      `0\n${readFileSync(join(directory, 'etc/passwd'), 'utf8')}/new\n\n/etc:\n`,
+      `0\n${readFileSync(join(directory, 'etc/passwd'), 'utf8')}/new\n\n/etc:\ngroup\n`,
     );
     const missing = await run(directory, ['--', '/nope']);
     expect([missing.status, missing.stderr]).toEqual([127, expect.stringContaining('/nope: not found')]);

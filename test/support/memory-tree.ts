@@ -44,6 +44,8 @@ export function listing(sink: MemorySink): string[] {
     }
   };
   walk(sink.root as DirectoryNode, '');
+  const lost = [...first.keys()].filter((node) => node.kind === 'file' && !sink.files.has(node));
+  if (lost.length > 0) throw new Error('a file was dropped that has a name');
   const unused = [...sink.files.keys()].filter((file) => !first.has(file));
   if (unused.length > 0) throw new Error('a file without a name was not dropped');
   return lines;
@@ -64,7 +66,7 @@ function described(sink: MemorySink, node: TreeNode): string {
 /** Applies archives, which are layers with their digests. */
 export async function treeOfArchives(
   archives: readonly Uint8Array[],
-  limits?: Limits,
+  limits?: Partial<Limits>,
   sink = new MemorySink(),
 ): Promise<MemorySink> {
   const folder = mkdtempSync(join(tmpdir(), 'tsvm-layers-'));

@@ -87,7 +87,7 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'process.exit',
-    file: 'cli/session/foreground.ts',
+    file: 'cli/session/run-streams.ts',
     reason: 'nobody reads what is left to write, and the machine has ended',
     places: { exitWithoutReader: 'exit' },
   },
@@ -395,7 +395,7 @@ export const EXCEPTIONS: readonly Exception[] = [
   {
     rule: 'process.env',
     file: 'host/process/program-filter.ts',
-    reason: 'bsdtar and the like need PATH and the language; what they print is data',
+    reason: 'bsdcat and the like need PATH and the language; what they print is data',
     places: { programOutput: '*' },
   },
   {
@@ -430,10 +430,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'image/guest-root.ts',
     reason: 'in a fresh folder of the store, which OwnFolder checked, from the guest’s own archive',
-    places: {
-      unpackGuest: 'mkdirSync symlinkSync',
-      put: 'chmodSync mkdirSync symlinkSync writeFileSync',
-    },
+    places: { unpackGuest: 'symlinkSync' },
   },
   {
     rule: 'fs path',
@@ -487,17 +484,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'image/registry/transport.ts',
     reason: OPERATOR,
     places: { 'Transport.#trust': 'readFileSync' },
-  },
-  {
-    rule: 'fs path',
-    file: 'image/unpack.ts',
-    reason: 'each part of a path is looked at, and a link is not followed; nobody else may enter the folder',
-    places: {
-      unpackLayers: 'mkdirSync',
-      whiteOut: 'readdirSync',
-      remove: 'rmSync',
-      folderWithin: 'lstatSync',
-    },
   },
   {
     rule: 'fs path',

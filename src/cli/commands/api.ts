@@ -9,7 +9,7 @@ import { sayBound } from '../options/binding-options.js';
 import { readConfigFile } from '../options/config-file.js';
 import { attachConsole } from '../session/console.js';
 import { explainEnd } from '../session/machine-end.js';
-import { connectStreams } from '../session/run-streams.js';
+import { connectStreams, exitWithoutReader, outputTaken } from '../session/run-streams.js';
 import { StopSignals } from '../session/stop-signals.js';
 
 const EXAMPLES = `
@@ -106,13 +106,16 @@ async function serveApi(options: ApiOptions): Promise<number> {
   const { channel } = machine;
   const isPiped = channel?.hasCommand === true && !channel.hasTerminal;
   const detach = path == null && !isPiped ? attachConsole(machine, { waitForCommand: false }) : () => {};
-  const { end, status } = await endOf(machine, isPiped ? connectStreams(channel) : undefined);
+  const { signal: stop } = stopSignals;
+  const { end, status } = await endOf(machine, isPiped ? connectStreams(channel, stop) : undefined);
   detach();
+  await outputTaken(stop);
   file?.[Symbol.dispose]();
   if (path != null) await instance.logFiles.at('serial', path).close();
   explainEnd(end);
   const exitCode = stopSignals.exitCode ?? status ?? exitCodeOf(end);
   instance.finish(status === undefined ? instanceEnd(end, exitCode) : commandEnd(exitCode));
   process.stdin.destroy();
+  if (stop.aborted) exitWithoutReader(exitCode);
   return exitCode;
 }

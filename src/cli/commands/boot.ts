@@ -13,7 +13,7 @@ import {
 } from '../options/machine-options.js';
 import { addNameOptions, type NameOptions } from '../options/name-options.js';
 import { stayWithMachine } from '../session/foreground.js';
-import { lookAtTimeline } from '../session/machine-end.js';
+import { explainFullRoot, lookAtTimeline } from '../session/machine-end.js';
 import { publishNamed, startDetached } from '../session/named-machine.js';
 import { StopSignals } from '../session/stop-signals.js';
 import { parseDuration } from '../values.js';
@@ -76,6 +76,7 @@ async function boot(argv: readonly string[], options: BootOptions): Promise<numb
   using stopSignals = StopSignals.ofMachine(timeoutMs);
   for (;;) {
     await using machine = await createMachine(config);
+    explainFullRoot(machine, '--memory gives one in memory more');
     await using published = await publishNamed(machine, argv, options);
     const { end, exitCode, forced } = await stayWithMachine(machine, stopSignals, {
       ...options,

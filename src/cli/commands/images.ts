@@ -117,8 +117,9 @@ export function rmiCommand(): Command {
         } catch (error) {
           // The others are removed all the same.
           if (!(error instanceof TsvmError)) throw error;
-          complain(`tsvm: ${error.message}`);
-          if (error.hint !== undefined) complain(`hint: ${inFlags(error.hint)}`);
+          const { message, hint } = inFlags(error);
+          complain(`tsvm: ${message}`);
+          if (hint !== undefined) complain(`hint: ${hint}`);
           process.exitCode = 2;
         }
       }

@@ -65,7 +65,7 @@ export function restoreCommand(): Command {
       }
       lookAtTimeline(options.timeline);
       if (options.save !== undefined) await lookAtSaveFolder(options.save);
-      using stopSignals = StopSignals.ofMachine(timeoutMs);
+      using stopSignals = StopSignals.ofSavedMachine(timeoutMs);
       await using machine = await restoreMachine(directory, {
         disks,
         devices,

@@ -1,10 +1,13 @@
 /** `tsvm run`: a command in a machine of its own, from a template. */
 import { Command } from 'commander';
 import { EXIT_CODES } from '../../control/exit-codes.js';
+import { blk } from '../../devices/blk/blk.js';
 import { pathsByName } from '../../devices/console/config.js';
+import type { DeviceRequest } from '../../devices/registry.js';
 import type { VsockConfig } from '../../devices/vsock/config.js';
 import { checkSentCommand, type GuestCommand } from '../../guest/command.js';
 import { type MachineRoot, machineRoot } from '../../image/machine-root.js';
+import type { RootDisk } from '../../image/root-disk.js';
 import type { MachineConfig } from '../../machine/config.js';
 import type { Machine } from '../../machine/machine.js';
 import { bootToReady, machineFromTemplate } from '../../template/template.js';
@@ -25,7 +28,7 @@ import {
 import { isOnTerminal } from '../options/terminal-option.js';
 import { showBootProgress } from '../session/boot-progress.js';
 import { explainTimeout, serveCommand } from '../session/foreground.js';
-import { lookAtTimeline } from '../session/machine-end.js';
+import { explainFullRoot, lookAtTimeline } from '../session/machine-end.js';
 import { machineName, startDetached } from '../session/named-machine.js';
 import { findImage, imageHere } from '../session/pull-image.js';
 import { runContainer } from '../session/run-container.js';
@@ -95,11 +98,10 @@ async function runInContainer(asked: AskedContainerRun, options: RunOptions): Pr
   );
   using _ = inUse;
   // What the image says is data, which the grammar of options does not see.
-  const { argv, env, cwd } = command;
-  const { uid, gid } = command.user;
-  const config = { ...container, layers: [root], argv, hostname, env, cwd, user: { uid, gid } };
+  const { argv, env, cwd, user, makeCwd = false } = command;
+  const config = { ...container, layers: [root], argv, hostname, env, cwd, makeCwd, user };
   sayWithoutKvm('with a KVM, the same command without --isolation container has a kernel of its own');
-  return await runContainer({ ...config, makeCwd: options.workdir === undefined }, { ...options, timeoutMs });
+  return await runContainer(config, { ...options, timeoutMs });
 }
 
 async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promise<number> {
@@ -109,7 +111,7 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
   const typed: GuestCommand = {
     argv: words,
     env: { TERM: process.env['TERM'] ?? 'linux', ...environment(parseVariables(options.env ?? [])) },
-    ...(options.workdir === undefined ? {} : { cwd: options.workdir }),
+    ...(options.workdir === undefined ? {} : { cwd: options.workdir, makeCwd: true }),
     tty,
     ...(tty ? { rows: process.stdout.rows, columns: process.stdout.columns } : {}),
   };
@@ -123,13 +125,26 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
   using _inUse = image?.inUse;
   const command: GuestCommand = { ...typed, ...image?.command };
   checkSentCommand(command);
+  const disk =
+    asked.rootDiskBytes === undefined
+      ? undefined
+      : await (await import('../../image/root-disk.js')).openRootDisk({
+          bytes: asked.rootDiskBytes,
+          name: options.rm === true ? undefined : machineName(options),
+          root: image?.root.identity ?? config.initrd ?? '',
+        });
   using stopSignals = StopSignals.ofCommand(timeoutMs);
   try {
-    const whole = withRoot(config, image?.root);
-    const machine = options.template
-      ? await fromTemplate(whole, ports, stopSignals)
-      : await booted(whole, stopSignals);
+    const whole = withRootDisk(withRoot(config, image?.root), disk, options.template);
+    const machine = await (options.template
+      ? fromTemplate(whole, ports, disk, stopSignals)
+      : booted(whole, stopSignals)
+    ).finally(() => disk?.release());
     await using _ = machine;
+    explainFullRoot(
+      machine,
+      `--root-disk ${disk === undefined ? '4G gives it more' : 'with more gives it another'}`,
+    );
     if (sockets !== undefined) await serveSockets(machine, sockets);
     return await serveCommand(machine, {
       ...options,
@@ -137,6 +152,7 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
       tty,
       stopSignals,
       command,
+      writesBack: disk?.isKept,
       facts: { hostname: image?.hostname ?? hostname },
     });
   } catch (error) {
@@ -159,6 +175,23 @@ function withRoot(config: MachineConfig, root: MachineRoot | undefined): Machine
   return { ...config, cmdline: `${cmdline} ${root.parameters}`, devices: [root.device, ...devices] };
 }
 
+/** Adds the disk that takes what is written to the root, after all others, whose names in the guest it leaves alone. */
+function withRootDisk(
+  config: MachineConfig,
+  disk: RootDisk | undefined,
+  hasTemplate: boolean,
+): MachineConfig {
+  if (disk === undefined) return config;
+  const { cmdline = '', devices = [] } = config;
+  const parameter = `rootdisk=/dev/vd${String.fromCharCode(97 + diskCount(devices))}`;
+  // A template only looks at how large its disk is.
+  const device = hasTemplate ? blk({ path: disk.blank, direct: false }) : blk({ path: disk.path });
+  return { ...config, cmdline: `${cmdline} ${parameter}`, devices: [...devices, device] };
+}
+
+const diskCount = (devices: readonly DeviceRequest[]): number =>
+  devices.filter(({ kind }) => kind === 'blk').length;
+
 async function serveSockets(machine: Machine, { path, cid }: VsockConfig): Promise<void> {
   if (cid !== undefined && cid !== machine.vsock?.cid) machine.vsock?.renumber(cid);
   if (path !== undefined) await machine.vsock?.bind(path);
@@ -167,12 +200,14 @@ async function serveSockets(machine: Machine, { path, cid }: VsockConfig): Promi
 async function fromTemplate(
   config: MachineConfig,
   ports: AskedMachineRun['ports'],
+  disk: RootDisk | undefined,
   stopSignals: StopSignals,
 ): Promise<Machine> {
   let stopProgress = (): void => {};
   const machine = await machineFromTemplate(config, {
     signal: stopSignals.signal,
     ...(ports === undefined ? {} : { ports: pathsByName(ports) }),
+    ...(disk === undefined ? {} : { ownDisks: { [diskCount(config.devices ?? []) - 1]: disk.path } }),
     onBoot(template) {
       process.stderr.write('tsvm: booting a template for this configuration, once\n');
       stopProgress = showBootProgress(template);
@@ -189,8 +224,10 @@ async function fromTemplate(
 }
 
 async function booted(config: MachineConfig, stopSignals: StopSignals): Promise<Machine> {
-  return await bootToReady(config, (machine) => {
-    stopSignals.watch(machine);
-    showBootProgress(machine);
+  return await bootToReady(config, {
+    onBoot(machine) {
+      stopSignals.watch(machine);
+      showBootProgress(machine);
+    },
   });
 }

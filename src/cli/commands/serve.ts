@@ -12,6 +12,7 @@ import { readConfigFile } from '../options/config-file.js';
 import { type DeviceOptions, once } from '../options/device-options.js';
 import { runningMachine } from '../session/running.js';
 import { StopSignals } from '../session/stop-signals.js';
+import { sayWithoutKvm } from '../without-kvm.js';
 
 const EXAMPLES = `
 Examples:
@@ -98,6 +99,8 @@ async function requestOf(
 
 async function servePool(name: string, detach: boolean): Promise<number> {
   checkName(name);
+  if (backgroundName() === undefined)
+    sayWithoutKvm('each machine that is asked for is refused until there is one', { always: true });
   if (detach && backgroundName() === undefined) return await startInBackground(name);
   const { Pool } = await import('../../control/pool.js');
   using stopSignals = StopSignals.ofMachine();

@@ -3,6 +3,7 @@ import { Command } from 'commander';
 import { isRunning, MachineStore } from '../../control/machine-store.js';
 import { TsvmError } from '../../errors.js';
 import { complain } from '../complain.js';
+import { inFlags } from '../flags.js';
 import { ANSWER_MS, machineIn, recordedEnd, runningMachine } from '../session/running.js';
 import { parseDuration } from '../values.js';
 
@@ -124,6 +125,10 @@ export function rmCommand(): Command {
     .addHelpText('after', '\nExamples:\n  tsvm rm web\n  tsvm rm -f $(tsvm ps -a --json | jq -r ".[].name")')
     .action((machines: string[], { force }: { force?: boolean }) =>
       eachOf(machines, async (name) => {
+        const { removeRootDisk } = await import('../../image/root-disk.js');
+        const isKnown = new MachineStore().list().some(({ record }) => record.name === name);
+        // One that ended before the folder of machines was emptied has its disk still.
+        if (!isKnown && removeRootDisk(name)) return;
         const { folder, record } = new MachineStore().find(name);
         if (isRunning(record)) {
           if (force !== true) {
@@ -136,6 +141,7 @@ export function rmCommand(): Command {
           await recordedEnd({ folder, record, machine });
         }
         folder.remove();
+        removeRootDisk(name);
       }),
     );
 }
@@ -171,6 +177,9 @@ async function eachOf(machines: readonly string[], act: (name: string) => Promis
     }
   }
   const [last, ...others] = errors.reverse();
-  for (const error of others.reverse()) complain(`tsvm: ${error instanceof Error ? error.message : error}`);
+  for (const error of others.reverse())
+    complain(
+      `tsvm: ${error instanceof TsvmError ? inFlags(error).message : error instanceof Error ? error.message : error}`,
+    );
   if (last !== undefined) throw last;
 }

@@ -71,11 +71,15 @@ async function watch({ readOnly, colour, mouse }: TopOptions): Promise<void> {
   if (process.stdin.isTTY !== true || process.stdout.isTTY !== true) {
     throw new TsvmError('TSVM_USAGE', 'tsvm top needs a terminal', { hint: 'for scripts: tsvm top --once' });
   }
-  const { runDashboard } = await import('../../dashboard/screen.js');
+  const [{ runDashboard }, { isUtf8 }] = await Promise.all([
+    import('../../dashboard/screen.js'),
+    import('../../dashboard/text.js'),
+  ]);
   await runDashboard({
     readOnly: readOnly === true,
     mouse: mouse === true,
     colour: colour && !process.env['NO_COLOR'] && process.env['TERM'] !== 'dumb',
+    unicode: isUtf8(process.env),
     attach: [process.execPath, packageFile('dist/bin/tsvm.cjs'), 'attach'],
   });
   process.exit(0); // blessed keeps listening

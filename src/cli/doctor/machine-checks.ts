@@ -24,8 +24,9 @@ const named = (name: string, verdict: Verdict): Check => ({ area: 'machines', na
 
 /** The check that an error ends. */
 export function failed(name: string, error: unknown): Check {
-  const detail = error instanceof Error ? error.message : String(error);
-  const fix = error instanceof TsvmError && error.hint !== undefined ? inFlags(error.hint) : undefined;
+  if (!(error instanceof TsvmError))
+    return named(name, { status: 'no', detail: error instanceof Error ? error.message : String(error) });
+  const { message: detail, hint: fix } = inFlags(error);
   return named(name, { status: 'no', detail, ...(fix === undefined ? {} : { fix }) });
 }
 

@@ -2,8 +2,9 @@
 import { PASTA_FOLDERS } from '../../container/user-network.js';
 import { MIN_OPEN_FILES, readLimit } from '../../host/process/limits.js';
 import { XZ } from '../../host/process/program-filter.js';
+import { BSDCAT } from '../../image/decompress.js';
 import type { Program } from '../../image/program.js';
-import { BSDCAT, BSDTAR } from '../../image/unpack.js';
+import { MKE2FS } from '../../image/root-disk.js';
 import { formatBytes } from '../../util/units.js';
 import {
   type Area,
@@ -103,7 +104,8 @@ function rooms({ files, folders }: NeedsHost): Check[] {
 
 export const NEEDS: readonly Need[] = [
   programs('machines', 'no kernels and initramfs that are packed with xz or lzma', XZ),
-  programs('images', 'no --image of an archive or an OCI layout', BSDTAR, BSDCAT),
+  programs('images', 'no --image whose archives are packed with zstd, xz, bzip2 or lz4', BSDCAT),
+  programs('machines', 'no --root-disk', MKE2FS),
   ...CONTAINER_NEEDS,
   programs('networks', 'no --net user of machines', { name: 'passt', debianPackage: 'passt' }),
   {

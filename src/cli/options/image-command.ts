@@ -27,7 +27,7 @@ export interface ImageCommand<Root> {
   readonly hostname: string;
   readonly command: GuestCommand & {
     readonly cwd: string;
-    readonly user: ImageUser;
+    readonly user: Omit<ImageUser, 'home'>;
     readonly env: Record<string, string>;
   };
 }
@@ -91,11 +91,11 @@ export async function imageCommand<Root>(
   const argv = argvOf(words, config, path);
   const root = await makeRoot(image, store, progress);
   const inUse = store.use(image);
-  const user = userOf({ root: store.accountsOf(image) }, options.user ?? config.user ?? '0');
+  const { home, ...user } = userOf({ root: store.accountsOf(image) }, options.user ?? config.user ?? '0');
   const hostname = options.hostname ?? HOSTNAME;
   const env = {
     ...defaultEnvironment(hostname, false),
-    HOME: user.home,
+    HOME: home,
     TERM: process.env['TERM'] ?? 'linux',
     ...imageEnvironment(config.env ?? []),
     ...environment(parseVariables(options.env ?? [])),
@@ -104,6 +104,7 @@ export async function imageCommand<Root>(
     root,
     inUse,
     hostname,
-    command: { argv, env, user, cwd: options.workdir ?? resolve('/', config.workdir ?? '') },
+    // As Docker does, also one that is not the image's.
+    command: { argv, env, user, cwd: options.workdir ?? resolve('/', config.workdir ?? ''), makeCwd: true },
   };
 }

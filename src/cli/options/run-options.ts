@@ -10,6 +10,7 @@ import { vsock } from '../../devices/vsock/kind.js';
 import { TsvmError } from '../../errors.js';
 import { factOptions } from '../../guest/facts.js';
 import { DEFAULT_GUEST, type Guest } from '../../guest/store.js';
+import { checkRootDiskBytes } from '../../image/root-disk-size.js';
 import { MAX_CPUS, type MachineConfig } from '../../machine/config.js';
 import { parseVariables } from '../environment.js';
 import { parseChoice, parseCount, parseDuration, parseMemory } from '../values.js';
@@ -29,6 +30,7 @@ export interface RunOptions extends DeviceOptions, NameOptions {
   net?: string[];
   image?: string;
   pull?: PullPolicy;
+  rootDisk?: string;
   isolation?: string;
   user?: string;
   pids?: string;
@@ -63,6 +65,10 @@ export function addRunOptions(command: Command): Command {
       '--user <user>',
       'with --image, or in a container: UID, UID:GID, or names of the image (default: the image’s)',
     )
+    .option(
+      '--root-disk <size>',
+      'a disk for what is written to the root, in place of memory: 4G, of which is used what is written; thrown away, and with --name kept until `tsvm rm`',
+    )
     .option('--pids <n>', 'with --isolation container: processes and threads')
     .addOption(guestOption())
     .option(
@@ -96,6 +102,7 @@ export interface AskedMachineRun extends AskedCommand {
   /** Sockets of this machine's, which are none of a template's. */
   readonly sockets: VsockConfig | undefined;
   readonly ports: ReturnType<typeof parsePorts> | undefined;
+  readonly rootDiskBytes: number | undefined;
 }
 
 export interface AskedContainerRun extends AskedCommand {
@@ -117,7 +124,14 @@ export function askedRun(words: readonly string[], options: RunOptions): AskedMa
   if (isolation === 'container') return { ...common, isolation, container: askedContainer(options) };
   const sockets = options.vsock === undefined ? undefined : parseVsock(options.vsock);
   const ports = options.ports === undefined ? undefined : parsePorts(options.ports);
-  return { ...common, isolation, sockets, ports, machine: askedMachine(options, ports) };
+  const rootDiskBytes = options.rootDisk === undefined ? undefined : parseRootDisk(options.rootDisk);
+  return { ...common, isolation, sockets, ports, rootDiskBytes, machine: askedMachine(options, ports) };
+}
+
+function parseRootDisk(text: string): number {
+  const bytes = parseMemory('--root-disk', text);
+  checkRootDiskBytes('--root-disk', bytes);
+  return bytes;
 }
 
 function checkWords(words: readonly string[], { image }: RunOptions): void {
@@ -146,6 +160,10 @@ export function containerProblem(options: RunOptions): OptionProblem | undefined
   const flag = [...MACHINE_OPTIONS, ...DEVICE_FLAGS].find((name) => options[name] !== undefined);
   if (flag !== undefined)
     return [flag, 'a container has no such thing', 'leave it out, or use --isolation vm'];
+  if (options.rootDisk !== undefined) {
+    const hint = 'leave it out; a directory that keeps what is written: tsvm container run --upper DIR';
+    return ['root-disk', 'what a container writes is in memory: half of the host’s, or of --memory', hint];
+  }
   if (options.net?.some((net) => net !== 'user'))
     return ['net', 'a container has only user', '--net user, or tsvm container run'];
   return undefined;

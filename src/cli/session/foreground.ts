@@ -13,7 +13,7 @@ import { showBootProgress } from './boot-progress.js';
 import { attachConsole } from './console.js';
 import { explainEnd, writeTimeline } from './machine-end.js';
 import { publishNamed } from './named-machine.js';
-import { connectStreams } from './run-streams.js';
+import { connectStreams, exitWithoutReader, outputTaken } from './run-streams.js';
 import { saveWithProgress } from './save-progress.js';
 import type { StopSignals } from './stop-signals.js';
 
@@ -28,9 +28,6 @@ export interface ForegroundOptions {
 }
 
 const SIGUSR1 = 10;
-
-/** Time that a signal or timeout leaves a reader of stdout to take what is still buffered. */
-const DRAIN_MS = 1000;
 
 /** Starts `machine` and stays with it. `forced`: a signal or the timeout ended it, whatever it was about to do. */
 export async function stayWithMachine(
@@ -53,12 +50,14 @@ export async function stayWithMachine(
       });
   stopSignals.watch(machine);
   if (options.save !== undefined) process.on('SIGUSR1', save);
+  stopSignals.switchToMachine();
   try {
     // A signal may have come while the machine was made.
     if (stopSignals.exitCode === undefined) await machine.start();
     if (inBackground) reportReady();
     const end = await machine.wait();
     detach();
+    await outputTaken(stopSignals.signal);
     const forced = stopSignals.exitCode;
     if (stopSignals.timedOut) explainTimeout(options.timeout);
     else explainEnd(end);
@@ -73,11 +72,6 @@ export async function stayWithMachine(
   }
 }
 
-/** Exits although a reader of stdout has stopped reading: Node would wait for it for ever. */
-function exitWithoutReader(exitCode: number): void {
-  if (process.stdout.writableLength > 0) setTimeout(() => process.exit(exitCode), DRAIN_MS).unref();
-}
-
 export interface CommandOptions extends NameOptions, Pick<ForegroundOptions, 'timeout' | 'timeline'> {
   /** Words of the command, as other commands show them. */
   readonly argv: readonly string[];
@@ -87,13 +81,15 @@ export interface CommandOptions extends NameOptions, Pick<ForegroundOptions, 'ti
   /** Command for a machine that waits for one; absent for a copy, whose command runs. */
   readonly command?: GuestCommand | undefined;
   readonly facts?: GuestFacts | undefined;
+  /** What the command wrote to a disk is kept. */
+  readonly writesBack?: boolean | undefined;
   /** Called at Ctrl-A s on the command's terminal, and at SIGUSR1, which does not reach the command then. */
   readonly onSave?: (() => void) | undefined;
 }
 
 /** Stays with a machine that is for a command until that has ended. Its streams or terminal are this process's; so is the exit status, which is returned. */
 export async function serveCommand(machine: Machine, options: CommandOptions): Promise<number> {
-  const { tty, stopSignals, command, facts, onSave } = options;
+  const { tty, stopSignals, command, facts, writesBack, onSave } = options;
   await using published = await publishNamed(machine, options.argv, options);
   const inBackground = published !== undefined && backgroundName() !== undefined;
   const detach =
@@ -106,9 +102,12 @@ export async function serveCommand(machine: Machine, options: CommandOptions): P
     const life = beginCommand(machine, {
       command: isEnded ? undefined : command,
       facts,
+      writesBack,
       connect(channel) {
         if (tty) return async () => {};
-        return inBackground ? logCommand(channel, published.instance) : connectStreams(channel);
+        return inBackground
+          ? logCommand(channel, published.instance)
+          : connectStreams(channel, stopSignals.signal);
       },
     });
     if (!isEnded && machine.state === 'ready') await machine.start();
@@ -117,14 +116,16 @@ export async function serveCommand(machine: Machine, options: CommandOptions): P
       if (signal === SIGUSR1 && onSave !== undefined) onSave();
       else life.channel.signal(signal);
     });
+    void life.channel.exited.then(() => stopSignals.commandEnded());
     const { end, status } = await life.end();
     detach();
+    await outputTaken(stopSignals.signal);
     if (stopSignals.timedOut) explainTimeout(options.timeout);
     else if (status === undefined) explainEnd(end);
     if (options.timeline !== undefined) writeTimeline(options.timeline, machine);
     const exitCode = stopSignals.exitCode ?? status ?? exitCodeOf(end);
     await published?.finish(status === undefined ? instanceEnd(end, exitCode) : commandEnd(exitCode));
-    if (tty && stopSignals.exitCode !== undefined) exitWithoutReader(exitCode);
+    if (stopSignals.exitCode !== undefined) exitWithoutReader(exitCode);
     return exitCode;
   } finally {
     detach();

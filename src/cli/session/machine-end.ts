@@ -27,6 +27,15 @@ export function explainEnd(end: MachineEnd): void {
   }
 }
 
+/** Says on stderr, at most once, that the guest's root was full when its command had ended; `remedy` has no full stop. */
+export function explainFullRoot(machine: Machine, remedy: string): void {
+  const listening = machine.on('mark', ({ name }) => {
+    if (name !== 'root-full') return;
+    listening[Symbol.dispose]();
+    complain(`tsvm: the root of the machine is full; ${remedy}`);
+  });
+}
+
 /** Looks whether a timeline could be written, before there is any. @throws TsvmError `TSVM_FILE` */
 export function lookAtTimeline(path: string | undefined): void {
   if (path !== undefined) lookAtOutputFile(path, timelineAt(path));

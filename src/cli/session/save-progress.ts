@@ -33,8 +33,9 @@ export async function saveWithProgress(
     return true;
   } catch (error) {
     if (!(error instanceof TsvmError)) throw error;
-    say(error.message);
-    if (error.hint !== undefined) process.stderr.write(`hint: ${printable(inFlags(error.hint))}${NEW_LINE}`);
+    const { message, hint } = inFlags(error);
+    say(message);
+    if (hint !== undefined) process.stderr.write(`hint: ${printable(hint)}${NEW_LINE}`);
     return false;
   }
 }

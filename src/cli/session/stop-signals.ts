@@ -9,6 +9,8 @@ const ENDING = {
 } as const;
 /** Signals that a command which runs somewhere else gets, with their numbers in Linux. */
 const FORWARDED = { SIGINT: 2, SIGTERM: 15, SIGHUP: 1, SIGQUIT: 3, SIGUSR1: 10, SIGUSR2: 12 } as const;
+/** Signals that say something to a command, and do not end it for the host's reasons. */
+const OTHERS = (Object.keys(FORWARDED) as (keyof typeof FORWARDED)[]).filter((signal) => !(signal in ENDING));
 /** Signals of somebody who wants out: a second one ends what the first did not. */
 const INSISTING: readonly NodeJS.Signals[] = ['SIGINT', 'SIGTERM'];
 
@@ -24,6 +26,8 @@ export class StopSignals implements Disposable {
   readonly #abort = new AbortController();
   #subject: { kill(): unknown } | undefined;
   #forward: ((number: number) => void) | undefined;
+  /** Signals of {@link OTHERS} that wait until it is known what a saved machine is for; undefined where that is known. */
+  #held: (keyof typeof FORWARDED)[] | undefined;
   #forwarded = false;
   /** End of the time limit, as a value of `performance.now()`. */
   readonly #deadline: number | undefined;
@@ -37,12 +41,19 @@ export class StopSignals implements Disposable {
   /** Ends a machine at the first signal. Its time is up only once it is watched, so that it is started and says what it can. */
   static ofMachine(timeoutMs?: number): StopSignals {
     const stopSignals = new StopSignals(timeoutMs);
-    stopSignals.#listen(
-      Object.entries(ENDING).map(([signal, exitCode]) => [
-        signal as keyof typeof ENDING,
-        () => stopSignals.#stop(exitCode),
-      ]),
-    );
+    stopSignals.#listen(stopSignals.#ending());
+    return stopSignals;
+  }
+
+  /** The same, for one that may turn out to be for a command: signals that would be the command's wait until that is known. */
+  static ofSavedMachine(timeoutMs?: number): StopSignals {
+    const stopSignals = new StopSignals(timeoutMs);
+    const held: (keyof typeof FORWARDED)[] = [];
+    stopSignals.#held = held;
+    stopSignals.#listen([
+      ...stopSignals.#ending(),
+      ...OTHERS.map((signal) => [signal, () => void held.push(signal)] as const),
+    ]);
     return stopSignals;
   }
 
@@ -51,6 +62,13 @@ export class StopSignals implements Disposable {
     const stopSignals = new StopSignals(timeoutMs);
     stopSignals.switchToCommand();
     return stopSignals;
+  }
+
+  /** Goes on as {@link StopSignals.ofMachine}: what waits is this process's after all. */
+  switchToMachine(): void {
+    if (this.#held === undefined) return;
+    this.#listen(this.#ending());
+    for (const signal of this.#held.splice(0)) process.kill(process.pid, signal);
   }
 
   /** Goes on as {@link StopSignals.ofCommand}, with the time limit that there is: for a machine that turns out to be for a command. */
@@ -82,6 +100,19 @@ export class StopSignals implements Disposable {
 
   forwardTo(forward: (number: number) => void): void {
     this.#forward = forward;
+    for (const signal of this.#held?.splice(0) ?? []) forward(FORWARDED[signal]);
+  }
+
+  /** Nobody is there any more to be given signals: the first that would end a machine ends the wait for who reads its output. */
+  commandEnded(): void {
+    this.#listen([...this.#ending(), ...OTHERS.map((signal) => [signal, () => {}] as const)]);
+  }
+
+  #ending(): Handlers {
+    return Object.entries(ENDING).map(([signal, exitCode]) => [
+      signal as keyof typeof ENDING,
+      () => this.#stop(exitCode),
+    ]);
   }
 
   #startTimer(): void {
@@ -92,7 +123,9 @@ export class StopSignals implements Disposable {
 
   #onForwarded(signal: keyof typeof FORWARDED, number: number): void {
     const insists = INSISTING.includes(signal);
-    if (this.#forward === undefined || (this.#forwarded && insists)) {
+    if (this.#forward === undefined && this.#held !== undefined && OTHERS.includes(signal)) {
+      this.#held.push(signal);
+    } else if (this.#forward === undefined || (this.#forwarded && insists)) {
       this.#stop(128 + number);
     } else {
       this.#forwarded ||= insists;

@@ -79,5 +79,5 @@ async function outcome(
 }
 
 function refused(complaint = '', hint: string): Error {
-  return hostRefuses(`--engine docker: ${complaint.split('\n').at(-1)}`, hint);
+  return hostRefuses(`engine docker: ${complaint.split('\n').at(-1)}`, hint);
 }

@@ -59,17 +59,16 @@ export interface EngineFacts extends PlanHost {
 export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts: EngineFacts): Plan {
   const program = findEngine(engine);
   if (!facts.superuser)
-    throw hostRefuses(`--engine ${engine}: it is run by the superuser only`, 'leave it out, or run as root');
+    throw hostRefuses(`engine ${engine}: it is run by the superuser only`, 'leave it out, or run as root');
   if (config.network === 'user')
-    throw refuse(
-      `--engine ${engine}: there is no user-mode network`,
-      "`network: 'none'`, or share the host's",
-    );
+    throw refuse(`engine ${engine}: there is no user-mode network`, "`network: 'none'`, or share the host's");
   if (engine === 'bwrap' && (config.uidMap ?? config.gidMap) !== undefined) {
-    throw refuse('--engine bwrap: it maps one id', 'leave out `uidMap` and `gidMap`');
+    throw refuse('engine bwrap: it maps one id', 'leave out `uidMap` and `gidMap`');
   }
+  if (engine === 'bwrap' && config.user?.groups !== undefined)
+    throw refuse('--engine bwrap: it leaves all groups', 'leave out `user.groups`');
   if (engine === 'docker' && (config.uidMap ?? config.gidMap) !== undefined) {
-    throw refuse('--engine docker: its daemon maps ids', 'leave out `uidMap` and `gidMap`');
+    throw refuse('engine docker: its daemon maps ids', 'leave out `uidMap` and `gidMap`');
   }
   const { place } = facts;
   const { layers } = config;
@@ -80,7 +79,10 @@ export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts
   return {
     cloneFlags: CLONE.NEWNS | CLONE.NEWPID,
     ...(config.terminal === undefined ? {} : { terminal: { ...config.terminal, pts } }),
-    host: mountRoot({ place, layers, ...upper, ownAttributes: false }, true),
+    host: mountRoot(
+      { place, layers, ...upper, memoryBytes: config.limits?.memoryBytes, ownAttributes: false },
+      true,
+    ),
     init: [
       mountFs('proc', '/proc', 0),
       ...(config.privileged === true ? [] : protectDevices(slots)),
@@ -116,7 +118,7 @@ const INVOCATIONS: Readonly<Record<Engine, (config: ContainerConfig, facts: Engi
   bwrap: (config, facts) => ({ argv: bwrapArguments(config, facts), files: {} }),
   podman: (config, facts) => ({ argv: [...podmanArguments(config, facts), ...config.argv], files: {} }),
   docker: (config, facts) => {
-    if (facts.dockerImage === undefined) throw refuse('--engine docker: its daemon has no image of the root');
+    if (facts.dockerImage === undefined) throw refuse('engine docker: its daemon has no image of the root');
     const argv = runArguments(config, runFacts(config, facts));
     // What an image says of its command is put aside: this is all of it.
     const [program = '', ...rest] = config.argv;
@@ -166,7 +168,7 @@ function keptEnvironment(): string[] {
 export function findEngine(engine: Engine): string {
   const path = programPath(engine);
   if (path !== undefined) return path;
-  throw hostRefuses(`--engine ${engine}: it is not installed`, `apt-get install ${ENGINE_PACKAGES[engine]}`);
+  throw hostRefuses(`engine ${engine}: it is not installed`, `apt-get install ${ENGINE_PACKAGES[engine]}`);
 }
 
 function writeFile(path: string, text: string, slots: Slots): Step[] {

@@ -38,7 +38,7 @@ export function ociConfig(config: ContainerConfig, { capabilities, uidMap, gidMa
   const hostname = config.hostname ?? DEFAULT_HOSTNAME;
   const env = config.env ?? defaultEnvironment(hostname, config.terminal !== undefined);
   const names = capabilities.map((name) => `CAP_${name}`);
-  const { uid, gid } = config.user ?? { uid: 0, gid: 0 };
+  const { uid, gid, groups = [] }: NonNullable<ContainerConfig['user']> = config.user ?? { uid: 0, gid: 0 };
   const shared = new Set<Namespace>(config.share);
   const effective = uid === 0 ? names : [];
   const privileged = config.privileged === true;
@@ -46,7 +46,7 @@ export function ociConfig(config: ContainerConfig, { capabilities, uidMap, gidMa
     ociVersion: '1.0.2',
     process: {
       terminal: config.terminal !== undefined,
-      user: { uid, gid },
+      user: { uid, gid, ...(groups.length === 0 ? {} : { additionalGids: [gid, ...groups] }) },
       args: config.argv,
       env: Object.entries(env).map(([name, value]) => `${name}=${value}`),
       cwd: config.cwd ?? '/',

@@ -1,10 +1,12 @@
 /** Speaks the control API: what the commands for running machines do, they do by this. */
+import type { ClientRequest, RequestOptions as HttpOptions, IncomingMessage } from 'node:http';
 import type { Duplex, Readable } from 'node:stream';
 import { isErrnoError, TsvmError } from '../../errors.js';
+import { type Abortable, untilAborted } from '../../util/abort.js';
 
 const NOBODY = ['ENOENT', 'ECONNREFUSED', 'ECONNRESET', 'EPIPE'];
 
-export interface RequestOptions {
+export interface RequestOptions extends Abortable {
   readonly body?: object;
   /** Gives up after so long. Default: never, since a guest may take its time to end. */
   readonly timeoutMs?: number;
@@ -25,18 +27,14 @@ export class ControlClient {
    * @throws TsvmError `TSVM_STATE` with the machine's own words if it refuses, or if nobody is there.
    */
   async call<Reply = undefined>(method: string, path: string, options: RequestOptions = {}): Promise<Reply> {
-    const { body, timeoutMs } = options;
-    const request = httpRequest();
-    return await new Promise<Reply>((resolve, reject) => {
-      const fail = (error: unknown): void => reject(this.#explain(error));
-      const call = request({
-        socketPath: this.#socketPath,
-        method,
-        path,
-        headers: body === undefined ? {} : { 'Content-Type': 'application/json' },
-        ...(timeoutMs === undefined ? {} : { signal: AbortSignal.timeout(timeoutMs) }),
-      });
-      call.once('error', fail);
+    const { body, timeoutMs, signal } = options;
+    const asked = {
+      method,
+      path,
+      headers: body === undefined ? {} : { 'Content-Type': 'application/json' },
+      ...(timeoutMs === undefined ? {} : { signal: AbortSignal.timeout(timeoutMs) }),
+    };
+    return await this.#request<Reply>(asked, signal, (call, resolve, fail) => {
       call.once('response', (response) => {
         let text = '';
         response.setEncoding('utf8').on('data', (chunk: string) => {
@@ -56,27 +54,17 @@ export class ControlClient {
   }
 
   /** Streams what is said there, until it ends or the stream is destroyed. */
-  async stream(path: string): Promise<Readable> {
-    const request = httpRequest();
-    return await new Promise((resolve, reject) => {
-      const call = request({ socketPath: this.#socketPath, path });
-      call.once('error', (error) => reject(this.#explain(error)));
+  async stream(path: string, { signal }: Abortable = {}): Promise<Readable> {
+    return await this.#request<IncomingMessage>({ path }, signal, (call, resolve) => {
       call.once('response', resolve);
       call.end();
     });
   }
 
   /** The console, both ways: first what it said last. */
-  async attach(): Promise<Duplex> {
-    const request = httpRequest();
-    return await new Promise((resolve, reject) => {
-      const fail = (error: unknown): void => reject(this.#explain(error));
-      const call = request({
-        socketPath: this.#socketPath,
-        path: '/tsvm/console',
-        headers: { Connection: 'Upgrade', Upgrade: 'tsvm-console' },
-      });
-      call.once('error', fail);
+  async attach({ signal }: Abortable = {}): Promise<Duplex> {
+    const headers = { Connection: 'Upgrade', Upgrade: 'tsvm-console' };
+    return await this.#request<Duplex>({ path: '/tsvm/console', headers }, signal, (call, resolve, fail) => {
       call.once('response', (response) => {
         response.resume();
         fail(new Error(`it answers ${response.statusCode}`));
@@ -87,6 +75,26 @@ export class ControlClient {
       });
       call.end();
     });
+  }
+
+  /** Makes a request, which is dropped when it is aborted. */
+  async #request<T>(
+    asked: HttpOptions,
+    signal: AbortSignal | undefined,
+    begin: (call: ClientRequest, resolve: (value: T) => void, fail: (error: unknown) => void) => void,
+  ): Promise<T> {
+    let call: ClientRequest | undefined;
+    return await untilAborted(
+      signal,
+      () =>
+        new Promise<T>((resolve, reject) => {
+          const fail = (error: unknown): void => reject(this.#explain(error));
+          call = httpRequest()({ ...asked, socketPath: this.#socketPath });
+          call.once('error', fail);
+          begin(call, resolve, fail);
+        }),
+      () => call?.destroy(),
+    );
   }
 
   #read(status: number, text: string): unknown {

@@ -1,30 +1,27 @@
 /** A machine of another process, steered from this one: what the commands and the dashboard use, and the library gives. */
 import type { Duplex, Readable } from 'node:stream';
 import { TsvmError } from '../../errors.js';
-import type { MachineControls, MachineTimeline } from '../../machine/machine.js';
+import type { MachineControls, MachineEvent, MachineTimeline } from '../../machine/machine.js';
 import type { SnapshotResult } from '../../snapshot/format.js';
+import type { Abortable } from '../../util/abort.js';
+import type { FeedReader } from '../../util/feed.js';
 import type { InstanceEnd } from '../instance-end.js';
 import { isRunning, type MachineRecord, MachineStore } from '../machine-store.js';
 import type { MachineStats } from '../stats/stats.js';
 import { ControlClient } from './client.js';
+import { followEvents, followLines, type Source } from './follow.js';
 
-/** Something that happened to a machine. */
-export interface RemoteEvent {
-  readonly name: string;
-  /** Milliseconds since 1970. */
-  readonly atMs: number;
-  readonly detail: Readonly<Record<string, unknown>>;
-}
+/** Event of a machine of another process; a newer one may tell of more. */
+export type RemoteEvent = MachineEvent;
 
 /** Time limit of an answer that comes at once, from a process that does not hang. */
 const ANSWER_MS = 5000;
-/** Bound of one event; the API's are far shorter. */
-const MAX_EVENT_CHARACTERS = 64 << 10;
-
 /**
  * A running machine that has a name, or that `tsvm api` serves.
  *
- * Every call throws `TSVM_STATE` with the machine's own words if it refuses, or if nobody answers any more.
+ * Every call throws `TSVM_STATE` with the machine's own words if it refuses, or if nobody answers any more. Every call can be aborted
+ * (`signal`): its request is dropped then. Copies, snapshots and machines that are being made for it are given up; what else the machine
+ * was asked for may come all the same.
  */
 export class RemoteMachine implements MachineControls {
   readonly name: string;
@@ -37,47 +34,55 @@ export class RemoteMachine implements MachineControls {
   }
 
   /** `Not started`, `Running`, `Paused` or `Ended`. */
-  async state(): Promise<string> {
-    return (await this.#client.call<{ state: string }>('GET', '/tsvm/machine', { timeoutMs: ANSWER_MS }))
-      .state;
+  async state({ signal }: Abortable = {}): Promise<string> {
+    return (
+      await this.#client.call<{ state: string }>('GET', '/tsvm/machine', { signal, timeoutMs: ANSWER_MS })
+    ).state;
   }
 
   /** Asks what it costs and has done so far. */
-  async stats(timeoutMs = ANSWER_MS): Promise<MachineStats> {
-    return await this.#client.call('GET', '/tsvm/stats', { timeoutMs });
+  async stats(timeoutMs = ANSWER_MS, { signal }: Abortable = {}): Promise<MachineStats> {
+    return await this.#client.call('GET', '/tsvm/stats', { signal, timeoutMs });
   }
 
-  async timeline(): Promise<MachineTimeline> {
-    return await this.#client.call('GET', '/tsvm/timeline', { timeoutMs: ANSWER_MS });
+  async timeline({ signal }: Abortable = {}): Promise<MachineTimeline> {
+    return await this.#client.call('GET', '/tsvm/timeline', { signal, timeoutMs: ANSWER_MS });
   }
 
-  async pause(): Promise<void> {
-    await this.#client.call('PATCH', '/vm', { body: { state: 'Paused' } });
+  async pause({ signal }: Abortable = {}): Promise<void> {
+    await this.#client.call('PATCH', '/vm', { signal, body: { state: 'Paused' } });
   }
 
-  async resume(): Promise<void> {
-    await this.#client.call('PATCH', '/vm', { body: { state: 'Resumed' } });
+  async resume({ signal }: Abortable = {}): Promise<void> {
+    await this.#client.call('PATCH', '/vm', { signal, body: { state: 'Resumed' } });
   }
 
-  async stop(timeoutMs?: number): Promise<void> {
-    await this.#client.call('PUT', '/tsvm/stop', {
-      body: timeoutMs === undefined ? {} : { timeout_ms: timeoutMs },
-    });
+  async stop(timeoutMs?: number, { signal }: Abortable = {}): Promise<void> {
+    const body = timeoutMs === undefined ? {} : { timeout_ms: timeoutMs };
+    await this.#client.call('PUT', '/tsvm/stop', { signal, body });
   }
 
   /** @param timeoutMs - limit of its process's answer, which may hang; default: none */
-  async kill(timeoutMs?: number): Promise<void> {
-    await this.#client.call('PUT', '/tsvm/kill', timeoutMs === undefined ? {} : { timeoutMs });
+  async kill(timeoutMs?: number, { signal }: Abortable = {}): Promise<void> {
+    await this.#client.call('PUT', '/tsvm/kill', {
+      signal,
+      ...(timeoutMs !== undefined && { timeoutMs }),
+    });
   }
 
   /** Resolves when it has ended. */
-  async wait(): Promise<InstanceEnd> {
-    return await this.#client.call('GET', '/tsvm/wait');
+  async wait({ signal }: Abortable = {}): Promise<InstanceEnd> {
+    return await this.#client.call('GET', '/tsvm/wait', { signal });
   }
 
   /** @param directory - as its process finds it: an absolute path is safe */
-  async snapshot(directory: string, differential = false): Promise<SnapshotResult> {
-    return await this.#client.call('PUT', '/tsvm/snapshot', { body: { directory, differential } });
+  async snapshot(
+    directory: string,
+    differential = false,
+    { signal }: Abortable = {},
+  ): Promise<SnapshotResult> {
+    const body = { directory, differential };
+    return await this.#client.call('PUT', '/tsvm/snapshot', { signal, body });
   }
 
   /**
@@ -85,8 +90,9 @@ export class RemoteMachine implements MachineControls {
    *
    * @param fresh - whether each gets new entropy and the time
    */
-  async fork(names: readonly string[], fresh = true): Promise<void> {
-    await this.#client.call('PUT', '/tsvm/fork', { body: fresh ? { names } : { names, fresh } });
+  async fork(names: readonly string[], fresh = true, { signal }: Abortable = {}): Promise<void> {
+    const body = fresh ? { names } : { names, fresh };
+    await this.#client.call('PUT', '/tsvm/fork', { signal, body });
   }
 
   /**
@@ -107,41 +113,42 @@ export class RemoteMachine implements MachineControls {
           readonly devices?: Readonly<Record<string, object>>;
           readonly fresh?: boolean;
         },
+    { signal }: Abortable = {},
   ): Promise<void> {
-    await this.#client.call('PUT', `/tsvm/machines/${encodeURIComponent(name)}`, { body: request });
+    const path = `/tsvm/machines/${encodeURIComponent(name)}`;
+    await this.#client.call('PUT', path, { signal, body: request });
   }
 
-  /** Opens its console, both ways: first what it said last. Ending it lets go, and the machine goes on. */
-  async attach(): Promise<Duplex> {
-    return await this.#client.attach();
+  /** Opens its console, both ways: first what it said last. Ending it lets go, and the machine goes on. An abort is one of the opening. */
+  async attach({ signal }: Abortable = {}): Promise<Duplex> {
+    return await this.#client.attach({ signal });
   }
 
-  /** Streams what its console said last and says from now on. */
-  async output(): Promise<Readable> {
-    return await this.#client.stream('/tsvm/console');
+  /** Streams what its console said last and says from now on. An abort is one of the opening. */
+  async output({ signal }: Abortable = {}): Promise<Readable> {
+    return await this.#client.stream('/tsvm/console', { signal });
   }
 
-  /** Tells what happens to it from now on, until it ends. Leaving the loop lets go. */
-  async *events(): AsyncGenerator<RemoteEvent> {
-    const stream = await this.#client.stream('/tsvm/events');
-    let rest = '';
-    try {
-      for await (const chunk of stream as AsyncIterable<Buffer>) {
-        const messages = (rest + chunk.toString()).split('\n\n');
-        rest = (messages.pop() ?? '').slice(-MAX_EVENT_CHARACTERS);
-        for (const message of messages) {
-          const event = parseEvent(message);
-          if (event !== undefined) yield event;
-        }
-      }
-    } finally {
-      stream.destroy();
-    }
+  events({ signal }: Abortable = {}): FeedReader<MachineEvent> {
+    return followEvents(this.#source('/tsvm/events', signal));
+  }
+
+  lines({ signal }: Abortable = {}): FeedReader<string> {
+    return followLines(this.#source('/tsvm/console', signal));
+  }
+
+  #source(path: string, signal: AbortSignal | undefined): Source {
+    return { name: this.name, signal, open: () => this.#client.stream(path, { signal }) };
   }
 
   /** Sends one request of the API (docs/api.md), for what has no method here. @returns the answer as JSON; undefined for 204 */
-  async call<Reply = undefined>(method: string, path: string, body?: object): Promise<Reply> {
-    return await this.#client.call(method, path, body === undefined ? {} : { body });
+  async call<Reply = undefined>(
+    method: string,
+    path: string,
+    body?: object,
+    { signal }: Abortable = {},
+  ): Promise<Reply> {
+    return await this.#client.call(method, path, { signal, ...(body && { body }) });
   }
 }
 
@@ -169,13 +176,4 @@ export function connect(name: string, directory?: string): RemoteMachine {
 /** All machines with a name, those that have ended as well. */
 export function listMachines(directory?: string): readonly MachineRecord[] {
   return new MachineStore(directory).list().map(({ record }) => record);
-}
-
-/** Undefined: a comment. */
-function parseEvent(message: string): RemoteEvent | undefined {
-  const [, name] = /^event: (\w+)$/m.exec(message) ?? [];
-  const [, data] = /^data: (.*)$/m.exec(message) ?? [];
-  if (name === undefined || data === undefined) return undefined;
-  const { at_ms: atMs, ...detail } = JSON.parse(data) as { at_ms: number };
-  return { name, atMs, detail };
 }

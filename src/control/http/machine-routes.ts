@@ -141,8 +141,11 @@ export const machineRoutes: readonly Route[] = [
     summary: 'saves it into a folder; it goes on',
     when: 'after start',
     body: snapshot,
-    handle: async ({ instance, body }) =>
-      await instance.machine.snapshot(body.directory, { differential: body.differential === true }),
+    handle: async ({ instance, body, gone }) =>
+      await instance.machine.snapshot(body.directory, {
+        differential: body.differential === true,
+        signal: gone,
+      }),
   }),
   route({
     method: 'PUT',
@@ -150,8 +153,8 @@ export const machineRoutes: readonly Route[] = [
     summary: 'makes running copies that share its memory, each with a name of its own, in the same process',
     when: 'after start',
     body: fork,
-    async handle({ instance, body }) {
-      await instance.fork(body.names, body.fresh);
+    async handle({ instance, body, gone }) {
+      await instance.fork(body.names, body.fresh, gone);
       return undefined;
     },
   }),

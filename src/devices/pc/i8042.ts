@@ -10,13 +10,8 @@
  */
 import type { BusDevice } from '../../bus/bus-device.js';
 import type { Irq } from '../../bus/irq.js';
+import { I8042_COMMAND_OFFSET, I8042_DATA_OFFSET } from '../../memory/layout.js';
 import { checkState, type StateOf, stateOf, type VersionedState } from '../../util/state.js';
-
-/** Ports 0x60 to 0x64. */
-export const I8042_PORTS = 5;
-
-const DATA = 0;
-const COMMAND_STATUS = 4;
 
 const STATUS_OUTPUT_FULL = 0x01;
 /** Self-test passed. */
@@ -134,16 +129,17 @@ export class I8042 implements BusDevice {
 
   read(offset: number, data: Uint8Array): void {
     data.fill(0xff);
-    if (offset === COMMAND_STATUS) data[0] = this.#status | (this.#queue.length > 0 ? STATUS_OUTPUT_FULL : 0);
-    else if (offset === DATA) data[0] = this.#take();
+    if (offset === I8042_COMMAND_OFFSET)
+      data[0] = this.#status | (this.#queue.length > 0 ? STATUS_OUTPUT_FULL : 0);
+    else if (offset === I8042_DATA_OFFSET) data[0] = this.#take();
   }
 
   write(offset: number, data: Uint8Array): void {
     const value = data[0] as number;
-    if (offset === COMMAND_STATUS) {
+    if (offset === I8042_COMMAND_OFFSET) {
       this.#status |= STATUS_COMMAND;
       this.#answer(this.#obey(value));
-    } else if (offset === DATA) {
+    } else if (offset === I8042_DATA_OFFSET) {
       this.#status &= ~STATUS_COMMAND;
       const command = this.#controllerCommand;
       this.#controllerCommand = 0;

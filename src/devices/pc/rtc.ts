@@ -12,9 +12,6 @@ import type { BusDevice } from '../../bus/bus-device.js';
 import { checkState, type StateOf, stateOf, type VersionedState } from '../../util/state.js';
 import { GIB, KIB, MIB } from '../../util/units.js';
 
-/** Index and data port. */
-export const RTC_PORTS = 2;
-
 const CMOS_BYTES = 128;
 const INDEX = 0;
 const DATA = 1;

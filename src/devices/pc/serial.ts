@@ -17,8 +17,6 @@ import type { Irq } from '../../bus/irq.js';
 import { ByteQueue } from '../../util/byte-queue.js';
 import { checkState, type StateOf, stateOf, type VersionedState } from '../../util/state.js';
 
-/** Ports that the UART takes. */
-export const SERIAL_PORTS = 8;
 /** Keystrokes and pasted or piped text that wait for the guest; what does not fit stays with the sender. */
 const INPUT_QUEUE_BYTES = 4096;
 const FIFO_BYTES = 16;
@@ -95,8 +93,8 @@ const STATE = {
  * @example
  * ```ts
  * import { Bus } from '../../bus/bus.js';
- * import { SERIAL_PORT } from '../../memory/layout.js';
- * import { SERIAL_PORTS, Serial } from './serial.js';
+ * import { SERIAL_PORT, SERIAL_PORTS } from '../../memory/layout.js';
+ * import { Serial } from './serial.js';
  *
  * const serial = new Serial({
  *   irq: { trigger: () => console.log('interrupt') },

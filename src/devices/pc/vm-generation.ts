@@ -5,26 +5,26 @@
  *
  * @spec vm-generation-id "ADDR"  Identifier, its address, notification  #yes
  */
-import { randomBytes } from 'node:crypto';
 import type { Irq } from '../../bus/irq.js';
 import type { GuestMemory } from '../../memory/guest-memory.js';
 import { VM_GENERATION_ADDR } from '../../memory/layout.js';
 
-const ID_BYTES = 16;
-
 export class VmGeneration {
   readonly #memory: GuestMemory;
   readonly #irq: Irq;
+  readonly #id: Uint8Array;
   #isDeclared = false;
   /** A copy has its original's, until it goes on. */
   #isStale = false;
 
-  constructor(memory: GuestMemory, irq: Irq) {
+  /** @param id - 16 random bytes, which no other machine has */
+  constructor(memory: GuestMemory, irq: Irq, id: Uint8Array) {
     this.#memory = memory;
     this.#irq = irq;
+    this.#id = id;
   }
 
-  /** Gives a guest its first one, before it boots, if its ACPI tables declare it. */
+  /** Gives a guest its identifier, before it boots, if its ACPI tables declare it. */
   begin(): void {
     this.#isDeclared = true;
     this.#write();
@@ -50,6 +50,6 @@ export class VmGeneration {
   }
 
   #write(): void {
-    this.#memory.write(VM_GENERATION_ADDR, randomBytes(ID_BYTES));
+    this.#memory.write(VM_GENERATION_ADDR, this.#id);
   }
 }

@@ -232,7 +232,7 @@ const NOT_INSTALLED = 'not installed';
 
 function passtError(complaint: string, forwards: readonly PortForward[]): TsvmError {
   if (complaint === NOT_INSTALLED) {
-    return new TsvmError('TSVM_HOST', "--net user: the program 'passt' is needed, and is not installed", {
+    return new TsvmError('TSVM_HOST', "net user: the program 'passt' is needed, and is not installed", {
       hint: "install it: apt-get install passt; or use a TAP interface: `net({ backend: 'tap', name: 'tap0' })`",
     });
   }
@@ -241,12 +241,12 @@ function passtError(complaint: string, forwards: readonly PortForward[]): TsvmEr
     const { protocol, address, port } = taken;
     return new TsvmError(
       'TSVM_NET',
-      `--net user: ${protocol} port ${port} of ${address === '' ? 'this host' : address} cannot be had`,
+      `net user: ${protocol} port ${port} of ${address === '' ? 'this host' : address} cannot be had`,
       { hint: `choose another one, or see who has it: ss -Hnlp sport = :${port}` },
     );
   }
   const hint = /external|routable|interface/i.test(complaint)
     ? 'passt needs an interface with a default route: ip route'
     : 'see what it says by itself: passt --foreground --stderr';
-  return new TsvmError('TSVM_NET', `--net user: passt: ${complaint}`, { hint });
+  return new TsvmError('TSVM_NET', `net user: passt: ${complaint}`, { hint });
 }

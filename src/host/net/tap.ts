@@ -138,7 +138,7 @@ function tapError(name: string, cause: unknown): unknown {
     EACCES: ['/dev/net/tun: permission denied', 'as root: chmod 666 /dev/net/tun'],
   };
   const [problem, hint] = known[cause.code] ?? [`${cause.syscall} failed with ${cause.code}`, undefined];
-  return new TsvmError('TSVM_NET', `--net tap: ${name}: ${problem}`, {
+  return new TsvmError('TSVM_NET', `net tap: ${name}: ${problem}`, {
     ...(hint === undefined ? {} : { hint }),
     cause,
   });

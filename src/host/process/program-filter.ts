@@ -64,6 +64,8 @@ export interface FilterProgram {
   readonly input?: FileHandle;
   /** Variables besides this process's. */
   readonly env?: Readonly<Record<string, string>>;
+  /** Abort, which kills it; what it did is done by the time that the reason is thrown. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -74,9 +76,12 @@ export interface FilterProgram {
  */
 export function programOutput(program: FilterProgram, maxBytes: number): Promise<Uint8Array> {
   const [name, ...args] = program.command;
+  const { signal } = program;
   return new Promise((resolve, reject) => {
     const env = { ...process.env, ...program.env };
     const child = spawn(name, args, { stdio: [program.input?.fd ?? 'ignore', 'pipe', 'pipe'], env });
+    const kill = (): void => void child.kill('SIGKILL');
+    signal?.addEventListener('abort', kill, { once: true });
     const output: Buffer[] = [];
     let outputBytes = 0;
     let complaint = '';
@@ -95,14 +100,16 @@ export function programOutput(program: FilterProgram, maxBytes: number): Promise
     });
     child.stdout?.on('data', (chunk: Buffer) => {
       outputBytes += chunk.length;
-      if (outputBytes > maxBytes) child.kill('SIGKILL');
+      if (outputBytes > maxBytes) kill();
       else output.push(chunk);
     });
     child.stderr?.on('data', (chunk: Buffer) => {
       if (complaint.length < MAX_ERROR_BYTES) complaint += chunk.toString('utf8');
     });
     child.once('close', (code) => {
-      if (outputBytes > maxBytes) reject(new Error(`unpacks to more than ${maxBytes} bytes`));
+      signal?.removeEventListener('abort', kill);
+      if (signal?.aborted) reject(signal.reason);
+      else if (outputBytes > maxBytes) reject(new Error(`unpacks to more than ${maxBytes} bytes`));
       else if (code !== 0)
         reject(new Error(complaint.trim().split('\n')[0] || `${name} failed with status ${code}`));
       else resolve(Buffer.concat(output, outputBytes));

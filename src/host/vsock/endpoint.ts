@@ -10,6 +10,7 @@ import type {
 } from '../../devices/backends/vsock.js';
 import { checkCid } from '../../devices/backends/vsock.js';
 import { TsvmError } from '../../errors.js';
+import { type Abortable, untilAborted } from '../../util/abort.js';
 import { UnixSockets } from './sockets.js';
 import { VsockStream } from './stream.js';
 
@@ -39,7 +40,7 @@ export interface MachineVsock {
    *
    * @throws TsvmError `TSVM_VSOCK` when nobody listens there or answers, or the guest has no driver at work.
    */
-  connect(port: number): Promise<Duplex>;
+  connect(port: number, options?: Abortable): Promise<Duplex>;
   /**
    * Serves a port of the host to the guest, until it is disposed of. Connections that were made by then live on. A listener that throws,
    * or whose promise rejects, ends the machine (`bug`).
@@ -84,7 +85,17 @@ export class VsockEndpoint implements VsockHost, MachineVsock {
     return this.#control?.cid ?? 0;
   }
 
-  connect(port: number): Promise<VsockStream> {
+  async connect(port: number, { signal }: Abortable = {}): Promise<VsockStream> {
+    let stream: VsockStream | undefined;
+    const begin = (): Promise<VsockStream> =>
+      this.#connect(port, (made) => {
+        stream = made;
+      });
+    return await untilAborted(signal, begin, () => stream?.destroy());
+  }
+
+  /** @param onAsked - called with the stream while the guest has not answered */
+  #connect(port: number, onAsked: (stream: VsockStream) => void): Promise<VsockStream> {
     return new Promise((accept, reject) => {
       checkPort(port);
       const stream = new VsockStream({
@@ -93,7 +104,7 @@ export class VsockEndpoint implements VsockHost, MachineVsock {
       });
       const connection = this.#control?.connect(port, stream);
       if (connection !== undefined) {
-        stream.attach(connection);
+        onAsked(stream.attach(connection));
         return;
       }
       const message = `vsock: port ${port} of the guest cannot be asked for a connection`;

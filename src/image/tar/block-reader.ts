@@ -43,9 +43,10 @@ export class BlockReader {
     if (passed < length) throw cutShort();
   }
 
-  /** Reads what is left, at most `maxBytes` of it. */
+  /** Reads what is left. @throws TsvmError if that is more than `maxBytes`. */
   async drain(maxBytes: number): Promise<void> {
     for await (const _ of this.#some(maxBytes));
+    if ((await this.take(1)) !== undefined) throw imageError('it goes on long after its end');
   }
 
   /** Ends the source, whether anything is left or not. */

@@ -32,7 +32,7 @@ export interface PaxSparse {
   name?: string;
   realSize?: number;
   major?: number;
-  map: SparsePiece[];
+  map?: SparsePiece[];
   /** Offset of a piece whose length comes in the next record (version 0.0). */
   offset?: number;
 }
@@ -76,7 +76,7 @@ function addRecord(facts: PaxFacts, key: string, value: Buffer): void {
     }
     default:
       if (key.startsWith('GNU.sparse.')) {
-        facts.sparse ??= { map: [] };
+        facts.sparse ??= {};
         addSparse(facts.sparse, key, value);
       }
   }
@@ -94,11 +94,15 @@ function addSparse(sparse: PaxSparse, key: string, value: Buffer): void {
     case 'GNU.sparse.realsize':
       sparse.realSize = numberOf(key, value);
       break;
+    case 'GNU.sparse.numblocks':
+      sparse.map ??= [];
+      break;
     case 'GNU.sparse.offset':
       sparse.offset = numberOf(key, value);
       break;
     case 'GNU.sparse.numbytes':
       if (sparse.offset === undefined) throw imageError('the map of a sparse file of it is damaged');
+      sparse.map ??= [];
       sparse.map.push({ offset: sparse.offset, length: numberOf(key, value) });
       break;
     case 'GNU.sparse.map':

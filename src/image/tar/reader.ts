@@ -11,7 +11,7 @@ import { checkMap, readMapBefore, readOldMap, type SparsePiece } from './sparse.
 const MAX_EXTENSION_BYTES = 1 << 20;
 /** Most headers before the one of an entry; programs write up to four. */
 const MAX_EXTENSIONS = 16;
-/** Most that is read after the end of an archive: programs fill up to a tape's block, checksums of compressions come last. */
+/** Bound of what follows the end of an archive: programs fill up to a tape's block. */
 const MAX_TRAILER_BYTES = 64 << 20;
 
 /** Bounds of what is left to come, counted down. */

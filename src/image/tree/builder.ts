@@ -91,7 +91,7 @@ export class TreeBuilder {
     const { base } = place;
     if (base === undefined) {
       if (entry.kind !== 'node' || entry.node.kind !== 'directory')
-        throw imageError(`the root of the image is no folder in it`);
+        throw imageError('the root of the image is no folder in it');
       this.#root = { ...entry.node, children: this.#root.children };
       return;
     }
@@ -127,6 +127,8 @@ export class TreeBuilder {
   }
 
   #put({ folders, missing }: Place, base: string, node: TreeNode): void {
+    // Counted first: what it takes the place of may be its only other name, or have that in it.
+    if (node.kind !== 'directory') node.names++;
     let folder = folders.at(-1)!;
     for (const name of missing) {
       const made: DirectoryNode = { ...PLAIN_FOLDER, kind: 'directory', children: new Map() };
@@ -136,13 +138,12 @@ export class TreeBuilder {
     const there = folder.children.get(base);
     if (node.kind === 'directory' && there?.kind === 'directory') {
       folder.children.set(base, { ...node, children: there.children });
-    } else if (there !== node) {
+    } else {
       this.#replace(folder, base, node);
     }
   }
 
   #replace(folder: DirectoryNode, name: string, node: TreeNode): void {
-    if (node.kind !== 'directory') node.names++;
     this.#forget(folder.children.get(name));
     folder.children.set(name, node);
   }

@@ -1,7 +1,6 @@
 /** A tree as an EROFS file system in a file, which machines map as their root. It needs no rights: owners are numbers in it. */
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
-import { imageError } from '../image-error.js';
 import { BlockFile } from './erofs/block-file.js';
 import { writeContents } from './erofs/contents.js';
 import { type Folder, foldersOf, writeFolder } from './erofs/folders.js';
@@ -15,7 +14,7 @@ import {
 } from './erofs/inode.js';
 import { Metadata, type Slot } from './erofs/metadata.js';
 import { type BlockRange, BlockSpace } from './erofs/space.js';
-import { BLOCK_BYTES, formatSuperblock, INODE_UNIT, MAX_BLOCKS } from './erofs/superblock.js';
+import { BLOCK_BYTES, formatSuperblock, INODE_UNIT } from './erofs/superblock.js';
 import { formatXattrs, MAX_XATTR_BYTES } from './erofs/xattrs.js';
 import type { DirectoryNode, Extent, FifoNode, FileNode, LinkNode, TreeNode, TreeSink } from './tree.js';
 
@@ -34,6 +33,8 @@ const USUAL_LINKS = 1;
 /** What is kept of a node whose record is placed. */
 interface Place {
   readonly slot: Slot;
+  /** How the data lie. */
+  readonly kind: InodeData['kind'];
   /** Blocks of a file's data. */
   readonly range: BlockRange;
 }
@@ -94,14 +95,13 @@ export class ErofsSink implements TreeSink, AsyncDisposable {
 
   /** Reads a file of what is finished, up to a length. Of one with holes nothing is read. */
   async read(file: FileNode, maxBytes: number): Promise<Uint8Array> {
-    const { slot, range } = this.#placeOf(file);
-    const length = Math.min(file.sizeBytes, maxBytes);
+    const { slot, kind, range } = this.#placeOf(file);
+    if (kind === 'chunks') return Buffer.alloc(0);
     const start =
-      range.blocks > 0
+      kind === 'blocks'
         ? range.start * BLOCK_BYTES
         : this.#metadata.numberOf(slot) * INODE_UNIT + recordBytes(formatXattrs(file.xattrs), 0);
-    const isWhole = range.blocks === 0 || range.blocks * BLOCK_BYTES >= file.sizeBytes;
-    return isWhole ? await this.#blocks.read(start, length) : Buffer.alloc(0);
+    return await this.#blocks.read(start, Math.min(file.sizeBytes, maxBytes));
   }
 
   /** Makes room for all that has no data in layers. */
@@ -110,7 +110,7 @@ export class ErofsSink implements TreeSink, AsyncDisposable {
     for (const { node, recordBytes } of folders) {
       const slot =
         node === root ? this.#metadata.placeAt(ROOT_BLOCK, recordBytes) : this.#metadata.place(recordBytes);
-      this.#places.set(node, { slot, range: NO_BLOCKS });
+      this.#places.set(node, { slot, kind: 'blocks', range: NO_BLOCKS });
       for (const child of node.children.values()) {
         if (child.kind === 'directory' || child.kind === 'file' || this.#places.has(child)) continue;
         await this.#addSpecial(child);
@@ -141,7 +141,7 @@ export class ErofsSink implements TreeSink, AsyncDisposable {
   ): void {
     const links = node.kind === 'file' ? USUAL_LINKS : node.names;
     const slot = this.#metadata.add(formatInode(node, xattrs, data, links));
-    this.#places.set(node, { slot, range });
+    this.#places.set(node, { slot, kind: data.kind, range });
   }
 
   async #write(folder: Folder): Promise<void> {
@@ -165,7 +165,6 @@ export class ErofsSink implements TreeSink, AsyncDisposable {
 
   async #end(root: number): Promise<void> {
     const blocks = this.#space.end;
-    if (blocks > MAX_BLOCKS) throw imageError('it is too large for a file system');
     const superblock = formatSuperblock({ root, inodes: this.#places.size, blocks, uuid: this.#uuid });
     await this.#blocks.write(0, superblock);
     await this.#blocks.end(blocks * BLOCK_BYTES);

@@ -2,74 +2,62 @@
 import { TsvmError } from '../../errors.js';
 import { Blob } from '../blob.js';
 import { contentOf } from '../decompress.js';
-import { compared } from '../digest.js';
 import type { Layer } from '../image.js';
 import { imageError } from '../image-error.js';
 import { type Limits, readTar, type TarEntry } from '../tar/reader.js';
 import { type LayerEntry, roleOf, TreeBuilder } from './builder.js';
 import type { TreeNode, TreeSink } from './tree.js';
 
-/** Default bounds of an image: more files than any distribution has, fewer bytes than fill most disks. */
-const LIMITS: Readonly<Limits> = { entries: 8_000_000, bytes: 256 * 2 ** 30, headerBytes: 512 << 20 };
+/**
+ * Default bounds of an image: more files than any distribution has, and not more than a tree in memory may have, at some 400 bytes each; fewer
+ * bytes than fill most disks.
+ */
+const LIMITS: Readonly<Limits> = { entries: 2_000_000, bytes: 256 * 2 ** 30, headerBytes: 512 << 20 };
 
 /**
  * Applies layers to each other, the lowest first, and gives a sink what comes of them. Devices, and what is in the top `/dev`, are left out.
  *
- * @param layers - archives, of any compression; blobs that are open stay the caller's
+ * @param layers - archives, of any compression
  * @throws TsvmError `TSVM_IMAGE` that names the archive and what is wrong with it; `TSVM_HOST` if the program is missing that unpacks it.
  */
 export async function applyLayers(
-  layers: readonly (Layer | Blob)[],
+  layers: readonly Layer[],
   sink: TreeSink,
-  limits: Readonly<Limits> = LIMITS,
+  limits: Readonly<Partial<Limits>> = {},
+  signal?: AbortSignal,
 ): Promise<void> {
-  const left = { ...limits };
+  signal?.throwIfAborted();
+  const left = { ...LIMITS, ...limits };
   const tree = new TreeBuilder((file) => sink.drop(file));
   for (const layer of layers) {
-    if (layer instanceof Blob) {
-      await applyLayer(layer, undefined, tree, sink, left);
-    } else {
-      await using blob = await Blob.open(layer);
-      await applyLayer(blob, layer.diffId, tree, sink, left);
-    }
+    await using blob = await Blob.open({ ...layer, signal });
+    const apply = async (): Promise<void> => {
+      const { marks, entries } = await readLayer(await contentOf(blob, layer.diffId), sink, left);
+      await blob.finish();
+      await tree.apply(marks, entries);
+    };
+    await named(blob, apply, signal);
   }
   await sink.finish(tree.root);
 }
 
-async function applyLayer(
-  blob: Blob,
-  diffId: string | undefined,
-  tree: TreeBuilder,
+async function readLayer(
+  pieces: AsyncIterable<Uint8Array>,
   sink: TreeSink,
   limits: Limits,
-): Promise<void> {
-  await named(blob, async () => {
-    const marks: string[] = [];
-    const entries: LayerEntry[] = [];
-    for await (const entry of readTar(await archiveIn(blob, diffId), limits)) {
-      const role = roleOf(entry.name);
-      if (role === 'mark') marks.push(entry.name);
-      if (role !== 'entry') continue;
-      const read = layerEntryOf(entry);
-      entries.push(read);
-      if (read.kind === 'node' && read.node.kind === 'file') await sink.data(read.node, entry.data());
-    }
-    await blob.finish();
-    await tree.apply(marks, entries);
-  });
+): Promise<{ marks: readonly string[]; entries: readonly LayerEntry[] }> {
+  const marks: string[] = [];
+  const entries: LayerEntry[] = [];
+  for await (const entry of readTar(pieces, limits)) {
+    const role = roleOf(entry.name);
+    if (role === 'mark') marks.push(entry.name);
+    if (role !== 'entry') continue;
+    const read = layerEntryOf(entry);
+    entries.push(read);
+    if (read.kind === 'node' && read.node.kind === 'file') await sink.data(read.node, entry.data());
+  }
+  return { marks, entries };
 }
-
-/** Content of a layer, with the digest that it is to have. */
-async function archiveIn(blob: Blob, diffId: string | undefined): Promise<AsyncIterable<Uint8Array>> {
-  const content = await contentOf(blob);
-  return diffId === undefined || diffId === blob.digest ? content : compared(content, diffId, isAnother);
-}
-
-const isAnother = (): Error =>
-  imageError(
-    'unpacked, it does not have the digest that the image’s configuration says',
-    'the image is not whole: copy it again',
-  );
 
 function layerEntryOf(entry: TarEntry): LayerEntry {
   const { name, kind, link } = entry;
@@ -93,11 +81,12 @@ function nodeOf(entry: TarEntry, kind: TreeNode['kind']): TreeNode {
   }
 }
 
-/** Runs `work`; its errors name the archive. */
-export async function named(blob: Blob, work: () => Promise<void>): Promise<void> {
+/** Runs `work`; its errors name the archive, but for an abort. */
+export async function named(blob: Blob, work: () => Promise<void>, signal?: AbortSignal): Promise<void> {
   try {
     await work();
   } catch (error) {
+    signal?.throwIfAborted();
     if (error instanceof TsvmError && (error.code !== 'TSVM_IMAGE' || error.message.startsWith(blob.name))) {
       throw error;
     }

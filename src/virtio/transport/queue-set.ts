@@ -25,7 +25,7 @@ export interface QueueSetEvents {
 /** Saved state of a queue. Of one that is not ready, the layout is what the driver has told the transport so far. */
 export interface SavedQueue extends QueueLayout {
   readonly ready: boolean;
-  /** Null for a queue that does not work: before DRIVER_OK, or after the device broke down. */
+  /** Position that the queue is at, or starts from if it does not work yet or any more; null of one that is not ready. */
   readonly position: QueuePosition | null;
 }
 
@@ -155,7 +155,7 @@ export class QueueSet {
       const queue = this.#live[index];
       this.#assertIdle(queue);
       const layout = ready?.layout ?? unsetLayout(this.#device.queueSizes[index] as number);
-      return { ...layout, ready: ready !== undefined, position: queue?.position ?? null };
+      return { ...layout, ready: ready !== undefined, position: (queue ?? ready)?.position ?? null };
     });
   }
 

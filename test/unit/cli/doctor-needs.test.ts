@@ -68,14 +68,14 @@ function host({
 /** Hosts that lack a need, with what is lost and what to do. A need without one fails. */
 const LACKING: Readonly<Record<string, readonly (readonly [Host, lost: RegExp, fix: RegExp])[]>> = {
   xz: [[{ without: ['xz'] }, /no kernels and initramfs/, /xz-utils/]],
-  bsdtar: [
-    [{ without: ['bsdtar'] }, /^bsdtar not installed: no --image/, /^apt-get install libarchive-tools$/],
+  bsdcat: [
     [
-      { without: ['bsdtar', 'bsdcat'] },
-      /^bsdtar, bsdcat not installed/,
+      { without: ['bsdcat'] },
+      /^bsdcat not installed: no --image whose archives/,
       /^apt-get install libarchive-tools$/,
     ],
   ],
+  mke2fs: [[{ without: ['mke2fs'] }, /no --root-disk/, /^apt-get install e2fsprogs$/]],
   'user namespaces': [
     [
       { without: ['proc/self/ns/user'], files: { 'proc/self/ns/pid': '' } },

@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { environment, parseVariables } from '../../../src/cli/environment.js';
 import { imageCommand } from '../../../src/cli/options/image-command.js';
+import { checkSentCommand } from '../../../src/guest/command.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import { makeOciLayout } from '../../support/oci-layout.js';
 
@@ -19,6 +20,12 @@ function commandOf(config: object, options: object = {}) {
 }
 
 describe('imageCommand()', () => {
+  test('is a command that a guest takes, with a user by name', async () => {
+    const { command } = await commandOf({ User: 'app', Cmd: ['sh'] });
+    expect(() => checkSentCommand(command)).not.toThrow();
+    expect(command).toMatchObject({ user: { uid: 7, gid: 8 }, env: { HOME: '/home/app' } });
+  });
+
   test('gives an image none of this process’s variables, whatever its Env says', async () => {
     vi.stubEnv('TSVM_TEST_SECRET', 'hunter2');
     const Env = [

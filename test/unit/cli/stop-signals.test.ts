@@ -104,6 +104,46 @@ describe('StopSignals.ofCommand()', () => {
   });
 });
 
+describe('StopSignals.ofSavedMachine()', () => {
+  test('gives its command, once it is known, the signals that came before; one that ends a machine does not wait', () => {
+    using stopSignals = StopSignals.ofSavedMachine();
+    process.emit('SIGUSR1');
+    stopSignals.switchToCommand();
+    process.emit('SIGQUIT');
+    const forward = vi.fn();
+    stopSignals.forwardTo(forward);
+    process.emit('SIGUSR2');
+    expect(forward.mock.calls).toEqual([[10], [3], [12]]);
+    expect(stopSignals.exitCode).toBeUndefined();
+    using other = StopSignals.ofSavedMachine();
+    process.emit('SIGTERM');
+    expect(other.exitCode).toBe(143);
+  });
+
+  test('leaves them to this process if there is no command', async () => {
+    using stopSignals = StopSignals.ofSavedMachine();
+    process.emit('SIGUSR1');
+    const saved = new Promise<void>((resolve) => process.once('SIGUSR1', () => resolve()));
+    stopSignals.switchToMachine();
+    await saved;
+    expect(stopSignals.exitCode).toBeUndefined();
+  });
+});
+
+describe('StopSignals.commandEnded()', () => {
+  test('lets the first signal that ends a machine end what is left, and no other', () => {
+    using stopSignals = StopSignals.ofCommand();
+    const forward = vi.fn();
+    stopSignals.forwardTo(forward);
+    stopSignals.commandEnded();
+    for (const signal of ['SIGUSR1', 'SIGQUIT'] as const) process.emit(signal);
+    expect(stopSignals.exitCode).toBeUndefined();
+    process.emit('SIGINT');
+    expect([stopSignals.exitCode, stopSignals.signal.aborted]).toEqual([130, true]);
+    expect(forward).not.toHaveBeenCalled();
+  });
+});
+
 describe('StopSignals.switchToCommand()', () => {
   test('gives signals to the command from then on, as from the start', () => {
     const before = process.listenerCount('SIGINT');

@@ -11,6 +11,8 @@ describe('checkContainerConfig()', () => {
   test.each(NOT_IDS)('refuses %j as an id', (id) => {
     expect(() => checkContainerConfig({ ...config, user: { uid: id, gid: 0 } })).toThrow('user: uid');
     expect(() => checkContainerConfig({ ...config, user: { uid: 0, gid: id } })).toThrow('user: gid');
+    const user = { uid: 0, gid: 0, groups: [id] };
+    expect(() => checkContainerConfig({ ...config, user })).toThrow('user: group');
     for (const range of [
       { container: id, host: 0, count: 1 },
       { container: 0, host: id, count: 1 },
@@ -58,6 +60,11 @@ describe('checkContainerConfig()', () => {
 
   test.each(['', 'a\0b', 'a'.repeat(65), 'ü'.repeat(33)])('refuses %j as the host name', (hostname) => {
     expect(() => checkContainerConfig({ ...config, hostname })).toThrow('1 to 64 bytes, none of them a NUL');
+  });
+
+  test('refuses more groups than a machine’s user may have', () => {
+    const user = { uid: 1, gid: 1, groups: new Array<number>(1024).fill(5) };
+    expect(() => checkContainerConfig({ ...config, user })).toThrow('1024 groups are more than 1023');
   });
 
   test('takes a host name of 64 bytes', () => {

@@ -18,6 +18,7 @@ import {
   removeCopy,
   sweepCopies,
 } from '../../../src/container/copied-root.js';
+import { abortedEverywhere } from '../../support/abort.js';
 import { temporaryDirectory } from '../../support/guest.js';
 
 const folder = temporaryDirectory();
@@ -47,6 +48,19 @@ test('links stay what they say', async () => {
   const copy = await copyLayers([low]);
   expect(readlinkSync(join(copy, 'out'))).toBe('../../../etc/passwd');
   removeCopy(copy);
+});
+
+test('a copy that is aborted leaves nothing, at whatever file', async () => {
+  const low = layer('aborted', { 'bin/sh': 'sh', 'etc/a': 'a' });
+  const copies = (): string[] =>
+    readdirSync(tmpdir()).filter((name) => name.startsWith(`tsvm-root-${process.pid}-`));
+  const before = copies();
+  const { value, steps } = await abortedEverywhere(
+    (signal) => copyLayers([low], signal),
+    () => expect(copies()).toEqual(before),
+  );
+  removeCopy(value);
+  expect(steps).toBe(5);
 });
 
 test('what a killed process left goes, and nobody else’s', async () => {

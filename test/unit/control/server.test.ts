@@ -83,6 +83,20 @@ describe('before the start', () => {
     });
   });
 
+  test('a start that is refused says so in the words of the request', async () => {
+    const { body: before } = await ask('GET', '/machine-config');
+    expect(await put('/boot-source', { kernel_image_path: file })).toEqual(DONE);
+    expect(await put('/machine-config', { vcpu_count: 1, mem_size_mib: 1 })).toEqual(DONE);
+    expect(await put('/actions', { action_type: 'InstanceStart' })).toEqual(
+      fault(
+        expect.stringMatching(
+          /^mem_size_mib: 1 MiB is too little for a machine \(.*: `"mem_size_mib": 128`\)$/,
+        ),
+      ),
+    );
+    expect(await put('/machine-config', before as object)).toEqual(DONE);
+  });
+
   test.each([
     ['PUT', '/machine-config', '{"vcpu_count":1,"mem_size_mib":1,"x":2}', 'unknown field `x`'],
     ['PUT', '/machine-config', '{"vcpu_count":1}', 'missing field `mem_size_mib`'],

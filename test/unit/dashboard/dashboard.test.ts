@@ -5,7 +5,15 @@ import type { MachineStats } from '../../../src/control/stats/stats.js';
 import { frame, point, type Shown } from '../../../src/dashboard/frame.js';
 import type { View } from '../../../src/dashboard/sampler.js';
 import { newState, press } from '../../../src/dashboard/state.js';
-import { columnsOf, formatCount, plainLines, sparkline, toWidth } from '../../../src/dashboard/text.js';
+import {
+  columnsOf,
+  formatCount,
+  isUtf8,
+  plainLines,
+  sparkline,
+  toAscii,
+  toWidth,
+} from '../../../src/dashboard/text.js';
 
 /** Ages are shown to the second: the clock stands still. */
 const NOW_MS = Date.UTC(2026, 0, 1);
@@ -111,6 +119,17 @@ describe('frame()', () => {
           const lines = texts({ ...newState(), pane, mode, large }, columns, rows);
           expect(lines).toHaveLength(rows);
           for (const line of lines) expect(columnsOf(line)).toBe(columns);
+        }
+      }
+    }
+  });
+
+  test('has ASCII of the same width for each sign of its own, in every pane and mode', () => {
+    const shown = { ...SHOWN, closeup: { ...SHOWN.closeup, console: 'plain' } };
+    for (const pane of ['machine', 'devices', 'console', 'events'] as const) {
+      for (const mode of ['look', 'filter', 'kill', 'help'] as const) {
+        for (const line of texts({ ...newState(), pane, mode }, 80, 24, shown)) {
+          expect(toAscii(line)).toMatch(/^[ -~]{80}$/);
         }
       }
     }
@@ -277,6 +296,20 @@ describe('text', () => {
     expect(sparkline([0, 1, 2], 5, 2)).toBe('  ▁▅█');
     expect(sparkline([1, 1, 1], 2, 0)).toBe('▁▁');
   });
+
+  test('toAscii() leaves what a guest says, and keeps bars apart', () => {
+    expect(toAscii('━ 日本語 ▁▂▃▄▅▆▇█░')).toBe('- 日本語 _.-:=+*#.');
+  });
+
+  test.each([
+    [{ LANG: 'C.UTF-8' }, true],
+    [{ LANG: 'de_DE.utf8', LC_ALL: '' }, true],
+    [{ LANG: 'C.UTF-8', LC_ALL: 'C' }, false],
+    [{ LANG: 'C.UTF-8', LC_CTYPE: 'POSIX' }, false],
+    [{ LANG: 'C', LC_CTYPE: 'en_US.UTF-8' }, true],
+    [{ LANG: 'en_US.UTF-8', LANGUAGE: 'de' }, true],
+    [{}, false],
+  ])('isUtf8(%j) is %s', (environment, expected) => expect(isUtf8(environment)).toBe(expected));
 
   test('plainLines() has what is left of a line that was written over', () => {
     expect(plainLines('10%\r20%\r\nx\ty\n')).toEqual(['20%', 'x        y', '']);

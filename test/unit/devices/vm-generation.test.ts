@@ -1,4 +1,5 @@
 /** The VM generation ID: whose changes, when, and whether its guest is told. */
+import { randomBytes } from 'node:crypto';
 import { expect, test } from 'vitest';
 import { VmGeneration } from '../../../src/devices/pc/vm-generation.js';
 import { createGuestMemory } from '../../../src/memory/guest-memory.js';
@@ -15,7 +16,7 @@ function newGuest() {
     told: 0,
     page,
     id: (): string => Buffer.from(page.subarray(0, 16)).toString('hex'),
-    generation: new VmGeneration(memory, { trigger: () => void guest.told++ }),
+    generation: new VmGeneration(memory, { trigger: () => void guest.told++ }, randomBytes(16)),
   };
   return guest;
 }

@@ -1,5 +1,5 @@
 /** The host's side of the channel, without a machine: the ports of the device are played. */
-import { once } from 'node:events';
+import { getEventListeners, once } from 'node:events';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { expect, test } from 'vitest';
 import type { PortControl, PortHost } from '../../../src/devices/backends/console.js';
@@ -382,4 +382,27 @@ test('MachineChannel of a copy is refused without a state, and where its init sp
       expect.objectContaining({ code: 'TSVM_STATE', message: expect.stringMatching(message) }),
     );
   }
+});
+
+test('MachineChannel.send() that is aborted kills the command, and one that was aborted before sends nothing', async () => {
+  const { channel, control } = setUp();
+  const controller = new AbortController();
+  const gone = AbortSignal.abort(new Error('gone'));
+  expect(() => channel.send({ argv: ['true'] }, AS_IS, { signal: gone })).toThrow('gone');
+  expect(channel.hasCommand).toBe(false);
+  channel.send({ argv: ['sleep', '60'] }, AS_IS, controller);
+  controller.abort();
+  expect(messages(control)).toEqual([['tty=0', '', 'sleep', '60'], ['signal=9']]);
+});
+
+test('MachineChannel.send() listens to its signal no longer than the command runs', async () => {
+  const { channel, control } = setUp();
+  const controller = new AbortController();
+  channel.send({ argv: ['true'] }, AS_IS, controller);
+  channel.onExitStatus(0);
+  await channel.exited;
+  await nextTurn();
+  expect(getEventListeners(controller.signal, 'abort')).toEqual([]);
+  controller.abort();
+  expect(messages(control)).toEqual([['tty=0', '', 'true']]);
 });

@@ -12,6 +12,7 @@ function play(status: number | undefined) {
   const machine = {
     channel,
     kill: async () => void said.push('kill'),
+    stop: async () => void said.push('stop'),
     wait: async () => 'the end',
   };
   const connect = () => {
@@ -33,6 +34,15 @@ test('beginCommand() of a machine that has its command sends none, and drains wh
   const { said, machine, connect } = play(undefined);
   expect(await beginCommand(machine, { connect }).end()).toEqual({ status: undefined, end: 'the end' });
   expect(said).toEqual(['connect', 'drained']);
+});
+
+test('beginCommand() has a guest whose disk is kept write it back, and then end', async () => {
+  const { said, machine, connect } = play(0);
+  expect(await beginCommand(machine, { connect, writesBack: true }).end()).toEqual({
+    status: 0,
+    end: 'the end',
+  });
+  expect(said).toEqual(['connect', 'drained', 'stop']);
 });
 
 test('beginCommand() refuses a machine without a channel', () => {

@@ -11,6 +11,7 @@ import {
   STOP_PORTS,
 } from '../../../src/guest/protocol.js';
 import { ACPI_POWER_PORT, BOOT_MARKS_PORT } from '../../../src/memory/layout.js';
+import { MAX_GROUPS } from '../../../src/util/ids.js';
 
 /** Values of the enumerations of guests/init/protocol.h. */
 function constantsOfInit(): Map<string, number> {
@@ -42,6 +43,7 @@ test('guests/init/protocol.h and src/guest/protocol.ts say the same', () => {
     MARK_COMMAND: MARK.COMMAND,
     MARK_READY: MARK.READY,
     MARK_DONE: MARK.DONE,
+    MARK_FULL: MARK.ROOT_FULL,
     OFFER_CHANNEL: OFFER.CHANNEL,
     OFFER_STOP_PORT: OFFER.STOP_PORT,
     CONTROL: port('control'),
@@ -51,6 +53,7 @@ test('guests/init/protocol.h and src/guest/protocol.ts say the same', () => {
     PORTS: CHANNEL_PORTS.length + 1,
     MAX_MESSAGE_BYTES,
     MAX_ENTROPY_BYTES,
+    MAX_GROUPS: MAX_GROUPS + 1,
   });
   expect(STOP_PORTS).toHaveLength(1);
 });

@@ -112,7 +112,7 @@ test('openPasst() says which package to install when there is no passt', async (
   try {
     await expect(openPasst(PLACE)).rejects.toMatchObject({
       code: 'TSVM_HOST',
-      message: "--net user: the program 'passt' is needed, and is not installed",
+      message: "net user: the program 'passt' is needed, and is not installed",
       hint: expect.stringContaining('apt-get install passt'),
     });
   } finally {
@@ -252,7 +252,7 @@ describe('passt', () => {
     const forwards = [{ protocol: 'tcp', address: '127.0.0.1', port, guestPort: 80 }] as const;
     await expect(openPasst({ ...PLACE, forwards })).rejects.toMatchObject({
       code: 'TSVM_NET',
-      message: `--net user: tcp port ${port} of 127.0.0.1 cannot be had`,
+      message: `net user: tcp port ${port} of 127.0.0.1 cannot be had`,
       hint: expect.stringContaining('choose another'),
     });
     server.close();

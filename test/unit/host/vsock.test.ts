@@ -1,4 +1,5 @@
 /** The host's side of a vsock, against the device and a driver that plays the guest. */
+import { getEventListeners } from 'node:events';
 import { existsSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { connect, createServer, type Server, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -440,6 +441,20 @@ describe('MachineVsock', () => {
     await guest.driver.rig.driver.reset();
     await expect(guest.endpoint.connect(52)).rejects.toThrow('port 52 of the guest cannot be asked');
     await expect(guest.endpoint.connect(-1)).rejects.toThrow('port -1 is not');
+  });
+
+  test('connect() that is aborted resets what the guest has not answered', async () => {
+    const guest = await guestAt(undefined);
+    const reason = new Error('enough');
+    await expect(guest.endpoint.connect(52, { signal: AbortSignal.abort(reason) })).rejects.toBe(reason);
+    const controller = new AbortController();
+    const promise = guest.endpoint.connect(52, controller);
+    promise.catch(() => {});
+    await guest.next(OP.REQUEST);
+    controller.abort(reason);
+    await expect(promise).rejects.toBe(reason);
+    await guest.next(OP.RST);
+    expect(getEventListeners(controller.signal, 'abort')).toEqual([]);
   });
 
   test('listen() serves a port, before PATH_P, until it is disposed of', async () => {

@@ -201,8 +201,8 @@ describe('ErofsSink', () => {
     await using full = await open('/dev/full', 'r+');
     const file = new BlockFile('/images/root.erofs', full);
     await expect(file.write(0, Buffer.alloc(2 ** 21))).rejects.toMatchObject({
-      code: 'TSVM_IMAGE',
-      message: '/images/root.erofs: no space left on the device',
+      code: 'TSVM_HOST',
+      message: 'cannot write /images/root.erofs: no space left on the device',
     });
   });
 });

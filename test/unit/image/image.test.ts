@@ -17,6 +17,7 @@ import { describe, expect, test } from 'vitest';
 import type { LayeredImage } from '../../../src/image/image.js';
 import { ImageStore } from '../../../src/image/store.js';
 import { userOf } from '../../../src/image/user.js';
+import { abortedEverywhere } from '../../support/abort.js';
 import { readErofs } from '../../support/erofs.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import { makeOciLayout } from '../../support/oci-layout.js';
@@ -203,7 +204,8 @@ describe('an archive', () => {
     writeFileSync(join(outside, 'keep'), '');
     const through = `${newPath()}.tar`;
     spawnSync('tar', ['-C', link.directory, '-cf', through, 'out', '-C', evil, 'out/evil']);
-    await expect(rootOf(through)).rejects.toThrow(/through symlink/);
+    const inside = await rootOf(through);
+    expect(readdirSync(join(inside, outside))).toEqual(['evil']);
     const climbing = `${newPath()}.tar`;
     spawnSync('tar', [
       '-P',
@@ -215,7 +217,7 @@ describe('an archive', () => {
       `s|^out|../../../..${outside}|`,
       'out/evil',
     ]);
-    await expect(rootOf(climbing)).rejects.toThrow(/'\.\.'/);
+    expect(readdirSync(join(await rootOf(climbing), outside))).toEqual(['evil']);
     await rootOf(makeOciLayout(newPath(), [link, { 'out/.wh.keep': '', 'out/.wh..wh..opq': '' }]));
     expect(readdirSync(outside)).toEqual(['keep']);
   });
@@ -237,7 +239,7 @@ test('rootFileOf() is a file system of the layers, with the users of it, and nee
     {
       'etc/passwd': 'old:x:1:1::/:',
       'etc/gone': '',
-      'usr/share/group': 'staff:x:50:\n',
+      'usr/share/group': 'staff:x:50:\n'.padEnd(5000, '#'),
       deep: 'x'.repeat(9000),
     },
     { 'etc/passwd': 'app:x:7:8::/home/app:/bin/sh\n', 'etc/.wh.gone': '' },
@@ -283,4 +285,32 @@ test('a directory is its own root; what is not there is named', async () => {
   expect(await newStore().open(folder)).toEqual({ kind: 'directory', directory: folder, config: {} });
   expect(await rootOf(folder)).toBe(folder);
   await expect(newStore().open('/nowhere')).rejects.toThrow('image /nowhere: there is no such file');
+});
+
+test('what is made of an image leaves nothing when it is aborted, at whatever step', async () => {
+  const store = newStore();
+  const image = await store.open(makeOciLayout(newPath(), [{ a: 'a' }, { b: 'b' }]));
+  const made = (): string[] =>
+    existsSync(store.directory) ? readdirSync(store.directory, { recursive: true, encoding: 'utf8' }) : [];
+  const unpack = (signal: AbortSignal) => store.directoryOf(image, { signal });
+  const unpacked = await abortedEverywhere(unpack, () => expect(made()).toEqual([]));
+  expect(unpacked.steps).toBeGreaterThan(3);
+  expect(readFileSync(join(unpacked.value, 'b'), 'utf8')).toBe('b');
+  const before = made();
+  const make = (signal: AbortSignal) => store.rootFileOf(image as LayeredImage, { signal });
+  const file = await abortedEverywhere(make, () => expect(made()).toEqual(before));
+  expect([file.steps > 3, existsSync(file.value)]).toEqual([true, true]);
+});
+
+test('a compressed archive that is opened or loaded, and aborted, leaves nothing, at whatever step', async () => {
+  const archive = `${newPath()}.tar.gz`;
+  spawnSync('tar', ['-C', makeOciLayout(newPath(), [{ a: 'a' }]), '-czf', archive, '.']);
+  for (const way of ['open', 'load'] as const) {
+    const store = newStore();
+    const made = (): string[] =>
+      existsSync(store.directory) ? readdirSync(store.directory).filter((name) => name.startsWith('.')) : [];
+    const call = async (signal: AbortSignal): Promise<unknown> => await store[way](archive, { signal });
+    const { steps } = await abortedEverywhere(call, () => expect(made()).toEqual([]));
+    expect(steps).toBeGreaterThan(1);
+  }
 });

@@ -123,6 +123,11 @@ describe('applyLayers()', () => {
     await expect(treeOf([hard('a', 'b')])).rejects.toThrow('"a" is a link to "b", which is not there');
     await expect(treeOf([dir('b'), hard('a', 'b')])).rejects.toThrow('"a" is a hard link to a folder');
     expect(await treeOf([dir('d'), file('d/f', 'f'), hard('d', 'd/f')])).toEqual(['d: file 644 "f"']);
+    expect(await treeOf([file('d', 'f'), hard('d/f', 'd')])).toEqual([
+      'd: directory 755',
+      'd/f: file 644 "f"',
+    ]);
+    expect(await treeOf([file('a', 'A'), hard('a', 'a')])).toEqual(['a: file 644 "A"']);
   });
 
   test('leaves out devices, what is in the top dev, and what is linked to either, over layers', async () => {

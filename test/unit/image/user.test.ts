@@ -25,6 +25,45 @@ writeFileSync(
 writeFileSync(join(root, 'etc/group'), 'staff:x:50:\nhuge:x:4294967296:\nempty:x::\n');
 
 describe('userOf()', () => {
+  test('is in every group that names it, as Docker has it: not where a group is given, nor a number without a name', () => {
+    const image = temporaryDirectory();
+    mkdirSync(join(image, 'etc'));
+    const rows = ['app:x:7:8::/:', 'nap:x:9:8::/:', 'root:x:0:0::/:'];
+    writeFileSync(join(image, 'etc/passwd'), rows.join('\n'));
+    const groups = [
+      'video:x:44:nap,app',
+      'own:x:8:app',
+      'audio:x:29:app',
+      'again:x:44:app',
+      'none:x:50:apps,',
+      'disk:x:6:root',
+    ];
+    writeFileSync(join(image, 'etc/group'), groups.join('\n'));
+    const of = (text: string) => userOf({ root: image }, text).groups;
+    expect(of('app')).toEqual([44, 8, 29]);
+    expect(of('7')).toEqual([44, 8, 29]);
+    expect(of('nap')).toEqual([44]);
+    expect(of('0')).toEqual([6]);
+    for (const text of ['app:video', '7:44', '7:8', '10']) expect(of(text)).toBeUndefined();
+  });
+
+  test('refuses a group whose id Linux does not have, and more groups than a process may be in', () => {
+    const image = temporaryDirectory();
+    mkdirSync(join(image, 'etc'));
+    writeFileSync(join(image, 'etc/passwd'), 'app:x:7:8::/:');
+    writeFileSync(join(image, 'etc/group'), 'huge:x:4294967295:app');
+    expect(() => userOf({ root: image }, 'app')).toThrow('is not a whole number from 0 to 4294967294');
+    const rows = (count: number): string =>
+      Array.from({ length: count }, (_, i) => `g${i}:x:${i}:app`).join('\n');
+    writeFileSync(join(image, 'etc/group'), rows(1023));
+    expect(userOf({ root: image }, 'app').groups).toHaveLength(1023);
+    writeFileSync(join(image, 'etc/group'), rows(1024));
+    expect(() => userOf({ root: image }, 'app')).toThrow(
+      "'app' is in 1024 groups of the image, more than 1023",
+    );
+    expect(userOf({ root: image }, 'app:5').gid).toBe(5);
+  });
+
   test('knows names and numbers', () => {
     expect(userOf({ root }, 'app')).toEqual({ uid: 7, gid: 8, home: '/home/app' });
     expect(userOf({ root }, '7')).toEqual({ uid: 7, gid: 8, home: '/home/app' });

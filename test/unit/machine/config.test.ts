@@ -27,16 +27,17 @@ test.each([
   ['memoryBytes', 1.5, 'memoryBytes: it must be a whole number of bytes'],
   ['console', 'vga', 'console: it must be serial, virtio or none'],
   ['devices', {}, 'devices: it must be a list of device requests'],
-  ['command', { argv: 'ls' }, 'command: it must be an object with argv, a list of strings'],
-  ['command', { argv: ['ls'], env: { A: 1 } }, 'command: it must be an object with argv, a list of strings'],
+  ['command', 'ls', 'command: it must be an object with argv, a list of strings'],
+  ['command', { argv: 'ls' }, 'command.argv: it must be a list of strings'],
+  ['command', { argv: ['ls'], env: { A: 1 } }, 'command.env: it must be an object of strings'],
   ['kernel', 5, 'kernel: it must be a path'],
 ])('checkConfig() says what %s must be (%j)', (name, value, message) => {
   expect(() => check({ [name]: value })).toThrow(expect.objectContaining({ code: 'TSVM_CONFIG', message }));
 });
 
 test.each([
-  [{ memoryBytes: 0 }, /^memory: 0 .* is too little/],
-  [{ memoryBytes: 2 * GIB }, /^memory: 2 GiB is more than this host has/],
+  [{ memoryBytes: 0 }, /^memoryBytes: 0 .* is too little/],
+  [{ memoryBytes: 2 * GIB }, /^memoryBytes: 2 GiB is more than this host has/],
   [{ memoryBytes: 128 * 2 ** 20 + 1 }, /is not a multiple of 4 KiB$/],
   [{ cpus: 0 }, /^cpus: 0 is not from 1 to/],
   [{ cpus: 10_000 }, /^cpus: 10000 is not from 1 to/],

@@ -1,4 +1,5 @@
 /** Ends of a machine by its user: asked, pressed, and with its plug pulled. */
+import { getEventListeners } from 'node:events';
 import { afterEach, beforeEach, expect, test, vi } from 'vitest';
 import type { MachineCore } from '../../../src/machine/core.js';
 import { KvmMachine } from '../../../src/machine/kvm-machine.js';
@@ -85,3 +86,18 @@ test.each(['kill', Symbol.asyncDispose] as const)(
     expect([await machine.wait(), asked]).toEqual([{ kind: 'stopped' }, []]);
   },
 );
+
+test('Machine.stop() that is aborted insists on nothing, and Machine.wait() leaves the machine alone', async () => {
+  const { machine, asked, lifecycle } = running(() => false);
+  const controller = new AbortController();
+  const { signal } = controller;
+  const reason = new Error('enough');
+  const given = [machine.stop(60_000, { signal }), machine.wait({ signal })];
+  for (const one of given) one.catch(() => {});
+  await vi.advanceTimersByTimeAsync(1000);
+  controller.abort(reason);
+  for (const one of given) await expect(one).rejects.toBe(reason);
+  await vi.advanceTimersByTimeAsync(120_000);
+  expect([asked, lifecycle.isOver, getEventListeners(signal, 'abort')]).toEqual([[false], false, []]);
+  await machine.kill();
+});

@@ -16,17 +16,19 @@ function platformOf(config: MachineConfig) {
   const said: string[] = [];
   const terminal = new Terminal((bytes) => said.push(Buffer.from(bytes).toString()), new Guard(() => {}));
   const nothing = (): void => {};
+  const line = (gsi: number) => {
+    lines.push(gsi);
+    return { trigger: nothing };
+  };
   const platform = new Platform({
     config,
     memory: createGuestMemory([{ addr: 0, bytes: new Uint8Array(4096) }]),
     wiring: {
-      irq(gsi: number) {
-        lines.push(gsi);
-        return { trigger: nothing };
-      },
-      rareIrq: () => ({ trigger: nothing }),
+      irq: line,
+      rareIrq: line,
       add: nothing,
     } as Partial<Wiring> as Wiring,
+    generation: new Uint8Array(16),
     terminal,
     devices: [],
     events: {

@@ -376,6 +376,27 @@ describe('VirtioCore starts and stops queues one by one', () => {
     expect(rig.core.counters.queues[0]?.chains).toBe(5);
   });
 
+  test('save() keeps where a queue is to start that does not work yet', async () => {
+    const position = { nextAvail: 3, nextUsed: 3, signalledUsed: 3 };
+    await rig.driver.reset();
+    rig.driver.negotiate();
+    core().startQueue(0, layout(0), position);
+    await core().pause();
+    const state = JSON.parse(JSON.stringify(rig.transport.save()));
+    expect(state.queues[0].position).toEqual(position);
+
+    device = new Probe();
+    const copy = new Rig(device, { transport: 'core', regions: rig.memory.regions });
+    device.onNotify = serve;
+    copy.transport.restore(state);
+    copy.core.resume();
+    fill(0, 5);
+    void copy.transport.writeStatus(live);
+    copy.core.notify(0);
+    expect(rig.memory.readU16(layout(0).usedAddr + 2)).toBe(5);
+    expect(copy.core.counters.queues[0]?.chains).toBe(2);
+  });
+
   test('the transport is told which queue interrupts', () => {
     device.onNotify = serve;
     for (const index of [1, 0]) {

@@ -1,8 +1,8 @@
 /** File that a file system is written into, mostly from front to back. */
 import type { FileHandle } from 'node:fs/promises';
+import { isErrnoError, TsvmError } from '../../../errors.js';
 import { describeFileError } from '../../../host/files.js';
 import { MIB } from '../../../util/units.js';
-import { imageError } from '../../image-error.js';
 
 /** Length of one write: what follows the last one waits for more. */
 const BUFFER_BYTES = MIB;
@@ -21,7 +21,7 @@ export class BlockFile {
     this.#file = file;
   }
 
-  /** Writes at an offset. @throws TsvmError `TSVM_IMAGE` that names the file, as all methods. */
+  /** Writes at an offset. @throws TsvmError `TSVM_HOST` that names the file, as all methods. */
   async write(offset: number, bytes: Uint8Array): Promise<void> {
     if (offset !== this.#start + this.#length || this.#length + bytes.length > BUFFER_BYTES) {
       await this.flush();
@@ -70,11 +70,11 @@ export class BlockFile {
     try {
       return await work();
     } catch (cause) {
-      throw imageError(
-        `${this.#path}: ${describeFileError(cause)}`,
-        'set TSVM_IMAGE_DIR to a folder with room',
+      if (!isErrnoError(cause)) throw cause;
+      throw new TsvmError('TSVM_HOST', `cannot write ${this.#path}: ${describeFileError(cause)}`, {
+        hint: 'make room, or set TSVM_IMAGE_DIR to a folder with room',
         cause,
-      );
+      });
     }
   }
 }

@@ -9,8 +9,6 @@ export const BLOCK_BYTES = 4096;
 const BLOCK_BITS = 12;
 /** Unit of an inode’s number: inodes lie at multiples of it. */
 export const INODE_UNIT = 32;
-/** Largest number of blocks: their addresses have 32 bits. */
-export const MAX_BLOCKS = 2 ** 32 - 1;
 
 const SUPERBLOCK_OFFSET = 1024;
 const MAGIC = 0xe0f5_e1e2;

@@ -1,6 +1,6 @@
 /** Locks between processes: flock(2), which ends with the file's last descriptor, so also with a process that is killed. */
 import { setTimeout as sleep } from 'node:timers/promises';
-import { loadAddon } from '../native/binding.js';
+import { loadAddon } from '../../native/binding.js';
 
 /** Interval at which a process that waits for a lock tries again. */
 const INTERVAL_MS = 50;

@@ -1,0 +1,63 @@
+/** Events and lines of a machine, for loops. */
+import type { Abortable } from '../../util/abort.js';
+import { Feed, type FeedReader } from '../../util/feed.js';
+import { LineFeed } from '../../util/line-feed.js';
+import type { Machine, MachineEvent } from '../machine.js';
+
+/** Events that wait for a slow reader. */
+const MAX_WAITING_EVENTS = 1024;
+
+/** Part of a machine that tells. */
+type Teller = Pick<Machine, 'on' | 'state'>;
+
+export interface FeedOwner extends Abortable {
+  /** Called once, when the reader has left, or has all. */
+  onClose(): void;
+}
+
+export function eventFeed({ signal, onClose }: FeedOwner): Feed<MachineEvent> {
+  return new Feed<MachineEvent>({
+    signal,
+    most: MAX_WAITING_EVENTS,
+    lost: (count) => ({ name: 'lost', atMs: Date.now(), detail: { count } }),
+    onClose,
+  });
+}
+
+export function eventsOf(machine: Teller, { signal }: Abortable): FeedReader<MachineEvent> {
+  const subscriptions: Disposable[] = [];
+  const feed = eventFeed({ signal, onClose: () => disposeAll(subscriptions) });
+  const told = <Event extends MachineEvent>(name: Event['name'], detail: Event['detail']): MachineEvent =>
+    ({ name, atMs: Date.now(), detail }) as MachineEvent;
+  if (machine.state === 'ended') feed.end();
+  else if (!signal?.aborted)
+    subscriptions.push(
+      machine.on('state', (state) => feed.push(told('state', { state }))),
+      machine.on('mark', (mark) => feed.push(told('mark', mark))),
+      machine.on('deviceError', (error) => feed.push(told('deviceError', error))),
+      machine.on('end', (end) => {
+        feed.end(told('end', end));
+        disposeAll(subscriptions);
+      }),
+    );
+  return feed.reader;
+}
+
+export function linesOf(machine: Teller, { signal }: Abortable): FeedReader<string> {
+  const subscriptions: Disposable[] = [];
+  const feed = new LineFeed({ signal, onClose: () => disposeAll(subscriptions) });
+  if (machine.state === 'ended') feed.end();
+  else if (!signal?.aborted)
+    subscriptions.push(
+      machine.on('console', (bytes) => feed.push(bytes)),
+      machine.on('end', () => {
+        feed.end();
+        disposeAll(subscriptions);
+      }),
+    );
+  return feed.reader;
+}
+
+function disposeAll(subscriptions: Disposable[]): void {
+  for (const subscription of subscriptions.splice(0)) subscription[Symbol.dispose]();
+}
