@@ -12,8 +12,8 @@ import { describeFileError } from '../host/files.js';
 import { OwnFolder } from '../host/own-folder.js';
 import { type Flock, flock, type LockOptions, waitForLock } from '../host/process/file-lock.js';
 import { formatBytes } from '../util/units.js';
+import { DIGEST, digestOf } from './digest.js';
 import { imageError } from './image-error.js';
-import { isDigest } from './reference.js';
 import { BLOBS, imageDirectory, STORE_RULES } from './store-folder.js';
 
 const ALGORITHM = 'sha256';
@@ -118,8 +118,7 @@ export class BlobStore {
 
   /** Keeps a document, such as a manifest. */
   async addBytes(bytes: Uint8Array): Promise<BlobFacts> {
-    const digest = `${ALGORITHM}:${createHash(ALGORITHM).update(bytes).digest('hex')}`;
-    const blob = { digest, size: bytes.length };
+    const blob = { digest: digestOf(bytes), size: bytes.length };
     await this.add(blob, (start) => [bytes.subarray(start)]);
     return blob;
   }
@@ -249,7 +248,7 @@ function folderIn(outer: OwnFolder, name: string): OwnFolder {
 
 /** Name of a blob's file. @throws TsvmError `TSVM_IMAGE` for what is no digest. */
 function hexOf(digest: string): string {
-  if (!isDigest(digest)) throw imageError(`'${digest}' is not a SHA-256 digest`);
+  if (!DIGEST.test(digest)) throw imageError(`'${digest}' is not a SHA-256 digest`);
   return digest.slice(ALGORITHM.length + 1);
 }
 

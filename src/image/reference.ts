@@ -33,11 +33,6 @@ const HOST = /^(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0
 /** A digest without its algorithm: it would be taken for an image's id. */
 const BARE_ID = /^[0-9a-f]{64}$/;
 
-/** Tells whether a text is the digest of a blob. */
-export function isDigest(text: string): boolean {
-  return DIGEST.test(text);
-}
-
 /**
  * Takes a name apart.
  *
@@ -51,7 +46,7 @@ export function parseReference(text: string, unqualified: string = DOCKER_HUB): 
   const scheme = /^([a-z][a-z0-9+.-]*:\/\/)(.*)$/i.exec(text);
   if (scheme !== null) throw refused('it is an address', `leave ${scheme[1]} out: ${scheme[2]}`);
   const { name, tag, digest } = split(text);
-  if (digest !== undefined && !isDigest(digest))
+  if (digest !== undefined && !DIGEST.test(digest))
     throw refused(`'${digest}' is not a digest`, 'a digest is sha256: and 64 digits of 0-9 and a-f');
   if (tag !== undefined && !TAG.test(tag))
     throw refused(`'${tag}' is not a tag`, 'a tag has 1 to 128 letters, digits, _, . and -: 12, latest');

@@ -9,9 +9,10 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { TsvmError } from '../../errors.js';
 import type { BlobFacts } from '../blob-store.js';
 import { imageError } from '../image-error.js';
+import { MAX_DOCUMENT_BYTES } from '../oci/documents.js';
 import { type Authorizer, loginHint, type Place, repositoryAt } from './authorizer.js';
 import { dropBody, pieces, readBody } from './body.js';
-import { ACCEPTED, MAX_DOCUMENT_BYTES } from './manifest.js';
+import { ACCEPTED } from './manifest.js';
 import { Interruption } from './net-error.js';
 import type { Transport } from './transport.js';
 

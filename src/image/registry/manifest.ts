@@ -6,10 +6,10 @@
  */
 import { z } from 'zod';
 import { TsvmError } from '../../errors.js';
-import { formatBytes, GIB, MIB } from '../../util/units.js';
+import { formatBytes, GIB } from '../../util/units.js';
 import { imageError } from '../image-error.js';
 import { describeIssue } from '../json-file.js';
-import { isDigest } from '../reference.js';
+import { digestSchema, MAX_DOCUMENT_BYTES } from '../oci/documents.js';
 
 const OCI_INDEX = 'application/vnd.oci.image.index.v1+json';
 const OCI_MANIFEST = 'application/vnd.oci.image.manifest.v1+json';
@@ -26,8 +26,6 @@ const LAYER =
 /** Types that are asked for. */
 export const ACCEPTED = [OCI_INDEX, DOCKER_LIST, OCI_MANIFEST, DOCKER_MANIFEST].join(', ');
 
-/** Bound of a manifest, index or configuration; registries take no manifest that is longer. */
-export const MAX_DOCUMENT_BYTES = 4 * MIB;
 /** Bound of layers; overlays of the kernel have at most 500, images of docker at most 127. */
 const MAX_LAYERS = 500;
 /** Bound of a whole image, compressed: that of an unpacked one. */
@@ -35,15 +33,15 @@ const MAX_IMAGE_BYTES = 256 * GIB;
 
 const descriptorSchema = z.object({
   mediaType: z.string(),
-  digest: z.string().refine(isDigest, 'is not a SHA-256 digest'),
+  digest: digestSchema,
   size: z.number().int().nonnegative().max(MAX_IMAGE_BYTES),
   urls: z.array(z.string()).optional(),
   platform: z.object({ os: z.string(), architecture: z.string(), variant: z.string().optional() }).optional(),
 });
-const indexSchema = z.object({ manifests: z.array(descriptorSchema) });
+const indexSchema = z.object({ manifests: z.array(descriptorSchema).default([]) });
 const manifestSchema = z.object({
   config: descriptorSchema,
-  layers: z.array(descriptorSchema).max(MAX_LAYERS),
+  layers: z.array(descriptorSchema).max(MAX_LAYERS).default([]),
 });
 const headSchema = z.object({
   schemaVersion: z.number(),
@@ -158,7 +156,11 @@ export function checkConfig(name: string, text: string): void {
 
 function jsonOf(name: string, bytes: Uint8Array): unknown {
   try {
-    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
+    // What is null is left out: programs in Go write it so.
+    return JSON.parse(
+      new TextDecoder('utf-8', { fatal: true }).decode(bytes),
+      (_, field: unknown) => field ?? undefined,
+    );
   } catch (cause) {
     throw imageError(`${name}: what the registry sent is not JSON`, undefined, cause);
   }

@@ -1,21 +1,15 @@
 /** Pulling: an image's documents and layers from a registry, or a mirror of it, into the store of blobs. */
-import { createHash } from 'node:crypto';
 import { TsvmError } from '../../errors.js';
 import type { BlobStore } from '../blob-store.js';
+import { digestOf } from '../digest.js';
 import { imageError } from '../image-error.js';
+import { MAX_DOCUMENT_BYTES } from '../oci/documents.js';
 import { formatReference, parseReference, type Reference } from '../reference.js';
 import { Authorizer, type Place } from './authorizer.js';
 import { type ClientOptions, RegistryClient } from './client.js';
 import { HUB_ENDPOINT, type RegistryConfig, readRegistryConfig, rulesOf } from './config.js';
 import { credentialFiles } from './credentials.js';
-import {
-  checkConfig,
-  chooseManifest,
-  type Descriptor,
-  type Document,
-  MAX_DOCUMENT_BYTES,
-  readDocument,
-} from './manifest.js';
+import { checkConfig, chooseManifest, type Descriptor, type Document, readDocument } from './manifest.js';
 import type { ProxyVariables } from './proxy.js';
 import { Transport } from './transport.js';
 
@@ -212,7 +206,7 @@ class Pull {
     type?: string,
   ): Promise<{ digest: string; bytes: Uint8Array; document: Document }> {
     const { bytes, contentType, digest: said } = await this.#client.manifest(at);
-    const digest = `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
+    const digest = digestOf(bytes);
     const due = wanted ?? (said?.startsWith('sha256:') ? said : digest);
     if (digest !== due)
       throw imageError(`${this.#name}: its manifest should be ${due}, and what came is ${digest}`);
