@@ -8,11 +8,12 @@ import { packageFile } from '../../util/package-file.js';
 
 const EXAMPLES = `
 Examples:
-  tsvm guest build          build the default guest, unless it is there (a few minutes, once)
-  tsvm guest build debian   the one on Debian’s own kernel, a package of 71 MB: no kernel is compiled
+  tsvm guest build             build the default guest, unless it is there (a few minutes, once)
+  tsvm guest build debian      the one on Debian’s own kernel, a package of 71 MB: no kernel is compiled
+  tsvm guest build containers  with IPv6, bridges, nftables and TUN: for docker and podman in a machine
   tsvm guest list --json
-  tsvm guest clean          remove guests whose recipe has changed since
-  tsvm guest clean --all    remove every built guest`;
+  tsvm guest clean             remove guests whose recipe has changed since
+  tsvm guest clean --all       remove every built guest`;
 
 export function guestCommand(): Command {
   const guest = new Command('guest')
