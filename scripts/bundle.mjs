@@ -23,7 +23,7 @@ const IMPORT = /(^|[^.\w])import\(["'`]/;
 const COMMENT = /^\s*(\*|\/\/)/;
 
 /**
- * @param options where to, in which format, and whether without white space. Names stay, for the sake of reports of bugs.
+ * @param options where to, in which format, and whether short: without white space and dead code. Names stay, for the sake of reports of bugs.
  * @returns files of npm packages that are in the bundle
  */
 async function bundle(input, { dir, format, small }) {
@@ -40,7 +40,13 @@ async function bundle(input, { dir, format, small }) {
     format,
     entryFileNames: names,
     chunkFileNames: names,
-    minify: small ? { mangle: false, compress: false, codegen: true } : false,
+    minify: small
+      ? {
+          mangle: false,
+          compress: { target: 'node20', keepNames: { function: true, class: true } },
+          codegen: true,
+        }
+      : false,
   });
   await build.close();
   for (const chunk of output) {
