@@ -25,6 +25,8 @@ test('lines and events of a machine are the same here and by its name, and end w
   const tellers: readonly MachineControls[] = [machine, remote];
   const lines = tellers.map((teller) => all(teller.lines()));
   const events = tellers.map((teller) => all(teller.events()));
+  // Requests are answered in their order: by the second answer those before it are listened to.
+  for (let i = 0; i < 2; i++) await remote.state();
   await machine.start();
   await guest.log.waitFor(/>/);
   await note(guest, 'a');
