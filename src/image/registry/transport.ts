@@ -7,6 +7,7 @@ import { createSecureContext, rootCertificates, type SecureContext } from 'node:
 import { TsvmError } from '../../errors.js';
 import { describeFileError } from '../../host/files.js';
 import { VERSION } from '../../util/version.js';
+import { imageError } from '../image-error.js';
 import { type RegistryConfig, rulesOf } from './config.js';
 import { dial, proxyHeaders, silence } from './dial.js';
 import { networkError } from './net-error.js';
@@ -75,6 +76,11 @@ export class Transport implements Disposable {
       request.once('response', (response) => {
         answer = response;
         resolve(response);
+      });
+      // Without a listener Node ends the connection and tells nobody.
+      request.once('upgrade', (_, socket) => {
+        socket.destroy();
+        reject(imageError(`${url.host}: it changes to another protocol, which it was not asked to (101)`));
       });
       request.end(body);
     });
