@@ -1,6 +1,6 @@
 /** Connections to registries: the address that is connected to is one that was judged. */
 import { lookup } from 'node:dns/promises';
-import { once } from 'node:events';
+import { type EventEmitter, once } from 'node:events';
 import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { connect as connectTls, type SecureContext } from 'node:tls';
@@ -21,24 +21,27 @@ export interface DialOptions {
   readonly proxy: URL | undefined;
   /** Longest silence. */
   readonly silenceMs: number;
+  /** Ends what is not connected yet. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /** Connects, with TLS if the address says so. Rejects with what `net`, `tls` and `dns` say, or a TsvmError. */
-export async function dial(target: Target, { proxy, silenceMs }: DialOptions): Promise<Socket> {
+export async function dial(target: Target, options: DialOptions): Promise<Socket> {
   const { url } = target;
+  const { proxy } = options;
   const isTls = url.protocol === 'https:';
   // Before anything is open: files of certificates may be missing.
   const context = isTls || proxy?.protocol === 'https:' ? target.trust() : undefined;
   if (proxy === undefined) {
-    const socket = await open(url, target.local, silenceMs);
-    return isTls ? await secure(socket, url, context, silenceMs) : socket;
+    const socket = await open(url, target.local, options);
+    return isTls ? await secure(socket, url, context, options) : socket;
   }
   // The operator named it, wherever it is; it looks names up by itself.
-  const socket = await open(proxy, true, silenceMs);
-  const outer = proxy.protocol === 'https:' ? await secure(socket, proxy, context, silenceMs) : socket;
+  const socket = await open(proxy, true, options);
+  const outer = proxy.protocol === 'https:' ? await secure(socket, proxy, context, options) : socket;
   if (!isTls) return outer;
-  await within(silenceMs, url.host, outer, tunnel(outer, proxy, url));
-  return await secure(outer, url, context, silenceMs);
+  await tunnel(outer, proxy, url, options);
+  return await secure(outer, url, context, options);
 }
 
 /** Credentials for a proxy, of its address. */
@@ -48,7 +51,7 @@ export function proxyHeaders({ username, password }: URL): Record<string, string
   return { 'Proxy-Authorization': `Basic ${Buffer.from(pair).toString('base64')}` };
 }
 
-async function open(url: URL, local: boolean, silenceMs: number): Promise<Socket> {
+async function open(url: URL, local: boolean, options: DialOptions): Promise<Socket> {
   const host = bareHost(url);
   const family = isIP(host);
   const addresses = family === 0 ? await lookup(host, { all: true }) : [{ address: host, family }];
@@ -70,7 +73,7 @@ async function open(url: URL, local: boolean, silenceMs: number): Promise<Socket
       else callback(null, first?.address ?? '', first?.family);
     },
   });
-  await within(silenceMs, url.host, socket, once(socket, 'connect'));
+  await within(options, url.host, socket, 'connect');
   return socket;
 }
 
@@ -78,23 +81,25 @@ async function secure(
   socket: Socket,
   url: URL,
   secureContext: SecureContext | undefined,
-  silenceMs: number,
+  options: DialOptions,
 ): Promise<Socket> {
   const host = bareHost(url);
   const name = isIP(host) === 0 ? { servername: host } : {};
   const tls = connectTls({ socket, host, secureContext, ALPNProtocols: ['http/1.1'], ...name });
-  await within(silenceMs, url.host, tls, once(tls, 'secureConnect'));
+  await within(options, url.host, tls, 'secureConnect');
   return tls;
 }
 
 /** Asks a proxy for a way to a host. */
-async function tunnel(socket: Socket, proxy: URL, { hostname, port }: URL): Promise<void> {
-  const place = `${hostname}:${port || '443'}`;
+async function tunnel(socket: Socket, proxy: URL, url: URL, options: DialOptions): Promise<void> {
+  const place = `${url.hostname}:${url.port || '443'}`;
   const headers = { Host: place, ...proxyHeaders(proxy) };
   const request = httpRequest({ method: 'CONNECT', path: place, headers, createConnection: () => socket });
+  request.on('error', () => {}); // also when nobody waits any more
   request.end();
-  const [response] = (await once(request, 'connect')) as [IncomingMessage];
+  const [response] = (await within(options, url.host, socket, 'connect', request)) as [IncomingMessage];
   if (response.statusCode === 200) return;
+  socket.destroy();
   throw new TsvmError(
     'TSVM_HOST',
     `the proxy ${proxy.host} refuses to connect to ${place}: ${response.statusCode}`,
@@ -102,11 +107,17 @@ async function tunnel(socket: Socket, proxy: URL, { hostname, port }: URL): Prom
   );
 }
 
-/** Waits for a step of a connection, which is closed if it fails or takes too long. */
-async function within(ms: number, host: string, socket: Socket, step: Promise<unknown>): Promise<void> {
-  const timer = setTimeout(() => socket.destroy(silence(host, ms)), ms);
+/** Waits for a step of a connection, which is closed if it fails, takes too long or is not wanted any more. */
+async function within(
+  { silenceMs, signal }: DialOptions,
+  host: string,
+  socket: Socket,
+  event: string,
+  emitter: EventEmitter = socket,
+): Promise<unknown[]> {
+  const timer = setTimeout(() => socket.destroy(silence(host, silenceMs)), silenceMs);
   try {
-    await step;
+    return await once(emitter, event, signal === undefined ? {} : { signal });
   } catch (error) {
     socket.destroy();
     throw error;

@@ -7,6 +7,7 @@ import { createSecureContext, rootCertificates, type SecureContext } from 'node:
 import { TsvmError } from '../../errors.js';
 import { describeFileError } from '../../host/files.js';
 import { VERSION } from '../../util/version.js';
+import { imageError } from '../image-error.js';
 import { type RegistryConfig, rulesOf } from './config.js';
 import { dial, proxyHeaders, silence } from './dial.js';
 import { networkError } from './net-error.js';
@@ -33,6 +34,11 @@ export interface Request {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** Node keeps `signal` from whoever connects, and ends a request only when it has a connection, or none after all. */
+interface RequestArguments extends ClientRequestArgs {
+  readonly dialing?: AbortSignal;
+}
+
 export class Transport implements Disposable {
   readonly #options: TransportOptions;
   /** Agents by protocol and host: each has its own rules. */
@@ -49,7 +55,7 @@ export class Transport implements Disposable {
     const { silenceMs } = this.#options;
     const isRelayed = proxy !== undefined && url.protocol === 'http:';
     return await new Promise((resolve, reject) => {
-      const request = httpRequest({
+      const options: RequestArguments = {
         method,
         agent: this.#agentFor(url),
         protocol: url.protocol,
@@ -64,8 +70,9 @@ export class Transport implements Disposable {
           ...(isRelayed ? proxyHeaders(proxy) : {}),
           ...headers,
         },
-        ...(signal === undefined ? {} : { signal }),
-      });
+        ...(signal === undefined ? {} : { signal, dialing: signal }),
+      };
+      const request = httpRequest(options);
       request.once('error', (error) =>
         reject(signal?.aborted ? signal.reason : networkError(url.host, error)),
       );
@@ -75,6 +82,11 @@ export class Transport implements Disposable {
       request.once('response', (response) => {
         answer = response;
         resolve(response);
+      });
+      // Without a listener Node ends the connection and tells nobody.
+      request.once('upgrade', (_, socket) => {
+        socket.destroy();
+        reject(imageError(`${url.host}: it changes to another protocol, which it was not asked to (101)`));
       });
       request.end(body);
     });
@@ -108,11 +120,14 @@ export class Transport implements Disposable {
       maxSockets: MAX_SOCKETS,
     });
     agent.createConnection = (
-      _options: ClientRequestArgs,
+      { dialing }: RequestArguments,
       callback?: (error: Error | null, stream: Duplex) => void,
     ) => {
       const report = callback as (error: Error | null, stream?: Duplex) => void;
-      dial(target, { proxy: proxyFor(url, proxy), silenceMs }).then((socket) => report(null, socket), report);
+      dial(target, { proxy: proxyFor(url, proxy), silenceMs, signal: dialing }).then(
+        (socket) => report(null, socket),
+        report,
+      );
       return undefined;
     };
     this.#agents.set(key, agent);

@@ -282,6 +282,14 @@ describe('a registry', () => {
       /has at least \d+ bytes, and should have/,
     ],
     [
+      'changes to another protocol',
+      (registry) => {
+        registry.answer = (_, { socket }) =>
+          socket?.write('HTTP/1.1 101 Go\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n') === true;
+      },
+      /changes to another protocol/,
+    ],
+    [
       'sends another part',
       (registry) => {
         registry.image('a', 'latest', [LAYERS[0] as Buffer]);

@@ -1,7 +1,9 @@
 /** Parts of the client for registries, each by itself: addresses, proxies, challenges, helpers with credentials. */
+
+import { once } from 'node:events';
 import { chmodSync, mkdtempSync, writeFileSync } from 'node:fs';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
-import { type AddressInfo, connect } from 'node:net';
+import { type AddressInfo, connect, createServer as createTcpServer, type Socket } from 'node:net';
 import { join } from 'node:path';
 import { afterAll, afterEach, describe, expect, test, vi } from 'vitest';
 import { registrySettings } from '../../../src/cli/options/registry-options.js';
@@ -271,4 +273,29 @@ describe('a proxy', () => {
       `the proxy 127.0.0.1:${port} refuses to connect to registry.test:443: 407`,
     );
   });
+
+  test.each(['https', 'http'])(
+    'that does not answer is waited for no longer when a pull is ended, by %s',
+    async (scheme) => {
+      const silent = createTcpServer((socket) => socket.once('data', () => silent.emit('asked', socket)));
+      const asked = once(silent, 'asked');
+      await new Promise<void>((resolve) => silent.listen(0, '127.0.0.1', resolve));
+      const { port } = silent.address() as AddressInfo;
+      using registries = await Registries.open({
+        rules: join(folder, 'none.json'),
+        credentials: [],
+        proxy: { https: `${scheme}://127.0.0.1:${port}` },
+        certificates: [],
+      });
+      const store = new BlobStore(join(newFolder(), 'images'), () => true);
+      const stop = new AbortController();
+      const pulling = registries.pull(registries.parse('registry.test/a'), store, { signal: stop.signal });
+      const [socket] = (await asked) as [Socket];
+      const closed = once(socket, 'close');
+      stop.abort(new Error('enough'));
+      await expect(pulling).rejects.toThrow('enough');
+      await closed;
+      silent.close();
+    },
+  );
 });
