@@ -104,6 +104,8 @@ export class TreeBuilder {
     const parts = [...place.names, ...place.missing, base];
     const path = parts.join('/');
     checkName(path);
+    // Targets of links on the way are no more than checked as a whole.
+    for (const part of place.missing) checkPart(path, part);
     if (entry.kind === 'device' || (parts[0] === DEVICES && parts.length > 1)) this.#leaveOut(entry, path);
     else if (entry.kind === 'node') this.#put(place, base, entry.node);
     else {

@@ -194,4 +194,13 @@ describe('applyLayers()', () => {
       'the image has more long names',
     );
   });
+
+  test('refuses a link’s folder with a name that no folder can have', async () => {
+    const image = (bytes: number) => [
+      { ...link('l', ''), pax: { linkpath: `a/${'b'.repeat(bytes)}/c` } },
+      file('l/x'),
+    ];
+    await expect(treeOf(image(255))).resolves.toContain(`a/${'b'.repeat(255)}/c/x: file 644 ""`);
+    await expect(treeOf(image(256))).rejects.toThrow('has a part of more than 255 bytes');
+  });
 });
