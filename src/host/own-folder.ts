@@ -13,6 +13,7 @@ import {
   constants,
   fstatSync,
   ftruncateSync,
+  linkSync,
   lstatSync,
   mkdirSync,
   openSync,
@@ -21,6 +22,7 @@ import {
   renameSync,
   rmSync,
   type Stats,
+  unlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
@@ -232,6 +234,18 @@ export class OwnFolder implements Disposable {
   /** Renames within the folder. Throws errnos. */
   rename(from: string, to: string): void {
     renameSync(this.at(from), this.at(to));
+  }
+
+  /** Gives a file of the folder a name, and takes its other; false: there is something of that name. Throws errnos. */
+  renameNew(from: string, to: string): boolean {
+    try {
+      linkSync(this.at(from), this.at(to));
+    } catch (error) {
+      if (isErrnoError(error) && error.code === 'EEXIST') return false;
+      throw error;
+    }
+    unlinkSync(this.at(from));
+    return true;
   }
 
   /** Marks a folder in this one as used now. Throws errnos. */

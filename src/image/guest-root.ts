@@ -9,6 +9,7 @@ import { MIB } from '../util/units.js';
 import type { Blob } from './blob.js';
 import { imageError } from './image-error.js';
 import { outputOf } from './program.js';
+import { LIMITS } from './tar/limits.js';
 import { type LayerEntry, TreeBuilder } from './tree/builder.js';
 import { DirectorySink } from './tree/directory-sink.js';
 import { type Extent, PLAIN_FOLDER, type TreeNode } from './tree/tree.js';
@@ -35,7 +36,7 @@ export async function unpackGuest(initramfs: Blob, directory: string): Promise<v
     );
   }
   await using sink = new DirectorySink(directory);
-  const tree = new TreeBuilder((file) => sink.drop(file));
+  const tree = new TreeBuilder((file) => sink.drop(file), { ...LIMITS });
   const nodes = entries.flatMap((entry) => layerEntryOf(entry));
   for (const { node, data } of nodes) if (node.kind === 'file') await sink.data(node, wholeOf(data));
   await tree.apply([], nodes);

@@ -125,11 +125,11 @@ function refuseOther(folder: OwnFolder, name: string, wanted: string, bytes: num
 
 type Fill = (path: string) => Promise<void>;
 
-/** Whole, or not at all. */
+/** Whole, or not at all. Of two that make the same, the second takes the first's: a machine may have that open. */
 async function make(folder: OwnFolder, name: string, bytes: number, fill: Fill): Promise<void> {
   const unfinished = unfinishedName(folder);
   await create(folder, unfinished, bytes, fill);
-  folder.rename(unfinished, name);
+  if (!folder.renameNew(unfinished, name)) folder.remove(unfinished);
 }
 
 async function create(folder: OwnFolder, name: string, bytes: number, fill: Fill): Promise<void> {

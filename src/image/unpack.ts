@@ -4,7 +4,7 @@ import { isCompressed } from './decompress.js';
 import type { Layer } from './image.js';
 import { imageError } from './image-error.js';
 import { BLOCK_BYTES, parseHeader } from './tar/format.js';
-import type { Limits } from './tar/reader.js';
+import type { Limits } from './tar/limits.js';
 import { DirectorySink } from './tree/directory-sink.js';
 import { applyLayers, named } from './tree/layers.js';
 

@@ -3,7 +3,7 @@ import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Limits } from '../../src/image/tar/reader.js';
+import type { Limits } from '../../src/image/tar/limits.js';
 import { applyLayers } from '../../src/image/tree/layers.js';
 import type { DirectoryNode, Extent, FileNode, TreeNode, TreeSink } from '../../src/image/tree/tree.js';
 import { type TarEntry, tarOf } from './tar.js';

@@ -348,6 +348,7 @@ export const EXCEPTIONS: readonly Exception[] = [
       'OwnFolder.write': 'openSync writeFileSync',
       'OwnFolder.truncate': 'openSync',
       'OwnFolder.rename': 'renameSync',
+      'OwnFolder.renameNew': 'linkSync unlinkSync',
       'OwnFolder.touch': 'utimesSync',
       'OwnFolder.remove': 'rmSync',
       makeRemovable: 'chmodSync readdirSync',

@@ -59,15 +59,17 @@ const calls = {
     for (let at = 0; at < bytes.length; ) at += fs.writeSync(fd, bytes, at, bytes.length - at, offset + at);
   },
 };
-const open = { fd: -1 };
+const state = { fd: -1, failed: false };
 parentPort.on('message', (batch) => {
+  if (state.failed) return; // what was sent meanwhile: its descriptor may be another file's by now
   try {
     for (const [name, ...args] of batch) {
-      const result = (calls[name] ?? fs[name])(...(args[0] === null ? [open.fd, ...args.slice(1)] : args));
-      if (name === 'openSync') open.fd = result;
+      const result = (calls[name] ?? fs[name])(...(args[0] === null ? [state.fd, ...args.slice(1)] : args));
+      if (name === 'openSync') state.fd = result;
     }
     parentPort.postMessage(undefined);
   } catch ({ code, errno, syscall, message }) {
+    state.failed = true;
     parentPort.postMessage({ code, errno, syscall, message });
   }
 });

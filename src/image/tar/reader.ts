@@ -3,6 +3,7 @@ import { ID_RANGE, isId } from '../../util/ids.js';
 import { imageError } from '../image-error.js';
 import { BlockReader } from './block-reader.js';
 import { BLOCK_BYTES, type Header, paddedLength, parseHeader, TYPE } from './format.js';
+import { countEntry, countHeader, type Limits } from './limits.js';
 import { checkName, shownName } from './name.js';
 import { type PaxFacts, readPax, type Time } from './pax.js';
 import { checkMap, readMapBefore, readOldMap, type SparsePiece } from './sparse.js';
@@ -15,15 +16,6 @@ const ATTRIBUTE_BYTES = 256;
 const MAX_EXTENSIONS = 16;
 /** Bound of what follows the end of an archive: programs fill up to a tape's block. */
 const MAX_TRAILER_BYTES = 64 << 20;
-
-/** Bounds of what is left to come, counted down. */
-export interface Limits {
-  entries: number;
-  /** Sizes of files, holes included. */
-  bytes: number;
-  /** Contents of headers before entries: long names and attributes, which are kept in memory. */
-  headerBytes: number;
-}
 
 export type TarKind = 'file' | 'hard-link' | 'link' | 'directory' | 'fifo' | 'device';
 
@@ -129,7 +121,7 @@ async function entryOf(input: BlockReader, header: Header, before: Before, limit
   for (const id of [uid, gid]) {
     if (!isId(id)) throw imageError(`the owner ${id} of ${shownName(name)} is not ${ID_RANGE}`);
   }
-  count(name, sizes.real, limits);
+  countEntry(name, sizes.real, limits);
   const end = input.position + paddedLength(sizes.stored);
   if (kind === undefined) return { end };
   const { mode, mtime } = header;
@@ -188,30 +180,11 @@ async function* extentsOf(input: BlockReader, map: readonly SparsePiece[]): Asyn
   }
 }
 
-function count(name: string, bytes: number, limits: Limits): void {
-  limits.entries--;
-  limits.bytes -= bytes;
-  if (limits.entries < 0) throw beyond(name, 'files');
-  if (limits.bytes < 0) throw beyond(name, 'bytes');
-}
-
 async function extension(input: BlockReader, { size }: Header, limits: Limits): Promise<Buffer> {
   if (size < 0 || size > MAX_EXTENSION_BYTES) throw imageError('a header of it is too long');
   countHeader(size, limits);
   const bytes = await input.need(paddedLength(size));
   return Buffer.from(bytes.buffer, bytes.byteOffset, size);
-}
-
-function countHeader(bytes: number, limits: Limits): void {
-  limits.headerBytes -= bytes;
-  if (limits.headerBytes < 0) throw beyond('a header', 'long names and attributes');
-}
-
-function beyond(name: string, what: string): Error {
-  return imageError(
-    `${shownName(name)}: the image has more ${what} than are unpacked`,
-    'unpack it by hand, and give the directory',
-  );
 }
 
 function cString(bytes: Buffer): string {

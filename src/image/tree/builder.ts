@@ -9,6 +9,7 @@
  */
 import { setImmediate } from 'node:timers/promises';
 import { imageError } from '../image-error.js';
+import { countEntry, countHeader, type Limits } from '../tar/limits.js';
 import { checkName, checkPart, shownName } from '../tar/name.js';
 import { type DirectoryNode, type FileNode, PLAIN_FOLDER, type TreeNode } from './tree.js';
 
@@ -46,13 +47,18 @@ interface Place {
 
 export class TreeBuilder {
   readonly #drop: (file: FileNode) => void;
+  readonly #limits: Limits;
   /** Paths of devices and of what is in the top `dev`. */
   readonly #leftOut = new Set<string>();
   #root: DirectoryNode = { ...PLAIN_FOLDER, kind: 'directory', children: new Map() };
 
-  /** @param drop - called for a file that has no name any more */
-  constructor(drop: (file: FileNode) => void) {
+  /**
+   * @param drop - called for a file that has no name any more
+   * @param limits - counted down by what is kept besides the entries
+   */
+  constructor(drop: (file: FileNode) => void, limits: Limits) {
     this.#drop = drop;
+    this.#limits = limits;
   }
 
   get root(): DirectoryNode {
@@ -98,6 +104,8 @@ export class TreeBuilder {
     const parts = [...place.names, ...place.missing, base];
     const path = parts.join('/');
     checkName(path);
+    // Targets of links on the way are no more than checked as a whole.
+    for (const part of place.missing) checkPart(path, part);
     if (entry.kind === 'device' || (parts[0] === DEVICES && parts.length > 1)) this.#leaveOut(entry, path);
     else if (entry.kind === 'node') this.#put(place, base, entry.node);
     else {
@@ -122,6 +130,8 @@ export class TreeBuilder {
   }
 
   #leaveOut(entry: LayerEntry, path: string): void {
+    // By a link, a short name has a long path.
+    if (!this.#leftOut.has(path)) countHeader(path.length, this.#limits);
     this.#leftOut.add(path);
     if (entry.kind === 'node' && entry.node.kind === 'file') this.#drop(entry.node);
   }
@@ -131,6 +141,8 @@ export class TreeBuilder {
     if (node.kind !== 'directory') node.names++;
     let folder = folders.at(-1)!;
     for (const name of missing) {
+      // One entry takes a hundred of them for granted with a name that no limit counts.
+      countEntry(name, 0, this.#limits);
       const made: DirectoryNode = { ...PLAIN_FOLDER, kind: 'directory', children: new Map() };
       this.#replace(folder, name, made);
       folder = made;

@@ -4,15 +4,10 @@ import { Blob } from '../blob.js';
 import { contentOf } from '../decompress.js';
 import type { Layer } from '../image.js';
 import { imageError } from '../image-error.js';
-import { type Limits, readTar, type TarEntry } from '../tar/reader.js';
+import { LIMITS, type Limits } from '../tar/limits.js';
+import { readTar, type TarEntry } from '../tar/reader.js';
 import { type LayerEntry, roleOf, TreeBuilder } from './builder.js';
 import type { TreeNode, TreeSink } from './tree.js';
-
-/**
- * Default bounds of an image: more files than any distribution has, and not more than a tree in memory may have, at some 400 bytes each; fewer
- * bytes than fill most disks.
- */
-const LIMITS: Readonly<Limits> = { entries: 2_000_000, bytes: 256 * 2 ** 30, headerBytes: 512 << 20 };
 
 /**
  * Applies layers to each other, the lowest first, and gives a sink what comes of them. Devices, and what is in the top `/dev`, are left out.
@@ -28,7 +23,7 @@ export async function applyLayers(
 ): Promise<void> {
   signal?.throwIfAborted();
   const left = { ...LIMITS, ...limits };
-  const tree = new TreeBuilder((file) => sink.drop(file));
+  const tree = new TreeBuilder((file) => sink.drop(file), left);
   for (const layer of layers) {
     await using blob = await Blob.open({ ...layer, signal });
     const apply = async (): Promise<void> => {

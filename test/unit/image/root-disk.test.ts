@@ -95,6 +95,13 @@ describe('openRootDisk()', () => {
     expect(statSync(path).size).toBe(BYTES);
   });
 
+  test('gives one disk to two that open it for a name at once', async () => {
+    const inode = async () => statSync((await open('web')).path).ino;
+    const [one, other] = await Promise.all([inode(), inode()]);
+    expect(one).toBe(other);
+    expect(readdirSync(folder)).toHaveLength(2);
+  });
+
   test('sweeps what a process that was killed has left', async () => {
     const { path } = await open();
     const left = path.replace(/\d+$/, '4194304');

@@ -1,6 +1,7 @@
 /** Layers on top of each other: what comes of names, kinds, links and marks. */
 import { describe, expect, test } from 'vitest';
-import { treeOf } from '../../support/memory-tree.js';
+import { treeOf, treeOfArchives } from '../../support/memory-tree.js';
+import { tarOf } from '../../support/tar.js';
 
 const dir = (name: string, mode = 0o755) => ({ name, type: '5', mode });
 const file = (name: string, content = '') => ({ name, content });
@@ -173,5 +174,33 @@ describe('applyLayers()', () => {
     await expect(treeOf([dir('x'), ...steps, file('l0/y')])).rejects.toThrow(
       'leads through too many folders',
     );
+  });
+
+  test('counts folders that no entry is, over all layers', async () => {
+    const below = tarOf([file(`${'a/'.repeat(40)}x`), link('l', 'b/c/d')]);
+    const above = tarOf([file('l/y')]);
+    await treeOfArchives([below, above], { entries: 46 });
+    await expect(treeOfArchives([below, above], { entries: 45 })).rejects.toThrow(
+      '"d": the image has more files than are unpacked',
+    );
+  });
+
+  test('counts the paths of what is left out, which links make long', async () => {
+    const deep = `${'d'.repeat(200)}/`.repeat(14);
+    const devices = Array.from({ length: 9 }, (_, i) => device(`l/${i}`));
+    const image = tarOf([{ ...link('l', ''), pax: { linkpath: deep } }, ...devices, ...devices]);
+    await treeOfArchives([image], { headerBytes: 32_000 });
+    await expect(treeOfArchives([image], { headerBytes: 28_000 })).rejects.toThrow(
+      'the image has more long names',
+    );
+  });
+
+  test('refuses a link’s folder with a name that no folder can have', async () => {
+    const image = (bytes: number) => [
+      { ...link('l', ''), pax: { linkpath: `a/${'b'.repeat(bytes)}/c` } },
+      file('l/x'),
+    ];
+    await expect(treeOf(image(255))).resolves.toContain(`a/${'b'.repeat(255)}/c/x: file 644 ""`);
+    await expect(treeOf(image(256))).rejects.toThrow('has a part of more than 255 bytes');
   });
 });
