@@ -2,7 +2,7 @@
 import { TsvmError } from '../../errors.js';
 import { Blob } from '../blob.js';
 import { contentOf } from '../decompress.js';
-import type { Layer } from '../image.js';
+import { type Layer, MAX_IMAGE_BYTES } from '../image.js';
 import { imageError } from '../image-error.js';
 import { type Limits, readTar, type TarEntry } from '../tar/reader.js';
 import { type LayerEntry, roleOf, TreeBuilder } from './builder.js';
@@ -12,7 +12,7 @@ import type { TreeNode, TreeSink } from './tree.js';
  * Default bounds of an image: more files than any distribution has, and not more than a tree in memory may have, at some 400 bytes each; fewer
  * bytes than fill most disks.
  */
-const LIMITS: Readonly<Limits> = { entries: 2_000_000, bytes: 256 * 2 ** 30, headerBytes: 512 << 20 };
+const LIMITS: Readonly<Limits> = { entries: 2_000_000, bytes: MAX_IMAGE_BYTES, headerBytes: 512 << 20 };
 
 /**
  * Applies layers to each other, the lowest first, and gives a sink what comes of them. Devices, and what is in the top `/dev`, are left out.

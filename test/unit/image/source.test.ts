@@ -371,7 +371,7 @@ describe('a layout', () => {
     const many = layoutWith(([manifest = {}], put) => {
       const document = documentOf(join(folder, String(count - 1)), manifest);
       const layers = document['layers'] as Json[];
-      return [put({ ...document, layers: Array(1025).fill(layers[0]) })];
+      return [put({ ...document, layers: Array(501).fill(layers[0]) })];
     });
     await expect(store.open(many)).rejects.toThrow('layers are too many');
     const large = layoutWith((manifests) => manifests);
