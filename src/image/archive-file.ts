@@ -4,13 +4,11 @@ import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { TsvmError } from '../errors.js';
 import { describeFileError } from '../host/files.js';
-import { formatBytes, GIB } from '../util/units.js';
+import { formatBytes } from '../util/units.js';
 import type { Blob } from './blob.js';
 import { contentOf } from './decompress.js';
+import { MAX_IMAGE_BYTES } from './image.js';
 import { imageError } from './image-error.js';
-
-/** Bound of an archive that is not compressed: that of all an image has. */
-const MAX_ARCHIVE_BYTES = 256 * GIB;
 
 /** Writes what a compressed archive holds to a new file of a folder, which is made. @throws TsvmError `TSVM_IMAGE` that names the archive */
 export async function writeUncompressed(
@@ -47,7 +45,7 @@ export async function writeArchive(
     for await (const piece of pieces) {
       signal?.throwIfAborted();
       length += piece.length;
-      if (length > MAX_ARCHIVE_BYTES) throw imageError(`it has more than ${formatBytes(MAX_ARCHIVE_BYTES)}`);
+      if (length > MAX_IMAGE_BYTES) throw imageError(`it has more than ${formatBytes(MAX_IMAGE_BYTES)}`);
       yield piece;
     }
   };

@@ -1,5 +1,9 @@
 /** Images: what a machine and a container get their root from. */
+import { GIB } from '../util/units.js';
 import type { BlobPlace } from './blob.js';
+
+/** Bound of an image: of its blobs, of an archive of it, and of what all layers of it unpack to. */
+export const MAX_IMAGE_BYTES: number = 256 * GIB;
 
 /** An image of which nothing is made yet: a directory, which may change, or layers, which never do. */
 export type Image = DirectoryImage | LayeredImage;

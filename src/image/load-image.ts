@@ -6,15 +6,12 @@ import { isCompressed } from './decompress.js';
 import type { Layer } from './image.js';
 import { imageError } from './image-error.js';
 import type { KeptImages } from './kept-images.js';
+import { OCI_CONFIG, OCI_LAYER, OCI_MANIFEST } from './oci/media-types.js';
 import { parseReference, type Reference } from './reference.js';
 import { type DockerImage, imagesInArchive } from './source/docker-archive.js';
 import type { Members } from './source/members.js';
 import { imagesInLayout, layoutBlobs, type NamedImage } from './source/oci-layout.js';
 import type { Source } from './source/open-source.js';
-
-const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
-const CONFIG_TYPE = 'application/vnd.oci.image.config.v1+json';
-const LAYER_TYPE = 'application/vnd.oci.image.layer.v1.tar';
 
 export interface LoadedImage {
   /** Digest of the manifest. */
@@ -95,8 +92,8 @@ async function loadDocker(
   const described = [];
   for (const layer of layers) described.push(await loadLayer({ ...layer, signal }, blobs));
   await copy({ ...place, signal }, id, blobs);
-  const config = { mediaType: CONFIG_TYPE, digest: id, size: blobs.sizeOf(id) };
-  const manifest = { schemaVersion: 2, mediaType: MANIFEST_TYPE, config, layers: described };
+  const config = { mediaType: OCI_CONFIG, digest: id, size: blobs.sizeOf(id) };
+  const manifest = { schemaVersion: 2, mediaType: OCI_MANIFEST, config, layers: described };
   return (await blobs.addBytes(Buffer.from(JSON.stringify(manifest)))).digest;
 }
 
@@ -113,7 +110,7 @@ async function loadLayer(layer: Layer, blobs: BlobStore) {
     );
   }
   await copy(layer, digest, blobs);
-  return { mediaType: `${LAYER_TYPE}${compression}`, digest, size: blob.sizeBytes };
+  return { mediaType: `${OCI_LAYER}${compression}`, digest, size: blob.sizeBytes };
 }
 
 /** End of a layer's media type. */

@@ -6,12 +6,10 @@ import { Blob } from './blob.js';
 import { imageError } from './image-error.js';
 import type { KeptImage, KeptImages } from './kept-images.js';
 import { readDocument } from './oci/documents.js';
+import { DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from './oci/media-types.js';
 import { parseReference, shortReference } from './reference.js';
+import { BLOCK_BYTES, paddedLength } from './tar/format.js';
 
-const BLOCK_BYTES = 512;
-const MANIFEST_TYPE = 'application/vnd.oci.image.manifest.v1+json';
-const DOCKER_MANIFEST_TYPE = 'application/vnd.docker.distribution.manifest.v2+json';
-const INDEX_TYPE = 'application/vnd.oci.image.index.v1+json';
 /** Largest length that fits in octal digits; tar has another form for more. */
 const MAX_OCTAL_SIZE = 8 ** 11 - 1;
 
@@ -41,7 +39,7 @@ export async function* saveImages(
     const size = kept.blobs.sizeOf(image.digest);
     const isDocker = config.mediaType?.startsWith('application/vnd.docker.') === true;
     const descriptor = {
-      mediaType: isDocker ? DOCKER_MANIFEST_TYPE : MANIFEST_TYPE,
+      mediaType: isDocker ? DOCKER_MANIFEST : OCI_MANIFEST,
       digest: image.digest,
       size,
     };
@@ -56,7 +54,7 @@ export async function* saveImages(
       Layers: layers.map((layer) => pathOf(layer.digest)),
     });
   }
-  yield* documentEntry('index.json', { schemaVersion: 2, mediaType: INDEX_TYPE, manifests });
+  yield* documentEntry('index.json', { schemaVersion: 2, mediaType: OCI_INDEX, manifests });
   yield* documentEntry('manifest.json', entries);
   yield* documentEntry('oci-layout', { imageLayoutVersion: '1.0.0' });
   yield Buffer.alloc(2 * BLOCK_BYTES);
@@ -86,7 +84,7 @@ function* documentEntry(name: string, value: object): Generator<Uint8Array> {
   yield padding(bytes.length);
 }
 
-const padding = (length: number): Uint8Array => Buffer.alloc(-length & (BLOCK_BYTES - 1));
+const padding = (length: number): Uint8Array => Buffer.alloc(paddedLength(length) - length);
 
 /** Header of a file (POSIX.1-2017, "ustar Interchange Format"); a length of 8 GiB or more in GNU's form. */
 function header(name: string, size: number): Uint8Array {

@@ -33,7 +33,7 @@ export function pullCommand(): Command {
     .option('--platform <platform>', 'linux/amd64, or with the variant of a newer processor', 'linux/amd64')
     .addHelpText('after', EXAMPLES)
     .action(async (name: string, flags: PullFlags) => {
-      const { parsePlatform } = await import('../../image/registry/manifest.js');
+      const { parsePlatform } = await import('../../image/oci/platform.js');
       const level = parsePlatform(flags.platform);
       using registries = await openRegistries();
       const reference = registries.parse(name);

@@ -9,13 +9,17 @@
 import { z } from 'zod';
 import { Blob, type BlobPlace } from '../blob.js';
 import { DIGEST } from '../digest.js';
-import type { ImageConfig } from '../image.js';
+import { type ImageConfig, MAX_IMAGE_BYTES } from '../image.js';
 import { imageError } from '../image-error.js';
+import { describeIssue } from '../json-file.js';
+import { CONFIGS } from './media-types.js';
 
 /** Bound of an index, manifest or configuration; registries refuse more than 4 MiB. */
 export const MAX_DOCUMENT_BYTES = 4 << 20;
 /** Bound of layers; Docker has 127 at the most. */
-const MAX_LAYERS = 1024;
+export const MAX_LAYERS = 500;
+/** Bound of indexes within indexes. */
+export const MAX_INDEX_DEPTH = 4;
 
 /** A field that may be null, or not there. */
 const absent = <T>(schema: z.ZodType<T>): z.ZodType<T | undefined> =>
@@ -26,7 +30,7 @@ const list = <T>(schema: z.ZodType<T>): z.ZodType<T[]> =>
     .nullish()
     .transform((value) => value ?? []);
 
-export const digestSchema = z.string().regex(DIGEST, 'is not a SHA-256 digest');
+const digestSchema = z.string().regex(DIGEST, 'is not a SHA-256 digest');
 const platformSchema = z.object({
   os: absent(z.string()),
   architecture: absent(z.string()),
@@ -35,11 +39,13 @@ const platformSchema = z.object({
 const descriptorSchema = z.object({
   mediaType: absent(z.string()),
   digest: digestSchema,
-  size: absent(z.number().int().nonnegative()),
+  size: absent(z.number().int().nonnegative().max(MAX_IMAGE_BYTES)),
+  urls: absent(z.array(z.string())),
   artifactType: absent(z.string()),
   platform: absent(platformSchema),
   annotations: absent(z.record(z.string(), z.string().nullable())),
 });
+const headSchema = z.object({ schemaVersion: absent(z.number()), mediaType: absent(z.string()) });
 const indexSchema = z.object({ manifests: list(descriptorSchema) });
 const manifestSchema = z.object({
   artifactType: absent(z.string()),
@@ -75,29 +81,41 @@ export type Document =
   | { readonly kind: 'image'; readonly manifest: Manifest }
   | { readonly kind: 'artifact'; readonly type: string };
 
-const IMAGE_CONFIGS: readonly string[] = [
-  'application/vnd.oci.image.config.v1+json',
-  'application/vnd.docker.container.image.v1+json',
-];
+/** Head of an index or a manifest. @throws TsvmError `TSVM_IMAGE` for Docker's first form */
+export function headOf(name: string, value: unknown): z.infer<typeof headSchema> {
+  const head = parse(headSchema, name, value);
+  if (head.schemaVersion === 1 || has(value, 'fsLayers')) throw schema1(name);
+  return head;
+}
+
+export const schema1 = (name: string): Error =>
+  imageError(
+    `${name}: its manifest has schema 1, of before 2016`,
+    'push it or save it again with a docker of today',
+  );
 
 /** Reads an index or a manifest. Which one it is says its content, which has to be one alone. @throws TsvmError `TSVM_IMAGE` */
-export async function readDocument(place: BlobPlace): Promise<Document> {
-  const { name, value } = await readJson(place);
-  const has = (field: string): boolean =>
-    typeof value === 'object' && value !== null && (value as Record<string, unknown>)[field] != null;
-  const isIndex = has('manifests');
+export function documentOf(name: string, value: unknown): Document {
+  headOf(name, value);
+  const isIndex = has(value, 'manifests');
   // An index for one reader that is a manifest for another one would be two images of one digest.
-  if (isIndex && (has('config') || has('layers')))
+  if (isIndex && (has(value, 'config') || has(value, 'layers')))
     throw imageError(`${name}: it is an index and a manifest in one`);
   if (isIndex) return { kind: 'index', index: parse(indexSchema, name, value) };
-  if (has('fsLayers'))
-    throw imageError(`${name}: its manifest has Docker’s first form, which is not used any more`);
   const manifest = parse(manifestSchema, name, value);
   const { mediaType } = manifest.config;
   const type =
-    manifest.artifactType ??
-    (mediaType === undefined || IMAGE_CONFIGS.includes(mediaType) ? undefined : mediaType);
+    manifest.artifactType ?? (mediaType === undefined || CONFIGS.includes(mediaType) ? undefined : mediaType);
   return type === undefined ? { kind: 'image', manifest } : { kind: 'artifact', type };
+}
+
+const has = (value: unknown, field: string): boolean =>
+  typeof value === 'object' && value !== null && (value as Record<string, unknown>)[field] != null;
+
+/** Reads an index or a manifest, as {@link documentOf}. */
+export async function readDocument(place: BlobPlace): Promise<Document> {
+  const { name, value } = await readJson(place);
+  return documentOf(name, value);
 }
 
 /** Reads the top of a layout: its descriptors are what has names. @throws TsvmError `TSVM_IMAGE` */
@@ -109,6 +127,11 @@ export async function readIndex(place: BlobPlace): Promise<Index> {
 /** Reads an image's configuration. @throws TsvmError `TSVM_IMAGE` */
 export async function readConfig(place: BlobPlace): Promise<ConfigDocument> {
   const { name, value } = await readJson(place);
+  return parseConfig(name, value);
+}
+
+/** Reads a configuration. @throws TsvmError `TSVM_IMAGE` */
+export function parseConfig(name: string, value: unknown): ConfigDocument {
   return parse(configSchema, name, value);
 }
 
@@ -120,22 +143,22 @@ export async function readAs<T>(schema: z.ZodType<T>, place: BlobPlace): Promise
 
 async function readJson(place: BlobPlace): Promise<{ name: string; value: unknown }> {
   await using blob = await Blob.open(place);
-  const text = (await blob.read(MAX_DOCUMENT_BYTES)).toString('utf8');
+  return { name: blob.name, value: jsonOf(blob.name, await blob.read(MAX_DOCUMENT_BYTES)) };
+}
+
+/** Reads JSON in UTF-8. @throws TsvmError `TSVM_IMAGE` */
+export function jsonOf(name: string, bytes: Uint8Array): unknown {
   try {
-    return { name: blob.name, value: JSON.parse(text) };
+    return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(bytes));
   } catch (cause) {
-    throw imageError(`${blob.name}: ${cause instanceof Error ? cause.message : cause}`, undefined, cause);
+    throw imageError(`${name}: it is not JSON`, undefined, cause);
   }
 }
 
 function parse<T>(schema: z.ZodType<T>, name: string, value: unknown): T {
   const result = schema.safeParse(value);
   if (result.success) return result.data;
-  const [issue] = result.error.issues;
-  throw imageError(
-    `${name}: ${issue?.path.join('.')} ${issue?.message}`,
-    'is it an image? skopeo copy writes it anew',
-  );
+  throw imageError(`${name}: ${describeIssue(result.error)}`, 'is it an image? skopeo copy writes it anew');
 }
 
 /** Defaults for the command that runs in an image; what is empty says nothing. */

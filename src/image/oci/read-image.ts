@@ -3,11 +3,16 @@ import type { TsvmError } from '../../errors.js';
 import type { BlobPlace } from '../blob.js';
 import type { ImageConfig, Layer } from '../image.js';
 import { imageError } from '../image-error.js';
-import { type Descriptor, imageConfigOf, type Manifest, readConfig, readDocument } from './documents.js';
-import { isFit, platformName, rankOf } from './platform.js';
+import {
+  type Descriptor,
+  imageConfigOf,
+  MAX_INDEX_DEPTH,
+  type Manifest,
+  readConfig,
+  readDocument,
+} from './documents.js';
+import { isFit, isOfNone, platformName, rankOf } from './platform.js';
 
-/** Bound of indexes within indexes. */
-const MAX_DEPTH = 4;
 /** Bound of the documents that are read to find one image. */
 const MAX_DOCUMENTS = 1000;
 
@@ -85,7 +90,7 @@ async function findIn(
       return undefined;
     }
     case 'index': {
-      if (depth === MAX_DEPTH) throw imageError(`${blobs.name}: indexes within indexes within indexes`);
+      if (depth === MAX_INDEX_DEPTH) throw imageError(`${blobs.name}: indexes within indexes within indexes`);
       let best: FoundImage | undefined;
       for (const one of document.index.manifests) {
         const found = await findImage(one, search, depth + 1);
@@ -98,9 +103,8 @@ async function findIn(
   }
 }
 
-/** Attestations have a platform that is none. */
 function addPlatform({ platforms, artifacts }: Unfit, name: string): void {
-  if (name.startsWith('unknown/')) artifacts.add('an attestation');
+  if (isOfNone(name)) artifacts.add('an attestation');
   else platforms.add(name);
 }
 

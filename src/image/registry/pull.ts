@@ -1,22 +1,22 @@
 /** Pulling: an image's documents and layers from a registry, or a mirror of it, into the store of blobs. */
 import { TsvmError } from '../../errors.js';
+import { formatBytes } from '../../util/units.js';
 import type { BlobStore } from '../blob-store.js';
 import { digestOf } from '../digest.js';
 import { imageError } from '../image-error.js';
-import { MAX_DOCUMENT_BYTES } from '../oci/documents.js';
+import { MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH } from '../oci/documents.js';
+import { chooseManifest } from '../oci/platform.js';
 import { formatReference, parseReference, type Reference } from '../reference.js';
 import { Authorizer, type Place } from './authorizer.js';
 import { type ClientOptions, RegistryClient } from './client.js';
 import { HUB_ENDPOINT, type RegistryConfig, readRegistryConfig, rulesOf } from './config.js';
 import { credentialFiles } from './credentials.js';
-import { checkConfig, chooseManifest, type Descriptor, type Document, readDocument } from './manifest.js';
+import { checkConfig, readSent, type SentDescriptor, type SentDocument } from './manifest.js';
 import type { ProxyVariables } from './proxy.js';
 import { Transport } from './transport.js';
 
 /** Layers that are fetched at the same time; more gain nothing, since they share the line. */
 const SIDE_BY_SIDE = 3;
-/** Bound of indexes within indexes. */
-const MAX_DEPTH = 4;
 const SILENCE_MS = 30_000;
 
 /** Files and variables of the operator's that say how registries are reached. */
@@ -33,7 +33,7 @@ export interface RegistrySettings {
 }
 
 export type PullEvent =
-  | { readonly kind: 'layers'; readonly layers: readonly Descriptor[] }
+  | { readonly kind: 'layers'; readonly layers: readonly SentDescriptor[] }
   /** So many bytes of a layer are there. */
   | { readonly kind: 'progress'; readonly digest: string; readonly bytes: number }
   /** Another process fetches a layer. */
@@ -54,8 +54,8 @@ export interface PulledImage {
   readonly digest: string;
   /** Manifest for linux/amd64. */
   readonly manifest: { readonly mediaType: string; readonly digest: string; readonly size: number };
-  readonly config: Descriptor;
-  readonly layers: readonly Descriptor[];
+  readonly config: SentDescriptor;
+  readonly layers: readonly SentDescriptor[];
 }
 
 /** Registries, as the operator configured them. Tokens and connections are kept until it is disposed of. */
@@ -181,8 +181,10 @@ class Pull {
     documents.push(found.bytes);
     const top = found.digest;
     for (let depth = 1; found.document.kind === 'index'; depth++) {
-      if (depth > MAX_DEPTH) throw imageError(`${this.#name}: indexes within indexes within indexes`);
+      if (depth > MAX_INDEX_DEPTH) throw imageError(`${this.#name}: indexes within indexes within indexes`);
       const chosen = chooseManifest(this.#name, found.document.manifests, this.#options.level ?? 1);
+      if (chosen.size > MAX_DOCUMENT_BYTES)
+        throw imageError(`${this.#name}: its manifest is longer than ${formatBytes(MAX_DOCUMENT_BYTES)}`);
       found = await this.#document(chosen.digest, chosen.digest, chosen.mediaType);
       documents.push(found.bytes);
     }
@@ -204,17 +206,17 @@ class Pull {
     at: string,
     wanted: string | undefined,
     type?: string,
-  ): Promise<{ digest: string; bytes: Uint8Array; document: Document }> {
+  ): Promise<{ digest: string; bytes: Uint8Array; document: SentDocument }> {
     const { bytes, contentType, digest: said } = await this.#client.manifest(at);
     const digest = digestOf(bytes);
     const due = wanted ?? (said?.startsWith('sha256:') ? said : digest);
     if (digest !== due)
       throw imageError(`${this.#name}: its manifest should be ${due}, and what came is ${digest}`);
-    return { digest, bytes, document: readDocument(this.#name, bytes, type ?? contentType) };
+    return { digest, bytes, document: readSent(this.#name, bytes, type ?? contentType) };
   }
 
   /** Fetches blobs, some side by side. The first that fails stops the others. */
-  async #fetchAll(blobs: readonly Descriptor[]): Promise<void> {
+  async #fetchAll(blobs: readonly SentDescriptor[]): Promise<void> {
     const queue = [...blobs];
     const { signal } = this.#stop;
     const work = async (): Promise<void> => {
@@ -231,7 +233,7 @@ class Pull {
     signal.throwIfAborted();
   }
 
-  async #fetch(blob: Descriptor): Promise<void> {
+  async #fetch(blob: SentDescriptor): Promise<void> {
     const { signal, onEvent } = this.#options;
     await this.#store.add(blob, (start) => this.#client.blob(blob, start), {
       signal,

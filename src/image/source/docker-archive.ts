@@ -7,7 +7,7 @@ import { Blob, type BlobPlace } from '../blob.js';
 import { digestOf } from '../digest.js';
 import type { Layer } from '../image.js';
 import { imageError } from '../image-error.js';
-import { imageConfigOf, MAX_DOCUMENT_BYTES, readAs, readConfig } from '../oci/documents.js';
+import { imageConfigOf, MAX_DOCUMENT_BYTES, MAX_LAYERS, readAs, readConfig } from '../oci/documents.js';
 import { isFit, platformName } from '../oci/platform.js';
 import { type ImageParts, nothingFound } from '../oci/read-image.js';
 import { isSameName } from '../reference.js';
@@ -17,8 +17,6 @@ import { type Selector, selectorText } from './selector.js';
 const MANIFEST = 'manifest.json';
 /** File of archives of before 2016, which name layers otherwise; later ones have it as well. */
 const REPOSITORIES = 'repositories';
-/** Bound of layers; Docker has 127 at the most. */
-const MAX_LAYERS = 1024;
 
 const entrySchema = z.object({
   Config: z.string(),

@@ -3,8 +3,17 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { type Blob, type BlobPlace, identityOf } from '../blob.js';
 import { imageError } from '../image-error.js';
-import { BLOCK_BYTES, type Header, paddedLength, parseHeader, TYPE } from '../tar/format.js';
-import { type PaxFacts, readPax } from '../tar/pax.js';
+import { BLOCK_BYTES, paddedLength, parseHeader, TYPE } from '../tar/format.js';
+import {
+  addExtension,
+  type Before,
+  dataBytesOf,
+  isExtension,
+  kindOf,
+  linkOf,
+  nameOf,
+  type TarKind,
+} from '../tar/headers.js';
 
 export interface Members {
   /** Name for messages. */
@@ -73,7 +82,7 @@ export async function archiveMembers(blob: Blob): Promise<Members | undefined> {
   const members = new Map<string, BlobPlace>();
   const links = new Map<string, string>();
   for await (const entry of entriesOf(blob)) {
-    const { type, start, bytes, target } = entry;
+    const { kind, start, bytes, target } = entry;
     const parts = partsOf(entry.path);
     if (parts?.length === 0) continue; // the folder itself
     if (parts === undefined || !isOfImage(entry, parts)) return undefined;
@@ -81,10 +90,10 @@ export async function archiveMembers(blob: Blob): Promise<Members | undefined> {
     const name = parts.join('/');
     members.delete(name);
     links.delete(name);
-    if (type === TYPE.file)
+    if (kind === 'file')
       members.set(name, { path: blob.path, start, bytes, member: name, identity: identityOf(blob.stats) });
-    if (type === TYPE.hardLink) links.set(name, target);
-    if (type === TYPE.symbolicLink) links.set(name, join('/', ...parts.slice(0, -1), target));
+    if (kind === 'hard-link') links.set(name, target);
+    if (kind === 'link') links.set(name, join('/', ...parts.slice(0, -1), target));
   }
   return {
     name: blob.name,
@@ -106,6 +115,7 @@ function partsOf(path: string): string[] | undefined {
 interface ArchiveEntry {
   readonly path: string;
   readonly type: string;
+  readonly kind: TarKind | undefined;
   /** Offset and length of its data in the file. */
   readonly start: number;
   readonly bytes: number;
@@ -113,51 +123,33 @@ interface ArchiveEntry {
   readonly target: string;
 }
 
-const EXTENSIONS: readonly string[] = [TYPE.pax, TYPE.globalPax, TYPE.longName, TYPE.longLink];
-
 /** Entries of an archive by their headers alone. */
 async function* entriesOf(blob: ArchiveBytes): AsyncGenerator<ArchiveEntry> {
-  let pax: PaxFacts = {};
-  let longName = '';
-  let longLink = '';
+  let before: Before = {};
   for (let at = 0; at + BLOCK_BYTES <= blob.sizeBytes; ) {
     const block = await blob.slice(at, BLOCK_BYTES);
     if (block.length < BLOCK_BYTES || block.every((byte) => byte === 0)) return;
     const header = named(blob, () => parseHeader(block));
     const start = at + BLOCK_BYTES;
-    const bytes = sizeOf(header, pax);
-    const isExtension = EXTENSIONS.includes(header.type);
+    const name = nameOf(header, before);
+    const kind = kindOf(header, name);
+    const isBefore = isExtension(header);
+    // What stands before a header is of its entry, not of a header between them.
+    const bytes = isBefore ? header.size : dataBytesOf(kind, header, before);
     // An archive of an image has none that is so long: it is an entry of another archive, whose reader refuses it.
-    const isTooLong = isExtension && bytes > MAX_EXTENSION_BYTES;
+    const isTooLong = isBefore && bytes > MAX_EXTENSION_BYTES;
     if (!isTooLong && (bytes < 0 || start + bytes > blob.sizeBytes))
       throw imageError(`${blob.name}: it is cut short`);
     at = start + paddedLength(bytes);
-    if (isExtension && !isTooLong) {
-      const extension = await blob.slice(start, bytes);
-      if (header.type === TYPE.pax) named(blob, () => readPax(Buffer.from(extension), pax));
-      if (header.type === TYPE.longName) longName = textOf(extension);
-      if (header.type === TYPE.longLink) longLink = textOf(extension);
+    if (isBefore && !isTooLong) {
+      const extension = Buffer.from(await blob.slice(start, bytes));
+      named(blob, () => addExtension(before, header, extension));
       continue;
     }
-    yield {
-      path: pax.path ?? (longName || header.name),
-      target: pax.linkpath ?? (longLink || header.link),
-      ...{ type: header.type, start, bytes },
-    };
-    pax = {};
-    longName = '';
-    longLink = '';
+    yield { path: name, target: linkOf(header, before), type: header.type, kind, start, bytes };
+    before = {};
   }
 }
-
-/** Types that no data follows, whatever the header says. */
-const WITHOUT_DATA: readonly string[] = [TYPE.hardLink, TYPE.symbolicLink, TYPE.directory, TYPE.fifo];
-
-function sizeOf({ type, size }: Header, pax: PaxFacts): number {
-  return WITHOUT_DATA.includes(type) ? 0 : (pax.size ?? size);
-}
-
-const textOf = (bytes: Uint8Array): string => Buffer.from(bytes).toString('latin1').replace(/\0.*$/s, '');
 
 function named<T>(blob: ArchiveBytes, work: () => T): T {
   try {

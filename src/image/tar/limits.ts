@@ -1,4 +1,5 @@
 /** Bounds of an image, over all of its layers: what it may cost in memory, and on the disk. */
+import { MAX_IMAGE_BYTES } from '../image.js';
 import { imageError } from '../image-error.js';
 import { shownName } from './name.js';
 
@@ -16,7 +17,11 @@ export interface Limits {
  * Default bounds of an image: more files than any distribution has, and not more than a tree in memory may have, at some 400 bytes each; fewer
  * bytes than fill most disks.
  */
-export const LIMITS: Readonly<Limits> = { entries: 2_000_000, bytes: 256 * 2 ** 30, headerBytes: 512 << 20 };
+export const LIMITS: Readonly<Limits> = {
+  entries: 2_000_000,
+  bytes: MAX_IMAGE_BYTES,
+  headerBytes: 512 << 20,
+};
 
 /** Counts an entry, or a folder that none is. @throws TsvmError `TSVM_IMAGE` if there are too many. */
 export function countEntry(name: string, bytes: number, limits: Limits): void {

@@ -2,35 +2,28 @@
 import { ID_RANGE, isId } from '../../util/ids.js';
 import { imageError } from '../image-error.js';
 import { BlockReader } from './block-reader.js';
-import { BLOCK_BYTES, type Header, paddedLength, parseHeader, TYPE } from './format.js';
+import { BLOCK_BYTES, type Header, paddedLength, parseHeader } from './format.js';
+import {
+  addExtension,
+  type Before,
+  dataBytesOf,
+  isExtension,
+  kindOf,
+  linkOf,
+  nameOf,
+  type TarKind,
+} from './headers.js';
 import { countEntry, countHeader, type Limits } from './limits.js';
 import { checkName, shownName } from './name.js';
-import { type PaxFacts, readPax, type Time } from './pax.js';
+import type { Time } from './pax.js';
 import { checkMap, readMapBefore, readOldMap, type SparsePiece } from './sparse.js';
 
 /** Longest pax header or long name. An attribute has at most 64 KiB, and there are some. */
 const MAX_EXTENSION_BYTES = 1 << 20;
 /** Memory that an attribute takes besides its bytes, counted as if it were some. */
 const ATTRIBUTE_BYTES = 256;
-/** Most headers before the one of an entry; programs write up to four. */
-const MAX_EXTENSIONS = 16;
 /** Bound of what follows the end of an archive: programs fill up to a tape's block. */
 const MAX_TRAILER_BYTES = 64 << 20;
-
-export type TarKind = 'file' | 'hard-link' | 'link' | 'directory' | 'fifo' | 'device';
-
-/** Kinds of entries. Those of types that only some programs know are left out. */
-const KINDS: Readonly<Record<string, TarKind>> = {
-  [TYPE.file]: 'file',
-  [TYPE.contiguous]: 'file',
-  [TYPE.sparse]: 'file',
-  [TYPE.hardLink]: 'hard-link',
-  [TYPE.symbolicLink]: 'link',
-  [TYPE.characterDevice]: 'device',
-  [TYPE.blockDevice]: 'device',
-  [TYPE.directory]: 'directory',
-  [TYPE.fifo]: 'fifo',
-};
 
 export interface TarEntry {
   readonly kind: TarKind;
@@ -75,12 +68,6 @@ export async function* readTar(pieces: AsyncIterable<Uint8Array>, limits: Limits
   }
 }
 
-/** What headers before an entry say of it. */
-interface Before extends PaxFacts {
-  longName?: string;
-  longLink?: string;
-}
-
 interface Next {
   /** The entry; undefined if it is of a type that is left out. */
   readonly entry?: TarEntry;
@@ -91,28 +78,20 @@ interface Next {
 /** The next entry; undefined at the end. */
 async function readEntry(input: BlockReader, limits: Limits): Promise<Next | undefined> {
   const before: Before = {};
-  for (let extensions = 0; ; extensions++) {
+  for (;;) {
     const block = await input.take(BLOCK_BYTES);
     if (block === undefined || isZero(block)) return undefined;
     const header = parseHeader(block);
-    if (!EXTENSIONS.includes(header.type)) return await entryOf(input, header, before, limits);
-    if (extensions === MAX_EXTENSIONS) throw imageError('an entry of it has too many headers');
-    const bytes = await extension(input, header, limits);
-    if (header.type === TYPE.pax) readPax(bytes, before);
-    else if (header.type === TYPE.longName) before.longName = cString(bytes);
-    else if (header.type === TYPE.longLink) before.longLink = cString(bytes);
-    // A global header has comments; no program takes anything from it.
+    if (!isExtension(header)) return await entryOf(input, header, before, limits);
+    addExtension(before, header, await extension(input, header, limits));
   }
 }
 
-const EXTENSIONS: readonly string[] = [TYPE.pax, TYPE.globalPax, TYPE.longName, TYPE.longLink];
-
 async function entryOf(input: BlockReader, header: Header, before: Before, limits: Limits): Promise<Next> {
   // GNU tar gives sparse files other names, for programs that do not know them.
-  const name = before.sparse?.name ?? before.path ?? (before.longName || header.name);
-  const link = before.linkpath ?? (before.longLink || header.link);
-  // Earlier than POSIX, a directory was a file whose name ends in a slash.
-  const kind = header.type === TYPE.file && name.endsWith('/') ? 'directory' : KINDS[header.type];
+  const name = before.sparse?.name ?? nameOf(header, before);
+  const link = linkOf(header, before);
+  const kind = kindOf(header, name);
   const sizes = await sizesOf(input, header, before, kind, name);
   checkName(name);
   checkName(link);
@@ -149,9 +128,7 @@ async function sizesOf(
   kind: TarKind | undefined,
   name: string,
 ): Promise<Sizes> {
-  // No data follows what is no file, whatever the header says.
-  if (kind !== undefined && kind !== 'file') return { stored: 0, real: 0, map: [] };
-  const size = before.size ?? header.size;
+  const size = dataBytesOf(kind, header, before);
   if (size < 0) throw imageError(`the size of ${shownName(name)} is negative`);
   const { sparse } = before;
   let map = sparse?.map;
@@ -185,11 +162,6 @@ async function extension(input: BlockReader, { size }: Header, limits: Limits): 
   countHeader(size, limits);
   const bytes = await input.need(paddedLength(size));
   return Buffer.from(bytes.buffer, bytes.byteOffset, size);
-}
-
-function cString(bytes: Buffer): string {
-  const end = bytes.indexOf(0);
-  return bytes.toString('latin1', 0, end < 0 ? bytes.length : end);
 }
 
 const isZero = (block: Uint8Array): boolean => block[0] === 0 && block.every((byte) => byte === 0);

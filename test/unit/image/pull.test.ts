@@ -334,7 +334,7 @@ describe('a registry', () => {
       /sent as .*manifest.*, and says that it is .*index/,
     ],
     ['has what is no image', wrongManifest({}, 'text/html'), /no image \(text\/html\)/],
-    ['has both in one', wrongManifest({ manifests: [] }), /an index and a manifest at once/],
+    ['has both in one', wrongManifest({ manifests: [] }), /an index and a manifest in one/],
     [
       'has a chart',
       wrongManifest({
@@ -355,6 +355,14 @@ describe('a registry', () => {
       'has layers of another type',
       wrongManifest(layer({ mediaType: 'text/plain' })),
       /a type that is not known: text\/plain/,
+    ],
+    ['has an artifact', wrongManifest({ artifactType: 'x/y' }), /no image of a system, but x\/y/],
+    ['says manifest of an index', wrongManifest({ config: null, layers: null, manifests: [] }), /is none/],
+    ['says no schema', wrongManifest({ schemaVersion: null }), /schema none, and not 2/],
+    [
+      'has a layer of no length',
+      wrongManifest(layer({ size: null } as object)),
+      /what sha256:\w+ is, or how long/,
     ],
     ['has a bad digest', wrongManifest(layer({ digest: 'sha256:../../../x' })), /is not a SHA-256 digest/],
     ['has a negative size', wrongManifest(layer({ size: -1 })), /layers.0.size/],

@@ -371,7 +371,7 @@ describe('a layout', () => {
     const many = layoutWith(([manifest = {}], put) => {
       const document = documentOf(join(folder, String(count - 1)), manifest);
       const layers = document['layers'] as Json[];
-      return [put({ ...document, layers: Array(1025).fill(layers[0]) })];
+      return [put({ ...document, layers: Array(501).fill(layers[0]) })];
     });
     await expect(store.open(many)).rejects.toThrow('layers are too many');
     const large = layoutWith((manifests) => manifests);
@@ -383,6 +383,28 @@ describe('a layout', () => {
       return [put({ ...document, layers: [{ ...layer, mediaType: 'x+encrypted' }] })];
     });
     await expect(store.open(encrypted)).rejects.toThrow('its layers are encrypted');
+  });
+});
+
+describe('the headers before a member of an archive', () => {
+  const [manifest, ...others] = dockerEntries([{ files: ['a'] }])
+    .filter(({ name }) => name !== 'repositories')
+    .reverse();
+  const content = `${manifest?.content}`.padEnd(2000);
+
+  test('are the member’s, and no other header’s', async () => {
+    const headers = [
+      { name: 'pax', type: 'x', content: '13 size=2000\n' },
+      { name: 'long', type: 'L', content: 'manifest.json\0' },
+    ];
+    const path = written(tarOf([...headers, { name: 'x', content }, ...others]));
+    expect(await namesIn(await store.open(path))).toEqual(['a']);
+  });
+
+  test('are as many as of any entry, so that what they say does not fill the memory', async () => {
+    const more = Array.from({ length: 17 }, () => ({ name: 'pax', type: 'x', content: '' }));
+    const path = written(tarOf([...more, { name: 'manifest.json', content }, ...others]));
+    await expect(store.open(path)).rejects.toThrow(`${path}: an entry of it has too many headers`);
   });
 });
 
