@@ -139,10 +139,21 @@ export class BlobStore {
     return await this.#locked('shared', options, async (folder) => {
       for (const name of folder.names()) {
         const age = Date.now() - (folder.stats(name)?.mtimeMs ?? Date.now());
-        if (PARTIAL.test(name) && age > MAX_PARTIAL_AGE_MS) folder.remove(name);
+        if (PARTIAL.test(name) && age > MAX_PARTIAL_AGE_MS) await this.#forget(name, folder);
       }
       return await action();
     });
+  }
+
+  /** Removes a part of a blob, unless a writer has it. */
+  async #forget(partial: string, folder: OwnFolder): Promise<void> {
+    const file = await folder.openLock(partial);
+    try {
+      if (!this.#flock(file.fd, 'exclusive')) return;
+      if (folder.stats(partial)?.ino === (await file.stat()).ino) folder.remove(partial);
+    } finally {
+      await file.close();
+    }
   }
 
   /**
@@ -186,7 +197,7 @@ export class BlobStore {
     for (;;) {
       if ((await file.stat()).size > blob.size) await file.truncate(0);
       const hash = createHash(ALGORITHM);
-      const start = await hashAll(file, hash);
+      const start = await hashAll(file, hash, signal);
       let length = start;
       onProgress?.(length);
       if (length < blob.size) {
@@ -253,11 +264,12 @@ function hexOf(digest: string): string {
 }
 
 /** Hashes a file from its start. Returns its length. */
-async function hashAll(file: FileHandle, hash: Hash): Promise<number> {
+async function hashAll(file: FileHandle, hash: Hash, signal: AbortSignal | undefined): Promise<number> {
   const buffer = Buffer.allocUnsafe(PIECE_BYTES);
   for (let length = 0; ; ) {
     const { bytesRead } = await file.read(buffer, 0, buffer.length, length);
     if (bytesRead === 0) return length;
+    signal?.throwIfAborted();
     hash.update(buffer.subarray(0, bytesRead));
     length += bytesRead;
   }

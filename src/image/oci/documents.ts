@@ -30,33 +30,38 @@ const list = <T>(schema: z.ZodType<T>): z.ZodType<T[]> =>
     .nullish()
     .transform((value) => value ?? []);
 
+/** Types and names of systems: words that can be shown. */
+const word = z
+  .string()
+  .max(255)
+  .regex(/^[\x20-\x7e]*$/, 'is not a word of ASCII');
 const digestSchema = z.string().regex(DIGEST, 'is not a SHA-256 digest');
 const platformSchema = z.object({
-  os: absent(z.string()),
-  architecture: absent(z.string()),
-  variant: absent(z.string()),
+  os: absent(word),
+  architecture: absent(word),
+  variant: absent(word),
 });
 const descriptorSchema = z.object({
-  mediaType: absent(z.string()),
+  mediaType: absent(word),
   digest: digestSchema,
   size: absent(z.number().int().nonnegative().max(MAX_IMAGE_BYTES)),
   urls: absent(z.array(z.string())),
-  artifactType: absent(z.string()),
+  artifactType: absent(word),
   platform: absent(platformSchema),
   annotations: absent(z.record(z.string(), z.string().nullable())),
 });
-const headSchema = z.object({ schemaVersion: absent(z.number()), mediaType: absent(z.string()) });
+const headSchema = z.object({ schemaVersion: absent(z.number()), mediaType: absent(word) });
 const indexSchema = z.object({ manifests: list(descriptorSchema) });
 const manifestSchema = z.object({
-  artifactType: absent(z.string()),
+  artifactType: absent(word),
   config: descriptorSchema,
   layers: list(descriptorSchema).refine((layers) => layers.length <= MAX_LAYERS, 'are too many'),
 });
 const configSchema = z.object({
   created: absent(z.string()),
-  os: absent(z.string()),
-  architecture: absent(z.string()),
-  variant: absent(z.string()),
+  os: absent(word),
+  architecture: absent(word),
+  variant: absent(word),
   config: absent(
     z.object({
       User: absent(z.string()),

@@ -143,7 +143,7 @@ export function repositoryAt({ base, repository }: Place): string {
 }
 
 function keyOf(place: Place): string {
-  return `${place.base.host}/${repositoryAt(place)}`;
+  return `${place.base.origin}/${repositoryAt(place)}`;
 }
 
 function basicHeader(credential: Credential & { kind: 'password' }): string {

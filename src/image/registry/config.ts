@@ -33,7 +33,10 @@ const MAX_LIST = 16;
 const host = z.string().refine(isHost, 'is not a host, with its port if need be, in lower case');
 const place = z.string().refine(isPlace, 'is not HOST[:PORT][/PATH], in lower case');
 const schema = z.strictObject({
-  unqualified: place.optional(),
+  // Else a name with it would be one of Docker Hub's.
+  unqualified: place
+    .refine(hasRegistry, 'does not begin with a registry: a host with a dot or a port')
+    .optional(),
   registries: z
     .record(
       host,
@@ -97,6 +100,10 @@ export function rulesOf({ hosts }: RegistryConfig, url: URL): HostRules {
     ...rules,
     tokenHosts: [...names.flatMap((each) => TOKEN_HOSTS[each] ?? []), ...(rules.tokenHosts ?? [])],
   };
+}
+
+function hasRegistry(text: string): boolean {
+  return /^(localhost(?=\/|$)|[^/]*[.:])/.test(text);
 }
 
 function isPlace(text: string): boolean {

@@ -47,8 +47,15 @@ export async function dial(target: Target, options: DialOptions): Promise<Socket
 /** Credentials for a proxy, of its address. */
 export function proxyHeaders({ username, password }: URL): Record<string, string> {
   if (username === '') return {};
-  const pair = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  const pair = `${decoded(username)}:${decoded(password)}`;
   return { 'Proxy-Authorization': `Basic ${Buffer.from(pair).toString('base64')}` };
+}
+
+/** Text of a part of an address; a % that begins no escape is one. */
+function decoded(text: string): string {
+  return text.replace(/(%[0-9A-Fa-f]{2})+/g, (bytes) =>
+    Buffer.from(bytes.replaceAll('%', ''), 'hex').toString('utf8'),
+  );
 }
 
 async function open(url: URL, local: boolean, options: DialOptions): Promise<Socket> {

@@ -2,8 +2,10 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { createHash, randomBytes } from 'node:crypto';
 import {
+  closeSync,
   existsSync,
   mkdirSync,
+  openSync,
   readdirSync,
   readFileSync,
   statSync,
@@ -208,6 +210,25 @@ describe('BlobStore.retain()', () => {
     utimesSync(old as string, then, then);
     await store.hold(async () => {});
     expect([old, fresh].map((path) => existsSync(path as string))).toEqual([false, true]);
+  });
+
+  test('hold() leaves an old part to the writer that has it', async () => {
+    const store = newStore();
+    store.list();
+    const old = partialOf(store);
+    writeFileSync(old, 'x');
+    const then = Date.now() / 1000 - 8 * 24 * 3600;
+    utimesSync(old, then, then);
+    const fd = openSync(old, 'r+');
+    try {
+      expect(programFlock(fd, 'exclusive')).toBe(true);
+      await store.hold(async () => {});
+      expect(existsSync(old)).toBe(true);
+    } finally {
+      closeSync(fd);
+    }
+    await store.hold(async () => {});
+    expect(existsSync(old)).toBe(false);
   });
 });
 

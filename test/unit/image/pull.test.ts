@@ -357,6 +357,12 @@ describe('a registry', () => {
       /a type that is not known: text\/plain/,
     ],
     ['has an artifact', wrongManifest({ artifactType: 'x/y' }), /no image of a system, but x\/y/],
+    [
+      'writes lines of its own',
+      wrongManifest({ artifactType: 'x\nhint: y' }),
+      /artifactType is not a word of ASCII/,
+    ],
+    ['writes megabytes', wrongManifest({ artifactType: 'x'.repeat(1 << 20) }), /artifactType .*255/],
     ['says manifest of an index', wrongManifest({ config: null, layers: null, manifests: [] }), /is none/],
     ['says no schema', wrongManifest({ schemaVersion: null }), /schema none, and not 2/],
     [
@@ -700,6 +706,7 @@ describe('rules for registries', () => {
     ['{"registries": {"a": {"plainHTTP": true}}}', /registries.a .*plainHTTP/],
     ['{"registries": {"a": {"mirrors": ["https://b"]}}}', /mirrors.0 is not HOST/],
     ['{"unqualified": "Docker.io"}', /unqualified is not HOST/],
+    ['{"unqualified": "myregistry/lib"}', /unqualified does not begin with a registry/],
   ])('%s are refused with the file’s name', async (text, words) => {
     const rules = join(newFolder(), 'registries.json');
     writeFileSync(rules, text);

@@ -13,6 +13,7 @@ import { parseChallenges } from '../../../src/image/registry/challenge.js';
 import { rulesOf } from '../../../src/image/registry/config.js';
 import { askHelper } from '../../../src/image/registry/credential-helper.js';
 import { credentialFiles } from '../../../src/image/registry/credentials.js';
+import { proxyHeaders } from '../../../src/image/registry/dial.js';
 import { proxyFor } from '../../../src/image/registry/proxy.js';
 import { Registries } from '../../../src/image/registry/pull.js';
 import { temporaryDirectory } from '../../support/guest.js';
@@ -68,6 +69,13 @@ test('rulesOf() finds a host with its port and without, and Docker Hub by either
   expect(of('https://registry-1.docker.io/')).toMatchObject({ ca: 'd', tokenHosts: ['auth.docker.io'] });
   expect(of('https://registry.gitlab.com/').tokenHosts).toEqual(['gitlab.com']);
   expect([of('http://127.0.0.1:5000/').local, of('http://127.0.0.1:5001/').local]).toEqual([true, false]);
+});
+
+test('proxyHeaders() takes credentials of an address, with a % that begins no escape', () => {
+  const headerOf = (address: string) =>
+    Buffer.from((proxyHeaders(new URL(address))['Proxy-Authorization'] ?? '').slice(6), 'base64').toString();
+  expect(headerOf('http://u:a%40b%C3%A9@proxy/')).toBe('u:a@bé');
+  expect(headerOf('http://u:100%@proxy/')).toBe('u:100%');
 });
 
 describe('proxyFor()', () => {
