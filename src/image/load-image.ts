@@ -42,7 +42,7 @@ export async function loadImages(
     case 'directory':
     case 'root archive':
       throw imageError(
-        `${source.path}: it is the ${source.kind} of a root, and no image with a name`,
+        `${source.path}: it is ${source.kind === 'directory' ? 'a directory' : 'an archive'} of a root, and no image with a name`,
         `it can be used as it is: tsvm run --image ${source.path} -- COMMAND`,
       );
     default:

@@ -1,5 +1,6 @@
 import { renameSync } from 'node:fs';
 import { join } from 'node:path';
+import { TsvmError } from '../errors.js';
 import { discard, removeEntry, showEntry, unfinishedName } from '../host/folder-store.js';
 import { OwnFolder } from '../host/own-folder.js';
 import { type Flock, flock } from '../host/process/file-lock.js';
@@ -96,7 +97,9 @@ export class ImageStore {
     const unfinished = unfinishedName(store);
     try {
       const path = await writeArchive(bytes, join(this.directory, unfinished), PLAIN, signal);
-      return await this.load(path, { signal });
+      return await this.load(path, { signal }).catch((error: unknown) => {
+        throw ofStream(error, path);
+      });
     } finally {
       discard(store, unfinished);
     }
@@ -232,6 +235,13 @@ export class ImageStore {
     prune(store, key);
     return directory;
   }
+}
+
+/** Error of an archive that was read only once: the file that it was written to is gone by then. */
+function ofStream(error: unknown, path: string): unknown {
+  if (!(error instanceof TsvmError) || !`${error.message}${error.hint}`.includes(path)) return error;
+  const hint = error.hint?.includes(path) ? 'give it as a file' : error.hint;
+  return new TsvmError(error.code, error.message.replaceAll(path, 'standard input'), { hint, cause: error });
 }
 
 function isMade(store: OwnFolder, key: string, part: string): boolean {

@@ -54,6 +54,7 @@ export class PullProgress implements Disposable {
     const layer = this.#layers.get(digest);
     if (layer === undefined) return; // a document
     const isFirst = layer.before === undefined;
+    if (!isFirst && layer.bytes === layer.size) return; // it was said
     layer.before ??= bytes;
     layer.bytes = bytes;
     if (bytes !== layer.size) return;

@@ -159,7 +159,9 @@ describe('images under names', () => {
     await expect(store.load(named)).rejects.toThrow("image name 'Not/A Name'");
     const root = newPath();
     mkdirSync(join(root, 'bin'), { recursive: true });
-    await expect(store.load(root)).rejects.toThrow('it is the directory of a root, and no image with a name');
+    await expect(store.load(root)).rejects.toThrow('it is a directory of a root, and no image with a name');
+    const stream = store.loadStream(Readable.from([Buffer.from('no archive')]));
+    await expect(stream).rejects.toThrow(/^standard input: it is not an archive$/);
   });
 });
 
