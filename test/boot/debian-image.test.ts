@@ -40,7 +40,7 @@ const run = async (image: string, isolation: string) => {
     '-c',
     SCRIPT,
   ];
-  const { status, stdout, stderr } = await tsvm(args, { env });
+  const { status, stdout, stderr } = await tsvm(args, { env, timeoutMs: MAKING_MS });
   return {
     status,
     stdout: stdout.toString(),
