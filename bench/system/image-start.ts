@@ -41,7 +41,7 @@ export const imageStart: Benchmark = {
   },
 };
 
-/** One way to run a command in an image; its store is in `folder`. */
+/** Way to run a command in an image; its store is in `folder`. */
 interface Way {
   readonly name: string;
   command(folder: string): { argv: readonly string[]; env: Readonly<Record<string, string>> };

@@ -17,7 +17,7 @@ import { ConsoleLog } from './logs/console-log.js';
 import { checkName, type MachineFolder, MachineStore } from './machine-store.js';
 import { ProcessMeter } from './stats/process-meter.js';
 
-/** How a machine of a program is made known. */
+/** Options by which a machine of a program is made known. */
 export interface PublishOptions {
   /** Name of the machine: a letter or digit, then up to 62 of these or `.`, `_` and `-`. */
   readonly name: string;
@@ -42,7 +42,7 @@ const OPTIONS: Fields<PublishOptions> = {
 };
 
 interface Known {
-  /** What its guest runs. */
+  /** Command that its guest runs. */
   readonly command: readonly string[];
   readonly removeAtEnd?: boolean | undefined;
   /** Default: one of its own. */

@@ -52,7 +52,7 @@ export function toAscii(text: string): string {
   return text.replace(SIGNS, (sign) => ASCII[sign] ?? sign);
 }
 
-/** Whether text of a locale is in UTF-8: the first variable that is set decides (POSIX.1-2017, 8.2). */
+/** Tells whether text of a locale is in UTF-8: the first variable that is set decides (POSIX.1-2017, 8.2). */
 export function isUtf8(environment: Readonly<Record<string, string | undefined>>): boolean {
   const { LC_ALL, LC_CTYPE, LANG } = environment;
   return /utf-?8/i.test(LC_ALL || LC_CTYPE || LANG || '');

@@ -86,13 +86,13 @@ function byStruct<T>(make: (name: SavedStruct) => T): Record<SavedStruct, T> {
 
 const byIrqchip = <T>(make: (chip: (typeof IRQCHIPS)[number]) => T): [T, T, T] => [make(0), make(1), make(2)];
 
-/** With other flags KVM_SET_CLOCK refuses. */
+/** Clears the flags: with others KVM_SET_CLOCK refuses. */
 function withoutFlags(clock: Uint8Array): Uint8Array {
   clock.fill(0, CLOCK_FLAGS_OFFSET);
   return clock;
 }
 
-/** Every MSR of the list that can be read; one call stops at the first that cannot. */
+/** Reads every MSR of the list that can be read; one call stops at the first that cannot. */
 function readMsrs(vcpu: NativeVcpu, indices: Uint32Array): Pick<VcpuState, 'msrIndices' | 'msrValues'> {
   const readable: number[] = [];
   const read: bigint[] = [];
@@ -140,7 +140,7 @@ function decodeVcpu({ cpuid, structs, msrs }: SavedVcpuState, id: number): VcpuS
   };
 }
 
-/** Into a VM that has not run, with as many vCPUs as `state` and their CPUID, and its memory in place. */
+/** Sets the state of a VM that has not run, with as many vCPUs as `state` and their CPUID, and its memory in place. */
 export function restoreVmState(vm: Vm, state: VmState): void {
   kvmCall('restore the machine', () => {
     vm.vcpus.forEach((vcpu, i) => {

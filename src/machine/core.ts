@@ -192,7 +192,7 @@ export class MachineCore {
     return await mine;
   }
 
-  /** Only within `still`. */
+  /** Saves the state, only within `still`. */
   save(msrIndices: Uint32Array): CoreState {
     const { vm, platform, channel } = this.parts;
     return {
@@ -203,7 +203,7 @@ export class MachineCore {
     };
   }
 
-  /** Only with memory in place, before the start. */
+  /** Takes over a state, only with memory in place, before the start. */
   restore(state: CoreState, facts: GuestFacts = {}): void {
     const { vm, platform, channel } = this.parts;
     restoreVmState(vm, state.vm);

@@ -50,7 +50,7 @@ export interface MachineEvents extends Record<string, unknown> {
   end: MachineEnd;
 }
 
-/** Something that happened to a machine of this process or of another. */
+/** Event of a machine of this process or of another. */
 export type MachineEvent = {
   /** Milliseconds since 1970. */
   readonly atMs: number;
@@ -59,7 +59,7 @@ export type MachineEvent = {
   | { readonly name: 'mark'; readonly detail: MachineEvents['mark'] }
   | { readonly name: 'deviceError'; readonly detail: MachineEvents['deviceError'] }
   | { readonly name: 'end'; readonly detail: { readonly kind: string; readonly message?: string } }
-  /** In the place of events that were lost, since their reader was too slow. */
+  /** Stands in the place of events that were lost, since their reader was too slow. */
   | { readonly name: 'lost'; readonly detail: { readonly count: number } }
 );
 

@@ -1,4 +1,4 @@
-/** What is said on a host that cannot run a machine: without KVM, the addon, or memory. */
+/** Refusals of a host that cannot run a machine: without KVM, the addon, or memory. */
 import { chmodSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, onTestFinished, test } from 'vitest';

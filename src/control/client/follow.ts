@@ -73,7 +73,7 @@ function explained(name: string, cause: unknown): TsvmError {
   return new TsvmError('TSVM_STATE', `${name}: what it tells has broken off`, { hint, cause });
 }
 
-/** Undefined: a comment. */
+/** Event of a message; undefined of a comment. */
 function parseEvent(message: string): MachineEvent | undefined {
   const [, name] = /^event: (\w+)$/m.exec(message) ?? [];
   const [, data] = /^data: (.*)$/m.exec(message) ?? [];
