@@ -1,6 +1,7 @@
 /** One machine as the control API sees it: first what it shall be, then what it is, at last how it ended. */
 import type { MachineConfig } from '../machine/config.js';
 import type { Machine } from '../machine/machine.js';
+import { disposeAll } from '../util/cleanup.js';
 import { ApiError } from './api-error.js';
 import { type Draft, EMPTY_DRAFT } from './draft.js';
 import { type InstanceEnd, instanceEnd } from './instance-end.js';
@@ -186,7 +187,7 @@ export class Instance {
 
   /** Hears no more of its machine, which goes on. */
   release(): void {
-    for (const subscription of this.#subscriptions.splice(0)) subscription[Symbol.dispose]();
+    disposeAll(this.#subscriptions);
   }
 
   /** Its end, which the one who made it knows best: the status is a command's, perhaps. The first word counts. */

@@ -27,3 +27,8 @@ export async function allDone(promises: readonly Promise<unknown>[]): Promise<vo
   const failed = (await Promise.allSettled(promises)).find(({ status }) => status === 'rejected');
   if (failed?.status === 'rejected') throw failed.reason;
 }
+
+/** Disposes of each, once: none is left in the list. */
+export function disposeAll(disposables: Disposable[]): void {
+  for (const one of disposables.splice(0)) one[Symbol.dispose]();
+}

@@ -4,6 +4,7 @@ import { z } from 'zod';
 import { DEFAULT_MEMORY_BYTES } from '../../machine/config.js';
 import { prometheusText } from '../../machine/report/prometheus.js';
 import { isData, specOf } from '../../machine/spec.js';
+import { disposeAll } from '../../util/cleanup.js';
 import { ApiError } from '../api-error.js';
 import type { Instance } from '../instance.js';
 import type { InstanceEnd } from '../instance-end.js';
@@ -213,8 +214,4 @@ function attach(instance: Instance, socket: Duplex): void {
   });
   socket.once('end', () => follower.end());
   socket.once('close', () => disposeAll(subscriptions));
-}
-
-function disposeAll(subscriptions: readonly Disposable[]): void {
-  for (const subscription of subscriptions) subscription[Symbol.dispose]();
 }

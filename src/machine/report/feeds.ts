@@ -1,5 +1,6 @@
 /** Events and lines of a machine, for loops. */
 import type { Abortable } from '../../util/abort.js';
+import { disposeAll } from '../../util/cleanup.js';
 import { Feed, type FeedReader } from '../../util/feed.js';
 import { LineFeed } from '../../util/line-feed.js';
 import type { Machine, MachineEvent } from '../machine.js';
@@ -25,39 +26,35 @@ export function eventFeed({ signal, onClose }: FeedOwner): Feed<MachineEvent> {
 }
 
 export function eventsOf(machine: Teller, { signal }: Abortable): FeedReader<MachineEvent> {
-  const subscriptions: Disposable[] = [];
-  const feed = eventFeed({ signal, onClose: () => disposeAll(subscriptions) });
   const told = <Event extends MachineEvent>(name: Event['name'], detail: Event['detail']): MachineEvent =>
     ({ name, atMs: Date.now(), detail }) as MachineEvent;
-  if (machine.state === 'ended') feed.end();
-  else if (!signal?.aborted)
-    subscriptions.push(
-      machine.on('state', (state) => feed.push(told('state', { state }))),
-      machine.on('mark', (mark) => feed.push(told('mark', mark))),
-      machine.on('deviceError', (error) => feed.push(told('deviceError', error))),
-      machine.on('end', (end) => {
-        feed.end(told('end', end));
-        disposeAll(subscriptions);
-      }),
-    );
-  return feed.reader;
+  return readerOf(machine, signal, eventFeed, (feed) => [
+    machine.on('state', (state) => feed.push(told('state', { state }))),
+    machine.on('mark', (mark) => feed.push(told('mark', mark))),
+    machine.on('deviceError', (error) => feed.push(told('deviceError', error))),
+    machine.on('end', (end) => feed.end(told('end', end))),
+  ]);
 }
 
 export function linesOf(machine: Teller, { signal }: Abortable): FeedReader<string> {
-  const subscriptions: Disposable[] = [];
-  const feed = new LineFeed({ signal, onClose: () => disposeAll(subscriptions) });
-  if (machine.state === 'ended') feed.end();
-  else if (!signal?.aborted)
-    subscriptions.push(
-      machine.on('console', (bytes) => feed.push(bytes)),
-      machine.on('end', () => {
-        feed.end();
-        disposeAll(subscriptions);
-      }),
-    );
-  return feed.reader;
+  const lineFeed = (owner: FeedOwner): LineFeed => new LineFeed(owner);
+  return readerOf(machine, signal, lineFeed, (feed) => [
+    machine.on('console', (bytes) => feed.push(bytes)),
+    machine.on('end', () => feed.end()),
+  ]);
 }
 
-function disposeAll(subscriptions: Disposable[]): void {
-  for (const subscription of subscriptions.splice(0)) subscription[Symbol.dispose]();
+/** Makes a feed and listens to the machine for it, until that ends or the reader leaves. */
+function readerOf<AnyFeed extends { readonly reader: unknown; end(): void }>(
+  machine: Teller,
+  signal: AbortSignal | undefined,
+  make: (owner: FeedOwner) => AnyFeed,
+  listen: (feed: AnyFeed) => readonly Disposable[],
+): AnyFeed['reader'] {
+  const subscriptions: Disposable[] = [];
+  const leave = (): void => disposeAll(subscriptions);
+  const feed = make({ signal, onClose: leave });
+  if (machine.state === 'ended') feed.end();
+  else if (!signal?.aborted) subscriptions.push(...listen(feed), machine.on('end', leave));
+  return feed.reader;
 }
