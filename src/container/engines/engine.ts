@@ -66,7 +66,7 @@ export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts
     throw refuse('engine bwrap: it maps one id', 'leave out `uidMap` and `gidMap`');
   }
   if (engine === 'bwrap' && config.user?.groups !== undefined)
-    throw refuse('--engine bwrap: it leaves all groups', 'leave out `user.groups`');
+    throw refuse('engine bwrap: it leaves all groups', 'leave out `user.groups`');
   if (engine === 'docker' && (config.uidMap ?? config.gidMap) !== undefined) {
     throw refuse('engine docker: its daemon maps ids', 'leave out `uidMap` and `gidMap`');
   }
