@@ -171,8 +171,16 @@ export function checkValues(config: Omit<ContainerConfig, 'layers'>): void {
   checkLimits(config.limits ?? {});
 }
 
-function checkIds({ user, uidMap = [], gidMap = [] }: Omit<ContainerConfig, 'layers'>): void {
-  const { uid = 0, gid = 0, groups = [] } = user ?? {};
+/** User of the command, with the groups beside its own. */
+export function userOf({
+  user = { uid: 0, gid: 0 },
+}: Pick<ContainerConfig, 'user'>): Required<NonNullable<ContainerConfig['user']>> {
+  return { ...user, groups: user.groups ?? [] };
+}
+
+function checkIds(config: Omit<ContainerConfig, 'layers'>): void {
+  const { uidMap = [], gidMap = [] } = config;
+  const { uid, gid, groups } = userOf(config);
   for (const [what, id] of [
     ['uid', uid],
     ['gid', gid],

@@ -1,6 +1,6 @@
 /** The last steps of the command's process: who it is, what it may do, and the program. */
 import { CAPABILITIES, type Capability, capabilityBits, DEFAULT_CAPABILITIES } from './capabilities.js';
-import { type ContainerConfig, DEFAULT_HOSTNAME, defaultEnvironment } from './config.js';
+import { type ContainerConfig, DEFAULT_HOSTNAME, defaultEnvironment, userOf } from './config.js';
 import { ERRNO, PR, SYS } from './linux.js';
 import { cStrings, Data, type Slot, type Step } from './plan.js';
 import { filterProgram, type Instruction, seccompFilter } from './seccomp.js';
@@ -21,7 +21,7 @@ export function capabilitiesOf(config: ContainerConfig, held: bigint): readonly 
 /** @param root - the container's root */
 export function composeProcess(config: ContainerConfig, held: bigint, root: Slot, slots: Slots): Step[] {
   const capabilities = capabilitiesOf(config, held);
-  const { uid, gid, groups = [] }: NonNullable<ContainerConfig['user']> = config.user ?? { uid: 0, gid: 0 };
+  const { uid, gid, groups } = userOf(config);
   const cwd = config.cwd ?? '/';
   return [
     ...dropFromBoundingSet(capabilities),

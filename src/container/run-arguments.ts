@@ -8,6 +8,7 @@ import {
   type IoLimit,
   type Namespace,
   refuse,
+  userOf,
   type Volume,
 } from './config.js';
 
@@ -35,7 +36,7 @@ export interface RunFacts {
 export function runArguments(config: ContainerConfig, { name, capabilities }: RunFacts): string[] {
   const hostname = config.hostname ?? DEFAULT_HOSTNAME;
   const env = config.env ?? defaultEnvironment(hostname, config.terminal !== undefined);
-  const { uid, gid, groups = [] }: NonNullable<ContainerConfig['user']> = config.user ?? { uid: 0, gid: 0 };
+  const { uid, gid, groups } = userOf(config);
   const shared = new Set<Namespace>(config.share);
   return [
     ...['run', '--rm', '--interactive', `--name=${name}`, '--log-driver=none'],

@@ -13,6 +13,7 @@ import {
   defaultEnvironment,
   type IdRange,
   type Namespace,
+  userOf,
 } from '../config.js';
 import { ERRNO } from '../linux.js';
 import { maskedPaths, READ_ONLY_PATHS } from '../masked-paths.js';
@@ -38,7 +39,7 @@ export function ociConfig(config: ContainerConfig, { capabilities, uidMap, gidMa
   const hostname = config.hostname ?? DEFAULT_HOSTNAME;
   const env = config.env ?? defaultEnvironment(hostname, config.terminal !== undefined);
   const names = capabilities.map((name) => `CAP_${name}`);
-  const { uid, gid, groups = [] }: NonNullable<ContainerConfig['user']> = config.user ?? { uid: 0, gid: 0 };
+  const { uid, gid, groups } = userOf(config);
   const shared = new Set<Namespace>(config.share);
   const effective = uid === 0 ? names : [];
   const privileged = config.privileged === true;
