@@ -7,6 +7,7 @@ import { randomBytes } from 'node:crypto';
 import { once } from 'node:events';
 import { copyFileSync, existsSync, mkdirSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
+import { diskUsage } from '../../src/host/disk/disk-usage.js';
 import { MIB } from '../../src/util/units.js';
 import { makeOciLayout } from '../../test/support/oci-layout.js';
 import { type BenchContext, type Benchmark, type Measurement, needsGuest } from '../lib/benchmark.js';
@@ -117,7 +118,7 @@ async function measure(context: BenchContext, image: string, layout: string) {
         samples.set(metric, [...(samples.get(metric) ?? []), ms]);
         log(`round ${run} of ${runs}: ${metric} ${ms.toFixed(0)} ms`);
       }
-      sizes.set(`${image}: what ${way.name} keeps of it`, bytesIn(join(folder, way.made)) / MIB);
+      sizes.set(`${image}: what ${way.name} keeps of it`, diskUsage(join(folder, way.made)) / MIB);
       spawnSync('rm', ['-rf', folder]);
     }
   }
@@ -150,11 +151,6 @@ async function toFirstOutput(
   await once(child, 'close');
   if (first === undefined) throw new Error(`${program} ${args.join(' ')} printed nothing: ${said}`);
   return first;
-}
-
-function bytesIn(folder: string): number {
-  const { stdout } = spawnSync('du', ['-s', '--block-size=1', folder], { encoding: 'utf8' });
-  return Number(stdout.split('\t')[0]);
 }
 
 function makeLayout(folder: string, files: number, fileBytes: number): string {

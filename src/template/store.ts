@@ -3,6 +3,7 @@ import type { FileHandle } from 'node:fs/promises';
 import { join } from 'node:path';
 import { TsvmError } from '../errors.js';
 import { cacheDirectory } from '../host/cache-directory.js';
+import { BLOCK_BYTES } from '../host/disk/disk-usage.js';
 import { describeFileError } from '../host/files.js';
 import { removeEntry, sweep } from '../host/folder-store.js';
 import { type FolderRules, OwnFolder } from '../host/own-folder.js';
@@ -180,5 +181,7 @@ export class TemplateStore {
 const lockName = (key: string): string => `${key}.lock`;
 
 function bytesOnDisk(template: OwnFolder): number {
-  return template.names().reduce((bytes, name) => bytes + (template.stats(name)?.blocks ?? 0) * 512, 0);
+  return template
+    .names()
+    .reduce((bytes, name) => bytes + (template.stats(name)?.blocks ?? 0) * BLOCK_BYTES, 0);
 }

@@ -2,7 +2,7 @@
 import { lstatSync, readdirSync } from 'node:fs';
 
 /** Unit of st_blocks (stat(3type)). */
-const BLOCK_BYTES = 512;
+export const BLOCK_BYTES = 512;
 
 /** Space that a file, or a folder with all in it, takes on the disk; a file with several names counts once. What cannot be read counts nothing. */
 export function diskUsage(path: string): number {
