@@ -2,6 +2,7 @@
 import { join } from 'node:path';
 import { expect, test } from 'vitest';
 import { connect, listMachines, type MachineControls, publish } from '../../src/index.js';
+import { all } from '../support/all.js';
 import { temporaryDirectory } from '../support/guest.js';
 import { machineFactory } from '../support/kvm-machine.js';
 import { note, notebook } from '../support/living-kernels.js';
@@ -10,12 +11,6 @@ const root = temporaryDirectory();
 const directory = join(root, 'run');
 const told = join(root, 'told');
 const machineOf = machineFactory(root);
-
-async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const found: T[] = [];
-  for await (const item of items) found.push(item);
-  return found;
-}
 
 test('lines and events of a machine are the same here and by its name, and end with it', async () => {
   await using guest = await machineOf(notebook());

@@ -7,12 +7,13 @@ import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from 'n
 import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { restoreMachine } from '../../src/index.js';
-import { PAGE_BYTES } from '../../src/util/units.js';
+import { KIB, PAGE_BYTES } from '../../src/util/units.js';
 import { inRig, temporaryDirectory } from '../support/guest.js';
 import { machineFactory, TinyMachine } from '../support/kvm-machine.js';
 import { memoryOf, note, notebook } from '../support/living-kernels.js';
 import { skipAll } from '../support/skip.js';
 import { notHere, notRoot } from '../support/skip-reasons.js';
+import { smaps } from '../support/smaps.js';
 
 const CGROUPS = '/sys/fs/cgroup';
 const cgroup = join(CGROUPS, `tsvm-test-swap-${process.pid}`);
@@ -39,11 +40,8 @@ function swapProblem(): string | undefined {
 
 /** Bytes of guests' memory that are in swap space. */
 function swappedBytes(): number {
-  const mappings = read('/proc/self/smaps').split(/^(?=[0-9a-f]+-[0-9a-f]+ )/m);
-  const swapped = mappings.filter((text) =>
-    /memfd:tsvm-ram|tsvm-test/.test(text.split('\n', 1)[0] as string),
-  );
-  return swapped.reduce((sum, text) => sum + 1024 * Number(/^Swap: +(\d+)/m.exec(text)?.[1] ?? 0), 0);
+  const ram = smaps().filter(({ head }) => /memfd:tsvm-ram|tsvm-test/.test(head));
+  return ram.reduce((sum, { swappedKib }) => sum + swappedKib, 0) * KIB;
 }
 
 /** Has the kernel take memory from this process, as it does beyond `memory.high`, until half of what is told apart is in swap space. */

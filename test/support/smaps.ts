@@ -7,6 +7,8 @@ export interface MappedMemory {
   readonly residentKib: number;
   /** Part of that which is copies of its own, or has no file behind it. */
   readonly anonymousKib: number;
+  /** Pages in swap space. */
+  readonly swappedKib: number;
 }
 
 export function smaps(): MappedMemory[] {
@@ -18,6 +20,7 @@ export function smaps(): MappedMemory[] {
       head: entry.slice(0, entry.indexOf('\n')),
       residentKib: kib('Rss'),
       anonymousKib: kib('Anonymous'),
+      swappedKib: kib('Swap'),
     };
   });
 }

@@ -11,6 +11,7 @@ import { ConsoleLog } from '../../../src/control/logs/console-log.js';
 import { Lifecycle } from '../../../src/machine/lifecycle.js';
 import type { Machine } from '../../../src/machine/machine.js';
 import { Timeline } from '../../../src/machine/report/timeline.js';
+import { all } from '../../support/all.js';
 import { eventually } from '../../support/eventually.js';
 
 let folder: string;
@@ -53,12 +54,6 @@ afterEach(async () => {
 });
 
 const say = (text: string): void => lifecycle.terminal.onOutput(Buffer.from(text));
-
-async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const found: T[] = [];
-  for await (const item of items) found.push(item);
-  return found;
-}
 
 test('events() and lines() tell what happens from the call on, and end with the machine', async () => {
   say('before\r\n');

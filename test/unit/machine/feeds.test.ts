@@ -1,9 +1,10 @@
 /** Events and lines of a machine, for loops. */
 import { expect, test } from 'vitest';
 import { Lifecycle } from '../../../src/machine/lifecycle.js';
-import type { Machine, MachineEvent } from '../../../src/machine/machine.js';
+import type { Machine } from '../../../src/machine/machine.js';
 import { eventsOf, linesOf } from '../../../src/machine/report/feeds.js';
 import { Timeline } from '../../../src/machine/report/timeline.js';
+import { all } from '../../support/all.js';
 
 /** A machine that is nothing but its lifecycle, and the number of those that listen to it. */
 function played() {
@@ -40,8 +41,7 @@ test('events() tells what happens from the call on, and ends with the machine', 
   lifecycle.mark(3, () => undefined);
   lifecycle.events.emit('deviceError', { device: 'blk', reason: 'bad' });
   await lifecycle.kill();
-  const told: MachineEvent[] = [];
-  for await (const event of events) told.push(event);
+  const told = await all(events);
   expect(told.map(({ name, detail }) => [name, detail])).toEqual([
     ['state', { state: 'running' }],
     ['mark', expect.objectContaining({ code: 3, name: 'ready' })],
@@ -58,8 +58,7 @@ test('events() counts what a slow reader loses, and has the end for it', async (
   const events = eventsOf(machine, {});
   for (let i = 0; i < 2000; i++) lifecycle.events.emit('deviceError', { device: 'blk', reason: String(i) });
   await lifecycle.kill();
-  const told: MachineEvent[] = [];
-  for await (const event of events) told.push(event);
+  const told = await all(events);
   const at = told.findIndex(({ name }) => name === 'lost');
   // The state at the end is one of those that are lost.
   expect([at, told[at]?.detail, told.at(-1)?.name]).toEqual([1024, { count: 2001 - 1024 }, 'end']);
@@ -71,9 +70,7 @@ test('lines() reads the console line by line, and ends with the machine', async 
   say('one\r\ntw');
   say('o\r\nrest');
   await lifecycle.kill();
-  const read: string[] = [];
-  for await (const line of lines) read.push(line);
-  expect([read, listening.size]).toEqual([['one', 'two', 'rest'], 0]);
+  expect([await all(lines), listening.size]).toEqual([['one', 'two', 'rest'], 0]);
   expect(await linesOf(machine, {}).next()).toEqual({ done: true, value: undefined });
 });
 

@@ -3,14 +3,9 @@ import { getEventListeners } from 'node:events';
 import { expect, test, vi } from 'vitest';
 import { Feed } from '../../../src/util/feed.js';
 import { LineFeed, MAX_LINE_CHARACTERS } from '../../../src/util/line-feed.js';
+import { all } from '../../support/all.js';
 
 const lost = (count: number): string => `lost ${count}`;
-
-async function all<T>(items: AsyncIterable<T>): Promise<T[]> {
-  const found: T[] = [];
-  for await (const item of items) found.push(item);
-  return found;
-}
 
 test('Feed gives what was pushed, in order, before its reader came and after', async () => {
   const onClose = vi.fn();
