@@ -3,7 +3,7 @@ import { z } from 'zod';
 import { TsvmError } from '../../errors.js';
 import { describeIssue, readJsonFile } from '../json-file.js';
 import { DOCKER_HUB, isHost, parseReference } from '../reference.js';
-import { isLocalName } from './address.js';
+import { isLocalName, portOf } from './address.js';
 
 /** Rules of one host. Without any: TLS, no address of this host or its link, credentials to nobody else. */
 export interface HostRules {
@@ -85,9 +85,7 @@ export async function readRegistryConfig(path: string): Promise<RegistryConfig> 
 
 /** Rules of the host that an address names. */
 export function rulesOf({ hosts }: RegistryConfig, url: URL): HostRules {
-  const isHttp = url.protocol === 'http:';
-  const port = url.port || (isHttp ? '80' : '443');
-  const names = [`${url.hostname}:${port}`, ...(url.port === '' ? [url.hostname] : [])].map(
+  const names = [`${url.hostname}:${portOf(url)}`, ...(url.port === '' ? [url.hostname] : [])].map(
     (name) => ALIASES[name] ?? name,
   );
   const name = names.find((each) => hosts.has(each));

@@ -5,7 +5,7 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { connect as connectTls, type SecureContext } from 'node:tls';
 import { TsvmError } from '../../errors.js';
-import { localKind } from './address.js';
+import { bareHost, localKind, portOf } from './address.js';
 import { Interruption } from './net-error.js';
 
 export interface Target {
@@ -59,7 +59,7 @@ function decoded(text: string): string {
 }
 
 async function open(url: URL, local: boolean, options: DialOptions): Promise<Socket> {
-  const host = bareHost(url);
+  const host = bareHost(url.hostname);
   const family = isIP(host);
   const addresses = family === 0 ? await lookup(host, { all: true }) : [{ address: host, family }];
   for (const { address } of local ? [] : addresses) {
@@ -71,7 +71,7 @@ async function open(url: URL, local: boolean, options: DialOptions): Promise<Soc
   }
   const socket = connectTcp({
     host,
-    port: Number(url.port || (url.protocol === 'https:' ? 443 : 80)),
+    port: Number(portOf(url)),
     noDelay: true,
     // What was judged, not what the name leads to a moment later.
     lookup: (_name, options, callback) => {
@@ -90,7 +90,7 @@ async function secure(
   secureContext: SecureContext | undefined,
   options: DialOptions,
 ): Promise<Socket> {
-  const host = bareHost(url);
+  const host = bareHost(url.hostname);
   const name = isIP(host) === 0 ? { servername: host } : {};
   const tls = connectTls({ socket, host, secureContext, ALPNProtocols: ['http/1.1'], ...name });
   await within(options, url.host, tls, 'secureConnect');
@@ -99,7 +99,7 @@ async function secure(
 
 /** Asks a proxy for a way to a host. */
 async function tunnel(socket: Socket, proxy: URL, url: URL, options: DialOptions): Promise<void> {
-  const place = `${url.hostname}:${url.port || '443'}`;
+  const place = `${url.hostname}:${portOf(url)}`;
   const headers = { Host: place, ...proxyHeaders(proxy) };
   const request = httpRequest({ method: 'CONNECT', path: place, headers, createConnection: () => socket });
   request.on('error', () => {}); // also when nobody waits any more
@@ -137,5 +137,3 @@ async function within(
 export function silence(host: string, ms: number): Interruption {
   return new Interruption(`${host}: nothing came for ${ms / 1000} s`);
 }
-
-const bareHost = ({ hostname }: URL): string => hostname.replace(/^\[(.*)\]$/, '$1');
