@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { TsvmError } from '../../errors.js';
 import { describeIssue, readJsonFile } from '../json-file.js';
-import { DOCKER_HUB, isHost, parseReference } from '../reference.js';
+import { DOCKER_HUB, HUB_HOST, isHost, isRegistry, parseReference } from '../reference.js';
 import { isLocalName, portOf } from './address.js';
 
 /** Rules of one host. Without any: TLS, no address of this host or its link, credentials to nobody else. */
@@ -54,11 +54,11 @@ const schema = z.strictObject({
 
 /** Hosts that speak for a registry which has another name. */
 export const HUB_ENDPOINT = 'registry-1.docker.io';
-const ALIASES: Readonly<Record<string, string>> = { [HUB_ENDPOINT]: 'docker.io' };
+const ALIASES: Readonly<Record<string, string>> = { [HUB_ENDPOINT]: HUB_HOST };
 
 /** Hosts that give tokens for others, as is known of them. */
 const TOKEN_HOSTS: Readonly<Record<string, readonly string[]>> = {
-  'docker.io': ['auth.docker.io'],
+  [HUB_HOST]: ['auth.docker.io'],
   'registry.gitlab.com': ['gitlab.com'],
 };
 
@@ -101,16 +101,18 @@ export function rulesOf({ hosts }: RegistryConfig, url: URL): HostRules {
 }
 
 function hasRegistry(text: string): boolean {
-  return /^(localhost(?=\/|$)|[^/]*[.:])/.test(text);
+  return isRegistry(hostIn(text));
 }
 
 function isPlace(text: string): boolean {
   try {
-    const slash = text.indexOf('/');
-    if (!isHost(slash < 0 ? text : text.slice(0, slash))) return false;
+    if (!isHost(hostIn(text))) return false;
     parseReference('a', text);
     return true;
   } catch {
     return false;
   }
 }
+
+/** First part of a place, which is a host if the place is one. */
+const hostIn = (text: string): string => text.split('/', 1)[0] ?? '';

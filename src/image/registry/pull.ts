@@ -6,7 +6,7 @@ import { digestOf } from '../digest.js';
 import { imageError } from '../image-error.js';
 import { MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH } from '../oci/documents.js';
 import { chooseManifest } from '../oci/platform.js';
-import { formatReference, parseReference, type Reference } from '../reference.js';
+import { formatReference, HUB_HOST, parseReference, type Reference } from '../reference.js';
 import { Authorizer, type Place } from './authorizer.js';
 import { type ClientOptions, RegistryClient } from './client.js';
 import { HUB_ENDPOINT, type RegistryConfig, readRegistryConfig, rulesOf } from './config.js';
@@ -122,7 +122,7 @@ export class Registries implements Disposable {
   }
 
   #places({ registry, repository }: Reference): Place[] {
-    const host = registry === 'docker.io' ? HUB_ENDPOINT : registry;
+    const host = registry === HUB_HOST ? HUB_ENDPOINT : registry;
     const own = { registry, repository, base: this.#base(host) };
     const mirrors = rulesOf(this.config, own.base).mirrors.map((mirror) => {
       const [name = '', ...path] = mirror.split('/');
