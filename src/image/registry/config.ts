@@ -1,7 +1,6 @@
 /** The operator's rules for registries: `tsvm/registries.json` in `$XDG_CONFIG_HOME` or `~/.config`. */
 import { z } from 'zod';
-import { TsvmError } from '../../errors.js';
-import { describeIssue, readJsonFile } from '../json-file.js';
+import { parseFile, readJsonFile } from '../json-file.js';
 import { DOCKER_HUB, HUB_HOST, isHost, isRegistry, parseReference } from '../reference.js';
 import { isLocalName, portOf } from './address.js';
 
@@ -69,17 +68,10 @@ const TOKEN_HOSTS: Readonly<Record<string, readonly string[]>> = {
  */
 export async function readRegistryConfig(path: string): Promise<RegistryConfig> {
   const value = await readJsonFile('the rules for registries', path);
-  const result = schema.safeParse(value ?? {});
-  if (!result.success) {
-    throw new TsvmError('TSVM_FILE', `${path}: ${describeIssue(result.error)}`, {
-      hint: 'docs/images.md, Registries, has what may be in it',
-    });
-  }
-  const { unqualified = DOCKER_HUB, registries = {} } = result.data;
-  // Absent keys are not there, rather than undefined.
-  const hosts = Object.entries(registries).map(
-    ([name, rules]) => [name, JSON.parse(JSON.stringify(rules)) as Partial<HostRules>] as const,
-  );
+  const hint = 'docs/images.md, Registries, has what may be in it';
+  const { unqualified = DOCKER_HUB, registries = {} } = parseFile(schema, path, value ?? {}, hint);
+  // A key that is absent is not there, rather than undefined: so JSON is, and what the schema makes of it.
+  const hosts = Object.entries(registries) as [string, Partial<HostRules>][];
   return { path, unqualified, hosts: new Map(hosts) };
 }
 

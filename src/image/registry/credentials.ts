@@ -1,7 +1,7 @@
 /** Credentials for registries, where podman and docker keep them. */
 import { z } from 'zod';
 import { TsvmError } from '../../errors.js';
-import { describeIssue, readJsonFile } from '../json-file.js';
+import { parseFile, readJsonFile } from '../json-file.js';
 import { HUB_HOST } from '../reference.js';
 import { askHelper } from './credential-helper.js';
 
@@ -48,13 +48,7 @@ async function credentialIn(
 ): Promise<Credential | undefined> {
   const value = await readJsonFile('the credentials', path);
   if (value === undefined) return undefined;
-  const result = schema.safeParse(value);
-  if (!result.success) {
-    throw new TsvmError('TSVM_FILE', `${path}: ${describeIssue(result.error)}`, {
-      hint: 'log in again: podman login, docker login',
-    });
-  }
-  const file = result.data;
+  const file = parseFile(schema, path, value, 'log in again: podman login, docker login');
   const server = registry === HUB_HOST ? HUB_SERVER : registry;
   const helper = file.credHelpers?.[registry] ?? file.credHelpers?.[server] ?? file.credsStore;
   // An empty name is docker's word for none.
