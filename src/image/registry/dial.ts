@@ -5,7 +5,9 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { connect as connectTls, type SecureContext } from 'node:tls';
 import { TsvmError } from '../../errors.js';
+import { imageError } from '../image-error.js';
 import { bareHost, localKind, portOf } from './address.js';
+import { basicAnswer } from './challenge.js';
 import { Interruption } from './net-error.js';
 
 export interface Target {
@@ -47,8 +49,8 @@ export async function dial(target: Target, options: DialOptions): Promise<Socket
 /** Credentials for a proxy, of its address. */
 export function proxyHeaders({ username, password }: URL): Record<string, string> {
   if (username === '') return {};
-  const pair = `${decoded(username)}:${decoded(password)}`;
-  return { 'Proxy-Authorization': `Basic ${Buffer.from(pair).toString('base64')}` };
+  const pair = { username: decoded(username), password: decoded(password) };
+  return { 'Proxy-Authorization': basicAnswer(pair) };
 }
 
 /** Text of a part of an address; a % that begins no escape is one. */
@@ -65,9 +67,10 @@ async function open(url: URL, local: boolean, options: DialOptions): Promise<Soc
   for (const { address } of local ? [] : addresses) {
     const kind = localKind(address);
     if (kind === undefined) continue;
-    throw new TsvmError('TSVM_IMAGE', `${url.host} leads to ${address}, an address ${kind}`, {
-      hint: `if it is meant: "local": true for ${url.host} in the rules for registries (docs/images.md)`,
-    });
+    throw imageError(
+      `${url.host} leads to ${address}, an address ${kind}`,
+      `if it is meant: "local": true for ${url.host} in the rules for registries (docs/images.md)`,
+    );
   }
   const socket = connectTcp({
     host,
