@@ -4,8 +4,9 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import type { Limits } from '../../src/image/tar/limits.js';
+import type { Extent } from '../../src/image/tar/sparse.js';
 import { applyLayers } from '../../src/image/tree/layers.js';
-import type { DirectoryNode, Extent, FileNode, TreeNode, TreeSink } from '../../src/image/tree/tree.js';
+import type { DirectoryNode, FileNode, TreeNode, TreeSink } from '../../src/image/tree/tree.js';
 import { type TarEntry, tarOf } from './tar.js';
 
 /** Sink that keeps data in memory, and knows when it is given something twice or never. */

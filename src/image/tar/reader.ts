@@ -16,7 +16,7 @@ import {
 import { countEntry, countHeader, type Limits } from './limits.js';
 import { checkName, shownName } from './name.js';
 import type { Time } from './pax.js';
-import { checkMap, readMapBefore, readOldMap, type SparsePiece } from './sparse.js';
+import { checkMap, type Extent, readMapBefore, readOldMap, type SparsePiece } from './sparse.js';
 
 /** Longest pax header or long name. An attribute has at most 64 KiB, and there are some. */
 const MAX_EXTENSION_BYTES = 1 << 20;
@@ -41,12 +41,6 @@ export interface TarEntry {
   readonly sizeBytes: number;
   /** Reads a file's data, once; what is not read when the next entry is asked for is skipped. */
   data(): AsyncGenerator<Extent>;
-}
-
-/** Data of a file, and where it belongs; between extents are holes. */
-export interface Extent {
-  readonly offset: number;
-  readonly bytes: Uint8Array;
 }
 
 /** Reads an archive. @throws TsvmError `TSVM_IMAGE` for what is no tar archive, is cut short, or is beyond the limits. */

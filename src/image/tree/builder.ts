@@ -11,14 +11,12 @@ import { setImmediate } from 'node:timers/promises';
 import { imageError } from '../image-error.js';
 import { countEntry, countHeader, type Limits } from '../tar/limits.js';
 import { checkName, checkPart, shownName } from '../tar/name.js';
-import { type DirectoryNode, type FileNode, PLAIN_FOLDER, type TreeNode } from './tree.js';
+import { type DirectoryNode, type FileNode, MAX_LINKS, PLAIN_FOLDER, type TreeNode } from './tree.js';
 
 /** Beginning of the name of a mark: what follows is a name that is not there any more. */
 const MARK = '.wh.';
 /** Mark of a directory in which nothing of the layers below is. */
 const OPAQUE = '.wh..wh..opq';
-/** Bound of links on the way, as Linux's own. */
-const MAX_LINKS = 40;
 /** Bound of the folders that are looked up on the way, by links or not. */
 const MAX_STEPS = 1024;
 /** Folder whose content is the machine's or the container's. */
