@@ -7,7 +7,7 @@ export function channelOf(machine: Machine): GuestChannel {
   return machine.channel;
 }
 
-/** All that a stream says until it ends, a character for each byte. */
+/** Reads all that a stream says until it ends, a character for each byte. */
 export async function textOf(stream: Readable): Promise<string> {
   const parts: Uint8Array[] = [];
   for await (const part of stream) parts.push(part);

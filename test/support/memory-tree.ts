@@ -30,7 +30,7 @@ export class MemorySink implements TreeSink {
   }
 }
 
-/** Each name with what it leads to: `a: file 644 "content"`, `b = a` for one more name of a file. */
+/** Lists each name with what it leads to: `a: file 644 "content"`, `b = a` for one more name of a file. */
 export function listing(sink: MemorySink): string[] {
   const lines: string[] = [];
   const first = new Map<TreeNode, string>();

@@ -1,4 +1,4 @@
-/** The operator's rules for registries: `tsvm/registries.json` in `$XDG_CONFIG_HOME` or `~/.config`. */
+/** Rules of the operator's for registries: `tsvm/registries.json` in `$XDG_CONFIG_HOME` or `~/.config`. */
 import { z } from 'zod';
 import { parseFile, readJsonFile } from '../json-file.js';
 import { DOCKER_HUB, HUB_HOST, isHost, isRegistry, parseReference } from '../reference.js';
@@ -10,11 +10,11 @@ export interface HostRules {
   readonly mirrors: readonly string[];
   /** HTTP without TLS, and nothing else. */
   readonly plainHttp: boolean;
-  /** Its name may lead to an address of this host, of its link or of its cloud. */
+  /** Permission for its name to lead to an address of this host, of its link or of its cloud. */
   readonly local: boolean;
   /** Path of certificates that are trusted for it besides. */
   readonly ca?: string;
-  /** Other hosts that its credentials may be given to, for a token. */
+  /** Hosts besides that its credentials may be given to, for a token. */
   readonly tokenHosts: readonly string[];
 }
 

@@ -12,7 +12,7 @@ import { Interruption } from './net-error.js';
 
 export interface Target {
   readonly url: URL;
-  /** It may be at an address of this host, its link or its cloud. */
+  /** Permission for it to be at an address of this host, its link or its cloud. */
   readonly local: boolean;
   /** Certificates that are trusted, read when they are needed. */
   readonly trust: () => SecureContext;

@@ -34,11 +34,11 @@ export interface RegistrySettings {
 
 export type PullEvent =
   | { readonly kind: 'layers'; readonly layers: readonly SentDescriptor[] }
-  /** So many bytes of a layer are there. */
+  /** Number of bytes of a layer that are there. */
   | { readonly kind: 'progress'; readonly digest: string; readonly bytes: number }
-  /** Another process fetches a layer. */
+  /** Wait for another process, which fetches a layer. */
   | { readonly kind: 'wait'; readonly digest: string }
-  /** It is tried again, or at the next address. */
+  /** Line for the operator: of another try, or of another command that is waited for. */
   | { readonly kind: 'note'; readonly text: string };
 
 export interface PullOptions extends Pick<ClientOptions, 'signal' | 'firstPauseMs'> {
@@ -149,7 +149,7 @@ export class Registries implements Disposable {
   }
 }
 
-/** One image from one address. */
+/** Pull of one image from one address. */
 class Pull {
   readonly #name: string;
   readonly #reference: Reference;

@@ -63,13 +63,13 @@ export async function* readTar(pieces: AsyncIterable<Uint8Array>, limits: Limits
 }
 
 interface Next {
-  /** The entry; undefined if it is of a type that is left out. */
+  /** Entry; undefined if it is of a type that is left out. */
   readonly entry?: TarEntry;
   /** Position behind its data, whether that was read or not. */
   readonly end: number;
 }
 
-/** The next entry; undefined at the end. */
+/** Reads the next entry; undefined at the end. */
 async function readEntry(input: BlockReader, limits: Limits): Promise<Next | undefined> {
   const before: Before = {};
   for (;;) {

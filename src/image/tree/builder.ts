@@ -28,7 +28,7 @@ const ENTRIES_AT_ONCE = 64;
 export type LayerEntry =
   | { readonly name: string; readonly kind: 'node'; readonly node: TreeNode }
   | { readonly name: string; readonly kind: 'hard-link'; readonly target: string }
-  /** Left out, and whatever is linked to it. */
+  /** Device, which is left out, with whatever is linked to it. */
   | { readonly name: string; readonly kind: 'device' };
 
 /** Place of a name: its folder, as far as that is there. */

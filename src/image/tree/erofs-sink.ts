@@ -1,4 +1,4 @@
-/** A tree as an EROFS file system in a file, which machines map as their root. It needs no rights: owners are numbers in it. */
+/** Tree as an EROFS file system in a file, which machines map as their root. It needs no rights: owners are numbers in it. */
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
 import type { Extent } from '../tar/sparse.js';
@@ -31,10 +31,10 @@ const ROOT_BLOCKS = 1 + MAX_XATTR_BYTES / BLOCK_BYTES;
 /** Names of a file until it is known better: they come after its data. */
 const USUAL_LINKS = 1;
 
-/** What is kept of a node whose record is placed. */
+/** Facts of a node whose record is placed. */
 interface Place {
   readonly slot: Slot;
-  /** How the data lie. */
+  /** Form in which the data lie. */
   readonly kind: InodeData['kind'];
   /** Blocks of a file's data. */
   readonly range: BlockRange;
