@@ -1,8 +1,8 @@
 /** Trees of images in memory: what layers make, listed. */
-import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { digestOf } from '../../src/image/digest.js';
 import type { Limits } from '../../src/image/tar/limits.js';
 import type { Extent } from '../../src/image/tar/sparse.js';
 import { applyLayers } from '../../src/image/tree/layers.js';
@@ -75,7 +75,7 @@ export async function treeOfArchives(
     const layers = archives.map((bytes, i) => {
       const path = join(folder, `layer-${i}`);
       writeFileSync(path, bytes);
-      return { path, digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}` };
+      return { path, digest: digestOf(bytes) };
     });
     await applyLayers(layers, sink, limits);
     return sink;
