@@ -15,12 +15,11 @@ const MAX_BATCHES = 2;
 const ADDON_CALLS = ['makeFifo', 'setXattr', 'setTimes'] as const;
 type AddonCall = (typeof ADDON_CALLS)[number];
 
-type Arguments<Call> = Call extends (...args: infer Args) => unknown ? Args : never;
 /** Calls of Node.js, and of the addon what Node.js lacks. `null` for a descriptor is the one that was opened last. */
 export type FileCall =
-  | { [Name in PathCall]: [Name, ...Arguments<(typeof fs)[Name]>] }[PathCall]
-  | { [Name in DescriptorCall]: [Name, null, ...RestOf<Arguments<(typeof fs)[Name]>>] }[DescriptorCall]
-  | { [Name in AddonCall]: [Name, ...Arguments<NativeAddon[Name]>] }[AddonCall]
+  | { [Name in PathCall]: [Name, ...Parameters<(typeof fs)[Name]>] }[PathCall]
+  | { [Name in DescriptorCall]: [Name, null, ...RestOf<Parameters<(typeof fs)[Name]>>] }[DescriptorCall]
+  | { [Name in AddonCall]: [Name, ...Parameters<NativeAddon[Name]>] }[AddonCall]
   | WriteCall
   | ['load', addon: string];
 /** Writes all of some bytes at an offset of the open file. */
