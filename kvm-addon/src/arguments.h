@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <limits>
 #include <span>
+#include <string>
 
 // A whole number that fits T and a double.
 template <typename T>
@@ -32,6 +33,12 @@ std::span<T> Elements(const Napi::Value& value, napi_typedarray_type type) {
 }
 
 inline std::span<uint8_t> Bytes(const Napi::Value& value) { return Elements<uint8_t>(value, napi_uint8_array); }
+
+// Bytes as they are; a path ends at the first that is null.
+inline std::string Text(const Napi::Value& value) {
+  const std::span<uint8_t> bytes = Bytes(value);
+  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
 
 inline Napi::Function Callback(const Napi::Value& value) {
   if (!value.IsFunction()) throw Napi::TypeError::New(value.Env(), "kvm_addon: not a function");

@@ -23,11 +23,6 @@
 
 namespace {
 
-std::string Text(const Napi::Value& value) {
-  const std::span<uint8_t> bytes = Bytes(value);
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 // One component of a path.
 std::string Name(const Napi::Value& value) {
   std::string name = Text(value);

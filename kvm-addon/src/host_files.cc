@@ -38,12 +38,6 @@ class FallocateWorker : public ErrnoWorker {
   const off_t length_;
 };
 
-// Bytes as they are; a path ends at the first that is null.
-std::string Text(const Napi::Value& value) {
-  const std::span<uint8_t> bytes = Bytes(value);
-  return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
-}
-
 }  // namespace
 
 Napi::Value Flock(const Napi::CallbackInfo& info) {

@@ -10,9 +10,10 @@ import type { Blob } from './blob.js';
 import { imageError } from './image-error.js';
 import { outputOf } from './program.js';
 import { LIMITS } from './tar/limits.js';
+import type { Extent } from './tar/sparse.js';
 import { type LayerEntry, TreeBuilder } from './tree/builder.js';
 import { DirectorySink } from './tree/directory-sink.js';
-import { type Extent, PLAIN_FOLDER, type TreeNode } from './tree/tree.js';
+import { PLAIN_FOLDER, type TreeNode } from './tree/tree.js';
 
 /** Bound of an initramfs of ours, which has 2 MiB. */
 const MAX_INITRAMFS_BYTES = 256 * MIB;

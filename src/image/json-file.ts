@@ -24,6 +24,13 @@ export async function readJsonFile(what: string, path: string): Promise<unknown>
   }
 }
 
+/** Reads what such a file has by a schema. @throws TsvmError `TSVM_FILE` that names the file and the first problem. */
+export function parseFile<T>(schema: z.ZodType<T>, path: string, value: unknown, hint: string): T {
+  const result = schema.safeParse(value);
+  if (result.success) return result.data;
+  throw new TsvmError('TSVM_FILE', `${path}: ${describeIssue(result.error)}`, { hint });
+}
+
 /** First problem that a schema has with a value, in a line. */
 export function describeIssue(error: z.ZodError): string {
   const [issue] = error.issues;

@@ -12,10 +12,11 @@ export interface Reference {
   readonly digest?: string;
 }
 
+/** Registry of Docker Hub, as names have it. */
+export const HUB_HOST = 'docker.io';
+const HUB_PATH = 'library';
 /** Registry, and path before names of one part, that a name without a registry means. */
-export const DOCKER_HUB = 'docker.io/library';
-
-const [HUB_HOST, HUB_PATH] = DOCKER_HUB.split('/') as [string, string];
+export const DOCKER_HUB = `${HUB_HOST}/${HUB_PATH}`;
 /** Older name of Docker Hub. */
 const OLD_HUB_HOST = 'index.docker.io';
 const DEFAULT_TAG = 'latest';
@@ -122,11 +123,16 @@ function split(text: string): { name: string; tag?: string; digest?: string } {
   };
 }
 
+/** Tells whether the first part of a name is a host, rather than the path of a repository. */
+export function isRegistry(part: string): boolean {
+  return part === 'localhost' || /[.:]/.test(part);
+}
+
 /** Tells registry and path apart: the first part is a host if it looks like one. */
 function place(name: string, unqualified: string): { registry: string; repository: string } {
   const slash = name.indexOf('/');
   const first = name.slice(0, Math.max(0, slash));
-  if (first !== 'localhost' && !/[.:]/.test(first)) {
+  if (!isRegistry(first)) {
     const [registry = '', ...path] = unqualified.split('/');
     return { registry, repository: slash < 0 ? [...path, name].join('/') : name };
   }

@@ -4,10 +4,11 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
+import { digestOf } from '../../src/image/digest.js';
 import { type CliOptions, type CliResult, run, TSVM, tsvm } from '../support/cli.js';
 import { freePort } from '../support/free-port.js';
 import { temporaryDirectory } from '../support/guest.js';
-import { digestOf, LyingRegistry } from '../support/lying-registry.js';
+import { LyingRegistry } from '../support/lying-registry.js';
 import { makeOciLayout } from '../support/oci-layout.js';
 import { missingProgram, notRoot } from '../support/skip-reasons.js';
 
@@ -119,7 +120,7 @@ describe('a pull', () => {
       const serve = registry.answer;
       let child: ChildProcess | undefined;
       registry.answer = ({ url = '' }, response) => {
-        const blob = registry.blobs.get(url.replace(/^.*\/blobs\//, ''));
+        const blob = registry.blobAt(url);
         if (blob === undefined || blob.length < 1_000_000) return false;
         response.writeHead(200, { 'Content-Length': blob.length });
         response.write(blob.subarray(0, 500_000));

@@ -1,8 +1,8 @@
 /** Trees that tests make, and file systems of them. */
+import type { Extent } from '../../src/image/tar/sparse.js';
 import { ErofsSink } from '../../src/image/tree/erofs-sink.js';
 import type {
   DirectoryNode,
-  Extent,
   FifoNode,
   FileNode,
   LinkNode,

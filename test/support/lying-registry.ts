@@ -1,9 +1,9 @@
 /** Registry of the tests' own, which a test may have answer wrongly. */
-import { createHash } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server, type ServerResponse } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
+import { digestOf } from '../../src/image/digest.js';
 import { CERTIFICATE, CERTIFICATE_KEY } from './test-certificates.js';
 
 export const OCI = 'application/vnd.oci.image';
@@ -20,9 +20,6 @@ export interface SentDescriptor {
 
 /** Takes an answer over; false leaves it to the registry. */
 export type Answer = (request: IncomingMessage, response: ServerResponse) => boolean;
-
-export const digestOf = (bytes: Uint8Array): string =>
-  `sha256:${createHash('sha256').update(bytes).digest('hex')}`;
 
 export class LyingRegistry implements AsyncDisposable {
   readonly host: string;
@@ -55,6 +52,11 @@ export class LyingRegistry implements AsyncDisposable {
   /** Paths that were asked for, without the version. */
   get paths(): string[] {
     return this.requests.map(({ url = '' }) => url.replace('/v2/', ''));
+  }
+
+  /** Blob that a request's address names. */
+  blobAt(url: string): Buffer | undefined {
+    return this.blobs.get(url.replace(/^.*\/blobs\//, ''));
   }
 
   blob(bytes: Buffer, mediaType: string): SentDescriptor {
@@ -93,7 +95,7 @@ export class LyingRegistry implements AsyncDisposable {
   #serve({ url = '', headers }: IncomingMessage, response: ServerResponse): void {
     const path = url.replace('/v2/', '');
     const document = this.documents.get(path);
-    const blob = this.blobs.get(path.replace(/^.*\/blobs\//, ''));
+    const blob = this.blobAt(url);
     if (document !== undefined) {
       response.setHeader('Docker-Content-Digest', digestOf(document.bytes));
       response.setHeader('Content-Type', document.type);

@@ -1,11 +1,12 @@
 /** Trees of images in memory: what layers make, listed. */
-import { createHash } from 'node:crypto';
 import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { digestOf } from '../../src/image/digest.js';
 import type { Limits } from '../../src/image/tar/limits.js';
+import type { Extent } from '../../src/image/tar/sparse.js';
 import { applyLayers } from '../../src/image/tree/layers.js';
-import type { DirectoryNode, Extent, FileNode, TreeNode, TreeSink } from '../../src/image/tree/tree.js';
+import type { DirectoryNode, FileNode, TreeNode, TreeSink } from '../../src/image/tree/tree.js';
 import { type TarEntry, tarOf } from './tar.js';
 
 /** Sink that keeps data in memory, and knows when it is given something twice or never. */
@@ -29,7 +30,7 @@ export class MemorySink implements TreeSink {
   }
 }
 
-/** Each name with what it leads to: `a: file 644 "content"`, `b = a` for one more name of a file. */
+/** Lists each name with what it leads to: `a: file 644 "content"`, `b = a` for one more name of a file. */
 export function listing(sink: MemorySink): string[] {
   const lines: string[] = [];
   const first = new Map<TreeNode, string>();
@@ -74,7 +75,7 @@ export async function treeOfArchives(
     const layers = archives.map((bytes, i) => {
       const path = join(folder, `layer-${i}`);
       writeFileSync(path, bytes);
-      return { path, digest: `sha256:${createHash('sha256').update(bytes).digest('hex')}` };
+      return { path, digest: digestOf(bytes) };
     });
     await applyLayers(layers, sink, limits);
     return sink;

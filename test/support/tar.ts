@@ -16,6 +16,16 @@ export interface TarEntry {
   readonly pax?: Readonly<Record<string, string>>;
 }
 
+export const dir = (name: string, mode = 0o755): TarEntry => ({ name, type: '5', mode });
+export const file = (name: string, content = '', mode = 0o644): TarEntry => ({ name, content, mode });
+export const link = (name: string, target: string): TarEntry => ({
+  name,
+  type: '2',
+  link: target,
+  mode: 0o777,
+});
+export const hard = (name: string, target: string): TarEntry => ({ name, type: '1', link: target });
+
 const BLOCK_BYTES = 512;
 
 export function tarOf(entries: readonly TarEntry[]): Buffer {

@@ -11,7 +11,9 @@ export function diskUsage(path: string): number {
   const rest: (string | Buffer)[] = [path];
   for (let one = rest.pop(); one !== undefined; one = rest.pop()) {
     try {
-      const { dev, ino, nlink, blocks, isDirectory } = statsOf(one);
+      const stats = lstatSync(one);
+      const { dev, ino, nlink, blocks } = stats;
+      const isDirectory = stats.isDirectory();
       const identity = `${dev} ${ino}`;
       if (nlink > 1 && !isDirectory && seen.has(identity)) continue;
       if (nlink > 1) seen.add(identity);
@@ -25,9 +27,4 @@ export function diskUsage(path: string): number {
     }
   }
   return bytes;
-}
-
-function statsOf(path: string | Buffer) {
-  const stats = lstatSync(path);
-  return { ...stats, isDirectory: stats.isDirectory() };
 }

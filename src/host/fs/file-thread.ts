@@ -12,12 +12,14 @@ const BATCH_BYTES = 1 << 20;
 /** Batches that are on their way: one is made, one waits. */
 const MAX_BATCHES = 2;
 
-type Arguments<Call> = Call extends (...args: infer Args) => unknown ? Args : never;
+const ADDON_CALLS = ['makeFifo', 'setXattr', 'setTimes'] as const;
+type AddonCall = (typeof ADDON_CALLS)[number];
+
 /** Calls of Node.js, and of the addon what Node.js lacks. `null` for a descriptor is the one that was opened last. */
 export type FileCall =
-  | { [Name in PathCall]: [Name, ...Arguments<(typeof fs)[Name]>] }[PathCall]
-  | { [Name in DescriptorCall]: [Name, null, ...RestOf<Arguments<(typeof fs)[Name]>>] }[DescriptorCall]
-  | { [Name in AddonCall]: [Name, ...Arguments<NativeAddon[Name]>] }[AddonCall]
+  | { [Name in PathCall]: [Name, ...Parameters<(typeof fs)[Name]>] }[PathCall]
+  | { [Name in DescriptorCall]: [Name, null, ...RestOf<Parameters<(typeof fs)[Name]>>] }[DescriptorCall]
+  | { [Name in AddonCall]: [Name, ...Parameters<NativeAddon[Name]>] }[AddonCall]
   | WriteCall
   | ['load', addon: string];
 /** Writes all of some bytes at an offset of the open file. */
@@ -34,10 +36,7 @@ type PathCall =
   | 'lutimesSync'
   | 'rmSync';
 type DescriptorCall = 'closeSync' | 'fchmodSync' | 'fchownSync' | 'ftruncateSync';
-type AddonCall = 'makeFifo' | 'setXattr' | 'setTimes';
 type RestOf<Args extends unknown[]> = Args extends [unknown, ...infer Rest] ? Rest : never;
-
-const ADDON_CALLS: readonly string[] = ['makeFifo', 'setXattr', 'setTimes'] satisfies AddonCall[];
 
 /** Program of the thread: a text, since a file would have to be found beside each bundle. */
 const PROGRAM = `
@@ -88,7 +87,7 @@ export class FileThread implements AsyncDisposable {
   /** Makes calls after those before, and returns when there is room for more. @throws an errno of any call so far */
   async call(...calls: readonly FileCall[]): Promise<void> {
     for (const call of calls) {
-      if (ADDON_CALLS.includes(call[0]) && !this.#hasAddon) {
+      if (!this.#hasAddon && ADDON_CALLS.some((name) => name === call[0])) {
         loadAddon(); // its errors say what to do
         this.#batch.push(['load', addonPath()]);
         this.#hasAddon = true;

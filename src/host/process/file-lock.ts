@@ -5,7 +5,7 @@ import { loadAddon } from '../../native/binding.js';
 /** Interval at which a process that waits for a lock tries again. */
 const INTERVAL_MS = 50;
 
-/** As the addon's: false if somebody else has the lock. */
+/** Call that locks, as the addon's: false if somebody else has the lock. */
 export type Flock = (fd: number, mode: 'shared' | 'exclusive') => boolean;
 
 export const flock: Flock = (fd, mode) => loadAddon().flock(fd, mode);

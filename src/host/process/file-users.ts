@@ -20,7 +20,7 @@ export function processesUsing(folder: string): number[] {
 
 const namesIn = (folder: string): string[] => attempt(() => readdirSync(folder)) ?? [];
 
-/** Undefined for a process that has ended, or is another user's. */
+/** Reads something of a process; undefined if it has ended, or is another user's. */
 function attempt<T>(read: () => T): T | undefined {
   try {
     return read();

@@ -1,4 +1,4 @@
-/** Addresses of this host and of its cloud, to which a name that comes from outside must not lead. */
+/** Addresses: their hosts and ports, and which are of this host and of its cloud, to which a name that comes from outside must not lead. */
 import { BlockList, isIP } from 'node:net';
 
 const NETS: readonly (readonly [what: string, nets: readonly string[]])[] = [
@@ -25,6 +25,16 @@ const LISTS: readonly (readonly [what: string, list: BlockList])[] = NETS.map(([
   return [what, list];
 });
 
+/** Host, as an address has it, without the brackets of an IPv6 one. */
+export function bareHost(host: string): string {
+  return host.replace(/^\[(.*)\]$/, '$1');
+}
+
+/** Port that an address leads to, whether it names one or not. */
+export function portOf({ port, protocol }: URL): string {
+  return port || (protocol === 'https:' ? '443' : '80');
+}
+
 /** Kind of a local address; undefined for one that a registry may have. An IPv4 address within an IPv6 one counts as itself. */
 export function localKind(address: string): string | undefined {
   const family = isIP(address) === 6 ? 'ipv6' : 'ipv4';
@@ -33,6 +43,6 @@ export function localKind(address: string): string | undefined {
 
 /** Tells whether a host, as an address has it, says by itself that it is this one: `localhost`, `127.0.0.1`, `[::1]`. */
 export function isLocalName(host: string): boolean {
-  const address = host.replace(/^\[(.*)\]$/, '$1');
+  const address = bareHost(host);
   return host === 'localhost' || (isIP(address) !== 0 && localKind(address) !== undefined);
 }

@@ -7,10 +7,9 @@
  * @spec distribution-auth oauth.md  Identity tokens  #partial  none is asked for: docker login has done it
  */
 import { z } from 'zod';
-import { TsvmError } from '../../errors.js';
 import { imageError } from '../image-error.js';
 import { readBody } from './body.js';
-import { type Challenge, parseChallenges } from './challenge.js';
+import { basicAnswer, type Challenge, parseChallenges } from './challenge.js';
 import { type RegistryConfig, rulesOf } from './config.js';
 import type { Credential, CredentialSource } from './credentials.js';
 import { Interruption } from './net-error.js';
@@ -77,7 +76,7 @@ export class Authorizer {
     const credential = await this.#credentials(place.registry, place.repository);
     if (bearer !== undefined) return await this.#token(place, bearer, credential, signal);
     if (credential?.kind !== 'password') return undefined;
-    return this.#keep(place, basicHeader(credential), MAX_LIFE_S);
+    return this.#keep(place, basicAnswer(credential), MAX_LIFE_S);
   }
 
   async #token(
@@ -92,12 +91,11 @@ export class Authorizer {
       // No more than is needed, whatever the registry asks for.
       scope: `repository:${repositoryAt(place)}:pull`,
     });
-    const request: Request = { signal };
     const response = await (credential?.kind === 'identity'
-      ? this.#transport.send(realm, { ...request, ...refreshForm(query, credential.token) })
+      ? this.#transport.send(realm, { signal, ...refreshForm(query, credential.token) })
       : this.#transport.send(withQuery(realm, query), {
-          ...request,
-          headers: credential === undefined ? {} : { Authorization: basicHeader(credential) },
+          signal,
+          headers: credential === undefined ? {} : { Authorization: basicAnswer(credential) },
         }));
     const bytes = await readBody(response, MAX_ANSWER_BYTES, realm.host);
     const status = response.statusCode ?? 0;
@@ -146,11 +144,6 @@ function keyOf(place: Place): string {
   return `${place.base.origin}/${repositoryAt(place)}`;
 }
 
-function basicHeader(credential: Credential & { kind: 'password' }): string {
-  const pair = `${credential.username}:${credential.password}`;
-  return `Basic ${Buffer.from(pair).toString('base64')}`;
-}
-
 function withQuery(url: URL, query: URLSearchParams): URL {
   const whole = new URL(url);
   for (const [name, value] of query) whole.searchParams.set(name, value);
@@ -167,16 +160,16 @@ function refreshForm(query: URLSearchParams, token: string): Request {
 }
 
 function readToken(status: number, bytes: Uint8Array, host: string): { token: string; lifeS: number } {
+  const refused = (why: string, cause?: unknown): Error =>
+    imageError(`${host}: ${why}`, 'try again later', cause);
+  if (status !== 200) throw refused(`it answers ${status} when asked for a token`);
   try {
-    if (status !== 200) throw new Error(`it answers ${status}`);
     const value = tokenSchema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')));
     const token = value.token ?? value.access_token ?? '';
     if (!TOKEN.test(token)) throw new Error('there is none in the answer');
     const lifeS = Math.min(MAX_LIFE_S, Math.max(DEFAULT_LIFE_S, value.expires_in ?? 0));
     return { token, lifeS };
   } catch (cause) {
-    const why =
-      status === 200 ? 'what it answers is no token' : `it answers ${status} when asked for a token`;
-    throw new TsvmError('TSVM_IMAGE', `${host}: ${why}`, { hint: 'try again later', cause });
+    throw refused('what it answers is no token', cause);
   }
 }

@@ -1,4 +1,4 @@
-/** Challenges of a registry: the header WWW-Authenticate (RFC 9110, 11.6.1). */
+/** Challenges of a registry: the header WWW-Authenticate (RFC 9110, 11.6.1), and the answer to simple ones, which a proxy takes as well. */
 
 export interface Challenge {
   /** `basic` or `bearer`, or another one's name, in lower case. */
@@ -29,4 +29,9 @@ export function parseChallenges(header: string): Challenge[] {
     rest = rest.slice(scheme[0].length);
   }
   return challenges;
+}
+
+/** Answer to a challenge of the scheme Basic (RFC 7617). */
+export function basicAnswer({ username, password }: { username: string; password: string }): string {
+  return `Basic ${Buffer.from(`${username}:${password}`).toString('base64')}`;
 }

@@ -1,9 +1,8 @@
-/** The operator's rules for registries: `tsvm/registries.json` in `$XDG_CONFIG_HOME` or `~/.config`. */
+/** Rules of the operator's for registries: `tsvm/registries.json` in `$XDG_CONFIG_HOME` or `~/.config`. */
 import { z } from 'zod';
-import { TsvmError } from '../../errors.js';
-import { describeIssue, readJsonFile } from '../json-file.js';
-import { DOCKER_HUB, isHost, parseReference } from '../reference.js';
-import { isLocalName } from './address.js';
+import { parseFile, readJsonFile } from '../json-file.js';
+import { DOCKER_HUB, HUB_HOST, isHost, isRegistry, parseReference } from '../reference.js';
+import { isLocalName, portOf } from './address.js';
 
 /** Rules of one host. Without any: TLS, no address of this host or its link, credentials to nobody else. */
 export interface HostRules {
@@ -11,11 +10,11 @@ export interface HostRules {
   readonly mirrors: readonly string[];
   /** HTTP without TLS, and nothing else. */
   readonly plainHttp: boolean;
-  /** Its name may lead to an address of this host, of its link or of its cloud. */
+  /** Permission for its name to lead to an address of this host, of its link or of its cloud. */
   readonly local: boolean;
   /** Path of certificates that are trusted for it besides. */
   readonly ca?: string;
-  /** Other hosts that its credentials may be given to, for a token. */
+  /** Hosts besides that its credentials may be given to, for a token. */
   readonly tokenHosts: readonly string[];
 }
 
@@ -54,11 +53,11 @@ const schema = z.strictObject({
 
 /** Hosts that speak for a registry which has another name. */
 export const HUB_ENDPOINT = 'registry-1.docker.io';
-const ALIASES: Readonly<Record<string, string>> = { [HUB_ENDPOINT]: 'docker.io' };
+const ALIASES: Readonly<Record<string, string>> = { [HUB_ENDPOINT]: HUB_HOST };
 
 /** Hosts that give tokens for others, as is known of them. */
 const TOKEN_HOSTS: Readonly<Record<string, readonly string[]>> = {
-  'docker.io': ['auth.docker.io'],
+  [HUB_HOST]: ['auth.docker.io'],
   'registry.gitlab.com': ['gitlab.com'],
 };
 
@@ -69,25 +68,16 @@ const TOKEN_HOSTS: Readonly<Record<string, readonly string[]>> = {
  */
 export async function readRegistryConfig(path: string): Promise<RegistryConfig> {
   const value = await readJsonFile('the rules for registries', path);
-  const result = schema.safeParse(value ?? {});
-  if (!result.success) {
-    throw new TsvmError('TSVM_FILE', `${path}: ${describeIssue(result.error)}`, {
-      hint: 'docs/images.md, Registries, has what may be in it',
-    });
-  }
-  const { unqualified = DOCKER_HUB, registries = {} } = result.data;
-  // Absent keys are not there, rather than undefined.
-  const hosts = Object.entries(registries).map(
-    ([name, rules]) => [name, JSON.parse(JSON.stringify(rules)) as Partial<HostRules>] as const,
-  );
+  const hint = 'docs/images.md, Registries, has what may be in it';
+  const { unqualified = DOCKER_HUB, registries = {} } = parseFile(schema, path, value ?? {}, hint);
+  // A key that is absent is not there, rather than undefined: so JSON is, and what the schema makes of it.
+  const hosts = Object.entries(registries) as [string, Partial<HostRules>][];
   return { path, unqualified, hosts: new Map(hosts) };
 }
 
 /** Rules of the host that an address names. */
 export function rulesOf({ hosts }: RegistryConfig, url: URL): HostRules {
-  const isHttp = url.protocol === 'http:';
-  const port = url.port || (isHttp ? '80' : '443');
-  const names = [`${url.hostname}:${port}`, ...(url.port === '' ? [url.hostname] : [])].map(
+  const names = [`${url.hostname}:${portOf(url)}`, ...(url.port === '' ? [url.hostname] : [])].map(
     (name) => ALIASES[name] ?? name,
   );
   const name = names.find((each) => hosts.has(each));
@@ -103,16 +93,18 @@ export function rulesOf({ hosts }: RegistryConfig, url: URL): HostRules {
 }
 
 function hasRegistry(text: string): boolean {
-  return /^(localhost(?=\/|$)|[^/]*[.:])/.test(text);
+  return isRegistry(hostIn(text));
 }
 
 function isPlace(text: string): boolean {
   try {
-    const slash = text.indexOf('/');
-    if (!isHost(slash < 0 ? text : text.slice(0, slash))) return false;
+    if (!isHost(hostIn(text))) return false;
     parseReference('a', text);
     return true;
   } catch {
     return false;
   }
 }
+
+/** First part of a place, which is a host if the place is one. */
+const hostIn = (text: string): string => text.split('/', 1)[0] ?? '';

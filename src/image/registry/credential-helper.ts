@@ -1,8 +1,9 @@
 /** Programs that keep credentials: `docker-credential-NAME`, as docker and podman call them. */
 import { spawn } from 'node:child_process';
 import { z } from 'zod';
-import { TsvmError } from '../../errors.js';
+import type { TsvmError } from '../../errors.js';
 import { programPath } from '../../host/process/program-path.js';
+import { imageError } from '../image-error.js';
 
 /** Longest answer. */
 const MAX_OUTPUT_BYTES = 64 << 10;
@@ -32,7 +33,7 @@ export async function askHelper(
 ): Promise<HelperAnswer | undefined> {
   const program = `docker-credential-${name}`;
   const failed = (why: string, hint: string): TsvmError =>
-    new TsvmError('TSVM_IMAGE', `the credentials for ${server}: ${program} ${why}`, { hint });
+    imageError(`the credentials for ${server}: ${program} ${why}`, hint);
   if (!NAME.test(name)) throw failed('is not the name of a helper', 'mend credsStore or credHelpers');
   const path = programPath(program);
   if (path === undefined)

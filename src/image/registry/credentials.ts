@@ -1,7 +1,8 @@
 /** Credentials for registries, where podman and docker keep them. */
 import { z } from 'zod';
 import { TsvmError } from '../../errors.js';
-import { describeIssue, readJsonFile } from '../json-file.js';
+import { parseFile, readJsonFile } from '../json-file.js';
+import { HUB_HOST } from '../reference.js';
 import { askHelper } from './credential-helper.js';
 
 export type Credential =
@@ -12,7 +13,6 @@ export type Credential =
 /** Gives the credential for a repository's registry, as names have both; undefined for none. */
 export type CredentialSource = (registry: string, repository: string) => Promise<Credential | undefined>;
 
-const HUB = 'docker.io';
 /** Docker's own name for Docker Hub in these files. */
 const HUB_SERVER = 'https://index.docker.io/v1/';
 /** User name of a helper for an identity token. */
@@ -48,14 +48,8 @@ async function credentialIn(
 ): Promise<Credential | undefined> {
   const value = await readJsonFile('the credentials', path);
   if (value === undefined) return undefined;
-  const result = schema.safeParse(value);
-  if (!result.success) {
-    throw new TsvmError('TSVM_FILE', `${path}: ${describeIssue(result.error)}`, {
-      hint: 'log in again: podman login, docker login',
-    });
-  }
-  const file = result.data;
-  const server = registry === HUB ? HUB_SERVER : registry;
+  const file = parseFile(schema, path, value, 'log in again: podman login, docker login');
+  const server = registry === HUB_HOST ? HUB_SERVER : registry;
   const helper = file.credHelpers?.[registry] ?? file.credHelpers?.[server] ?? file.credsStore;
   // An empty name is docker's word for none.
   const answer = helper ? await askHelper(helper, server) : undefined;
@@ -92,6 +86,6 @@ function storedIn({ auths }: AuthFile, path: string, name: string): Credential |
 
 /** Key of such a file as a name begins: docker's have a scheme and a version. */
 function placeOf(key: string): string {
-  if (key === HUB_SERVER || key === 'index.docker.io') return HUB;
+  if (key === HUB_SERVER || key === 'index.docker.io') return HUB_HOST;
   return key.replace(/^https?:\/\//, '').replace(/\/(v[12]\/?)?$/, '');
 }

@@ -5,12 +5,14 @@ import { request as httpRequest, type IncomingMessage } from 'node:http';
 import { connect as connectTcp, isIP, type Socket } from 'node:net';
 import { connect as connectTls, type SecureContext } from 'node:tls';
 import { TsvmError } from '../../errors.js';
-import { localKind } from './address.js';
+import { imageError } from '../image-error.js';
+import { bareHost, localKind, portOf } from './address.js';
+import { basicAnswer } from './challenge.js';
 import { Interruption } from './net-error.js';
 
 export interface Target {
   readonly url: URL;
-  /** It may be at an address of this host, its link or its cloud. */
+  /** Permission for it to be at an address of this host, its link or its cloud. */
   readonly local: boolean;
   /** Certificates that are trusted, read when they are needed. */
   readonly trust: () => SecureContext;
@@ -47,8 +49,8 @@ export async function dial(target: Target, options: DialOptions): Promise<Socket
 /** Credentials for a proxy, of its address. */
 export function proxyHeaders({ username, password }: URL): Record<string, string> {
   if (username === '') return {};
-  const pair = `${decoded(username)}:${decoded(password)}`;
-  return { 'Proxy-Authorization': `Basic ${Buffer.from(pair).toString('base64')}` };
+  const pair = { username: decoded(username), password: decoded(password) };
+  return { 'Proxy-Authorization': basicAnswer(pair) };
 }
 
 /** Text of a part of an address; a % that begins no escape is one. */
@@ -59,19 +61,20 @@ function decoded(text: string): string {
 }
 
 async function open(url: URL, local: boolean, options: DialOptions): Promise<Socket> {
-  const host = bareHost(url);
+  const host = bareHost(url.hostname);
   const family = isIP(host);
   const addresses = family === 0 ? await lookup(host, { all: true }) : [{ address: host, family }];
   for (const { address } of local ? [] : addresses) {
     const kind = localKind(address);
     if (kind === undefined) continue;
-    throw new TsvmError('TSVM_IMAGE', `${url.host} leads to ${address}, an address ${kind}`, {
-      hint: `if it is meant: "local": true for ${url.host} in the rules for registries (docs/images.md)`,
-    });
+    throw imageError(
+      `${url.host} leads to ${address}, an address ${kind}`,
+      `if it is meant: "local": true for ${url.host} in the rules for registries (docs/images.md)`,
+    );
   }
   const socket = connectTcp({
     host,
-    port: Number(url.port || (url.protocol === 'https:' ? 443 : 80)),
+    port: Number(portOf(url)),
     noDelay: true,
     // What was judged, not what the name leads to a moment later.
     lookup: (_name, options, callback) => {
@@ -90,7 +93,7 @@ async function secure(
   secureContext: SecureContext | undefined,
   options: DialOptions,
 ): Promise<Socket> {
-  const host = bareHost(url);
+  const host = bareHost(url.hostname);
   const name = isIP(host) === 0 ? { servername: host } : {};
   const tls = connectTls({ socket, host, secureContext, ALPNProtocols: ['http/1.1'], ...name });
   await within(options, url.host, tls, 'secureConnect');
@@ -99,7 +102,7 @@ async function secure(
 
 /** Asks a proxy for a way to a host. */
 async function tunnel(socket: Socket, proxy: URL, url: URL, options: DialOptions): Promise<void> {
-  const place = `${url.hostname}:${url.port || '443'}`;
+  const place = `${url.hostname}:${portOf(url)}`;
   const headers = { Host: place, ...proxyHeaders(proxy) };
   const request = httpRequest({ method: 'CONNECT', path: place, headers, createConnection: () => socket });
   request.on('error', () => {}); // also when nobody waits any more
@@ -137,5 +140,3 @@ async function within(
 export function silence(host: string, ms: number): Interruption {
   return new Interruption(`${host}: nothing came for ${ms / 1000} s`);
 }
-
-const bareHost = ({ hostname }: URL): string => hostname.replace(/^\[(.*)\]$/, '$1');

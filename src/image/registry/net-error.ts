@@ -1,7 +1,7 @@
 /** Failures of the network: those that may pass, and those that stay, each in words. */
 import { TsvmError } from '../../errors.js';
 
-/** A failure that may pass: the same request again may succeed. */
+/** Failure that may pass: the same request again may succeed. */
 export class Interruption extends Error {
   override readonly name = 'Interruption';
   /** Time that the registry asked for, before the next try. */
@@ -28,7 +28,7 @@ const PASSING: Readonly<Record<string, string>> = {
 const TRUST_HINT =
   'if its certificates are of an authority of your own: "ca" in the rules for registries (docs/images.md), or SSL_CERT_FILE';
 
-/** What went wrong with a connection or an answer, as an {@link Interruption} or a TsvmError. */
+/** Tells what went wrong with a connection or an answer, as an {@link Interruption} or a TsvmError. */
 export function networkError(host: string, cause: unknown): Error {
   if (cause instanceof TsvmError || cause instanceof Interruption) return cause;
   const { code = '', message } = cause as NodeJS.ErrnoException;

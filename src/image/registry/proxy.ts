@@ -1,7 +1,7 @@
 /** Proxies as the environment names them: HTTP_PROXY, HTTPS_PROXY and NO_PROXY, in lower case too, as curl and Go's programs take them. */
 import { isIP } from 'node:net';
 import { TsvmError } from '../../errors.js';
-import { isLocalName } from './address.js';
+import { bareHost, isLocalName, portOf } from './address.js';
 
 export interface ProxyVariables {
   readonly http?: string | undefined;
@@ -19,9 +19,7 @@ export function proxyFor(url: URL, variables: ProxyVariables): URL | undefined {
   const [name, text] =
     url.protocol === 'https:' ? ['HTTPS_PROXY', variables.https] : ['HTTP_PROXY', variables.http];
   if (text === undefined || text === '' || isLocalName(url.hostname)) return undefined;
-  const port = url.port || (url.protocol === 'https:' ? '443' : '80');
-  if ((variables.no ?? '').split(/[\s,]+/).some((rule) => matches(rule.toLowerCase(), url.hostname, port)))
-    return undefined;
+  if ((variables.no ?? '').split(/[\s,]+/).some((rule) => matches(rule.toLowerCase(), url))) return undefined;
   const whole = /^[a-z][a-z0-9+.-]*:\/\//i.test(text) ? text : `http://${text}`;
   const proxy = URL.canParse(whole) ? new URL(whole) : undefined;
   if (proxy !== undefined && /^https?:$/.test(proxy.protocol)) return proxy;
@@ -30,11 +28,11 @@ export function proxyFor(url: URL, variables: ProxyVariables): URL | undefined {
   });
 }
 
-function matches(rule: string, host: string, port: string): boolean {
+function matches(rule: string, url: URL): boolean {
   if (rule === '*') return true;
   const [, name = '', rulePort] = /^(.*?)(?::(\d+))?$/.exec(rule) ?? [];
-  if (name === '' || (rulePort !== undefined && rulePort !== port)) return false;
-  const bare = host.replace(/^\[(.*)\]$/, '$1');
+  if (name === '' || (rulePort !== undefined && rulePort !== portOf(url))) return false;
+  const bare = bareHost(url.hostname);
   const suffix = name.replace(/^\*?\./, '');
   return bare === suffix || rule === bare || (isIP(bare) === 0 && bare.endsWith(`.${suffix}`));
 }

@@ -6,7 +6,7 @@ import { digestOf } from '../digest.js';
 import { imageError } from '../image-error.js';
 import { MAX_DOCUMENT_BYTES, MAX_INDEX_DEPTH } from '../oci/documents.js';
 import { chooseManifest } from '../oci/platform.js';
-import { formatReference, parseReference, type Reference } from '../reference.js';
+import { formatReference, HUB_HOST, parseReference, type Reference } from '../reference.js';
 import { Authorizer, type Place } from './authorizer.js';
 import { type ClientOptions, RegistryClient } from './client.js';
 import { HUB_ENDPOINT, type RegistryConfig, readRegistryConfig, rulesOf } from './config.js';
@@ -34,11 +34,11 @@ export interface RegistrySettings {
 
 export type PullEvent =
   | { readonly kind: 'layers'; readonly layers: readonly SentDescriptor[] }
-  /** So many bytes of a layer are there. */
+  /** Number of bytes of a layer that are there. */
   | { readonly kind: 'progress'; readonly digest: string; readonly bytes: number }
-  /** Another process fetches a layer. */
+  /** Wait for another process, which fetches a layer. */
   | { readonly kind: 'wait'; readonly digest: string }
-  /** It is tried again, or at the next address. */
+  /** Line for the operator: of another try, or of another command that is waited for. */
   | { readonly kind: 'note'; readonly text: string };
 
 export interface PullOptions extends Pick<ClientOptions, 'signal' | 'firstPauseMs'> {
@@ -122,7 +122,7 @@ export class Registries implements Disposable {
   }
 
   #places({ registry, repository }: Reference): Place[] {
-    const host = registry === 'docker.io' ? HUB_ENDPOINT : registry;
+    const host = registry === HUB_HOST ? HUB_ENDPOINT : registry;
     const own = { registry, repository, base: this.#base(host) };
     const mirrors = rulesOf(this.config, own.base).mirrors.map((mirror) => {
       const [name = '', ...path] = mirror.split('/');
@@ -149,7 +149,7 @@ export class Registries implements Disposable {
   }
 }
 
-/** One image from one address. */
+/** Pull of one image from one address. */
 class Pull {
   readonly #name: string;
   readonly #reference: Reference;

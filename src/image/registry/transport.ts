@@ -98,9 +98,7 @@ export class Transport implements Disposable {
     const { plainHttp } = rulesOf(config, url);
     if (url.protocol === (plainHttp ? 'http:' : 'https:')) return;
     const hint = `if it is meant: {"registries": {"${url.host}": {"plainHttp": true}}} in ${config.path}`;
-    throw new TsvmError('TSVM_IMAGE', `${url.host} would be asked over ${url.protocol.slice(0, -1)}`, {
-      hint,
-    });
+    throw imageError(`${url.host} would be asked over ${url.protocol.slice(0, -1)}`, hint);
   }
 
   #agentFor(url: URL): Agent {

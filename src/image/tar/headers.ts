@@ -1,9 +1,9 @@
-/** What the headers of an entry say together: its own, and those before it. */
+/** Facts that the headers of an entry give together: its own, and those before it. */
 import { imageError } from '../image-error.js';
 import { type Header, TYPE } from './format.js';
 import { type PaxFacts, readPax } from './pax.js';
 
-/** Most headers before the one of an entry; programs write up to four. */
+/** Bound of the headers before the one of an entry; programs write up to four. */
 const MAX_EXTENSIONS = 16;
 const EXTENSIONS: readonly string[] = [TYPE.pax, TYPE.globalPax, TYPE.longName, TYPE.longLink];
 
@@ -22,7 +22,7 @@ const KINDS: Readonly<Record<string, TarKind>> = {
   [TYPE.fifo]: 'fifo',
 };
 
-/** What headers before an entry say of it. */
+/** Facts of an entry from the headers before its own. */
 export interface Before extends PaxFacts {
   /** Number of them. */
   count?: number;

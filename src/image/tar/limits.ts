@@ -9,7 +9,7 @@ export interface Limits {
   entries: number;
   /** Sizes of files, holes included. */
   bytes: number;
-  /** What is kept in memory besides: contents of headers before entries, which are long names and attributes, and paths of what is left out. */
+  /** Memory besides: contents of headers before entries, which are long names and attributes, and paths of what is left out. */
   headerBytes: number;
 }
 

@@ -6,7 +6,7 @@ import { imageError } from '../image-error.js';
  * what was unpacked.
  */
 const MAX_NAME_BYTES = 3 * 1024;
-/** Deepest that an entry lies, since each entry costs system calls for every folder above it. Images have some thirty, at the most. */
+/** Bound of the depth at which an entry lies, since each entry costs system calls for every folder above it. Images have some thirty, at the most. */
 const MAX_DEPTH = 256;
 /** <linux/limits.h> NAME_MAX: no file system of Linux has longer ones. */
 const MAX_PART_BYTES = 255;

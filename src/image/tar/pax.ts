@@ -1,6 +1,6 @@
 /** Records of a pax header: who, when, and attributes, exactly, and names of any length. */
 import { imageError } from '../image-error.js';
-import type { SparsePiece } from './sparse.js';
+import { damagedMap, piecesOf, type SparsePiece } from './sparse.js';
 
 /** Longest record, with its own length before it. */
 const LENGTH = /^[1-9]\d{0,9}$/;
@@ -101,7 +101,7 @@ function addSparse(sparse: PaxSparse, key: string, value: Buffer): void {
       sparse.offset = numberOf(key, value);
       break;
     case 'GNU.sparse.numbytes':
-      if (sparse.offset === undefined) throw imageError('the map of a sparse file of it is damaged');
+      if (sparse.offset === undefined) throw damagedMap();
       sparse.map ??= [];
       sparse.map.push({ offset: sparse.offset, length: numberOf(key, value) });
       break;
@@ -118,8 +118,7 @@ function mapOf(value: Buffer): SparsePiece[] {
     .toString('latin1')
     .split(',')
     .map((text) => numberOf('GNU.sparse.map', text));
-  if (numbers.length % 2 !== 0) throw imageError('the map of a sparse file of it is damaged');
-  return numbers.flatMap((offset, i) => (i % 2 === 0 ? [{ offset, length: numbers[i + 1]! }] : []));
+  return piecesOf(numbers);
 }
 
 function numberOf(key: string, value: Buffer | string): number {

@@ -16,7 +16,7 @@ import {
 import { countEntry, countHeader, type Limits } from './limits.js';
 import { checkName, shownName } from './name.js';
 import type { Time } from './pax.js';
-import { checkMap, readMapBefore, readOldMap, type SparsePiece } from './sparse.js';
+import { checkMap, type Extent, readMapBefore, readOldMap, type SparsePiece } from './sparse.js';
 
 /** Longest pax header or long name. An attribute has at most 64 KiB, and there are some. */
 const MAX_EXTENSION_BYTES = 1 << 20;
@@ -43,12 +43,6 @@ export interface TarEntry {
   data(): AsyncGenerator<Extent>;
 }
 
-/** Data of a file, and where it belongs; between extents are holes. */
-export interface Extent {
-  readonly offset: number;
-  readonly bytes: Uint8Array;
-}
-
 /** Reads an archive. @throws TsvmError `TSVM_IMAGE` for what is no tar archive, is cut short, or is beyond the limits. */
 export async function* readTar(pieces: AsyncIterable<Uint8Array>, limits: Limits): AsyncGenerator<TarEntry> {
   const input = new BlockReader(pieces);
@@ -69,13 +63,13 @@ export async function* readTar(pieces: AsyncIterable<Uint8Array>, limits: Limits
 }
 
 interface Next {
-  /** The entry; undefined if it is of a type that is left out. */
+  /** Entry; undefined if it is of a type that is left out. */
   readonly entry?: TarEntry;
   /** Position behind its data, whether that was read or not. */
   readonly end: number;
 }
 
-/** The next entry; undefined at the end. */
+/** Reads the next entry; undefined at the end. */
 async function readEntry(input: BlockReader, limits: Limits): Promise<Next | undefined> {
   const before: Before = {};
   for (;;) {

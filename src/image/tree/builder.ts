@@ -11,14 +11,12 @@ import { setImmediate } from 'node:timers/promises';
 import { imageError } from '../image-error.js';
 import { countEntry, countHeader, type Limits } from '../tar/limits.js';
 import { checkName, checkPart, shownName } from '../tar/name.js';
-import { type DirectoryNode, type FileNode, PLAIN_FOLDER, type TreeNode } from './tree.js';
+import { type DirectoryNode, type FileNode, MAX_LINKS, PLAIN_FOLDER, type TreeNode } from './tree.js';
 
 /** Beginning of the name of a mark: what follows is a name that is not there any more. */
 const MARK = '.wh.';
 /** Mark of a directory in which nothing of the layers below is. */
 const OPAQUE = '.wh..wh..opq';
-/** Bound of links on the way, as Linux's own. */
-const MAX_LINKS = 40;
 /** Bound of the folders that are looked up on the way, by links or not. */
 const MAX_STEPS = 1024;
 /** Folder whose content is the machine's or the container's. */
@@ -30,7 +28,7 @@ const ENTRIES_AT_ONCE = 64;
 export type LayerEntry =
   | { readonly name: string; readonly kind: 'node'; readonly node: TreeNode }
   | { readonly name: string; readonly kind: 'hard-link'; readonly target: string }
-  /** Left out, and whatever is linked to it. */
+  /** Device, which is left out, with whatever is linked to it. */
   | { readonly name: string; readonly kind: 'device' };
 
 /** Place of a name: its folder, as far as that is there. */

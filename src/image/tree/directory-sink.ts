@@ -9,7 +9,8 @@ import { isErrnoError, TsvmError } from '../../errors.js';
 import { describeFileError } from '../../host/files.js';
 import { type FileCall, FileThread } from '../../host/fs/file-thread.js';
 import { CAPABILITY_XATTR } from '../tar/pax.js';
-import type { DirectoryNode, Extent, FileNode, NodeFacts, TreeNode, TreeSink } from './tree.js';
+import type { Extent } from '../tar/sparse.js';
+import type { DirectoryNode, FileNode, NodeFacts, TreeNode, TreeSink } from './tree.js';
 
 /** Permissions of what is not finished: nobody else's. */
 const FILE_MODE = 0o600;

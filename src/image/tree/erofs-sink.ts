@@ -1,6 +1,7 @@
-/** A tree as an EROFS file system in a file, which machines map as their root. It needs no rights: owners are numbers in it. */
+/** Tree as an EROFS file system in a file, which machines map as their root. It needs no rights: owners are numbers in it. */
 import { createHash } from 'node:crypto';
 import { type FileHandle, open } from 'node:fs/promises';
+import type { Extent } from '../tar/sparse.js';
 import { BlockFile } from './erofs/block-file.js';
 import { writeContents } from './erofs/contents.js';
 import { type Folder, foldersOf, writeFolder } from './erofs/folders.js';
@@ -16,7 +17,7 @@ import { Metadata, type Slot } from './erofs/metadata.js';
 import { type BlockRange, BlockSpace } from './erofs/space.js';
 import { BLOCK_BYTES, formatSuperblock, INODE_UNIT } from './erofs/superblock.js';
 import { formatXattrs, MAX_XATTR_BYTES } from './erofs/xattrs.js';
-import type { DirectoryNode, Extent, FifoNode, FileNode, LinkNode, TreeNode, TreeSink } from './tree.js';
+import type { DirectoryNode, FifoNode, FileNode, LinkNode, TreeNode, TreeSink } from './tree.js';
 
 /**
  * Longest file that lies behind its inode. Such a file is copied into each machine that reads it, by the page; longer ones, as programs
@@ -30,10 +31,10 @@ const ROOT_BLOCKS = 1 + MAX_XATTR_BYTES / BLOCK_BYTES;
 /** Names of a file until it is known better: they come after its data. */
 const USUAL_LINKS = 1;
 
-/** What is kept of a node whose record is placed. */
+/** Facts of a node whose record is placed. */
 interface Place {
   readonly slot: Slot;
-  /** How the data lie. */
+  /** Form in which the data lie. */
   readonly kind: InodeData['kind'];
   /** Blocks of a file's data. */
   readonly range: BlockRange;

@@ -1,8 +1,5 @@
 /** Files of a tree by their paths. */
-import type { DirectoryNode, FileNode } from './tree.js';
-
-/** Bound of links on the way, as Linux's own. */
-const MAX_LINKS = 40;
+import { type DirectoryNode, type FileNode, MAX_LINKS } from './tree.js';
 
 /** File that a path leads to, as in a root of its own: an absolute link or `..` leads no higher. Undefined if there is none. */
 export function fileAt(root: DirectoryNode, path: string): FileNode | undefined {

@@ -2,6 +2,7 @@
  * Tree of an image's files, and what takes it: layers are applied in memory, so that no name of an archive is ever looked up in a file
  * system. Names, targets of links and names of attributes are bytes: a character is one.
  */
+import type { Extent } from '../tar/sparse.js';
 
 export interface NodeFacts {
   /** Permissions, with suid and the like. */
@@ -42,12 +43,6 @@ export interface FifoNode extends NamedNode {
 
 export type TreeNode = DirectoryNode | FileNode | LinkNode | FifoNode;
 
-/** Data of a file, and where it belongs; between extents are holes. */
-export interface Extent {
-  readonly offset: number;
-  readonly bytes: Uint8Array;
-}
-
 /** Consumer of a tree: gets data while layers are read, and names when all are known. */
 export interface TreeSink {
   /** Takes a file's data, whole and once. The file may lose all its names later. */
@@ -57,6 +52,9 @@ export interface TreeSink {
   /** Takes the tree, when all layers are in it. */
   finish(root: DirectoryNode): Promise<void>;
 }
+
+/** Bound of links on the way to a name, as Linux's own. */
+export const MAX_LINKS = 40;
 
 /** Facts of a folder that layers take for granted, as every program makes one. */
 export const PLAIN_FOLDER: NodeFacts = {

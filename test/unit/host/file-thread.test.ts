@@ -7,7 +7,7 @@ import { type FileCall, FileThread } from '../../../src/host/fs/file-thread.js';
 import { temporaryDirectory } from '../../support/guest.js';
 
 const folder = temporaryDirectory();
-/** As many calls as are sent at once. */
+/** Calls, as many as are sent at once. */
 const folders = (name: string): FileCall[] =>
   Array.from({ length: 64 }, (_, i) => ['mkdirSync', join(folder, `${name}${i}`)]);
 

@@ -15,7 +15,7 @@ import { ImageStore } from '../../../src/image/store.js';
 import { unpackLayers } from '../../../src/image/unpack.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import { notRoot } from '../../support/skip-reasons.js';
-import { type TarEntry, tarOf } from '../../support/tar.js';
+import { dir, type TarEntry, tarOf } from '../../support/tar.js';
 
 const folder = temporaryDirectory();
 const SOMEBODY = 65534;
@@ -25,7 +25,6 @@ const layer = (entries: readonly TarEntry[]) => {
   writeFileSync(path, tarOf(entries), { mode: 0o644 });
   return { path };
 };
-const dir = (name: string, mode = 0o755) => ({ name, type: '5', mode });
 
 /** Runs `work` in a folder of a user's, as that user. */
 async function asUser(work: (folder: string) => Promise<void>): Promise<void> {

@@ -221,7 +221,7 @@ describe('hostile archives', () => {
   });
 });
 
-/** Each file has one name in each folder that it is in, and none that leads elsewhere. */
+/** Checks that each file has one name in each folder that it is in, and none that leads elsewhere. */
 function expectPlainNames(sink: MemorySink): void {
   expect(() => listing(sink)).not.toThrow();
   const visit = (folder: DirectoryNode): void => {

@@ -1,12 +1,8 @@
 /** Layers on top of each other: what comes of names, kinds, links and marks. */
 import { describe, expect, test } from 'vitest';
 import { treeOf, treeOfArchives } from '../../support/memory-tree.js';
-import { tarOf } from '../../support/tar.js';
+import { dir, file, hard, link, tarOf } from '../../support/tar.js';
 
-const dir = (name: string, mode = 0o755) => ({ name, type: '5', mode });
-const file = (name: string, content = '') => ({ name, content });
-const link = (name: string, target: string) => ({ name, type: '2', link: target });
-const hard = (name: string, target: string) => ({ name, type: '1', link: target });
 const device = (name: string) => ({ name, type: '3', numbers: [1, 3] as const });
 
 describe('applyLayers()', () => {

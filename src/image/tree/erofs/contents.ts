@@ -1,6 +1,6 @@
 /** Data of files in blocks of their own: in a row, or, where there are holes, in chunks that a table finds. */
 import { alignUp } from '../../../util/units.js';
-import type { Extent } from '../tree.js';
+import type { Extent } from '../../tar/sparse.js';
 import type { BlockFile } from './block-file.js';
 import type { InodeData } from './inode.js';
 import type { BlockRange, BlockSpace } from './space.js';

@@ -18,7 +18,7 @@ export const ENTRY_TYPES = { file: 1, directory: 2, fifo: 5, link: 7 } as const;
 export interface DirectoryEntry {
   /** Bytes, as latin1 text. */
   readonly name: string;
-  /** Of the inode. */
+  /** Number of the inode. */
   readonly number: number;
   readonly type: number;
 }
@@ -45,7 +45,7 @@ export function planDirectory(names: readonly string[]): DirectoryPlan {
   return { ends, lastBytes: used };
 }
 
-/** One block of these entries. */
+/** Formats a block of entries. */
 export function formatDirectoryBlock(entries: readonly DirectoryEntry[]): Buffer {
   const block = Buffer.alloc(BLOCK_BYTES);
   let nameAt = entries.length * ENTRY_BYTES;

@@ -33,13 +33,13 @@ const LINKS = 44;
 /** Data of an inode, or where they lie. */
 export type InodeData = { readonly sizeBytes: number } & (
   | { readonly kind: 'blocks'; readonly start: number }
-  /** The last block of them, or what there is of it, is behind the inode. */
+  /** Blocks, of which the last, or what there is of it, is behind the inode. */
   | { readonly kind: 'inline'; readonly start: number; readonly tail: Uint8Array }
   /** Addresses of chunks, each of two to the power of `bits` blocks. */
   | { readonly kind: 'chunks'; readonly bits: number; readonly table: Uint32Array }
 );
 
-/** Whether data can lie behind an inode and its attributes: in the same block. */
+/** Tells whether data can lie behind an inode and its attributes: in the same block. */
 export function hasRoom(xattrs: Uint8Array, bytes: number): boolean {
   return recordBytes(xattrs, bytes) <= BLOCK_BYTES;
 }

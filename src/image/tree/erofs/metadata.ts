@@ -9,11 +9,11 @@ const OPEN_BLOCKS = 16;
 /** Length of blocks that wait to be written in a row. */
 const BATCH_BYTES = 256 * 1024;
 
-/** One block, or as many as a longer record needs. */
+/** Block, or as many in a row as a longer record needs. */
 interface Block {
   /** Number of the first; undefined until it is about to be written. */
   number?: number;
-  /** Undefined when they are written. */
+  /** Content; undefined when it is written. */
   bytes?: Buffer;
   used: number;
 }
