@@ -36,42 +36,26 @@ export async function pullImage(
   });
 }
 
-/** Image that a command names: in the store by `text`, or still in a registry. */
-interface NamedImage {
+/** Image that a command names: opened by `text`, or still in a registry. */
+export interface NamedImage {
   readonly text: string;
   readonly reference?: Reference;
 }
 
-/**
- * Finds the image that a command names, and fetches it if it is to be.
- *
- * @returns the text by which the store opens it
- * @throws TsvmError `TSVM_IMAGE` for what is no file, no name and no id, and what cannot be fetched
- */
-export async function findImage(text: string, policy: PullPolicy): Promise<string> {
-  const named = await lookUp(text, policy);
-  if (named.reference === undefined) return named.text;
-  if (policy === 'never')
-    throw new TsvmError('TSVM_IMAGE', `image ${text}: no image of that name is kept`, {
-      hint: `tsvm pull ${text}`,
-    });
+/** Fetches an image that is still in a registry. Returns the text by which it is opened. @throws TsvmError for what cannot be fetched */
+export async function fetchImage({ text, reference }: NamedImage): Promise<string> {
+  if (reference === undefined) return text;
   using registries = await openRegistries();
-  await pullImage(named.reference, registries);
-  return named.text;
+  await pullImage(reference, registries);
+  return text;
 }
 
 /**
- * Finds the image that a command names, if it need not be fetched, and asks no registry.
+ * Finds the image that a command names, and asks no registry.
  *
  * @throws TsvmError `TSVM_IMAGE` for what is no file, no name and no id, and one that is not to be fetched
  */
-export async function imageHere(text: string, policy: PullPolicy): Promise<string | undefined> {
-  if (policy === 'never') return await findImage(text, policy);
-  const named = await lookUp(text, policy);
-  return named.reference === undefined ? named.text : undefined;
-}
-
-async function lookUp(text: string, policy: PullPolicy): Promise<NamedImage> {
+export async function lookUpImage(text: string, policy: PullPolicy): Promise<NamedImage> {
   const [{ findFile }, { isInLocalStore }] = await Promise.all([
     import('../../image/source/open-source.js'),
     import('../../image/source/local-store.js'),
@@ -89,5 +73,9 @@ async function lookUp(text: string, policy: PullPolicy): Promise<NamedImage> {
     if (kept.names.digestOf(reference) !== undefined) return { text: formatReference(reference) };
     if ((await kept.open(text)) !== undefined) return { text }; // an id
   }
+  if (policy === 'never')
+    throw new TsvmError('TSVM_IMAGE', `image ${text}: no image of that name is kept`, {
+      hint: `tsvm pull ${text}`,
+    });
   return { text: formatReference(reference), reference };
 }
