@@ -1,6 +1,6 @@
 /** Images that a command names: found in the store, or fetched from a registry into it. */
 import { TsvmError } from '../../errors.js';
-import type { Reference } from '../../image/reference.js';
+import { formatReference, parseReference, type Reference, shortReference } from '../../image/reference.js';
 import type { PulledImage, PullOptions, Registries } from '../../image/registry/pull.js';
 import type { PullPolicy } from '../options/pull-policy.js';
 import { registrySettings } from '../options/registry-options.js';
@@ -23,10 +23,7 @@ export async function pullImage(
   registries: Registries,
   { quiet, ...options }: PullImageOptions = {},
 ): Promise<PulledImage> {
-  const [{ KeptImages }, { shortReference }] = await Promise.all([
-    import('../../image/kept-images.js'),
-    import('../../image/reference.js'),
-  ]);
+  const { KeptImages } = await import('../../image/kept-images.js');
   const { blobs, names } = new KeptImages();
   using progress = new PullProgress(shortReference(reference));
   return await registries.pull(reference, blobs, {
@@ -62,12 +59,13 @@ export async function lookUpImage(text: string, policy: PullPolicy): Promise<Nam
   ]);
   // What begins as a path is no name; the store says what is wrong with it.
   if (findFile(text) !== undefined || /^[./~]/.test(text) || isInLocalStore(text)) return { text };
-  const [{ KeptImages }, { formatReference }] = await Promise.all([
+  // The client of registries is not for an image that is here.
+  const [{ KeptImages }, { readRegistryConfig }] = await Promise.all([
     import('../../image/kept-images.js'),
-    import('../../image/reference.js'),
+    import('../../image/registry/config.js'),
   ]);
-  using registries = await openRegistries();
-  const reference = registries.parse(text);
+  const { unqualified } = await readRegistryConfig(registrySettings().rules);
+  const reference = parseReference(text, unqualified);
   const kept = new KeptImages();
   if (policy !== 'always') {
     if (kept.names.digestOf(reference) !== undefined) return { text: formatReference(reference) };
