@@ -1,5 +1,5 @@
 /** Images that are kept under names: found by name or id, named, and removed with what no other image needs. */
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { discard } from '../host/folder-store.js';
 import { OwnFolder } from '../host/own-folder.js';
 import { type Flock, flock } from '../host/process/file-lock.js';
@@ -180,8 +180,8 @@ export class KeptImages {
 
   /** All digests that stand in a manifest. */
   #digestsIn(digest: string): string[] {
-    using folder = OwnFolder.open(dirname(this.blobs.pathOf(digest)), STORE_RULES);
-    const text = folder?.read(digest.replace(/^sha256:/, ''), MAX_DOCUMENT_BYTES) ?? '';
+    const isThere = this.blobs.sizeOf(digest) !== undefined;
+    const text = isThere ? this.blobs.read(digest, MAX_DOCUMENT_BYTES) : '';
     return text.match(/\bsha256:[0-9a-f]{64}\b/g) ?? [];
   }
 }
