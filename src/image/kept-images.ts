@@ -7,6 +7,7 @@ import { processesUsing } from '../host/process/file-users.js';
 import { BlobStore } from './blob-store.js';
 import type { LayeredImage } from './image.js';
 import { imageError } from './image-error.js';
+import { keyOfManifest } from './key.js';
 import { NameStore } from './names.js';
 import { MAX_DOCUMENT_BYTES, type Manifest, readConfig, readDocument } from './oci/documents.js';
 import { type BlobPlaces, readParts } from './oci/read-image.js';
@@ -196,9 +197,6 @@ export interface Removed {
   /** Length of the blobs that are gone. */
   readonly bytes: number;
 }
-
-/** Name of what is made of an image, in the store. */
-export const keyOfManifest = (digest: string): string => digest.replace(':', '-');
 
 function isIdOf({ id, digest }: KeptImage, text: string): boolean {
   const hex = text.replace(/^sha256:/, '');

@@ -116,9 +116,11 @@ async function isAgreed(): Promise<boolean> {
 
 /** All that is kept, of every kind. */
 async function everything(): Promise<Kept[]> {
-  const { keyOfManifest } = await import('../../image/kept-images.js');
   const kept = await keptImages();
-  const { ImageStore } = await import('../../image/store.js');
+  const [{ ImageStore }, { keyOfManifest }] = await Promise.all([
+    import('../../image/store.js'),
+    import('../../image/key.js'),
+  ]);
   const store = new ImageStore();
   const images = await kept.list();
   const named = new Set(
