@@ -75,10 +75,10 @@ export class NameStore {
   }
 }
 
-/** A name has slashes and is longer than a file's may be. */
+/** Name of a name's file: the name itself has slashes, and is longer than a file's may be. */
 const fileOf = (name: string): string => createHash('sha256').update(name).digest('hex');
 
-/** Undefined for what is no record: a name that leads nowhere is none. */
+/** Reads a record; undefined for what is none: a name that leads nowhere is none. */
 function parseRecord(text: string | undefined): NameRecord | undefined {
   if (text === undefined) return undefined;
   try {

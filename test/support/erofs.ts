@@ -30,7 +30,7 @@ export interface Shown {
 export interface ErofsEntry extends Shown {
   /** Number of the inode. */
   readonly inode: number;
-  /** How the data lie, and the first block of them. */
+  /** Layout of the data, and the first block of them. */
   readonly layout: string;
   readonly place: number;
 }

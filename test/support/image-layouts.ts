@@ -243,7 +243,7 @@ export function filesOfDirectory(root: string): Files {
   return files;
 }
 
-/** What a program of others makes of an image; undefined: it refuses it. */
+/** Files that a program of others makes of an image; undefined: it refuses it. */
 export const PEERS: Readonly<
   Record<'umoci' | 'podman', (layout: string, scratch: string) => Files | undefined>
 > = {

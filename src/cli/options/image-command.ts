@@ -22,7 +22,7 @@ export interface ImageCommandOptions {
 
 export interface ImageCommand<Root> {
   readonly root: Root;
-  /** Until it is disposed of, what was made of the image is not removed. */
+  /** Use of the image: until it is disposed of, what was made of it is not removed. */
   readonly inUse: Disposable;
   readonly hostname: string;
   readonly command: GuestCommand & {

@@ -35,7 +35,7 @@ async function start(options: { tls?: boolean } = {}): Promise<LyingRegistry> {
 }
 
 const newFolder = (): string => mkdtempSync(join(folder, 'x-'));
-/** One writer at a time is what these tests have. */
+/** Store whose lock is always free: these tests have one writer at a time. */
 const newStore = (): BlobStore => new BlobStore(join(newFolder(), 'images'), () => true);
 
 function settings(registries: object, more: Partial<RegistrySettings> = {}): RegistrySettings {
