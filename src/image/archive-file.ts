@@ -9,6 +9,7 @@ import type { Blob } from './blob.js';
 import { contentOf } from './decompress.js';
 import { MAX_IMAGE_BYTES } from './image.js';
 import { imageError } from './image-error.js';
+import { named } from './tree/layers.js';
 
 /** Writes what a compressed archive holds to a new file of a folder, which is made. @throws TsvmError `TSVM_IMAGE` that names the archive */
 export async function writeUncompressed(
@@ -17,14 +18,10 @@ export async function writeUncompressed(
   name: string,
   signal?: AbortSignal,
 ): Promise<void> {
-  try {
+  const write = async (): Promise<void> => {
     await writeArchive(await contentOf(blob), folder, name, signal);
-  } catch (cause) {
-    signal?.throwIfAborted();
-    if (cause instanceof TsvmError && cause.cause !== undefined) throw cause;
-    const why = cause instanceof Error ? cause.message : String(cause);
-    throw imageError(`${blob.name}: ${why}`, cause instanceof TsvmError ? cause.hint : undefined, cause);
-  }
+  };
+  await named(blob, write, signal);
 }
 
 /**

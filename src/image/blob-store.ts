@@ -9,12 +9,12 @@ import { type FileHandle, statfs } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { TsvmError } from '../errors.js';
 import { describeFileError } from '../host/files.js';
-import { OwnFolder } from '../host/own-folder.js';
+import type { OwnFolder } from '../host/own-folder.js';
 import { type Flock, flock, type LockOptions, waitForLock } from '../host/process/file-lock.js';
 import { formatBytes } from '../util/units.js';
 import { DIGEST, digestOf } from './digest.js';
 import { imageError } from './image-error.js';
-import { BLOBS, imageDirectory, STORE_RULES } from './store-folder.js';
+import { BLOBS, imageDirectory, openIn } from './store-folder.js';
 
 const ALGORITHM = 'sha256';
 const LOCK = '.lock';
@@ -231,9 +231,7 @@ export class BlobStore {
   }
 
   #open(): OwnFolder {
-    using store = OwnFolder.make(this.directory, STORE_RULES);
-    using blobs = folderIn(store, BLOBS);
-    return folderIn(blobs, ALGORITHM);
+    return openIn(this.directory, BLOBS, ALGORITHM);
   }
 }
 
@@ -248,13 +246,6 @@ function wrongSize(blob: BlobFacts, bytes: number): TsvmError {
   return imageError(
     `${blob.digest}: it has ${blob.size > bytes ? 'only' : 'at least'} ${bytes} bytes, and should have ${blob.size}`,
   );
-}
-
-function folderIn(outer: OwnFolder, name: string): OwnFolder {
-  outer.makeFolder(name);
-  const folder = outer.folder(name);
-  if (folder === undefined) throw imageError(`${outer.path}/${name}: it was removed again`);
-  return folder;
 }
 
 /** Name of a blob's file. @throws TsvmError `TSVM_IMAGE` for what is no digest. */

@@ -27,7 +27,7 @@ export interface BlobPlace {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** One reading from the start to the end: every byte that is handed out is hashed. */
+/** Reading from the start to the end: every byte that is handed out is hashed. */
 interface Reading {
   readonly hash: Hash;
   /** Offset in the blob. */
@@ -119,7 +119,7 @@ export class Blob implements AsyncDisposable {
     await this.#check(reading);
   }
 
-  /** One at a time: a reader that goes away may leave one that is under way. */
+  /** Reads the next piece, one at a time: a reader that goes away may leave one that is under way. */
   #next(reading: Reading): Promise<Uint8Array | undefined> {
     reading.piece = reading.piece.then(async () => {
       this.#signal?.throwIfAborted();

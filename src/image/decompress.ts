@@ -8,20 +8,25 @@ import { outputFrom } from './program.js';
 
 export const BSDCAT = { name: 'bsdcat', debianPackage: 'libarchive-tools' } as const;
 
-const GZIP: readonly number[] = [0x1f, 0x8b];
-const OTHERS: readonly (readonly number[])[] = [
-  [0x28, 0xb5, 0x2f, 0xfd], // zstd
-  [0x50, 0x2a, 0x4d, 0x18], // zstd, after a frame that is skipped
-  [0x42, 0x5a, 0x68], // bzip2
-  [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00], // xz
-  [0x04, 0x22, 0x4d, 0x18], // lz4
+export type Compression = 'gzip' | 'zstd' | 'bzip2' | 'xz' | 'lz4';
+
+const MAGICS: readonly (readonly [Compression, readonly number[]])[] = [
+  ['gzip', [0x1f, 0x8b]],
+  ['zstd', [0x28, 0xb5, 0x2f, 0xfd]],
+  ['zstd', [0x50, 0x2a, 0x4d, 0x18]], // after a frame that is skipped
+  ['bzip2', [0x42, 0x5a, 0x68]],
+  ['xz', [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]],
+  ['lz4', [0x04, 0x22, 0x4d, 0x18]],
 ];
 /** Length of what is unpacked at a time. */
 const PIECE_BYTES = 256 << 10;
 
+/** Compression of a file, by its first bytes; undefined if it has none. */
+export const compressionOf = (start: Uint8Array): Compression | undefined =>
+  MAGICS.find(([, magic]) => magic.every((byte, i) => start[i] === byte))?.[0];
+
 /** Tells a compressed file by its first bytes. */
-export const isCompressed = (start: Uint8Array): boolean =>
-  [GZIP, ...OTHERS].some((magic) => begins(start, magic));
+export const isCompressed = (start: Uint8Array): boolean => compressionOf(start) !== undefined;
 
 /**
  * Reads a blob without its compression.
@@ -30,14 +35,14 @@ export const isCompressed = (start: Uint8Array): boolean =>
  * @throws TsvmError `TSVM_HOST` if bsdcat is needed and not installed.
  */
 export async function contentOf(blob: Blob, diffId?: string): Promise<AsyncIterable<Uint8Array>> {
-  const start = await blob.magic();
-  const compressed = isCompressed(start);
-  const known = diffId === undefined || (!compressed && diffId === blob.digest);
-  const pieces = begins(start, GZIP)
-    ? gunzip(blob.pieces())
-    : compressed
-      ? outputFrom(BSDCAT, [], blob.pieces())
-      : blob.pieces();
+  const compression = compressionOf(await blob.magic());
+  const known = diffId === undefined || (compression === undefined && diffId === blob.digest);
+  const pieces =
+    compression === 'gzip'
+      ? gunzip(blob.pieces())
+      : compression === undefined
+        ? blob.pieces()
+        : outputFrom(BSDCAT, [], blob.pieces());
   return known ? pieces : compared(pieces, diffId, isAnother);
 }
 
@@ -53,6 +58,3 @@ function gunzip(pieces: AsyncIterable<Uint8Array>): AsyncIterable<Uint8Array> {
   pipeline(Readable.from(pieces), unpacked, () => {});
   return unpacked;
 }
-
-const begins = (start: Uint8Array, magic: readonly number[]): boolean =>
-  magic.every((byte, i) => start[i] === byte);

@@ -1,5 +1,5 @@
 /** Images that are kept under names: found by name or id, named, and removed with what no other image needs. */
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { discard } from '../host/folder-store.js';
 import { OwnFolder } from '../host/own-folder.js';
 import { type Flock, flock } from '../host/process/file-lock.js';
@@ -7,6 +7,7 @@ import { processesUsing } from '../host/process/file-users.js';
 import { BlobStore } from './blob-store.js';
 import type { LayeredImage } from './image.js';
 import { imageError } from './image-error.js';
+import { keyOfManifest } from './key.js';
 import { NameStore } from './names.js';
 import { MAX_DOCUMENT_BYTES, type Manifest, readConfig, readDocument } from './oci/documents.js';
 import { type BlobPlaces, readParts } from './oci/read-image.js';
@@ -180,8 +181,8 @@ export class KeptImages {
 
   /** All digests that stand in a manifest. */
   #digestsIn(digest: string): string[] {
-    using folder = OwnFolder.open(dirname(this.blobs.pathOf(digest)), STORE_RULES);
-    const text = folder?.read(digest.replace(/^sha256:/, ''), MAX_DOCUMENT_BYTES) ?? '';
+    const isThere = this.blobs.sizeOf(digest) !== undefined;
+    const text = isThere ? this.blobs.read(digest, MAX_DOCUMENT_BYTES) : '';
     return text.match(/\bsha256:[0-9a-f]{64}\b/g) ?? [];
   }
 }
@@ -196,9 +197,6 @@ export interface Removed {
   /** Length of the blobs that are gone. */
   readonly bytes: number;
 }
-
-/** Name of what is made of an image, in the store. */
-export const keyOfManifest = (digest: string): string => digest.replace(':', '-');
 
 function isIdOf({ id, digest }: KeptImage, text: string): boolean {
   const hex = text.replace(/^sha256:/, '');

@@ -2,7 +2,7 @@
 import { createHash } from 'node:crypto';
 import { Blob, type BlobPlace } from './blob.js';
 import type { BlobStore } from './blob-store.js';
-import { isCompressed } from './decompress.js';
+import { type Compression, compressionOf } from './decompress.js';
 import type { Layer } from './image.js';
 import { imageError } from './image-error.js';
 import type { KeptImages } from './kept-images.js';
@@ -100,24 +100,24 @@ async function loadDocker(
 async function loadLayer(layer: Layer, blobs: BlobStore) {
   await using blob = await Blob.open(layer);
   const compression = compressionOf(await blob.magic());
+  const mediaType = mediaTypeOf(compression);
   const hash = createHash('sha256');
   for await (const piece of blob.pieces()) hash.update(piece);
   const digest = `sha256:${hash.digest('hex')}`;
-  if (compression === '' && layer.diffId !== undefined && digest !== layer.diffId) {
+  if (compression === undefined && layer.diffId !== undefined && digest !== layer.diffId) {
     throw imageError(
       `${blob.name}: it does not have the digest that the image’s configuration says`,
       'the image is not whole: save it again',
     );
   }
   await copy(layer, digest, blobs);
-  return { mediaType: `${OCI_LAYER}${compression}`, digest, size: blob.sizeBytes };
+  return { mediaType, digest, size: blob.sizeBytes };
 }
 
-/** End of a layer's media type. */
-function compressionOf(start: Uint8Array): string {
-  if (!isCompressed(start)) return '';
-  if (start[0] === 0x1f) return '+gzip';
-  if (start[0] === 0x28 || start[0] === 0x50) return '+zstd';
+/** Media type of a layer. @throws TsvmError `TSVM_IMAGE` if there is none for its compression */
+function mediaTypeOf(compression: Compression | undefined): string {
+  if (compression === undefined) return OCI_LAYER;
+  if (compression === 'gzip' || compression === 'zstd') return `${OCI_LAYER}+${compression}`;
   throw imageError('a layer of it has a compression that no image has', 'gzip or zstd');
 }
 

@@ -3,11 +3,10 @@
  * manifest. An image that lost its last name to another one stays, as one without a name, until it is removed.
  */
 import { createHash } from 'node:crypto';
-import { OwnFolder } from '../host/own-folder.js';
+import type { OwnFolder } from '../host/own-folder.js';
 import { DIGEST } from './digest.js';
-import { imageError } from './image-error.js';
 import { formatReference, type Reference } from './reference.js';
-import { imageDirectory, NAMES, STORE_RULES } from './store-folder.js';
+import { imageDirectory, NAMES, openIn } from './store-folder.js';
 
 /** Bound of a file of it, of which the name is the longest part. */
 const MAX_RECORD_BYTES = 4096;
@@ -72,18 +71,14 @@ export class NameStore {
   }
 
   #open(): OwnFolder {
-    using store = OwnFolder.make(this.directory, STORE_RULES);
-    store.makeFolder(NAMES);
-    const folder = store.folder(NAMES);
-    if (folder === undefined) throw imageError(`${this.directory}/${NAMES}: it was removed again`);
-    return folder;
+    return openIn(this.directory, NAMES);
   }
 }
 
-/** A name has slashes and is longer than a file's may be. */
+/** Name of a name's file: the name itself has slashes, and is longer than a file's may be. */
 const fileOf = (name: string): string => createHash('sha256').update(name).digest('hex');
 
-/** Undefined for what is no record: a name that leads nowhere is none. */
+/** Reads a record; undefined for what is none: a name that leads nowhere is none. */
 function parseRecord(text: string | undefined): NameRecord | undefined {
   if (text === undefined) return undefined;
   try {

@@ -54,7 +54,7 @@ export interface RootDiskOptions {
   readonly root: string;
 }
 
-/** Default: $TSVM_DISK_DIR, or tsvm/disks in $XDG_CACHE_HOME or ~/.cache. */
+/** Folder of root disks: $TSVM_DISK_DIR, or tsvm/disks in $XDG_CACHE_HOME or ~/.cache. */
 const diskDirectory = (): string => cacheDirectory('TSVM_DISK_DIR', 'disks');
 
 /**
@@ -125,7 +125,7 @@ function refuseOther(folder: OwnFolder, name: string, wanted: string, bytes: num
 
 type Fill = (path: string) => Promise<void>;
 
-/** Whole, or not at all. Of two that make the same, the second takes the first's: a machine may have that open. */
+/** Makes a disk whole, or not at all. Of two that make the same, the second takes the first's: a machine may have that open. */
 async function make(folder: OwnFolder, name: string, bytes: number, fill: Fill): Promise<void> {
   const unfinished = unfinishedName(folder);
   await create(folder, unfinished, bytes, fill);

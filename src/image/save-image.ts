@@ -8,6 +8,8 @@ import type { KeptImage, KeptImages } from './kept-images.js';
 import { readDocument } from './oci/documents.js';
 import { DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST } from './oci/media-types.js';
 import { parseReference, shortReference } from './reference.js';
+import { MANIFEST } from './source/docker-archive.js';
+import { blobPath, CONTAINERD_NAME, INDEX, OCI_LAYOUT, REF_NAME } from './source/oci-layout.js';
 import { BLOCK_BYTES, paddedLength } from './tar/format.js';
 
 /** Largest length that fits in octal digits; tar has another form for more. */
@@ -49,30 +51,28 @@ export async function* saveImages(
         : names.map((name) => ({ ...descriptor, annotations: annotationsOf(name) }))),
     );
     entries.push({
-      Config: pathOf(config.digest),
+      Config: blobPath(config.digest),
       RepoTags: names.length === 0 ? null : names.map((name) => shortReference(parseReference(name))),
-      Layers: layers.map((layer) => pathOf(layer.digest)),
+      Layers: layers.map((layer) => blobPath(layer.digest)),
     });
   }
-  yield* documentEntry('index.json', { schemaVersion: 2, mediaType: OCI_INDEX, manifests });
-  yield* documentEntry('manifest.json', entries);
-  yield* documentEntry('oci-layout', { imageLayoutVersion: '1.0.0' });
+  yield* documentEntry(INDEX, { schemaVersion: 2, mediaType: OCI_INDEX, manifests });
+  yield* documentEntry(MANIFEST, entries);
+  yield* documentEntry(OCI_LAYOUT, { imageLayoutVersion: '1.0.0' });
   yield Buffer.alloc(2 * BLOCK_BYTES);
 }
 
 /** Names as containerd and podman read them. */
 function annotationsOf(name: string): object {
   return {
-    'io.containerd.image.name': name,
-    'org.opencontainers.image.ref.name': name,
+    [CONTAINERD_NAME]: name,
+    [REF_NAME]: name,
   };
 }
 
-const pathOf = (digest: string): string => `blobs/${digest.replace(':', '/')}`;
-
 async function* blobEntry(digest: string, kept: KeptImages): AsyncGenerator<Uint8Array> {
   await using blob = await Blob.open(kept.places.place(digest));
-  yield header(pathOf(digest), blob.sizeBytes);
+  yield header(blobPath(digest), blob.sizeBytes);
   yield* blob.pieces();
   yield padding(blob.sizeBytes);
 }

@@ -35,7 +35,7 @@ const ARCHIVE = 'archive';
 /** Name of an archive that is not compressed. */
 const PLAIN = 'plain.tar';
 
-/** What was made of images, by their content. */
+/** Store of what was made of images, by their content. */
 export class ImageStore {
   readonly directory: string;
   readonly #flock: Flock;

@@ -15,7 +15,7 @@ const unpack = async (name: string, entries: readonly TarEntry[]): Promise<strin
   await unpackLayers([{ path: join(folder, `${name}.tar`) }], join(folder, name));
   return join(folder, name);
 };
-/** Why there are no attributes to be seen, or undefined: tmpfs has them from Linux 6.6 on. */
+/** Reason for which there are no attributes to be seen, or undefined: tmpfs has them from Linux 6.6 on. */
 function noAttributes(): string | undefined {
   try {
     loadAddon().setXattr(Buffer.from(folder), Buffer.from('user.tsvm'), Buffer.alloc(1));

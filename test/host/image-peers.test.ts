@@ -26,7 +26,7 @@ type Golden = Record<string, Partial<Record<Peer, Files | null>>>;
 const GOLDEN = new URL('../support/image-peers.json', import.meta.url).pathname;
 const writes = process.env['TSVM_WRITE_PEERS'] === '1';
 const names = Object.keys(LAYOUTS);
-/** One image of so many is given to the peers again: podman takes half a second for each. */
+/** Number of images, of which one is given to the peers again: podman takes half a second for each. */
 const SOME = 6;
 /** Images whose files have facts that a directory may get wrong. */
 const FACTS =

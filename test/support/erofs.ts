@@ -30,13 +30,13 @@ export interface Shown {
 export interface ErofsEntry extends Shown {
   /** Number of the inode. */
   readonly inode: number;
-  /** Form in which the data lie, and the first block of them. */
+  /** Layout of the data, and the first block of them. */
   readonly layout: string;
   readonly place: number;
 }
 
 export interface Erofs {
-  /** Inodes by path; the root's is ''. */
+  /** By path; the root's is ''. */
   readonly entries: ReadonlyMap<string, ErofsEntry>;
   readonly blocks: number;
   readonly uuid: string;

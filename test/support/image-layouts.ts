@@ -7,8 +7,12 @@ import { gzipSync } from 'node:zlib';
 import type { DirectoryNode, TreeNode } from '../../src/image/tree/tree.js';
 import { listXattrs } from './list-xattrs.js';
 import type { MemorySink } from './memory-tree.js';
-import { dir, file, hard, link, type TarEntry, tarOf } from './tar.js';
+import { type TarEntry, tarOf } from './tar.js';
 
+const dir = (name: string, mode = 0o755): TarEntry => ({ name, type: '5', mode });
+const file = (name: string, content = '', mode = 0o644): TarEntry => ({ name, content, mode });
+const link = (name: string, target: string): TarEntry => ({ name, type: '2', link: target, mode: 0o777 });
+const hard = (name: string, target: string): TarEntry => ({ name, type: '1', link: target });
 const node = (name: string, type: string): TarEntry => ({ name, type, mode: 0o666, numbers: [1, 3] });
 const pax = (entry: TarEntry, records: Record<string, string>): TarEntry => ({ ...entry, pax: records });
 
@@ -239,7 +243,7 @@ export function filesOfDirectory(root: string): Files {
   return files;
 }
 
-/** Programs of others, each as what it makes of an image; undefined: it refuses it. */
+/** Files that a program of others makes of an image; undefined: it refuses it. */
 export const PEERS: Readonly<
   Record<'umoci' | 'podman', (layout: string, scratch: string) => Files | undefined>
 > = {

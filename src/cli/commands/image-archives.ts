@@ -6,6 +6,8 @@ import { pipeline } from 'node:stream/promises';
 import { Command } from 'commander';
 import { TsvmError } from '../../errors.js';
 import { describeFileError } from '../../host/files.js';
+import { shortReference } from '../../image/reference.js';
+import type { SavedImage } from '../../image/save-image.js';
 import { lookAtOutputFile } from '../options/output-file.js';
 import { keptImages } from './images.js';
 
@@ -31,10 +33,7 @@ export function saveCommand(): Command {
         });
       if (output !== undefined) lookAtOutputFile(output);
       const kept = await keptImages();
-      const images = new Map<
-        string,
-        { image: Awaited<ReturnType<typeof kept.find>>['image']; names: string[] }
-      >();
+      const images = new Map<string, SavedImage>();
       for (const text of texts) {
         const { image, name } = await kept.find(text);
         const names = images.get(image.digest)?.names ?? [];
@@ -82,7 +81,6 @@ export function loadCommand(): Command {
       const { ImageStore } = await import('../../image/store.js');
       const store = new ImageStore();
       const loaded = await (input === undefined ? store.loadStream(process.stdin) : store.load(input));
-      const { shortReference } = await import('../../image/reference.js');
       for (const { names, digest } of quiet === true ? [] : loaded) {
         for (const name of names) process.stdout.write(`Loaded image: ${shortReference(name)}\n`);
         if (names.length === 0) process.stdout.write(`Loaded image ID: ${digest}\n`);

@@ -2,6 +2,7 @@
 import { Command } from 'commander';
 import { TsvmError } from '../../errors.js';
 import type { KeptImage, KeptImages } from '../../image/kept-images.js';
+import { parseReference, shortReference } from '../../image/reference.js';
 import { formatAge } from '../../util/age.js';
 import { formatBytes } from '../../util/units.js';
 import { complain } from '../complain.js';
@@ -45,7 +46,6 @@ export function imagesCommand(): Command {
     .addHelpText('after', EXAMPLES)
     .action(async (name: string | undefined, options: ImagesOptions) => {
       const images = await (await keptImages()).list();
-      const { parseReference } = await import('../../image/reference.js');
       const wanted = name === undefined ? undefined : parseReference(name);
       // A tag that was not typed is any tag.
       const hasTag = name !== undefined && /[:@][^/]*$/.test(name);
@@ -65,7 +65,6 @@ export function imagesCommand(): Command {
       else if (options.quiet === true)
         for (const { id } of shown) process.stdout.write(`${idOf(id, options)}\n`);
       else {
-        const { shortReference } = await import('../../image/reference.js');
         const digests = options.digests === true;
         process.stdout.write(
           formatTable(
@@ -148,7 +147,6 @@ export function tagCommand(): Command {
       '\nExamples:\n  tsvm tag debian:12 mine:1\n  tsvm tag 3f2a9c01 registry.example:5000/team/app',
     )
     .action(async (text: string, name: string) => {
-      const { parseReference } = await import('../../image/reference.js');
       const reference = parseReference(name);
       if (reference.digest !== undefined)
         throw new TsvmError('TSVM_USAGE', `${name}: an image’s digest cannot be chosen`, {

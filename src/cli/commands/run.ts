@@ -15,7 +15,7 @@ import { formatBytes } from '../../util/units.js';
 import { backgroundName } from '../background.js';
 import { environment, parseVariables } from '../environment.js';
 import { withEnvFiles } from '../options/env-file.js';
-import { imageCommand, lookAtImage } from '../options/image-command.js';
+import { imageCommand, type OpenedImage, openImage } from '../options/image-command.js';
 import { completeMachine } from '../options/machine-options.js';
 import {
   type AskedContainerRun,
@@ -30,7 +30,7 @@ import { showBootProgress } from '../session/boot-progress.js';
 import { explainTimeout, serveCommand } from '../session/foreground.js';
 import { explainFullRoot, lookAtTimeline } from '../session/machine-end.js';
 import { machineName, startDetached } from '../session/named-machine.js';
-import { findImage, imageHere } from '../session/pull-image.js';
+import { fetchImage, lookUpImage } from '../session/pull-image.js';
 import { runContainer } from '../session/run-container.js';
 import { StopSignals } from '../session/stop-signals.js';
 import { sayWithoutKvm, withContainerHint } from '../without-kvm.js';
@@ -77,24 +77,40 @@ async function run(words: readonly string[], options: RunOptions): Promise<numbe
   if (status !== undefined) return status;
   const withFiles = await withEnvFiles(options);
   lookAtTimeline(options.timeline);
-  if (options.image !== undefined) {
-    const image = await imageHere(options.image, options.pull ?? 'missing');
-    if (image !== undefined) await lookAtImage(words, image);
-  }
+  const image = await imageOf(words, options);
   return asked.isolation === 'container'
-    ? await runInContainer(asked, withFiles)
-    : await runInMachine(asked, withFiles).catch((error: unknown) => {
+    ? await runInContainer(asked, withFiles, image)
+    : await runInMachine(asked, withFiles, image).catch((error: unknown) => {
         // A container that would refuse these options is no way out.
         throw containerProblem(options) === undefined ? withContainerHint(error) : error;
       });
 }
 
-async function runInContainer(asked: AskedContainerRun, options: RunOptions): Promise<number> {
+/** Gives the image of a command, for which it may have to be fetched. */
+type ImageSource = () => Promise<OpenedImage>;
+
+/** Opens an image that is here, before anything else is looked at. One that is not is fetched when all else is known to be right. */
+async function imageOf(
+  words: readonly string[],
+  { image: text, pull = 'missing' }: RunOptions,
+): Promise<ImageSource | undefined> {
+  if (text === undefined) return undefined;
+  const named = await lookUpImage(text, pull);
+  if (named.reference !== undefined) return async () => await openImage(words, await fetchImage(named));
+  const opened = await openImage(words, named.text);
+  return async () => opened;
+}
+
+async function runInContainer(
+  asked: AskedContainerRun,
+  options: RunOptions,
+  image: ImageSource | undefined,
+): Promise<number> {
   const { words, timeoutMs, container } = asked;
   const { root, inUse, command, hostname } = await imageCommand(
     words,
-    await withImage(options),
-    (image, store, progress) => store.directoryOf(image, progress),
+    { ...options, image: await image?.() },
+    (opened, store, progress) => store.directoryOf(opened, progress),
   );
   using _ = inUse;
   // What the image says is data, which the grammar of options does not see.
@@ -104,7 +120,11 @@ async function runInContainer(asked: AskedContainerRun, options: RunOptions): Pr
   return await runContainer(config, { ...options, timeoutMs });
 }
 
-async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promise<number> {
+async function runInMachine(
+  asked: AskedMachineRun,
+  options: RunOptions,
+  source: ImageSource | undefined,
+): Promise<number> {
   const { words, timeoutMs, sockets, ports } = asked;
   const inBackground = backgroundName() !== undefined;
   const tty = options.tty ?? (!inBackground && isOnTerminal());
@@ -121,7 +141,9 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
   const hostname = options.hostname ?? machineName(options);
   const named = { ...options, ...(hostname === undefined ? {} : { hostname }) };
   const image =
-    options.image === undefined ? undefined : await imageCommand(words, await withImage(named), machineRoot);
+    source === undefined
+      ? undefined
+      : await imageCommand(words, { ...named, image: await source() }, machineRoot);
   using _inUse = image?.inUse;
   const command: GuestCommand = { ...typed, ...image?.command };
   checkSentCommand(command);
@@ -160,12 +182,6 @@ async function runInMachine(asked: AskedMachineRun, options: RunOptions): Promis
     if (stopSignals.timedOut) explainTimeout(options.timeout);
     return stopSignals.exitCode;
   }
-}
-
-/** Fetches the image, if it is to be. */
-async function withImage<T extends RunOptions>(options: T): Promise<T> {
-  if (options.image === undefined) return options;
-  return { ...options, image: await findImage(options.image, options.pull ?? 'missing') };
 }
 
 /** Adds the device of the root, the first of its kind, by which the guest finds it. */

@@ -17,14 +17,14 @@ Examples:
 
 Snapshots are folders of yours, and are neither counted nor removed.`;
 
-/** One thing that is kept, of which nothing is lost that cannot be made or fetched again. */
+/** Thing that is kept, of which nothing is lost that cannot be made or fetched again. */
 interface Kept {
   readonly kind: 'Images' | 'Roots' | 'Templates' | 'Guests';
   readonly name: string;
   readonly bytes: number;
-  /** A process uses it. */
+  /** Tells whether a process uses it. */
   readonly active: boolean;
-  /** Nothing leads to it any more. */
+  /** Tells whether nothing leads to it any more. */
   readonly unused: boolean;
   remove(): Promise<void>;
 }
@@ -114,11 +114,13 @@ async function isAgreed(): Promise<boolean> {
   }
 }
 
-/** All that is kept, of every kind. */
+/** Lists all that is kept, of every kind. */
 async function everything(): Promise<Kept[]> {
-  const { keyOfManifest } = await import('../../image/kept-images.js');
   const kept = await keptImages();
-  const { ImageStore } = await import('../../image/store.js');
+  const [{ ImageStore }, { keyOfManifest }] = await Promise.all([
+    import('../../image/store.js'),
+    import('../../image/key.js'),
+  ]);
   const store = new ImageStore();
   const images = await kept.list();
   const named = new Set(

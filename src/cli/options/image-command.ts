@@ -13,7 +13,7 @@ import { environment, parseVariables } from '../environment.js';
 
 export interface ImageCommandOptions {
   /** Default: the root of the guest that tsvm builds. */
-  readonly image?: string;
+  readonly image?: OpenedImage | undefined;
   readonly user?: string;
   readonly workdir?: string;
   readonly hostname?: string;
@@ -22,7 +22,7 @@ export interface ImageCommandOptions {
 
 export interface ImageCommand<Root> {
   readonly root: Root;
-  /** Until it is disposed of, what was made of the image is not removed. */
+  /** Use of the image: until it is disposed of, what was made of it is not removed. */
   readonly inUse: Disposable;
   readonly hostname: string;
   readonly command: GuestCommand & {
@@ -35,10 +35,19 @@ export interface ImageCommand<Root> {
 /** Host name of both kinds, unless one is given. */
 const HOSTNAME = 'tsvm';
 
-/** Looks whether there is such an image, and a command for it. @throws TsvmError `TSVM_IMAGE`, or `TSVM_USAGE` if it names no command. */
-export async function lookAtImage(words: readonly string[], text: string): Promise<void> {
+/** Image of which nothing is made yet. */
+export interface OpenedImage {
+  /** Text that it was opened by, for messages. */
+  readonly text: string;
+  readonly image: Image;
+}
+
+/** Opens an image that there is a command for. @throws TsvmError `TSVM_IMAGE`, or `TSVM_USAGE` if it names no command. */
+export async function openImage(words: readonly string[], text: string): Promise<OpenedImage> {
   const { ImageStore } = await import('../../image/store.js');
-  argvOf(words, (await new ImageStore().open(text)).config, text);
+  const image = await new ImageStore().open(text);
+  argvOf(words, image.config, text);
+  return { text, image };
 }
 
 /** Words of a command, as Docker puts them together. */
@@ -64,7 +73,7 @@ async function guestForRoot(): Promise<Guest> {
 }
 
 /**
- * Opens the image, makes its root, and puts the command together.
+ * Makes the root of an image, and puts the command together.
  *
  * @param makeRoot - makes what the command runs over
  */
@@ -80,13 +89,13 @@ export async function imageCommand<Root>(
     import('../../image/environment.js'),
   ]);
   const store = new ImageStore();
-  const path = options.image ?? (await guestForRoot()).initrd;
+  const path = options.image?.text ?? (await guestForRoot()).initrd;
   const say = (what: string): void => void process.stderr.write(`tsvm: ${what}, once\n`);
   const progress = {
     onUnpack: () => say(`unpacking ${path} into ${store.directory}`),
     onMake: () => say('making a file system of the image'),
   };
-  const image = await (options.image === undefined ? store.openGuest(path, progress) : store.open(path));
+  const image = options.image?.image ?? (await store.openGuest(path, progress));
   const { config } = image;
   const argv = argvOf(words, config, path);
   const root = await makeRoot(image, store, progress);

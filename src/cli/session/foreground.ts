@@ -81,7 +81,7 @@ export interface CommandOptions extends NameOptions, Pick<ForegroundOptions, 'ti
   /** Command for a machine that waits for one; absent for a copy, whose command runs. */
   readonly command?: GuestCommand | undefined;
   readonly facts?: GuestFacts | undefined;
-  /** What the command wrote to a disk is kept. */
+  /** Tells that what the command wrote to a disk is kept. */
   readonly writesBack?: boolean | undefined;
   /** Called at Ctrl-A s on the command's terminal, and at SIGUSR1, which does not reach the command then. */
   readonly onSave?: (() => void) | undefined;

@@ -1,6 +1,6 @@
 /** Images that a command names: found in the store, or fetched from a registry into it. */
 import { TsvmError } from '../../errors.js';
-import type { Reference } from '../../image/reference.js';
+import { formatReference, parseReference, type Reference, shortReference } from '../../image/reference.js';
 import type { PulledImage, PullOptions, Registries } from '../../image/registry/pull.js';
 import type { PullPolicy } from '../options/pull-policy.js';
 import { registrySettings } from '../options/registry-options.js';
@@ -23,10 +23,7 @@ export async function pullImage(
   registries: Registries,
   { quiet, ...options }: PullImageOptions = {},
 ): Promise<PulledImage> {
-  const [{ KeptImages }, { shortReference }] = await Promise.all([
-    import('../../image/kept-images.js'),
-    import('../../image/reference.js'),
-  ]);
+  const { KeptImages } = await import('../../image/kept-images.js');
   const { blobs, names } = new KeptImages();
   using progress = new PullProgress(shortReference(reference));
   return await registries.pull(reference, blobs, {
@@ -36,58 +33,47 @@ export async function pullImage(
   });
 }
 
-/** Image that a command names: in the store by `text`, or still in a registry. */
-interface NamedImage {
+/** Image that a command names: opened by `text`, or still in a registry. */
+export interface NamedImage {
   readonly text: string;
   readonly reference?: Reference;
 }
 
-/**
- * Finds the image that a command names, and fetches it if it is to be.
- *
- * @returns the text by which the store opens it
- * @throws TsvmError `TSVM_IMAGE` for what is no file, no name and no id, and what cannot be fetched
- */
-export async function findImage(text: string, policy: PullPolicy): Promise<string> {
-  const named = await lookUp(text, policy);
-  if (named.reference === undefined) return named.text;
-  if (policy === 'never')
-    throw new TsvmError('TSVM_IMAGE', `image ${text}: no image of that name is kept`, {
-      hint: `tsvm pull ${text}`,
-    });
+/** Fetches an image that is still in a registry. Returns the text by which it is opened. @throws TsvmError for what cannot be fetched */
+export async function fetchImage({ text, reference }: NamedImage): Promise<string> {
+  if (reference === undefined) return text;
   using registries = await openRegistries();
-  await pullImage(named.reference, registries);
-  return named.text;
+  await pullImage(reference, registries);
+  return text;
 }
 
 /**
- * Finds the image that a command names, if it need not be fetched, and asks no registry.
+ * Finds the image that a command names, and asks no registry.
  *
  * @throws TsvmError `TSVM_IMAGE` for what is no file, no name and no id, and one that is not to be fetched
  */
-export async function imageHere(text: string, policy: PullPolicy): Promise<string | undefined> {
-  if (policy === 'never') return await findImage(text, policy);
-  const named = await lookUp(text, policy);
-  return named.reference === undefined ? named.text : undefined;
-}
-
-async function lookUp(text: string, policy: PullPolicy): Promise<NamedImage> {
+export async function lookUpImage(text: string, policy: PullPolicy): Promise<NamedImage> {
   const [{ findFile }, { isInLocalStore }] = await Promise.all([
     import('../../image/source/open-source.js'),
     import('../../image/source/local-store.js'),
   ]);
   // What begins as a path is no name; the store says what is wrong with it.
   if (findFile(text) !== undefined || /^[./~]/.test(text) || isInLocalStore(text)) return { text };
-  const [{ KeptImages }, { formatReference }] = await Promise.all([
+  // The client of registries is not for an image that is here.
+  const [{ KeptImages }, { readRegistryConfig }] = await Promise.all([
     import('../../image/kept-images.js'),
-    import('../../image/reference.js'),
+    import('../../image/registry/config.js'),
   ]);
-  using registries = await openRegistries();
-  const reference = registries.parse(text);
+  const { unqualified } = await readRegistryConfig(registrySettings().rules);
+  const reference = parseReference(text, unqualified);
   const kept = new KeptImages();
   if (policy !== 'always') {
     if (kept.names.digestOf(reference) !== undefined) return { text: formatReference(reference) };
     if ((await kept.open(text)) !== undefined) return { text }; // an id
   }
+  if (policy === 'never')
+    throw new TsvmError('TSVM_IMAGE', `image ${text}: no image of that name is kept`, {
+      hint: `tsvm pull ${text}`,
+    });
   return { text: formatReference(reference), reference };
 }

@@ -61,7 +61,7 @@ export class PullProgress implements Disposable {
     this.#say(`${digest}: ${isFirst ? 'is there' : 'fetched'}, ${formatBytes(layer.size)}`, true);
   }
 
-  /** One line in all, for a terminal. */
+  /** Writes the one line of a terminal. */
   #show(): void {
     this.#shown = true;
     const bytes = this.#sum((layer) => layer.bytes);

@@ -45,7 +45,7 @@ export class StopSignals implements Disposable {
     return stopSignals;
   }
 
-  /** The same, for one that may turn out to be for a command: signals that would be the command's wait until that is known. */
+  /** Ends a machine as {@link StopSignals.ofMachine}, one that may turn out to be for a command: signals that would be the command's wait until that is known. */
   static ofSavedMachine(timeoutMs?: number): StopSignals {
     const stopSignals = new StopSignals(timeoutMs);
     const held: (keyof typeof FORWARDED)[] = [];

@@ -80,7 +80,7 @@ export type Index = z.infer<typeof indexSchema>;
 export type Manifest = z.infer<typeof manifestSchema>;
 export type ConfigDocument = z.infer<typeof configSchema>;
 
-/** What a descriptor names: an index of others, an image, or an artifact as signatures and lists of parts are. */
+/** Document that a descriptor names: an index of others, an image, or an artifact as signatures and lists of parts are. */
 export type Document =
   | { readonly kind: 'index'; readonly index: Index }
   | { readonly kind: 'image'; readonly manifest: Manifest }

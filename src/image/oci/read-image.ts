@@ -32,13 +32,13 @@ export interface FoundImage {
   readonly rank: number;
 }
 
-/** Why descriptors led to no image. */
+/** Reasons for which descriptors led to no image. */
 export interface Unfit {
   readonly platforms: Set<string>;
   readonly artifacts: Set<string>;
 }
 
-/** One search, of which all steps count. */
+/** Search, of which all steps count. */
 interface Search extends Unfit {
   readonly blobs: BlobPlaces;
   documents: number;

@@ -14,7 +14,7 @@ import { isSameName } from '../reference.js';
 import type { Members } from './members.js';
 import { type Selector, selectorText } from './selector.js';
 
-const MANIFEST = 'manifest.json';
+export const MANIFEST = 'manifest.json';
 /** File of archives of before 2016, which name layers otherwise; later ones have it as well. */
 const REPOSITORIES = 'repositories';
 

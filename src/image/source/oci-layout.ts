@@ -11,11 +11,11 @@ import type { Members } from './members.js';
 import { type Selector, selectorText } from './selector.js';
 
 export const OCI_LAYOUT = 'oci-layout';
-const INDEX = 'index.json';
+export const INDEX = 'index.json';
 
 /** Annotations that name an image: OCI's, and containerd's, whose name is whole while OCI's is its tag then. */
-const REF_NAME = 'org.opencontainers.image.ref.name';
-const CONTAINERD_NAME = 'io.containerd.image.name';
+export const REF_NAME = 'org.opencontainers.image.ref.name';
+export const CONTAINERD_NAME = 'io.containerd.image.name';
 
 /** Image in a layout, and its names there. */
 export interface NamedImage extends FoundImage {
@@ -25,11 +25,14 @@ export interface NamedImage extends FoundImage {
 export const isOciLayout = (members: Members): boolean =>
   members.find(OCI_LAYOUT) !== undefined && members.find(INDEX) !== undefined;
 
+/** Path of a blob in a layout. */
+export const blobPath = (digest: string): string => `blobs/${digest.replace(':', '/')}`;
+
 export function layoutBlobs(members: Members): BlobPlaces {
   return {
     name: members.name,
     place(digest) {
-      const path = `blobs/${digest.replace(':', '/')}`;
+      const path = blobPath(digest);
       const place = members.find(path);
       if (place === undefined)
         throw imageError(

@@ -7,7 +7,7 @@ import { Blob, identityOf } from '../blob.js';
 import { contentOf, isCompressed } from '../decompress.js';
 import type { Image } from '../image.js';
 import { imageError } from '../image-error.js';
-import { keyOfFile } from '../key.js';
+import { keyOfFile, keyOfManifest } from '../key.js';
 import { lookAtArchive } from '../unpack.js';
 import type { DockerImage } from './docker-archive.js';
 import { archiveMembers, beginsAsImage, folderMembers, type Members } from './members.js';
@@ -72,7 +72,7 @@ export async function openFile(found: Found, uncompress: Uncompress): Promise<Im
       ]);
       const { descriptor, manifest } = await imageInLayout(source.members, selector);
       const parts = await readParts(manifest, layoutBlobs(source.members));
-      return { kind: 'layers', key: descriptor.digest.replace(':', '-'), ...parts };
+      return { kind: 'layers', key: keyOfManifest(descriptor.digest), ...parts };
     }
     case 'Docker archive': {
       const { imageInArchive } = await import('./docker-archive.js');

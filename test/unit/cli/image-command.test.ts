@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { afterEach, describe, expect, test, vi } from 'vitest';
 import { environment, parseVariables } from '../../../src/cli/environment.js';
-import { imageCommand } from '../../../src/cli/options/image-command.js';
+import { imageCommand, openImage } from '../../../src/cli/options/image-command.js';
 import { checkSentCommand } from '../../../src/guest/command.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import { makeOciLayout } from '../../support/oci-layout.js';
@@ -12,11 +12,12 @@ let count = 0;
 
 afterEach(() => void vi.unstubAllEnvs());
 
-function commandOf(config: object, options: object = {}) {
+async function commandOf(config: object, options: object = {}) {
   const path = join(folder, String(count++));
   vi.stubEnv('TSVM_IMAGE_DIR', `${path}.store`);
   const layout = makeOciLayout(path, [{ 'etc/passwd': 'app:x:7:8::/home/app:/bin/sh\n' }], config);
-  return imageCommand([], { image: layout, ...options }, (image, store) => store.directoryOf(image));
+  const image = await openImage([], layout);
+  return await imageCommand([], { image, ...options }, (opened, store) => store.directoryOf(opened));
 }
 
 describe('imageCommand()', () => {

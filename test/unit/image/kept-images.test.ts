@@ -33,7 +33,7 @@ writeFileSync(join(shared, 'shared'), 'x');
 const layoutOf = (name: string): string =>
   makeOciLayout(newPath(), [{ directory: shared }, { own: name }], { Cmd: ['sh'] }, name);
 
-/** What the names of images lead to, by their own layers. */
+/** Name of the image that a text leads to, by its own layer. */
 async function ownOf(text: string, store: ImageStore): Promise<string> {
   return readFileSync(join(await store.directoryOf(await store.open(text)), 'own'), 'utf8');
 }

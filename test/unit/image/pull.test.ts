@@ -5,7 +5,6 @@ import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { BlobStore } from '../../../src/image/blob-store.js';
-import { digestOf } from '../../../src/image/digest.js';
 import {
   type PullEvent,
   type PullOptions,
@@ -14,6 +13,7 @@ import {
 } from '../../../src/image/registry/pull.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import {
+  digestOf,
   INDEX_TYPE,
   LyingRegistry,
   MANIFEST_TYPE,
@@ -35,7 +35,7 @@ async function start(options: { tls?: boolean } = {}): Promise<LyingRegistry> {
 }
 
 const newFolder = (): string => mkdtempSync(join(folder, 'x-'));
-/** Store whose locks are always free: these tests have one writer at a time. */
+/** Store whose lock is always free: these tests have one writer at a time. */
 const newStore = (): BlobStore => new BlobStore(join(newFolder(), 'images'), () => true);
 
 function settings(registries: object, more: Partial<RegistrySettings> = {}): RegistrySettings {
@@ -122,7 +122,7 @@ describe('Registries.pull()', () => {
     registry.image('a', 'latest', [LAYERS[0] as Buffer]);
     const ranges: (string | undefined)[] = [];
     registry.answer = ({ url = '', headers }, response) => {
-      const blob = registry.blobAt(url);
+      const blob = registry.blobs.get(url.replace(/^.*\/blobs\//, ''));
       if (blob === undefined || blob.length < 1000) return false;
       ranges.push(headers.range);
       const from = Number(/\d+/.exec(headers.range ?? '0')?.[0]);
@@ -150,7 +150,7 @@ describe('Registries.pull()', () => {
     const store = newStore();
     const serve = registry.answer;
     registry.answer = ({ url = '' }, response) => {
-      const blob = registry.blobAt(url);
+      const blob = registry.blobs.get(url.replace(/^.*\/blobs\//, ''));
       if (blob === undefined || blob.length < 1000) return false;
       response.writeHead(200, { 'Content-Length': blob.length });
       response.write(blob.subarray(0, 100_000), () => response.destroy());
@@ -201,7 +201,7 @@ describe('Registries.pull()', () => {
     const hangs = (name: string) => {
       registry.answer = ({ url = '' }, response) => {
         if (!url.includes('/blobs/')) return false;
-        const blob = registry.blobAt(url) as Buffer;
+        const blob = registry.blobs.get(url.replace(/^.*\/blobs\//, '')) as Buffer;
         if (blob.length > 100_000) {
           response.writeHead(200, { 'Content-Length': blob.length });
           response.write(blob.subarray(0, 1000));
@@ -294,7 +294,7 @@ describe('a registry', () => {
       (registry) => {
         registry.image('a', 'latest', [LAYERS[0] as Buffer]);
         registry.answer = ({ url = '', headers }, response) => {
-          const blob = registry.blobAt(url);
+          const blob = registry.blobs.get(url.replace(/^.*\/blobs\//, ''));
           if (blob === undefined || blob.length < 1000) return false;
           if (headers.range !== undefined)
             return send(response, 206, { 'Content-Range': 'bytes 0-9/10' }, '0123456789');
