@@ -70,6 +70,26 @@ describe.concurrent('the rig', () => {
     expect((await rig(['--no-such-option'])).status).toBe(125);
   });
 
+  test('goes on when the emulator loses the interrupt of its CPU’s timer', async () => {
+    const directory = mkdtempSync(join(tmpdir(), 'rig-test-'));
+    try {
+      const program = join(directory, 'lost-interrupt');
+      await run('cc', ['-O2', '-o', program, join(import.meta.dirname, 'lost-interrupt.c')]);
+      const { stdout, stderr } = await inRig(`${program} 30`);
+      expect(Number(stdout.toString()), stderr).toBeGreaterThan(0);
+    } finally {
+      rmSync(directory, { recursive: true });
+    }
+  });
+
+  test('that stands still is ended, and says where its CPU was', async () => {
+    const stop = `for at in /proc/[0-9]*; do
+        if [ "$(tr '\\0' ' ' <$at/cmdline)" = '/run/init/busybox sleep 5 ' ]; then kill -STOP "$(cut -d ' ' -f 4 $at/stat)"; fi
+      done; sleep ${TIMEOUT_SECONDS}`;
+    const { status, stderr } = await inRig(stop, { env: { TSVM_RIG_STILL_SECONDS: '20' } });
+    expect([status, stderr]).toEqual([125, expect.stringMatching(/^RIP=[\s\S]*it hung, and was ended/m)]);
+  });
+
   test('reports a timeout with 124', async () => {
     expect((await rig(['--timeout', '1', 'true'])).status).toBe(124);
   });

@@ -5,6 +5,7 @@ import type { ServerResponse } from 'node:http';
 import { join } from 'node:path';
 import { afterEach, describe, expect, test } from 'vitest';
 import { BlobStore } from '../../../src/image/blob-store.js';
+import { digestOf } from '../../../src/image/digest.js';
 import {
   type PullEvent,
   type PullOptions,
@@ -13,7 +14,6 @@ import {
 } from '../../../src/image/registry/pull.js';
 import { temporaryDirectory } from '../../support/guest.js';
 import {
-  digestOf,
   INDEX_TYPE,
   LyingRegistry,
   MANIFEST_TYPE,
