@@ -1,11 +1,11 @@
 /** Writes a snapshot's folder so that a save that is killed leaves the old one or none. */
 import { createHash, randomBytes } from 'node:crypto';
 import { fsync } from 'node:fs';
-import { access, constants, type FileHandle, mkdir, rm, stat } from 'node:fs/promises';
+import { access, constants, type FileHandle, rm, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { foundErrno, isErrnoError, TsvmError } from '../errors.js';
-import { describeFileError } from '../host/files.js';
+import { describeFileError, makeFolders } from '../host/files.js';
 import { OwnFolder } from '../host/own-folder.js';
 import type { PageRun, Ram } from '../kvm/ram.js';
 import type { NativeAddon } from '../native/binding.js';
@@ -59,7 +59,7 @@ export class SnapshotWriter {
     const directory = resolve(path);
     return await translated(directory, async () => {
       // What keeps it from being made is said as what keeps the machine from being saved.
-      await mkdir(directory, { recursive: true, mode: 0o700 });
+      makeFolders(directory);
       const folder = OwnFolder.make(directory, SNAPSHOT_FOLDER);
       try {
         if (!addon.flock(folder.fd, 'exclusive')) {

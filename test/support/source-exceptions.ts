@@ -278,6 +278,12 @@ export const EXCEPTIONS: readonly Exception[] = [
   },
   {
     rule: 'fs path',
+    file: 'host/files.ts',
+    reason: 'makes folders that OwnFolder opens, or in a fresh folder that it checked',
+    places: { makeFolders: 'mkdirSync', isFolder: 'statSync' },
+  },
+  {
+    rule: 'fs path',
     file: 'guest/store.ts',
     reason: 'the guest that came with the package, and the descriptor of a folder that was looked at',
     places: { guestsOn: 'readdirSync readFileSync readlinkSync' },
@@ -336,7 +342,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'host/own-folder.ts',
     reason: 'the one way in',
     places: {
-      'OwnFolder.make': 'mkdirSync',
       'OwnFolder.#open': 'openSync',
       'OwnFolder.names': 'readdirSync',
       'OwnFolder.stats': 'lstatSync',
@@ -437,7 +442,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'image/archive-file.ts',
     reason: 'in a fresh folder of the store, which OwnFolder checked',
-    places: { writeArchive: 'createWriteStream mkdirSync' },
+    places: { writeArchive: 'createWriteStream' },
   },
   {
     rule: 'fs path',
@@ -472,7 +477,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'image/root-file.ts',
     reason: 'in a fresh folder of the store, which OwnFolder checked',
-    places: { makeRootFile: 'mkdirSync', keepTables: 'writeFileSync' },
+    places: { keepTables: 'writeFileSync' },
   },
   {
     rule: 'fs path',
@@ -509,12 +514,6 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'snapshot/reader.ts',
     reason: 'the folder may be named by a link; OwnFolder opens what it leads to',
     places: { resolveBase: 'realpath', openIn: 'realpath' },
-  },
-  {
-    rule: 'fs path',
-    file: 'snapshot/writer.ts',
-    reason: 'made if it is not there, then opened by OwnFolder',
-    places: { 'SnapshotWriter.open': 'mkdir' },
   },
   {
     rule: 'fs path',
