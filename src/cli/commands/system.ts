@@ -7,7 +7,7 @@ import { diskUsage } from '../../host/disk/disk-usage.js';
 import { TemplateStore } from '../../template/store.js';
 import { formatBytes } from '../../util/units.js';
 import { formatTable } from '../table.js';
-import { keptImages } from './images.js';
+import { keptImages, onWait } from './images.js';
 
 const EXAMPLES = `
 Examples:
@@ -132,7 +132,7 @@ async function everything(): Promise<Kept[]> {
       (image): Kept => ({
         ...{ kind: 'Images', name: image.names.join(' ') || image.id, bytes: image.bytes },
         ...{ active: kept.usersOf(image).length > 0, unused: image.names.length === 0 },
-        remove: async () => void (await kept.remove(image.digest, true)),
+        remove: async () => void (await kept.remove(image.digest, { force: true, onWait })),
       }),
     ),
     ...store.made().map(
