@@ -20,6 +20,7 @@ function newStore() {
     TSVM_IMAGE_DIR: newPath(),
     TSVM_TEMPLATE_DIR: newPath(),
     TSVM_GUEST_DIR: newPath(),
+    TSVM_DISK_DIR: newPath(),
   };
   return {
     env,
@@ -86,7 +87,11 @@ test('an image that lost its name has none, and goes with system prune, which as
   }
   await tsvm('load', '-i', makeOciLayout(newPath(), [{ other: '' }], {}, 'app:1'));
   expect((await tsvm('images')).stdout).toMatch(/^<none> +<none> +[0-9a-f]{12} /m);
-  expect((await tsvm('system', 'df')).stdout).toMatch(/^Images +[23] +0 .*\n(.*\n)*Guests +0/m);
+  mkdirSync(env.TSVM_DISK_DIR, { mode: 0o700 });
+  writeFileSync(join(env.TSVM_DISK_DIR, `web@${'0'.repeat(16)}`), 'x'.repeat(5000));
+  expect((await tsvm('system', 'df')).stdout).toMatch(
+    /^Images +[23] +0 .*\n(.*\n)*Disks +1 +0 +8 KiB +0 B\n(.*\n)*Guests +0/m,
+  );
   expect(JSON.parse((await tsvm('system', 'df', '--json')).stdout)[0]).toMatchObject({ kind: 'Images' });
   expect(await tsvm('system', 'prune')).toMatchObject({
     status: 2,
@@ -100,6 +105,7 @@ test('an image that lost its name has none, and goes with system prune, which as
   expect((await tsvm('images')).stdout).not.toContain('<none>');
   expect((await tsvm('images', '-q')).stdout.trim().split('\n')).toHaveLength(1);
   await tsvm('system', 'prune', '--all', '--force');
+  expect(readdirSync(env.TSVM_DISK_DIR)).toHaveLength(1);
   expect((await tsvm('images', '-q')).stdout).toBe('');
   expect(
     readdirSync(join(env.TSVM_IMAGE_DIR, 'blobs/sha256')).filter((name) => !name.startsWith('.')),
