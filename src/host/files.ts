@@ -42,15 +42,18 @@ export function isOfTheMoment(error: unknown): boolean {
  * Makes a folder for this user alone, with those above it. Node's own way (`recursive`) never ends where the kernel says that there is no
  * such file although the folder above is there: in /proc.
  *
+ * @returns whether it was not there before
  * @throws an error with the code EEXIST if there is something else
  */
-export function makeFolders(path: string): void {
-  if (isFolder(path)) return;
+export function makeFolders(path: string): boolean {
+  if (isFolder(path)) return false;
   makeFolders(dirname(path));
   try {
     mkdirSync(path, { mode: 0o700 });
+    return true;
   } catch (error) {
-    if (!isFolder(path)) throw error; // else another process was quicker
+    if (!isFolder(path)) throw error;
+    return false; // another process was quicker
   }
 }
 

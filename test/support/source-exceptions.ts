@@ -518,6 +518,12 @@ export const EXCEPTIONS: readonly Exception[] = [
   {
     rule: 'fs path',
     file: 'snapshot/writer.ts',
+    reason: 'an empty folder that it made; one that somebody put in its place would have to be empty as well',
+    places: { 'SnapshotWriter.close': 'rmdir' },
+  },
+  {
+    rule: 'fs path',
+    file: 'snapshot/writer.ts',
     reason: 'folders above the one that the operator named, which are only looked at',
     places: { lookAtSnapshotTarget: 'access stat' },
   },
