@@ -94,9 +94,9 @@ void free_command(struct command *command) {
 
 /* --- in the child ------------------------------------------------------------------------------------------------- */
 
-/* What failed there, and how: it shares the agent's memory. */
-static const char *failed_step;
-static long failure;
+/* What failed there, and how: it shares the agent's memory, which the compiler cannot know. */
+static const char *volatile failed_step;
+static volatile long failure;
 
 static void make_directories(const char *path) {
   static char at[PATH_BYTES];
