@@ -77,7 +77,7 @@ static void take_frames(struct connection *connection) {
     at += sizeof head + head.length;
   }
   connection->input_bytes -= at;
-  if (at) memcpy(connection->input, connection->input + at, connection->input_bytes); /* downwards: they may overlap */
+  if (at) move_down(connection->input, connection->input + at, connection->input_bytes);
 }
 
 static void connection_ready(struct waiter *waiter, unsigned events) {
