@@ -211,7 +211,7 @@ describe('the arrows of ARCHITECTURE.md', () => {
     ['host/disk/io.ts', 'host/fs/folder-io.ts'],
     ['host/files.ts', 'host/production/rules.ts'],
     ['container/container.ts', 'devices/registry.ts'],
-    ['guest/agent.ts', 'devices/console/console.ts'],
+    ['guest/init-ways.ts', 'devices/console/console.ts'],
     ['control/logs/log-file.ts', 'control/http/server.ts'],
     ['control/client/connect.ts', 'control/firecracker/setup.ts'],
     ['control/instance.ts', 'control/firecracker/draft.ts'],
