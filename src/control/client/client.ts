@@ -35,9 +35,7 @@ export class ControlClient {
       ...(timeoutMs === undefined ? {} : { signal: AbortSignal.timeout(timeoutMs) }),
     };
     return await this.#request<Reply>(asked, signal, (call, resolve, fail) => {
-      call.once('response', (response) =>
-        this.#readAll(response, (value) => resolve(value as Reply), fail),
-      );
+      call.once('response', (response) => this.#readAll(response, (value) => resolve(value as Reply), fail));
       call.end(body === undefined ? undefined : JSON.stringify(body));
     });
   }
