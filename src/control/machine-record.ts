@@ -11,6 +11,12 @@ export interface RecordedEnd {
   readonly atMs: number;
 }
 
+/** Command line of tsvm, and where it was given. */
+export interface RecordedStart {
+  readonly arguments: readonly string[];
+  readonly directory: string;
+}
+
 export interface MachineRecord {
   readonly version: 1;
   readonly name: string;
@@ -23,6 +29,8 @@ export interface MachineRecord {
   readonly cpus: number;
   /** Command in the guest; empty if its init decides. */
   readonly command: readonly string[];
+  /** Command line that made it, by which it is started again; absent if a program or another machine did. */
+  readonly start?: RecordedStart;
   /** Mark of a process that runs many machines and is none itself: tsvm serve. */
   readonly serves?: true;
   readonly end?: RecordedEnd;
@@ -51,6 +59,11 @@ const END: Fields<RecordedEnd> = {
   atMs: ['a count', isCount],
 };
 
+const START: Fields<RecordedStart> = {
+  arguments: ['a list of texts', isListOf(isText)],
+  directory: ['a path', isText],
+};
+
 const RECORD: Fields<MachineRecord> = {
   version: ['1', (value) => value === 1],
   name: ['a text', isText],
@@ -60,6 +73,7 @@ const RECORD: Fields<MachineRecord> = {
   memoryBytes: ['a count', isCount],
   cpus: ['a count', isCount],
   command: ['a list of texts', isListOf(isText)],
+  start: ['a command line', orNone((value) => fieldProblem(value, START) === undefined)],
   serves: ['true', orNone((value) => value === true)],
   end: ['an end', orNone((value) => fieldProblem(value, END) === undefined)],
 };

@@ -14,7 +14,7 @@ import { Instance } from './instance.js';
 import { commandEnd, type InstanceEnd, instanceEnd } from './instance-end.js';
 import { logCommand } from './logs/command-log.js';
 import { ConsoleLog } from './logs/console-log.js';
-import { checkName, type MachineFolder, MachineStore } from './machine-store.js';
+import { checkName, type MachineFolder, type MachineRecord, MachineStore } from './machine-store.js';
 import { ProcessMeter } from './stats/process-meter.js';
 
 /** Options by which a machine of a program is made known. */
@@ -41,7 +41,7 @@ const OPTIONS: Fields<PublishOptions> = {
   directory: optional(['a path', isText]),
 };
 
-interface Known {
+interface Known extends Pick<MachineRecord, 'start'> {
   /** Command that its guest runs. */
   readonly command: readonly string[];
   readonly removeAtEnd?: boolean | undefined;
@@ -109,10 +109,10 @@ export class PublishedMachine implements AsyncDisposable {
     store: MachineStore,
     name: string,
     machine: Machine,
-    { command, removeAtEnd = false, meter = new ProcessMeter() }: Known,
+    { command, start, removeAtEnd = false, meter = new ProcessMeter() }: Known,
   ): Promise<PublishedMachine> {
     const { memoryBytes = DEFAULT_MEMORY_BYTES, cpus = 1 } = machine.config;
-    const folder = store.claim(name, { memoryBytes, cpus, command });
+    const folder = store.claim(name, { memoryBytes, cpus, command, ...(start && { start }) });
     try {
       const instance = new Instance(name, new ConsoleLog(folder.logPath), { meter });
       instance.adopt(machine);

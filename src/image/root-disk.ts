@@ -120,6 +120,13 @@ export function removeRootDisk(name: string): boolean {
   return kept.length > 0;
 }
 
+/** Keeps the root disk of the machine `name` for the machine `to`, if there is one. @throws TsvmError `TSVM_DISK` */
+export function renameRootDisk(name: string, to: string): void {
+  using folder = OwnFolder.open(diskDirectory(), RULES);
+  for (const entry of folder === undefined ? [] : keptOf(folder, name))
+    folder?.renameNew(entry, `${to}${entry.slice(name.length)}`);
+}
+
 /** Names of machines have no @. */
 const keptName = (name: string, root: string): string =>
   `${name}@${createHash('sha256').update(root).digest('hex').slice(0, 16)}`;
