@@ -90,6 +90,7 @@ struct session *open_session(struct connection *connection, const struct operati
 /* Memory by pages, from mmap: 0 if there is none. */
 void *allocate(ulong size);
 void release(void *memory, ulong size);
+void move_down(void *to, const void *from, ulong size); /* they may overlap */
 char *decimal_long(ulong value, char text[24]); /* where the digits begin */
 
 /* Serves until the machine or container ends. */

@@ -94,9 +94,9 @@ void free_command(struct command *command) {
 
 /* --- in the child ------------------------------------------------------------------------------------------------- */
 
-/* What failed there, and how: it shares the agent's memory. */
-static const char *failed_step;
-static long failure;
+/* What failed there, and how: it shares the agent's memory, which the compiler cannot know. */
+static const char *volatile failed_step;
+static volatile long failure;
 
 static void make_directories(const char *path) {
   static char at[PATH_BYTES];
@@ -113,6 +113,8 @@ static long become(const struct command *command) {
   /* Its streams are its own: so it can open them again by /dev/stdout. */
   for (int fd = 0; fd < 3; fd++) SYS3(fchown, fd, command->uid, -1);
   long error = SYS2(setgroups, command->group_count, command->groups);
+  /* A user namespace may deny it; without groups, those that cannot be left remain, as the launcher leaves them. */
+  if (error == -EPERM && !command->group_count) error = 0;
   if (error >= 0) error = SYS3(setresgid, command->gid, command->gid, command->gid);
   if (error >= 0) error = SYS3(setresuid, command->uid, command->uid, command->uid);
   return error;

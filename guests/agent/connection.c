@@ -77,7 +77,7 @@ static void take_frames(struct connection *connection) {
     at += sizeof head + head.length;
   }
   connection->input_bytes -= at;
-  if (at) memcpy(connection->input, connection->input + at, connection->input_bytes); /* downwards: they may overlap */
+  if (at) move_down(connection->input, connection->input + at, connection->input_bytes);
 }
 
 static void connection_ready(struct waiter *waiter, unsigned events) {
@@ -129,17 +129,30 @@ static void end_connection(struct connection *connection) {
   count--;
 }
 
-void settle_connections(void) {
+/* Lets operations go on where there is room; they may put frames into any connection. */
+static void go_on(void) {
   for (struct connection *connection = connections, *next; connection; connection = next) {
     next = connection->next;
     write_output(connection);
     if (connection->output.used <= STREAMS_BYTES / 2) offer_room(connection);
     if (connection->input_bytes >= sizeof(struct frame_head)) take_frames(connection);
     release_sessions(connection);
-    if (connection->broken) {
-      end_connection(connection);
-      continue;
-    }
+    if (connection->broken) end_connection(connection);
+  }
+}
+
+/* Writes, and waits for the rest; whether none has broken by it. */
+static int write_all(void) {
+  int whole = 1;
+  for (struct connection *connection = connections; connection; connection = connection->next) {
+    write_output(connection);
+    whole &= !connection->broken;
     watch_for(&connection->waiter, (connection->output.used ? EPOLLOUT : 0) | (may_take(connection) ? EPOLLIN : 0));
   }
+  return whole;
+}
+
+void settle_connections(void) {
+  do go_on();
+  while (!write_all());
 }

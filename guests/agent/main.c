@@ -54,20 +54,36 @@ static __attribute__((noreturn)) void serve(void) {
 
 /* --- who connects ------------------------------------------------------------------------------------------------- */
 
+/* A descriptor to give up for a moment when there is no other: a client that is not accepted would be waited for without end. */
+static int spare = -1;
+
+static void open_spare(void) {
+  spare = (int)SYS3(open, "/dev/null", O_RDONLY | O_CLOEXEC, 0);
+}
+
+static void turn_away(int listener) {
+  SYS1(close, spare);
+  int fd = (int)SYS4(accept4, listener, 0, 0, SOCKET_CLOEXEC);
+  if (fd >= 0) SYS1(close, fd);
+  open_spare();
+}
+
 static void listener_ready(struct waiter *waiter, unsigned what) {
   (void)what;
   struct vsock_address peer = {0};
   int size = sizeof peer;
   int fd = (int)SYS4(accept4, waiter->fd, &peer, &size, SOCKET_NONBLOCK | SOCKET_CLOEXEC);
+  if (fd == -EMFILE || fd == -ENFILE) return turn_away(waiter->fd);
   if (fd < 0) return;
   /* A program of the machine itself, by the kernel's loopback, has no right to what the agent may. */
   if (in_machine && peer.cid != VSOCK_HOST) SYS1(close, fd);
   else serve_connection(fd);
 }
 
-static int is_listening(int fd) {
-  int accepts = 0, size = sizeof accepts;
-  return SYS5(getsockopt, fd, SOCKET_LEVEL, SOCKET_ACCEPTS, &accepts, &size) >= 0 && accepts;
+/* What a socket says of itself, or -1. */
+static int socket_fact(int fd, int option) {
+  int value = 0, size = sizeof value;
+  return SYS5(getsockopt, fd, SOCKET_LEVEL, option, &value, &size) < 0 ? -1 : value;
 }
 
 static int listen_on_vsock(void) {
@@ -82,7 +98,7 @@ static int listen_on_vsock(void) {
 
 /* Descriptors 0 to 2 are there, that none of the agent's own is taken for one; what else was inherited is closed. */
 static int tidy_descriptors(void) {
-  int listener = is_listening(LISTENER) ? LISTENER : -1;
+  int listener = socket_fact(LISTENER, SOCKET_ACCEPTS) > 0 ? LISTENER : -1;
   SYS3(close_range, listener < 0 ? LISTENER : LISTENER + 1, ~0u, 0);
   long fd;
   do fd = SYS3(open, "/dev/null", O_RDWR | O_CLOEXEC, 0);
@@ -118,12 +134,13 @@ __attribute__((noreturn)) void run_agent(char **environment) {
   static struct waiter listener = {listener_ready, -1, 0}, children = {children_ready, -1, 0};
   own_environment = environment;
   listener.fd = tidy_descriptors();
-  in_machine = listener.fd < 0;
-  if (in_machine) listener.fd = listen_on_vsock();
+  if (listener.fd < 0) listener.fd = listen_on_vsock();
+  in_machine = socket_fact(listener.fd, SOCKET_FAMILY) == FAMILY_VSOCK;
   ulong children_set = take_signals();
   children.fd = (int)SYS4(signalfd4, -1, &children_set, sizeof children_set, O_CLOEXEC | O_NONBLOCK);
   epoll = (int)SYS1(epoll_create1, EPOLL_CLOEXEC);
   if (children.fd < 0 || epoll < 0) leave("no memory to begin with");
+  open_spare();
   prepare_processes(MOST_DESCRIPTORS);
   watch_for(&listener, EPOLLIN);
   watch_for(&children, EPOLLIN);

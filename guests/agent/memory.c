@@ -1,4 +1,4 @@
-/* Memory by pages, bytes and digits. */
+/* Memory by pages, and its bytes. */
 #include "agent.h"
 
 enum { PAGE_BYTES = 4096 };
@@ -15,6 +15,10 @@ void *memset(void *to, int byte, ulong size) {
   return result;
 }
 
+void move_down(void *to, const void *from, ulong size) {
+  memcpy(to, from, size); /* from the lowest byte on */
+}
+
 static ulong whole_pages(ulong size) {
   return (size + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1ul);
 }
@@ -26,12 +30,4 @@ void *allocate(ulong size) {
 
 void release(void *memory, ulong size) {
   if (memory) SYS2(munmap, memory, whole_pages(size));
-}
-
-char *decimal_long(ulong value, char text[24]) {
-  char *at = text + 23;
-  *at = 0;
-  do *--at = (char)('0' + value % 10);
-  while (value /= 10);
-  return at;
 }

@@ -1,7 +1,7 @@
 /* Commands: the table of those that run or have ended, and the operations on them. */
 #include "process.h"
 
-enum { MAX_TERMINAL_SIDE = 65535, OUT_OF_MEMORY_BYTES = 16384, MAX_RECORD = KEPT_ARGUMENTS + 256 };
+enum { MAX_TERMINAL_SIDE = 65535, MAX_RECORD = KEPT_ARGUMENTS + 256 };
 
 /* In the order of their numbers. */
 static struct process *processes, **processes_end = &processes;
@@ -44,32 +44,6 @@ static void forget_oldest(void) {
 }
 
 /* --- ends --------------------------------------------------------------------------------------------------------- */
-
-/* How many the kernel has ended for want of memory. */
-static ulong out_of_memory_count(void) {
-  static char text[OUT_OF_MEMORY_BYTES];
-  long fd = SYS3(open, "/proc/vmstat", O_RDONLY | O_CLOEXEC, 0);
-  if (fd < 0) return 0;
-  ssize size = SYS3(read, fd, text, sizeof text - 1);
-  SYS1(close, fd);
-  text[size < 0 ? 0 : size] = 0;
-  for (const char *at = text; *at; at++) {
-    const char *value = at == text || at[-1] == '\n' ? after(at, "oom_kill ") : 0;
-    if (value) return number(&value);
-  }
-  return 0;
-}
-
-/* Looks only where one may have been ended so: at SIGKILL, or at a shell that tells of it. In a container the host knows. */
-static int ended_for_memory(const struct process *process) {
-  static ulong known;
-  int killed = (process->status & 0x7f) == SIGKILL;
-  if (!in_machine || (!killed && process->status >> 8 != 128 + SIGKILL)) return 0;
-  ulong now = out_of_memory_count();
-  int more = now > known;
-  known = now;
-  return more && killed && !process->killed_by_host;
-}
 
 void conclude(struct process *process) {
   if (!process->ended || !process->session || !streams_are_done(process)) return;
@@ -177,11 +151,13 @@ static long start(struct process *process, struct request *request, const char *
   if (error < 0) return error;
   keep_arguments(process);
   SYS2(clock_gettime, CLOCK_OF_DAY, &process->started);
+  process->kills = memory_kills();
   return start_command(&command, what);
 }
 
 static long begin_exec(struct session *session, struct request *request, const char **what) {
   *what = "processes";
+  forget_oldest();
   if (count >= MAX_PROCESSES) return -EAGAIN;
   struct process *process = allocate(sizeof *process);
   if (!process) return -ENOMEM;
@@ -213,8 +189,7 @@ static long begin_attach(struct session *session, struct request *request, const
   struct process *process = find_option(request, what);
   if (!process) return -ESRCH;
   if (process->session) finish_session(process->session, EALREADY, "attach");
-  /* What the reader before has sent and the command has not read may fill the queue. */
-  if (!process->input.ended) ring_clear(&process->input.queue);
+  adopt_input(process);
   process->session = session;
   session->own = process;
   char first[24], second[24];
@@ -320,6 +295,7 @@ const struct operation process_operations[] = {
     {.name = "attach", .options = "id", .begin = begin_attach, STREAMED},
     {.name = "signal", .options = "id signal", .begin = begin_signal},
     {.name = "forget", .options = "id", .begin = begin_forget},
+    {.name = "facts", .begin = begin_facts},
     {.name = "processes", .begin = begin_processes, .room = processes_room},
     {0},
 };

@@ -24,6 +24,7 @@ struct input {
   struct waiter waiter; /* its fd is -1 when it is closed */
   struct process *process;
   struct ring queue;
+  ulong older; /* bytes of it that came in a session before: this one has no credit for them */
   int ended;
 };
 
@@ -35,6 +36,7 @@ struct process {
   int status;
   int killed_by_host;
   int out_of_memory;
+  ulong kills; /* memory_kills() when it began */
   int output_count; /* 1 with a terminal */
   struct __kernel_timespec started;
   struct session *session; /* that reads it, or 0 */
@@ -76,6 +78,8 @@ char end_character(int terminal);
 
 void write_input(struct process *process, const char *bytes, ulong size);
 void end_input(struct process *process);
+/* Of a session that goes on where another has ended: what that one sent may still wait. */
+void adopt_input(struct process *process);
 void read_output(struct output *output);
 /* Waits for what it writes. */
 void watch_outputs(struct process *process);
@@ -88,6 +92,14 @@ int streams_are_done(const struct process *process);
 void close_streams(struct process *process);
 /* Sends the last reply if it has ended and all is sent. */
 void conclude(struct process *process);
+
+/* How many processes the kernel has ended for want of memory: in this machine or container. 0 if nothing tells. */
+ulong memory_kills(void);
+/* Whether it is likely that the command was one of them, or ended because one was. */
+int ended_for_memory(const struct process *process);
+
+/* The operation `facts`. */
+long begin_facts(struct session *session, struct request *request, const char **what);
 
 void prepare_processes(ulong descriptors);
 void reap_processes(void);

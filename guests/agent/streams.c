@@ -33,7 +33,9 @@ static long put(struct input *input, const char *bytes, ulong size) {
 }
 
 static void done_with(struct process *process, ulong size) {
-  if (process->session) consumed(process->session, size);
+  ulong older = size < process->input.older ? size : process->input.older;
+  process->input.older -= older;
+  if (process->session) consumed(process->session, size - older);
 }
 
 /* The input of a terminal does not end; who reads it is told so. */
@@ -82,6 +84,16 @@ void write_input(struct process *process, const char *bytes, ulong size) {
   else
     sent = size;
   done_with(process, sent);
+}
+
+/* The queue has room for two windows; a third session in a row finds what the first two sent dropped. */
+void adopt_input(struct process *process) {
+  struct input *input = &process->input;
+  if (input->queue.used > WINDOW_BYTES) {
+    ring_clear(&input->queue);
+    if (input->waiter.fd >= 0) watch_for(&input->waiter, 0);
+  }
+  input->older = input->queue.used;
 }
 
 void end_input(struct process *process) {
@@ -213,7 +225,7 @@ static long open_pipes(struct process *process, struct command *command, int has
 }
 
 long open_streams(struct process *process, struct command *command, const struct winsize *size, int has_input) {
-  process->input = (struct input){.waiter = {input_ready, -1, 0}, .process = process, .queue = {.size = WINDOW_BYTES}};
+  process->input = (struct input){.waiter = {input_ready, -1, 0}, .process = process, .queue = {.size = 2 * WINDOW_BYTES}};
   for (int i = 0; i < OUTPUTS; i++) {
     process->outputs[i] = (struct output){
         .waiter = {output_ready, -1, 0}, .process = process, .stream = STREAM_OUT + i, .kept = {.size = KEPT_BYTES}};

@@ -161,6 +161,8 @@ static void obey(char *text, const char *end) {
       size.ws_row = (unsigned short)number(&value);
       if (*value++ == 'x') size.ws_col = (unsigned short)number(&value);
       SYS3(ioctl, console, TIOCSWINSZ, &size);
+    } else if (equal(text, "agent=1")) {
+      run_agent(console);
     } else if (!apply_now(text)) {
       SAY("unknown message from the host: ", text);
     }
@@ -239,8 +241,9 @@ static int reap(void) {
   for (;;) {
     int status;
     long pid = SYS4(wait4, -1, &status, WNOHANG, 0);
-    if (pid == command) return exit_status(status);
     if (pid <= 0) return -1;
+    if (pid == command) return exit_status(status);
+    bury_agent(pid);
   }
 }
 
@@ -287,12 +290,47 @@ static __attribute__((noreturn)) void supervise(const struct options *options) {
   }
 }
 
+static void enter_root_at_last(void) {
+  if (root_is_late && enter_late_root() < 0) done(127, 0);
+  root_is_late = 0;
+}
+
+/* Waits for more of a message. Beside the agent, which may go on for long without a command, for the dead and for signals too. */
+static void await_message(void) {
+  if (has_agent()) {
+    SYS3(poll, wanted, CONTROL + 1, -1);
+    if (wanted[SIGNALS].revents) signalled();
+    if (!wanted[CONTROL].revents) return;
+  }
+  if (!read_more()) finish(0, 0);
+}
+
+/* Whether a message is about the agent, and brings no command. */
+static int is_for_agent(const char *text, const char *end) {
+  for (; text < end && *text; text += length(text) + 1)
+    if (equal(text, "agent=1")) return 1;
+  return 0;
+}
+
+/* Length of the message that has the command. What comes before it is obeyed. */
+static long command_size(void) {
+  for (;;) {
+    long size = message_size();
+    if (size < 0) {
+      await_message();
+      continue;
+    }
+    char *end = message + 4 + size;
+    enter_root_at_last();
+    if (!has_agent() || !size || end[-1] || !is_for_agent(message + 4, end)) return size;
+    obey(message + 4, end);
+    drop_message(size);
+  }
+}
+
 static __attribute__((noreturn)) void run_command(void) {
   struct options options = {.session = 1};
-  long size;
-  while ((size = message_size()) < 0)
-    if (!read_more()) finish(0, 0);
-  if (root_is_late && enter_late_root() < 0) done(127, 0);
+  long size = command_size();
   char *end = message + 4 + size;
   if (size && !end[-1]) parse_command(message + 4, end, &options);
   else SAY("a message from the host is damaged");
@@ -329,6 +367,10 @@ void serve_channel(int late_root) {
     console = (int)SYS3(fcntl, 0, F_DUPFD_CLOEXEC, 3);
   }
   check_version();
+  if (has_agent()) {
+    if (root_is_late) out(PORT_MARK, MARK_AGENT); /* it comes with the root */
+    else run_agent(console);
+  }
   if (open_ports() < 0) {
     SAY("the channel's ports are missing");
     return;

@@ -34,7 +34,11 @@ export async function openConnection(dial: DialAgent, signal?: AbortSignal): Pro
   const connection = new Connection(await dial({ signal }));
   const late = setTimeout(() => connection.lose(noGreeting()), HELLO_TIMEOUT_MS);
   try {
-    await untilAborted(signal, () => connection.greeted, () => connection.lose(closed()));
+    await untilAborted(
+      signal,
+      () => connection.greeted,
+      () => connection.lose(closed()),
+    );
     return connection;
   } finally {
     clearTimeout(late);
@@ -171,7 +175,8 @@ export class Connection implements Carrier {
   }
 
   #takeHello(session: number, type: number, payload: Buffer): void {
-    if (this.#hasGreeted || session !== 0 || type !== FRAME.HELLO) throw new Violation('no greeting where one has to be');
+    if (this.#hasGreeted || session !== 0 || type !== FRAME.HELLO)
+      throw new Violation('no greeting where one has to be');
     const version = payload.readUInt32LE();
     if (version !== AGENT_VERSION) return this.lose(otherVersion(version));
     this.#hasGreeted = true;

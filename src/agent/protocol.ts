@@ -11,7 +11,7 @@ export const WINDOW_BYTES = 256 * 1024;
 export const MAX_WINDOW_BYTES = 2 ** 32;
 export const MAX_REQUEST_BYTES = 4 << 20;
 /** Bound of the connections that an agent serves at once. */
-export const MAX_CONNECTIONS = 64;
+export const MAX_CONNECTIONS = 1024;
 /** Bound of the sessions of one connection. */
 export const MAX_SESSIONS = 1024;
 /** Bound of an agent's commands, those that have ended and are kept included. */

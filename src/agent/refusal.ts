@@ -7,7 +7,15 @@ const MAX_ERRNO = 4095;
 const MAX_WHAT_CHARACTERS = 200;
 
 /** Errors of Linux that the client knows or sends. */
-export const ERRNO = { ENOENT: 2, ESRCH: 3, EAGAIN: 11, ENOTDIR: 20, ECONNREFUSED: 111, EALREADY: 114, ECANCELED: 125 } as const;
+export const ERRNO = {
+  ENOENT: 2,
+  ESRCH: 3,
+  EAGAIN: 11,
+  ENOTDIR: 20,
+  ECONNREFUSED: 111,
+  EALREADY: 114,
+  ECANCELED: 125,
+} as const;
 
 /** Last reply of an operation that cannot be done. */
 export interface Refusal {

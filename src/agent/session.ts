@@ -1,7 +1,15 @@
 /** Sessions: one operation each, from its request to its last reply. */
 import { TsvmError } from '../errors.js';
 import { number32, number64 } from './frames.js';
-import { AGENT_SESSION, FRAME, LAST, MAX_WINDOW_BYTES, type OutputNumber, STREAM, WINDOW_BYTES } from './protocol.js';
+import {
+  AGENT_SESSION,
+  FRAME,
+  LAST,
+  MAX_WINDOW_BYTES,
+  type OutputNumber,
+  STREAM,
+  WINDOW_BYTES,
+} from './protocol.js';
 import { ERRNO, type Refusal, refusalOf } from './refusal.js';
 import { InputStream, type InputTarget, type OutputForm, OutputStream } from './streams.js';
 import { Reply } from './strings.js';
@@ -189,7 +197,8 @@ export class Session<First, Last> implements InputTarget {
 
   #takeCredit(bytes: number): void {
     if (this.#input === undefined) throw new Violation('a credit for a stream that is none');
-    if (bytes === 0 || this.#room + bytes > MAX_WINDOW_BYTES) throw new Violation(`a credit of ${bytes} bytes`);
+    if (bytes === 0 || this.#room + bytes > MAX_WINDOW_BYTES)
+      throw new Violation(`a credit of ${bytes} bytes`);
     this.#room += bytes;
     this.#input.offerRoom();
   }
@@ -197,12 +206,14 @@ export class Session<First, Last> implements InputTarget {
   #takeReply(reply: Reply, isLast: boolean): void {
     const refusal = refusalOf(reply);
     if (!isLast) {
-      if (this.#hadFirst || refusal !== undefined) throw new Violation('a reply that is neither first nor last');
+      if (this.#hadFirst || refusal !== undefined)
+        throw new Violation('a reply that is neither first nor last');
       this.#readFirst(reply);
       return;
     }
     if (refusal !== undefined) return this.fail(this.#ask.refused(refusal));
-    if (!this.#hadFirst && this.#ask.first !== undefined) throw new Violation('a last reply before the first');
+    if (!this.#hadFirst && this.#ask.first !== undefined)
+      throw new Violation('a last reply before the first');
     const value = this.#ask.last(reply);
     this.#end();
     for (const output of this.#outputs) output?.takeEnd();

@@ -74,7 +74,9 @@ export class OutputStream extends Readable {
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    const waiting = this.#waiting.splice(0).reduce((sum, piece) => sum + (piece instanceof Backlog ? piece.length : 0), 0);
+    const waiting = this.#waiting
+      .splice(0)
+      .reduce((sum, piece) => sum + (piece instanceof Backlog ? piece.length : 0), 0);
     if (waiting > 0) this.#credit(waiting);
     done(error);
   }

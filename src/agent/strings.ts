@@ -124,7 +124,8 @@ export class StringSplitter {
 
   #keep(piece: Buffer): void {
     this.#begunBytes += piece.length;
-    if (this.#begunBytes > this.#mostBytes) throw new Violation(`a string of more than ${this.#mostBytes} bytes`);
+    if (this.#begunBytes > this.#mostBytes)
+      throw new Violation(`a string of more than ${this.#mostBytes} bytes`);
     this.#begun.push(piece);
   }
 }

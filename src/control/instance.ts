@@ -1,4 +1,6 @@
 /** One machine as the control API sees it: first what it shall be, then what it is, at last how it ended. */
+import type { Duplex } from 'node:stream';
+import type { DialAgent } from '../agent/connection.js';
 import type { MachineConfig } from '../machine/config.js';
 import type { Machine } from '../machine/machine.js';
 import { disposeAll } from '../util/cleanup.js';
@@ -68,6 +70,10 @@ export class Instance {
   onAnswer: (request: AnsweredRequest) => void = () => {};
   /** Where what is typed goes, if not to the machine's console. */
   input: InstanceInput | undefined;
+  /** Connects to its agent, where there is something to connect to. */
+  dialAgent: DialAgent | undefined;
+  /** Clients that are connected to its agent, or about to be. */
+  readonly agentClients = new Set<Duplex>();
   readonly #makers: Makers;
   readonly #hostname: string | undefined;
   #settle: (end: InstanceEnd) => void = () => {};
@@ -175,6 +181,7 @@ export class Instance {
   /** Takes a machine that somebody made. */
   adopt(machine: Machine): void {
     this.#machine = machine;
+    this.dialAgent = (options) => machine.dialAgent(options);
     this.startedMs = Date.now();
     this.#subscriptions.push(
       machine.on('console', (bytes) => this.log.push(bytes)),

@@ -84,7 +84,7 @@ export const machineRoutes: readonly Route[] = [
         const subscriptions = [instance.log.listen(write), instance.onEnd(end)];
         return () => disposeAll(subscriptions);
       }),
-    upgrade: attach,
+    upgrade: { protocol: 'tsvm-console', take: attach },
   }),
   route({
     method: 'PUT',
@@ -201,9 +201,9 @@ function endOf(instance: Instance, gone: AbortSignal): Promise<InstanceEnd> {
 }
 
 /** Bytes both ways. Whoever does not read is dropped, whoever types more than the guest takes waits. */
-function attach(instance: Instance, socket: Duplex): void {
+function attach(instance: Instance, socket: Duplex, accept: () => void): void {
   const { terminal, log } = instance;
-  socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tsvm-console\r\n\r\n');
+  accept();
   const follower = new Follower(socket);
   follower.write(log.tail);
   const subscriptions = [log.listen((bytes) => follower.write(bytes)), instance.onEnd(() => follower.end())];
