@@ -11,7 +11,7 @@
 enum { SLEEP_S5 = 5 << 2 | 1 << 5 };
 
 enum {
-  MAX_ENV = 256,        /* variables that a command may be given, beside those of init */
+  MAX_ENV = 8192,       /* variables that a command may be given, beside those of init */
   CMDLINE_BYTES = 4096, /* the kernel's own limit is 2048 */
   MOUNTS_BYTES = 16384, /* as much of /proc/self/mounts as is unmounted one by one */
   STOP_WAIT_MS = 5000,  /* for the stop port to appear */
@@ -77,7 +77,7 @@ static void set_env(char *entry, int replace) {
   }
   if (env[i] && !replace) return;
   if (i < MAX_ENV + OWN_ENV) env[i] = entry;
-  else SAY("more than 256 environment variables; dropped ", entry);
+  else SAY("more environment variables than 8192; dropped ", entry);
 }
 
 static void set_groups(const char *text) {

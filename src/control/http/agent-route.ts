@@ -31,24 +31,27 @@ async function connectToAgent(instance: Instance, client: Duplex, accept: () => 
   }
   agentClients.add(client);
   client.once('close', () => void agentClients.delete(client));
-  const agent = await dialAgent({ signal: goneSignal(client) });
+  const agent = await whileThere(client, async (signal) => await dialAgent({ signal }));
   agent.on('error', () => {}); // `close` follows
   accept();
   splice(client, agent);
   splice(agent, client);
 }
 
-/** Aborts when the client has gone before it is answered. What it sends meanwhile waits. */
-function goneSignal(client: Duplex): AbortSignal {
+/** Does what is aborted when the client goes. What it sends meanwhile waits. */
+async function whileThere<T>(client: Duplex, act: (signal: AbortSignal) => Promise<T>): Promise<T> {
   const gone = new AbortController();
+  const leave = (): void => gone.abort(new ApiError('The client has gone.'));
   const look = (): void => {
     // Of a stream with nothing in it, this is how its end is heard.
     if (client.readableLength === 0) client.read(0);
   };
-  client.on('readable', look);
-  for (const event of ['end', 'close'])
-    client.once(event, () => gone.abort(new ApiError('The client has gone.')));
-  return gone.signal;
+  client.on('readable', look).once('end', leave).once('close', leave);
+  try {
+    return await act(gone.signal);
+  } finally {
+    client.off('readable', look).off('end', leave).off('close', leave);
+  }
 }
 
 /** Moves bytes at the pace of who takes them. An end is passed on, and so is a loss. */
