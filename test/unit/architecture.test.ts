@@ -115,7 +115,7 @@ const ROOMS: Readonly<Record<string, Readonly<Record<string, readonly string[]>>
     report: ['machine.ts', 'vcpu-runner.ts'],
     'vcpu-runner.ts': [],
   },
-  container: { container: ['engines'], engines: ['container'] },
+  container: { container: ['agent', 'engines'], agent: ['container'], engines: ['container'] },
   virtio: { virtio: [], transport: ['virtio'] },
   kvm: { kvm: [], profiles: ['kvm'] },
   boot: { boot: ['decompress'], decompress: [] },
