@@ -185,7 +185,7 @@ export class Session<First, Last> implements InputTarget {
     const window = (this.#windows[stream] ?? 0) - bytes.length;
     if (window < 0) throw new Violation('data beyond the window of its stream');
     this.#windows[stream] = window;
-    output.take(bytes);
+    output.takeBytes(bytes);
   }
 
   #takeEnd(stream: number): void {
@@ -261,15 +261,24 @@ export class Session<First, Last> implements InputTarget {
 
 /** Promise that is settled from outside, and whose rejection nobody has to hear. */
 class Settling<T> {
-  resolve: (value: T) => void = () => {};
-  reject: (reason: unknown) => void = () => {};
-  readonly promise = new Promise<T>((resolve, reject) => {
-    this.resolve = resolve;
-    this.reject = reject;
-  });
+  readonly promise: Promise<T>;
+  #resolve: (value: unknown) => void = () => {};
+  #reject: (reason: unknown) => void = () => {};
 
   constructor() {
+    this.promise = new Promise<unknown>((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    }) as Promise<T>;
     this.promise.catch(() => {});
+  }
+
+  resolve(value: T): void {
+    this.#resolve(value);
+  }
+
+  reject(reason: unknown): void {
+    this.#reject(reason);
   }
 }
 

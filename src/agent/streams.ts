@@ -39,7 +39,7 @@ export class OutputStream extends Readable {
   }
 
   /** Takes bytes of the agent's, which are within the window. */
-  take(bytes: Buffer): void {
+  takeBytes(bytes: Buffer): void {
     if (this.destroyed) this.#credit(bytes.length);
     else if (this.#wanted && this.#waiting.length === 0)
       this.#give(bytes.length < SLICE_BYTES ? Buffer.from(bytes) : bytes);
