@@ -3,7 +3,9 @@ import type { Abortable } from '../util/abort.js';
 import type { AgentCommand } from './command.js';
 import type { DialAgent } from './connection.js';
 import { type AgentFacts, readFacts } from './facts.js';
+import { type AgentFiles, agentFiles } from './files.js';
 import { AgentLink } from './link.js';
+import { type AgentPorts, agentPorts } from './ports.js';
 import { type AgentProcess, attachProcess, spawnProcess } from './process.js';
 import { type AgentProcessFacts, forgetProcess, listProcesses } from './process-list.js';
 
@@ -24,6 +26,8 @@ export interface Agent extends AsyncDisposable {
   forget(id: number): Promise<void>;
   /** Tells the load, memory and disk of the moment. */
   facts(options?: Abortable): Promise<AgentFacts>;
+  readonly files: AgentFiles;
+  readonly ports: AgentPorts;
   /** Closes the connection to the agent. What is under way on it fails. */
   close(): void;
 }
@@ -38,6 +42,8 @@ export function agentOf(dial: DialAgent): Agent {
     processes: (options = {}) => listProcesses(open, options),
     forget: (id) => forgetProcess(open, id),
     facts: (options = {}) => readFacts(open, options),
+    files: agentFiles(open),
+    ports: agentPorts(open),
     close: () => void link.close(),
     [Symbol.asyncDispose]: () => link.close(),
   };

@@ -119,8 +119,10 @@ export class Connection implements Carrier {
   send(type: number, session: number, detail: number, payload?: Uint8Array, sent?: () => void): void {
     if (this.#lost !== undefined) return;
     const isAnswer = type === FRAME.CREDIT || type === FRAME.REPLY;
-    if (isAnswer && ++this.#unreadAnswers > MAX_UNREAD_ANSWERS)
-      return this.violated(new Violation('it does not read what it is sent'));
+    if (isAnswer && ++this.#unreadAnswers > MAX_UNREAD_ANSWERS) {
+      this.violated(new Violation('it does not read what it is sent'));
+      return;
+    }
     const done = (error?: Error | null): void => {
       if (isAnswer) this.#unreadAnswers--;
       if (error === undefined || error === null) sent?.();
@@ -158,7 +160,10 @@ export class Connection implements Carrier {
       for (let next: Buffer | undefined = bytes; next !== undefined; next = this.#pending.shift())
         this.#decoder.push(next);
     } catch (error) {
-      if (error instanceof Violation) return this.violated(error);
+      if (error instanceof Violation) {
+        this.violated(error);
+        return;
+      }
       // A listener of a stream's threw: what it missed is lost.
       this.lose(new TsvmError('TSVM_AGENT', 'a listener threw', { cause: error }));
       throw error;
@@ -169,8 +174,12 @@ export class Connection implements Carrier {
 
   #take({ session, type, detail }: FrameHead, payload: Buffer): void {
     if (this.#lost !== undefined) return;
-    if (!this.#hasGreeted || type === FRAME.HELLO) return this.#takeHello(session, type, payload);
-    if (type === FRAME.REQUEST) return this.#takeRequest(session, detail, payload);
+    if (!this.#hasGreeted || type === FRAME.HELLO) this.#takeHello(session, type, payload);
+    else if (type === FRAME.REQUEST) this.#takeRequest(session, detail, payload);
+    else this.#takeOf(session, type, detail, payload);
+  }
+
+  #takeOf(session: number, type: number, detail: number, payload: Buffer): void {
     const last = session >= AGENT_SESSION ? this.#lastOfAgent : this.#lastOfHost;
     if (session === 0 || session === AGENT_SESSION || session > last)
       throw new Violation(`a frame for session ${session}, which never was`);
@@ -181,7 +190,10 @@ export class Connection implements Carrier {
     if (this.#hasGreeted || session !== 0 || type !== FRAME.HELLO)
       throw new Violation('no greeting where one has to be');
     const version = payload.readUInt32LE();
-    if (version !== AGENT_VERSION) return this.lose(otherVersion(version));
+    if (version !== AGENT_VERSION) {
+      this.lose(otherVersion(version));
+      return;
+    }
     this.#hasGreeted = true;
     this.#onGreeted();
   }

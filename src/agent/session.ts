@@ -211,7 +211,10 @@ export class Session<First, Last> implements InputTarget {
       this.#readFirst(reply);
       return;
     }
-    if (refusal !== undefined) return this.fail(this.#ask.refused(refusal));
+    if (refusal !== undefined) {
+      this.fail(this.#ask.refused(refusal));
+      return;
+    }
     if (!this.#hadFirst && this.#ask.first !== undefined)
       throw new Violation('a last reply before the first');
     const value = this.#ask.last(reply);

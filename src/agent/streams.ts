@@ -52,7 +52,10 @@ export class OutputStream extends Readable {
     if (this.destroyed) return;
     const last = this.#waiting.at(-1);
     if (last instanceof Backlog || last === undefined) {
-      if (this.#wanted && last === undefined) return this.#give({ holeBytes });
+      if (this.#wanted && last === undefined) {
+        this.#give({ holeBytes });
+        return;
+      }
       if (++this.#holes > MAX_WAITING_HOLES) throw new Violation('more holes than a file has');
       this.#waiting.push({ holeBytes });
     } else {
@@ -149,7 +152,10 @@ export class InputStream extends Writable {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error) => void): void {
-    if (chunk.length === 0) return done();
+    if (chunk.length === 0) {
+      done();
+      return;
+    }
     this.#left = chunk;
     this.#done = done;
     this.offerRoom();
