@@ -1,4 +1,5 @@
 /** Trees of an agent's files as tar archives, with many small files on their way at once. */
+import { setMaxListeners } from 'node:events';
 import { Readable } from 'node:stream';
 import { TYPE } from '../image/tar/format.js';
 import type { Abortable } from '../util/abort.js';
@@ -35,6 +36,8 @@ const TYPES: Readonly<Partial<Record<AgentFileKind, string>>> = {
 /** Packs a file or a directory with all that is in it. Sockets are left out, as tar does. */
 export function packTree(files: AgentFiles, path: AgentPath, options: PackOptions): Readable {
   const stop = new AbortController();
+  // Each file on its way listens to it.
+  setMaxListeners(0, stop.signal);
   const abort = (): void => void stream.destroy(options.signal?.reason as Error);
   const stream = Readable.from(pack(files, Buffer.from(path), options, stop.signal), { objectMode: false });
   // The generator waits for the agent, and ends only when that wait does.

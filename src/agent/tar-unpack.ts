@@ -1,4 +1,5 @@
 /** Tar archives into an agent's files, with many small files on their way at once. */
+import { setMaxListeners } from 'node:events';
 import { TsvmError } from '../errors.js';
 import type { Limits } from '../image/tar/limits.js';
 import { shownName } from '../image/tar/name.js';
@@ -32,7 +33,10 @@ export async function unpackTree(
   archive: AsyncIterable<Uint8Array>,
   { signal }: Abortable,
 ): Promise<void> {
-  const unpacker = new Unpacker(files, Buffer.from(folder), signal);
+  // Each operation under way listens to it.
+  const own = AbortSignal.any(signal === undefined ? [] : [signal]);
+  setMaxListeners(0, own);
+  const unpacker = new Unpacker(files, Buffer.from(folder), own);
   await unpacker.run(archive);
 }
 
@@ -86,7 +90,7 @@ class Unpacker {
         this.#folders.set(name, entry);
         return;
       case 'file':
-        await this.#replace(name, path);
+        this.#links.delete(name);
         return await this.#writeFile(entry, path);
       case 'link':
         await this.#replace(name, path);
@@ -135,7 +139,7 @@ class Unpacker {
 
   async #writeFile(entry: TarEntry, path: Buffer): Promise<void> {
     const { mode, uid, gid, mtime, sizeBytes } = entry;
-    const options = { mode, uid, gid, mtime, ...this.#abortable };
+    const options = { mode, uid, gid, mtime, replace: true, ...this.#abortable };
     if (sizeBytes > SMALL_BYTES) {
       await this.#settle();
       await this.#files.write(path, piecesOf(entry.data(), sizeBytes), options);
