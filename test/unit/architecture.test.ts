@@ -30,8 +30,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   container: ['devices', 'host'],
   image: ['boot', 'devices', 'host'],
   agent: ['image', 'host'],
+  sandbox: ['agent', 'container', 'control', 'devices', 'guest', 'host', 'image', 'machine', 'template'],
   compare: ['guest', 'container', 'image', 'template', 'machine', 'devices', 'host', 'kvm'],
   cli: [
+    'agent',
+    'sandbox',
     'control',
     'compare',
     'template',
@@ -45,6 +48,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'native',
   ],
   'index.ts': [
+    'agent',
+    'sandbox',
     'control',
     'template',
     'container',
