@@ -145,7 +145,7 @@ export class MachineStore {
    */
   claim(
     name: string,
-    about: Pick<MachineRecord, 'memoryBytes' | 'cpus' | 'command' | 'serves'>,
+    about: Pick<MachineRecord, 'memoryBytes' | 'cpus' | 'command' | 'isolation' | 'serves'>,
   ): MachineFolder {
     checkName(name);
     const pidStart = processStart(process.pid) ?? '';
