@@ -321,7 +321,7 @@ export class Instance {
 }
 
 export const NO_MACHINE =
-  'This is a container: it has no devices, memory or vCPUs of its own, and is neither saved nor copied.';
+  'This is a container: it has no devices, memory or vCPUs of its own, and is neither paused, saved nor copied.';
 const ELSEWHERE = 'Its command has the terminal or streams of whoever started it.';
 export const NOT_YET = 'The requested operation is not supported before starting the microVM.';
 export const TOO_LATE = 'The requested operation is not supported after starting the microVM.';

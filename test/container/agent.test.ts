@@ -83,7 +83,7 @@ describe('commands of the agent', () => {
     ['with an environment', { env: { PATH: '/bin', X: 'a b' } }],
     ['whose root is read-only', { readOnly: true }],
   ])('have what the command has, in a container %s', async (_, config) => {
-    await using container = await start({ argv: ['sh', '-c', `${FACTS}; sleep 1000`], ...config });
+    await using container = await start({ argv: ['sh', '-c', `${FACTS}; exec sleep 1000`], ...config });
     let said = '';
     container.stdout?.setEncoding('utf8').on('data', (text: string) => {
       said += text;
