@@ -30,6 +30,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   dashboard: ['control', 'container', 'machine'],
   container: ['devices', 'host'],
   image: ['boot', 'devices', 'host'],
+  agent: ['image', 'host'],
   compare: ['guest', 'container', 'image', 'template', 'machine', 'devices', 'host', 'kvm'],
   cli: [
     'control',
