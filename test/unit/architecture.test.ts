@@ -24,7 +24,6 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   snapshot: ['host', 'kvm', 'memory', 'native'],
   guest: ['devices', 'boot', 'host', 'kvm'],
   machine: ['guest', 'snapshot', 'devices', 'virtio', 'bus', 'memory', 'boot', 'host', 'kvm', 'native'],
-  agent: [],
   template: ['guest', 'machine', 'snapshot', 'host', 'kvm', 'native'],
   control: ['agent', 'guest', 'container', 'machine', 'snapshot', 'devices', 'host'],
   dashboard: ['control', 'container', 'machine'],
