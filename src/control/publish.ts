@@ -10,7 +10,7 @@ import { type Fields, FLAG, isListOf, isText, optional, requireFields } from '..
 import { warnOperator } from '../util/operator-warning.js';
 import { EXIT_CODES } from './exit-codes.js';
 import { ControlServer } from './http/server.js';
-import { Instance } from './instance.js';
+import { Instance, type SteeredContainer } from './instance.js';
 import { commandEnd, type InstanceEnd, instanceEnd } from './instance-end.js';
 import { logCommand } from './logs/command-log.js';
 import { ConsoleLog } from './logs/console-log.js';
@@ -47,6 +47,12 @@ interface Known extends Pick<MachineRecord, 'start'> {
   readonly removeAtEnd?: boolean | undefined;
   /** Default: one of its own. */
   readonly meter?: ProcessMeter;
+}
+
+interface KnownContainer extends Pick<Known, 'command' | 'removeAtEnd'> {
+  /** Limits; 0 without. */
+  readonly memoryBytes: number;
+  readonly cpus: number;
 }
 
 /**
@@ -121,6 +127,33 @@ export class PublishedMachine implements AsyncDisposable {
       const server = await ControlServer.listen(instance, folder.socketPath);
       return new PublishedMachine(instance, folder, server, removeAtEnd);
     } catch (error) {
+      folder.remove();
+      throw error;
+    }
+  }
+
+  /**
+   * Starts a container that others find by a name. The name is taken before, and free again if it does not start.
+   *
+   * @throws TsvmError `TSVM_STATE` if the name is taken.
+   */
+  static async publishContainer(
+    store: MachineStore,
+    name: string,
+    { removeAtEnd = false, ...limits }: KnownContainer,
+    start: (instance: Instance) => Promise<SteeredContainer & AsyncDisposable>,
+  ): Promise<PublishedMachine> {
+    const folder = store.claim(name, { ...limits, isolation: 'container' });
+    const instance = new Instance(name, new ConsoleLog(folder.logPath));
+    let container: (SteeredContainer & AsyncDisposable) | undefined;
+    try {
+      container = await start(instance);
+      instance.adoptContainer(container);
+      const server = await ControlServer.listen(instance, folder.socketPath);
+      return new PublishedMachine(instance, folder, server, removeAtEnd);
+    } catch (error) {
+      await container?.[Symbol.asyncDispose]();
+      await instance.log.close();
       folder.remove();
       throw error;
     }

@@ -25,7 +25,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   guest: ['devices', 'boot', 'host', 'kvm'],
   machine: ['guest', 'snapshot', 'devices', 'virtio', 'bus', 'memory', 'boot', 'host', 'kvm', 'native'],
   template: ['guest', 'machine', 'snapshot', 'host', 'kvm', 'native'],
-  control: ['agent', 'guest', 'machine', 'snapshot', 'devices', 'host'],
+  control: ['agent', 'guest', 'container', 'machine', 'snapshot', 'devices', 'host'],
   dashboard: ['control', 'container', 'machine'],
   container: ['devices', 'host'],
   image: ['boot', 'devices', 'host'],
