@@ -75,7 +75,7 @@ export class Connection implements Carrier {
 
   /** Whether sessions can be opened. */
   get isUsable(): boolean {
-    return this.#lost === undefined && this.#lastOfHost < MAX_HOST_SESSION;
+    return this.#lost === undefined && !this.#duplex.destroyed && this.#lastOfHost < MAX_HOST_SESSION;
   }
 
   /** Opens a session: sends its request. On a connection that was lost it has failed. */
