@@ -255,7 +255,14 @@ test('commands are listed with their arguments, and only the last that have ende
   const [listedPid, state, started, ...argv] = (await listed(connection)).get(id) ?? [];
   expect([listedPid, state, argv]).toEqual([pid, 'running', ['sleep', '1000']]);
   expect(Math.abs(Number(started) - now)).toBeLessThan(60);
+  const { reply } = await ask(connection, 'exec', [['detached', 1]], ['sleep', '1001']);
   for (let i = 0; i < KEPT_ENDED + 10; i++) await run(['true']);
+  // It began before all others, and ends last.
+  await ask(connection, 'signal', [
+    ['id', reply['id'] ?? ''],
+    ['signal', 9],
+  ]);
+  await eventually(async () => (await listed(connection)).get(reply['id'] ?? '')?.[1]).toBe('signal=9');
   const states = [...(await listed(connection)).values()].map(([, of]) => of);
   expect(states.filter((of) => of !== 'running')).toHaveLength(KEPT_ENDED);
   await expect(ask(connection, 'forget', [['id', id]])).rejects.toThrow(/^16 /);
