@@ -65,28 +65,27 @@ static void set_events(struct port_connection *connection) {
   watch_for(&connection->waiter, wanted);
 }
 
-static void end_if_done(struct port_connection *connection) {
-  if (!connection->input_ended || !connection->output_shut) return;
-  /* The host ends what was offered to it. */
-  if (!connection->was_offered) finish_session(connection->session, 0, 0);
+/* Whether the session goes on: the connection's memory goes with it. The host ends what was offered to it. */
+static int end_if_done(struct port_connection *connection) {
+  if (!connection->input_ended || !connection->output_shut || connection->was_offered) return 1;
+  finish_session(connection->session, 0, 0);
+  return 0;
 }
 
-/* Whether the session goes on. */
 static int shut_output(struct port_connection *connection) {
   if (connection->output_shut) return 1;
   connection->output_shut = 1;
   SYS2(shutdown, connection->waiter.fd, END_OF_WRITING);
-  end_if_done(connection);
-  return !connection->session->over;
+  return end_if_done(connection);
 }
 
 /* Nobody takes it any more: what comes is taken for sent. */
-static void drop_output(struct port_connection *connection) {
+static int drop_output(struct port_connection *connection) {
   ulong size = connection->queue.used;
   ring_clear(&connection->queue);
   consumed(connection->session, size);
   connection->output_shut = 1;
-  end_if_done(connection);
+  return end_if_done(connection);
 }
 
 static int write_queue(struct port_connection *connection) {
@@ -96,10 +95,7 @@ static int write_queue(struct port_connection *connection) {
     long sent = SYS3(write, connection->waiter.fd, bytes, size);
     if (sent == -EINTR) continue;
     if (sent == -EAGAIN) return 1;
-    if (sent <= 0) {
-      drop_output(connection);
-      return !connection->session->over;
-    }
+    if (sent <= 0) return drop_output(connection);
     ring_drop(&connection->queue, (ulong)sent);
     consumed(connection->session, (ulong)sent);
   }
@@ -127,9 +123,9 @@ static int read_socket(struct port_connection *connection) {
     }
     connection->input_ended = 1;
     send_end(session, STREAM_OUT);
-    end_if_done(connection);
+    if (!end_if_done(connection)) return 0;
   }
-  return !session->over;
+  return 1;
 }
 
 static void serve_connection_of(struct port_connection *connection) {
@@ -215,7 +211,8 @@ static void connection_data(struct session *session, const char *bytes, ulong si
     long result = SYS3(write, connection->waiter.fd, bytes, size);
     if (result < 0 && result != -EAGAIN && result != -EINTR) {
       consumed(session, size);
-      return drop_output(connection);
+      drop_output(connection);
+      return;
     }
     sent = result > 0 ? (ulong)result : 0;
     consumed(session, sent);

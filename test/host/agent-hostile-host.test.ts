@@ -66,8 +66,8 @@ const HELLO = frame(FRAME.HELLO, 0, 0, number32(AGENT_VERSION));
 const request = (
   session: number,
   operation: string,
-  options: RequestOption[] = [],
-  operands: string[] = [],
+  options: readonly RequestOption[] = [],
+  operands: readonly string[] = [],
 ): Buffer => frame(FRAME.REQUEST, session, 1, requestBytes(operation, options, operands));
 const CAT = request(1, 'exec', [], ['cat']);
 
@@ -243,7 +243,7 @@ test(
         let last = 0;
         for (const one of deeds) {
           if ('exec' in one) host.send(request(++last, 'exec', one.options, one.exec));
-          else if ('operation' in one) host.send(request(++last, one.operation, one.options));
+          else if ('operation' in one) host.send(request(++last, one.operation, [...one.options]));
           else if ('garbage' in one) host.send(one.garbage);
           else if ('pause' in one) await new Promise((resolve) => setTimeout(resolve, 5));
           else host.send(frame(one.frame[0], Math.max(1, last - one.back), one.frame[1], one.frame[2]));
