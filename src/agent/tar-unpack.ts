@@ -176,7 +176,10 @@ class Unpacker {
       })
       .finally(() => this.#running.delete(running));
     this.#running.add(running);
-    while (this.#running.size >= AHEAD) await Promise.race(this.#running);
+    for (const oldest of this.#running) {
+      if (this.#running.size < AHEAD) break;
+      await oldest;
+    }
     this.#throwError();
   }
 
