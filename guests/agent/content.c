@@ -290,9 +290,10 @@ static long open_beside(struct writing *writing, long mode) {
   return fd;
 }
 
-static long open_written(struct writing *writing, long mode, int has_mode) {
+static long open_written(struct writing *writing, long mode, int has_mode, int replaces) {
   long flags = O_WRONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC | (writing->appends ? O_APPEND : 0);
   if (writing->is_atomic) return open_beside(writing, mode);
+  if (replaces) SYS1(unlink, writing->path);
   long fd = SYS3(open, writing->path, flags | O_CREAT | O_EXCL, mode & 0777);
   if (fd >= 0 && has_mode) writing->mode = mode;
   if (fd != -EEXIST || writing->is_exclusive) return fd;
@@ -326,7 +327,7 @@ static long begin_write(struct session *session, struct request *request, const 
   if (time && !read_time(time, &writing->times[1])) return -EINVAL;
   if (writing->is_part + writing->appends + writing->is_atomic > 1) return -EINVAL;
   *what = "open";
-  long fd = open_written(writing, mode, option(request, "mode") != 0);
+  long fd = open_written(writing, mode, option(request, "mode") != 0, number_option(request, "replace", 1, 0) == 1);
   if (fd < 0) return fd;
   writing->waiter.fd = (int)fd;
   struct stat facts;
@@ -340,7 +341,7 @@ static long begin_write(struct session *session, struct request *request, const 
 const struct operation content_operations[] = {
     {.name = "read", .options = "offset length", .operands = 1, .begin = begin_read, .room = read_room, .closed = close_reading},
     {.name = "write",
-     .options = "mode append exclusive offset atomic uid gid mtime",
+     .options = "mode append exclusive offset atomic replace uid gid mtime",
      .operands = 1,
      .begin = begin_write,
      .data = write_data,

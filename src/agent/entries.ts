@@ -5,16 +5,16 @@ import { Violation } from './violation.js';
 
 /** Longest string of an entry: Linux's paths are shorter, those of a deep tree below what is listed need not be. */
 const MAX_STRING_BYTES = 1 << 20;
-/** S_IFMT and what it may be (inode(7)). */
+/** S_IFMT, and what it may be (inode(7)): S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFCHR, S_IFBLK, S_IFSOCK. */
 const KIND_MASK = 0o170000;
 const KINDS = {
-  16807: 'file',
-  9604: 'directory',
-  21609: 'link',
-  2401: 'fifo',
-  4802: 'character-device',
-  14406: 'block-device',
-  26411: 'socket',
+  32768: 'file',
+  16384: 'directory',
+  40960: 'link',
+  4096: 'fifo',
+  8192: 'character-device',
+  24576: 'block-device',
+  49152: 'socket',
 } as const;
 
 /** Kind of a file. */

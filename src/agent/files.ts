@@ -44,6 +44,8 @@ export interface WriteOptions extends Abortable {
   readonly offset?: number;
   /** Write another file, and let it take the place of this one when all is in it: nobody sees a part, whatever ends when. */
   readonly atomic?: boolean;
+  /** Remove what has the name, and write a new file: what it led to, or has other names, stays as it is. */
+  readonly replace?: boolean;
   readonly uid?: number;
   readonly gid?: number;
   /** Time of the last change that the file has then. */
@@ -284,13 +286,14 @@ function readAsk(path: AgentPath, { offset, length }: ReadOptions): Ask<Reply, v
 }
 
 function writeAsk(path: AgentPath, options: WriteOptions): Ask<void, WriteReply> {
-  const { mode, append, exclusive, offset, atomic, uid, gid, mtime } = options;
+  const { mode, append, exclusive, offset, atomic, replace, uid, gid, mtime } = options;
   const given_ = [
     given('mode', mode),
     flag('append', append),
     flag('exclusive', exclusive),
     given('offset', offset),
     flag('atomic', atomic),
+    flag('replace', replace),
     given('uid', uid),
     given('gid', gid),
     mtime === undefined ? undefined : timeOption(mtime),

@@ -1,12 +1,13 @@
 /** Tar archives into an agent's files, with many small files on their way at once. */
+import { setMaxListeners } from 'node:events';
 import { TsvmError } from '../errors.js';
 import type { Limits } from '../image/tar/limits.js';
 import { shownName } from '../image/tar/name.js';
+import type { Time } from '../image/tar/pax.js';
 import { readTar, type TarEntry } from '../image/tar/reader.js';
 import type { Extent } from '../image/tar/sparse.js';
 import type { Abortable } from '../util/abort.js';
 import type { FilePiece } from './file-stream.js';
-import type { AgentFiles } from './files.js';
 import type { AgentPath } from './path.js';
 
 /** Files up to this size are kept whole until they are written. */
@@ -25,19 +26,51 @@ const BOUNDS: Readonly<Limits> = {
 
 const FIFO = 0o010000;
 
+/** What unpacking needs of the agent's files. */
+export interface TreeWriter {
+  mkdir(
+    path: AgentPath,
+    options: { readonly parents: boolean; readonly mode: number } & Abortable,
+  ): Promise<void>;
+  remove(path: AgentPath, options: { readonly force: boolean } & Abortable): Promise<void>;
+  write(
+    path: AgentPath,
+    data: Uint8Array | AsyncIterable<FilePiece>,
+    options: FileOwner & {
+      readonly mode: number;
+      readonly mtime: Time;
+      readonly replace: boolean;
+    } & Abortable,
+  ): Promise<unknown>;
+  symlink(target: AgentPath, path: AgentPath, options: Abortable): Promise<void>;
+  link(target: AgentPath, path: AgentPath, options: Abortable): Promise<void>;
+  mknod(path: AgentPath, mode: number, device: number, options: Abortable): Promise<void>;
+  chmod(path: AgentPath, mode: number, options: Abortable): Promise<void>;
+  chown(path: AgentPath, owner: FileOwner, options: { readonly follow?: boolean } & Abortable): Promise<void>;
+  utimes(path: AgentPath, mtime: Time, options: { readonly follow?: boolean } & Abortable): Promise<void>;
+}
+
+interface FileOwner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /** Unpacks an archive into a folder, which is made. Owners are those of the archive. */
 export async function unpackTree(
-  files: AgentFiles,
+  files: TreeWriter,
   folder: AgentPath,
   archive: AsyncIterable<Uint8Array>,
   { signal }: Abortable,
 ): Promise<void> {
-  const unpacker = new Unpacker(files, Buffer.from(folder), signal);
+  // Each operation under way listens to it.
+  const own = AbortSignal.any(signal === undefined ? [] : [signal]);
+  setMaxListeners(0, own);
+  const unpacker = new Unpacker(files, Buffer.from(folder), own);
   await unpacker.run(archive);
 }
 
 class Unpacker {
-  readonly #files: AgentFiles;
+  readonly #files: TreeWriter;
   readonly #folder: Buffer;
   readonly #abortable: Abortable;
   /** Operations that are on their way; the agent begins them in their order. */
@@ -49,7 +82,7 @@ class Unpacker {
   /** Folders of the archive, which are finished at the end: what is put in one changes its time, and its mode may forbid it. */
   readonly #folders = new Map<string, TarEntry>();
 
-  constructor(files: AgentFiles, folder: Buffer, signal: AbortSignal | undefined) {
+  constructor(files: TreeWriter, folder: Buffer, signal: AbortSignal | undefined) {
     this.#files = files;
     this.#folder = folder;
     this.#abortable = { signal };
@@ -86,7 +119,7 @@ class Unpacker {
         this.#folders.set(name, entry);
         return;
       case 'file':
-        await this.#replace(name, path);
+        this.#links.delete(name);
         return await this.#writeFile(entry, path);
       case 'link':
         await this.#replace(name, path);
@@ -135,7 +168,7 @@ class Unpacker {
 
   async #writeFile(entry: TarEntry, path: Buffer): Promise<void> {
     const { mode, uid, gid, mtime, sizeBytes } = entry;
-    const options = { mode, uid, gid, mtime, ...this.#abortable };
+    const options = { mode, uid, gid, mtime, replace: true, ...this.#abortable };
     if (sizeBytes > SMALL_BYTES) {
       await this.#settle();
       await this.#files.write(path, piecesOf(entry.data(), sizeBytes), options);
@@ -172,7 +205,10 @@ class Unpacker {
       })
       .finally(() => this.#running.delete(running));
     this.#running.add(running);
-    while (this.#running.size >= AHEAD) await Promise.race(this.#running);
+    for (const oldest of this.#running) {
+      if (this.#running.size < AHEAD) break;
+      await oldest;
+    }
     this.#throwError();
   }
 
