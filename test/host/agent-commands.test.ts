@@ -177,7 +177,7 @@ test('a terminal has a size, which can be changed, echoes, and knows the end of 
 test('output of a command that has ended is whole, and what it left behind does not hold it', async () => {
   const ran = await shell('head -c 3000000 /dev/zero; (sleep 1000; echo late) & exit 6');
   expect([ran.stdout.length, ran.last]).toEqual([3_000_000, { exited: '6' }]);
-  await shell('kill 0');
+  process.kill(-Number(ran.first['pid']), 'SIGKILL');
 });
 
 test('who does not read is waited for: by a command’s output, and by the host’s input', async () => {
