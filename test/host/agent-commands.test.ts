@@ -61,7 +61,7 @@ test('a signal ends a command: its own, and one of the host, which comes to the 
   const session = askCommand(
     connection,
     [],
-    ['sh', '-c', 'trap "echo trapped; exit 9" TERM; echo; sleep 1000 & wait'],
+    ['sh', '-c', 'trap "echo trapped; exit 9" TERM; sleep 5 & echo; wait'],
   );
   await session.first;
   session.stdout.once('data', () => session.control('signal=15'));
