@@ -34,18 +34,13 @@ export async function whileOpen<T>(
   try {
     return await untilAborted(signal, wait);
   } catch (error) {
-    const told = await toldOf(session, error);
+    const told = toldOf(session, error);
     session.close(told);
     throw told;
   }
 }
 
 /** What the caller is told of an error: where the agent broke its protocol, the connection ends, and that is told. */
-export async function toldOf(session: AnySession, error: unknown): Promise<unknown> {
-  if (!(error instanceof Violation)) return error;
-  session.violated(error);
-  return await session.last.then(
-    () => error,
-    (told: unknown) => told,
-  );
+export function toldOf(session: AnySession, error: unknown): unknown {
+  return error instanceof Violation ? session.violated(error) : error;
 }

@@ -59,7 +59,7 @@ export class FileReadStream extends Readable {
   override _read(): void {
     this.#next().then(
       (bytes) => this.push(bytes),
-      (error: Error) => void this.#fail(error),
+      (error: Error) => this.#fail(error),
     );
   }
 
@@ -68,8 +68,8 @@ export class FileReadStream extends Readable {
     done(error);
   }
 
-  async #fail(error: Error): Promise<void> {
-    this.destroy((this.#session === undefined ? error : await toldOf(this.#session, error)) as Error);
+  #fail(error: Error): void {
+    this.destroy((this.#session === undefined ? error : toldOf(this.#session, error)) as Error);
   }
 
   async #next(): Promise<Buffer | null> {

@@ -154,7 +154,7 @@ export function agentFiles(open: OpenSession): AgentFiles {
       yield* bounded(session.stdout, options.length ?? Number.POSITIVE_INFINITY);
       await session.last;
     } catch (error) {
-      throw await toldOf(session, error);
+      throw toldOf(session, error);
     } finally {
       options.signal?.removeEventListener('abort', abort);
       session.close();
@@ -218,7 +218,7 @@ export function agentFiles(open: OpenSession): AgentFiles {
         yield* readEntries(session.stdout);
         await session.last;
       } catch (error) {
-        throw await toldOf(session, error);
+        throw toldOf(session, error);
       } finally {
         signal?.removeEventListener('abort', abort);
         session.close();

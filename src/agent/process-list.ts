@@ -43,15 +43,11 @@ export async function listProcesses(
     refused: askRefused,
   };
   const session = await open(ask, { signal });
-  try {
-    return await whileOpen(session, signal, async () => {
-      const facts = await readRecords(session.stdout as AsyncIterable<Buffer>);
-      await session.last;
-      return facts;
-    });
-  } catch (error) {
-    throw error instanceof Violation ? session.violated(error) : error;
-  }
+  return await whileOpen(session, signal, async () => {
+    const facts = await readRecords(session.stdout as AsyncIterable<Buffer>);
+    await session.last;
+    return facts;
+  });
 }
 
 /** Forgets a command that has ended. */

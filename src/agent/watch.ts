@@ -54,7 +54,7 @@ export async function* watchFiles(
     }
     await session.last;
   } catch (error) {
-    throw await toldOf(session, error);
+    throw toldOf(session, error);
   } finally {
     signal?.removeEventListener('abort', abort);
     session.close();
