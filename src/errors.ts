@@ -36,7 +36,9 @@ export type TsvmErrorCode =
   | 'TSVM_IMAGE'
   | 'TSVM_AGENT'
   | 'TSVM_COMMAND'
-  | 'TSVM_COMMAND_NOT_FOUND';
+  | 'TSVM_COMMAND_NOT_FOUND'
+  | 'TSVM_SANDBOX'
+  | 'TSVM_TIMEOUT';
 
 /** A failure that the operator can act on: what happened, to what, and what to do about it. */
 export class TsvmError extends Error {

@@ -30,8 +30,11 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   container: ['devices', 'host'],
   image: ['boot', 'devices', 'host'],
   agent: ['image', 'host'],
+  sandbox: ['agent', 'control', 'template', 'container', 'image', 'guest', 'machine', 'devices', 'host'],
   compare: ['guest', 'container', 'image', 'template', 'machine', 'devices', 'host', 'kvm'],
   cli: [
+    'sandbox',
+    'agent',
     'control',
     'compare',
     'template',
@@ -45,6 +48,8 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
     'native',
   ],
   'index.ts': [
+    'sandbox',
+    'agent',
     'control',
     'template',
     'container',
