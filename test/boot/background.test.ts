@@ -231,7 +231,7 @@ describe('a command that runs when its machine is saved', () => {
     const templates = JSON.parse((await ask('template', 'list', '--json')).stdout.toString());
     const { status, stderr } = await ask('restore', templates[0].directory);
     expect(status).toBe(2);
-    expect(stderr).toMatch(/^tsvm: the machine saved in \S+ waits for a command\nhint: .*tsvm start /);
+    expect(stderr).toMatch(/^tsvm: the machine saved in \S+ waits for a command\nhint: .*tsvm make /);
   });
 });
 

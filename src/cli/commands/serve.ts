@@ -109,7 +109,7 @@ async function servePool(name: string, detach: boolean): Promise<number> {
   if (stopSignals.exitCode !== undefined) return stopSignals.exitCode;
   stopSignals.watch(pool.instance);
   if (backgroundName() === undefined)
-    process.stderr.write(`tsvm: runs machines for: tsvm start ${name} NAME\n`);
+    process.stderr.write(`tsvm: runs machines for: tsvm make ${name} NAME\n`);
   else reportReady();
   await pool.instance.ended;
   return stopSignals.exitCode ?? EXIT_CODES.ok;
