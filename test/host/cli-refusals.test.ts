@@ -171,7 +171,7 @@ test.each([
   [4097, 'words', ['run', '--', ...new Array<string>(4097).fill('x')]],
   [4097, 'words', ['boot', '--', ...new Array<string>(4097).fill('x')]],
   [4097, 'words', ['snapshot', join(folder, 'here'), '--', ...new Array<string>(4097).fill('x')]],
-  [257, 'variables', ['run', ...Array.from({ length: 257 }, (_, i) => `-eV${i}=1`), '--', 'true']],
+  [8193, 'variables', ['run', ...Array.from({ length: 8193 }, (_, i) => `-eV${i}=1`), '--', 'true']],
 ])('a command of %i %s is refused', async (least, what, args) => {
   const { status, stdout, stderr } = await tsvmHere(args);
   expect([status, stdout.toString()]).toEqual([2, '']);
