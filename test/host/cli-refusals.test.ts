@@ -134,7 +134,10 @@ test.each([
   [['toString'], "unknown command 'toString'\nhint: tsvm --help"],
   [['container', 'images'], "unknown command 'images'\nhint: tsvm container --help"],
   [['start'], "missing required argument 'name'\nhint: tsvm start [options] <name...>"],
-  [['start', 'pool', 'x', '--snapshot', '/d'], 'hint: a machine in the process of tsvm serve: tsvm make POOL NAME'],
+  [
+    ['start', 'pool', 'x', '--snapshot', '/d'],
+    'hint: a machine in the process of tsvm serve: tsvm make POOL NAME',
+  ],
   [['start', 'x', '--nope'], "unknown option '--nope'\nhint: tsvm start --help"],
   [['start', 'nobody'], "there is no machine 'nobody'"],
   [['restart', 'nobody'], "there is no machine 'nobody'"],
