@@ -80,7 +80,15 @@ export class AgentDoor {
     this.#running ??= this.#ask();
     const running = this.#running;
     await untilAborted(signal, () => running);
-    return await this.#way.connect(AGENT_PORT, { signal });
+    try {
+      return await this.#way.connect(AGENT_PORT, { signal });
+    } catch (cause) {
+      if (isAbort(cause, signal) || !(cause instanceof TsvmError) || cause.code !== 'TSVM_VSOCK') throw cause;
+      throw new TsvmError('TSVM_STATE', 'the agent of this machine cannot be reached', {
+        hint: 'it has ended, or has all the connections that it can have: see the machine’s console',
+        cause,
+      });
+    }
   }
 
   /** Has init run it. */
