@@ -81,7 +81,7 @@ export class AgentDoor {
     const running = this.#running;
     await untilAborted(signal, () => running);
     try {
-      return await this.#way.connect(AGENT_PORT, { signal });
+      return await greeted(await this.#way.connect(AGENT_PORT, { signal }), signal);
     } catch (cause) {
       if (isAbort(cause, signal) || !(cause instanceof TsvmError) || cause.code !== 'TSVM_VSOCK') throw cause;
       throw new TsvmError('TSVM_STATE', 'the agent of this machine cannot be reached', {
@@ -139,5 +139,33 @@ export class AgentDoor {
 
   #look(): void {
     for (const look of this.#waiting) look();
+  }
+}
+
+/**
+ * Waits for the first bytes, which are the agent's greeting: one that is being killed has its port for a moment longer. They stay in the stream.
+ *
+ * @throws TsvmError `TSVM_VSOCK` if the connection ends before.
+ */
+async function greeted(stream: Duplex, signal: AbortSignal | undefined): Promise<Duplex> {
+  let look = (): void => {};
+  let lose = (): void => {};
+  const greeting = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      look = () => {
+        if (stream.readableLength > 0) resolve();
+        else stream.read(0); // how its end is heard
+      };
+      lose = () => reject(new TsvmError('TSVM_VSOCK', 'vsock: the agent has ended'));
+      stream.on('readable', look).on('error', lose).once('end', lose).once('close', lose);
+    });
+  try {
+    await untilAborted(signal, greeting);
+    return stream;
+  } catch (error) {
+    stream.on('error', () => {}).destroy();
+    throw error;
+  } finally {
+    stream.off('readable', look).off('error', lose).off('end', lose).off('close', lose);
   }
 }

@@ -1,4 +1,5 @@
 /** The way to a machine's agent, with an init that is played. */
+import { once } from 'node:events';
 import { type Duplex, PassThrough } from 'node:stream';
 import { expect, test, vi } from 'vitest';
 import { TsvmError } from '../../../src/errors.js';
@@ -7,7 +8,11 @@ import { AGENT_PORT, MARK } from '../../../src/guest/protocol.js';
 
 function played() {
   const ask = vi.fn(() => door.onMark(MARK.AGENT));
-  const connect = vi.fn(async (): Promise<Duplex> => new PassThrough());
+  const connect = vi.fn(async (): Promise<Duplex> => {
+    const stream = new PassThrough();
+    setImmediate(() => stream.write('greeting'));
+    return stream;
+  });
   const door = new AgentDoor({ ask, connect });
   return { ask, connect, door };
 }
@@ -43,6 +48,23 @@ test('one that has ended is asked for anew, once', async () => {
   connect.mockRejectedValue(refused());
   await expect(door.dial()).rejects.toThrow('the agent of this machine cannot be reached');
   expect(ask).toHaveBeenCalledTimes(3);
+});
+
+test('one that ends before it greets is one that has ended; what it says is left for who dials', async () => {
+  const { ask, connect, door } = played();
+  door.restore(true);
+  await door.dial();
+  connect.mockImplementationOnce(async () => {
+    const stream = new PassThrough();
+    stream.end();
+    return stream;
+  });
+  const stream = await door.dial();
+  expect(ask).toHaveBeenCalledTimes(2);
+  const [bytes] = await once(stream, 'data');
+  expect(String(bytes)).toBe('greeting');
+  connect.mockImplementationOnce(async () => new PassThrough()); // hangs
+  await expect(door.dial({ signal: AbortSignal.timeout(5) })).rejects.toThrow(/timeout/);
 });
 
 test('an end and an abort are told to those who wait', async () => {
