@@ -42,7 +42,7 @@ describe('in a fork of a guest that is ready', () => {
   test('commands run beside one another, each with its status and its streams', async () => {
     await using machine = await forkOf(template);
     const agent = await dialled(machine);
-    const runs = Array.from({ length: 20 }, async (_, i) =>
+    const runs = Array.from({ length: 8 }, async (_, i) =>
       agent.run(['sh', '-c', `echo out ${i}; echo err ${i} >&2; exit ${i}`]),
     );
     const results = await Promise.all(runs);

@@ -47,7 +47,7 @@ test('one that has ended is asked for anew, once', async () => {
   expect(ask).toHaveBeenCalledTimes(2);
   connect.mockRejectedValue(refused());
   await expect(door.dial()).rejects.toThrow('the agent of this machine cannot be reached');
-  expect(ask).toHaveBeenCalledTimes(3);
+  expect(ask).toHaveBeenCalledTimes(4);
 });
 
 test('one that ends before it greets is one that has ended; what it says is left for who dials', async () => {
