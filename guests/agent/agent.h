@@ -101,7 +101,8 @@ extern int in_machine;
 extern char **own_environment;
 
 /* Each part's operations, ended by a row without a name. */
-extern const struct operation process_operations[];
+extern const struct operation process_operations[], file_operations[], content_operations[], tree_operations[], watch_operations[],
+    port_operations[];
 /* The operation of that name, or 0. */
 const struct operation *find_operation(const char *name);
 

@@ -14,7 +14,6 @@ import {
 } from './protocol.js';
 import { ERRNO } from './refusal.js';
 import { ACCEPTED, type Ask, type Carrier, Session } from './session.js';
-import { parseRequest } from './strings.js';
 import { Violation } from './violation.js';
 
 /** Time that an agent has for its greeting: it sends it as soon as it is connected to. */
@@ -54,7 +53,7 @@ export class Connection implements Carrier {
   readonly #sessions = new Map<number, Session<unknown, unknown>>();
   #onGreeted: (error?: TsvmError) => void = () => {};
   #hasGreeted = false;
-  #lost = false;
+  #lost: TsvmError | undefined;
   #lastOfHost = 0;
   #lastOfAgent = AGENT_SESSION;
   #ofAgent = 0;
@@ -76,13 +75,17 @@ export class Connection implements Carrier {
 
   /** Whether sessions can be opened. */
   get isUsable(): boolean {
-    return !this.#lost && this.#lastOfHost < MAX_HOST_SESSION;
+    return this.#lost === undefined && !this.#duplex.destroyed && this.#lastOfHost < MAX_HOST_SESSION;
   }
 
-  /** Opens a session: sends its request. */
+  /** Opens a session: sends its request. On a connection that was lost it has failed. */
   open<First, Last>(ask: Ask<First, Last>): Session<First, Last> {
     const session = new Session<First, Last>(this, ++this.#lastOfHost, ask);
-    this.#sessions.set(session.id, session as Session<unknown, unknown>);
+    if (this.#lost !== undefined) {
+      session.fail(this.#lost);
+      return session;
+    }
+    this.#sessions.set(session.id, session);
     const { request } = ask;
     for (let at = 0; at < request.length; at += MAX_PAYLOAD_BYTES) {
       const isLast = at + MAX_PAYLOAD_BYTES >= request.length;
@@ -93,8 +96,8 @@ export class Connection implements Carrier {
 
   /** Ends the connection and its sessions. */
   lose(error: TsvmError): void {
-    if (this.#lost) return;
-    this.#lost = true;
+    if (this.#lost !== undefined) return;
+    this.#lost = error;
     this.#duplex.destroy();
     this.#onGreeted(error);
     for (const session of [...this.#sessions.values()]) session.fail(error);
@@ -106,7 +109,7 @@ export class Connection implements Carrier {
     let late: NodeJS.Timeout | undefined;
     await new Promise<void>((resolve) => {
       late = setTimeout(resolve, FLUSH_TIMEOUT_MS);
-      if (this.#lost) resolve();
+      if (this.#lost !== undefined) resolve();
       else this.#duplex.end(() => resolve());
     });
     clearTimeout(late);
@@ -114,10 +117,12 @@ export class Connection implements Carrier {
   }
 
   send(type: number, session: number, detail: number, payload?: Uint8Array, sent?: () => void): void {
-    if (this.#lost) return;
+    if (this.#lost !== undefined) return;
     const isAnswer = type === FRAME.CREDIT || type === FRAME.REPLY;
-    if (isAnswer && ++this.#unreadAnswers > MAX_UNREAD_ANSWERS)
-      return this.violated(new Violation('it does not read what it is sent'));
+    if (isAnswer && ++this.#unreadAnswers > MAX_UNREAD_ANSWERS) {
+      this.violated(new Violation('it does not read what it is sent'));
+      return;
+    }
     const done = (error?: Error | null): void => {
       if (isAnswer) this.#unreadAnswers--;
       if (error === undefined || error === null) sent?.();
@@ -155,7 +160,10 @@ export class Connection implements Carrier {
       for (let next: Buffer | undefined = bytes; next !== undefined; next = this.#pending.shift())
         this.#decoder.push(next);
     } catch (error) {
-      if (error instanceof Violation) return this.violated(error);
+      if (error instanceof Violation) {
+        this.violated(error);
+        return;
+      }
       // A listener of a stream's threw: what it missed is lost.
       this.lose(new TsvmError('TSVM_AGENT', 'a listener threw', { cause: error }));
       throw error;
@@ -165,9 +173,13 @@ export class Connection implements Carrier {
   }
 
   #take({ session, type, detail }: FrameHead, payload: Buffer): void {
-    if (this.#lost) return;
-    if (!this.#hasGreeted || type === FRAME.HELLO) return this.#takeHello(session, type, payload);
-    if (type === FRAME.REQUEST) return this.#takeRequest(session, detail, payload);
+    if (this.#lost !== undefined) return;
+    if (!this.#hasGreeted || type === FRAME.HELLO) this.#takeHello(session, type, payload);
+    else if (type === FRAME.REQUEST) this.#takeRequest(session, detail, payload);
+    else this.#takeOf(session, type, detail, payload);
+  }
+
+  #takeOf(session: number, type: number, detail: number, payload: Buffer): void {
     const last = session >= AGENT_SESSION ? this.#lastOfAgent : this.#lastOfHost;
     if (session === 0 || session === AGENT_SESSION || session > last)
       throw new Violation(`a frame for session ${session}, which never was`);
@@ -178,7 +190,10 @@ export class Connection implements Carrier {
     if (this.#hasGreeted || session !== 0 || type !== FRAME.HELLO)
       throw new Violation('no greeting where one has to be');
     const version = payload.readUInt32LE();
-    if (version !== AGENT_VERSION) return this.lose(otherVersion(version));
+    if (version !== AGENT_VERSION) {
+      this.lose(otherVersion(version));
+      return;
+    }
     this.#hasGreeted = true;
     this.#onGreeted();
   }
@@ -197,8 +212,45 @@ export class Connection implements Carrier {
       return;
     }
     const session = new Session(this, id, ACCEPTED);
-    this.#sessions.set(id, session as Session<unknown, unknown>);
+    this.#sessions.set(id, session);
     this.#ofAgent++;
     offering.accept(session);
   }
+}
+
+/** Reads the one request that an agent has: of a connection to what the session `offer` offers. */
+function acceptedOffer(payload: Buffer): number {
+  const [, offer] = /^accepted\0offer=(\d{1,10})\0\0$/.exec(payload.toString('latin1')) ?? [];
+  if (offer === undefined) throw new Violation('a request that is none');
+  return Number(offer);
+}
+
+const HINT = 'the machine or container has no agent, or it has not begun yet';
+const closed = (): TsvmError => new TsvmError('TSVM_STATE', 'the connection to the agent was closed');
+const noGreeting = (): TsvmError =>
+  new TsvmError('TSVM_AGENT', `no agent answered within ${HELLO_TIMEOUT_MS / 1000} s`, { hint: HINT });
+
+function gone(hasGreeted: boolean, cause?: Error): TsvmError {
+  if (!hasGreeted)
+    return new TsvmError('TSVM_AGENT', 'the connection ended before an agent answered', {
+      hint: HINT,
+      cause,
+    });
+  return new TsvmError('TSVM_AGENT', 'the connection to the agent was lost', {
+    hint: 'the machine or container has ended, or its agent was killed',
+    cause,
+  });
+}
+
+function otherVersion(version: number): TsvmError {
+  const isOlder = version < AGENT_VERSION;
+  return new TsvmError(
+    'TSVM_AGENT',
+    `the agent speaks version ${version} of the protocol, this tsvm ${AGENT_VERSION}`,
+    {
+      hint: isOlder
+        ? 'the agent is older: start the machine or container anew with this tsvm'
+        : 'this tsvm is older than what started the agent: update it',
+    },
+  );
 }

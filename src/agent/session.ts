@@ -185,7 +185,7 @@ export class Session<First, Last> implements InputTarget {
     const window = (this.#windows[stream] ?? 0) - bytes.length;
     if (window < 0) throw new Violation('data beyond the window of its stream');
     this.#windows[stream] = window;
-    output.take(bytes);
+    output.takeBytes(bytes);
   }
 
   #takeEnd(stream: number): void {
@@ -211,7 +211,10 @@ export class Session<First, Last> implements InputTarget {
       this.#readFirst(reply);
       return;
     }
-    if (refusal !== undefined) return this.fail(this.#ask.refused(refusal));
+    if (refusal !== undefined) {
+      this.fail(this.#ask.refused(refusal));
+      return;
+    }
     if (!this.#hadFirst && this.#ask.first !== undefined)
       throw new Violation('a last reply before the first');
     const value = this.#ask.last(reply);
@@ -261,15 +264,24 @@ export class Session<First, Last> implements InputTarget {
 
 /** Promise that is settled from outside, and whose rejection nobody has to hear. */
 class Settling<T> {
-  resolve: (value: T) => void = () => {};
-  reject: (reason: unknown) => void = () => {};
-  readonly promise = new Promise<T>((resolve, reject) => {
-    this.resolve = resolve;
-    this.reject = reject;
-  });
+  readonly promise: Promise<T>;
+  #resolve: (value: unknown) => void = () => {};
+  #reject: (reason: unknown) => void = () => {};
 
   constructor() {
+    this.promise = new Promise<unknown>((resolve, reject) => {
+      this.#resolve = resolve;
+      this.#reject = reject;
+    }) as Promise<T>;
     this.promise.catch(() => {});
+  }
+
+  resolve(value: T): void {
+    this.#resolve(value);
+  }
+
+  reject(reason: unknown): void {
+    this.#reject(reason);
   }
 }
 

@@ -39,7 +39,7 @@ export class OutputStream extends Readable {
   }
 
   /** Takes bytes of the agent's, which are within the window. */
-  take(bytes: Buffer): void {
+  takeBytes(bytes: Buffer): void {
     if (this.destroyed) this.#credit(bytes.length);
     else if (this.#wanted && this.#waiting.length === 0)
       this.#give(bytes.length < SLICE_BYTES ? Buffer.from(bytes) : bytes);
@@ -52,7 +52,10 @@ export class OutputStream extends Readable {
     if (this.destroyed) return;
     const last = this.#waiting.at(-1);
     if (last instanceof Backlog || last === undefined) {
-      if (this.#wanted && last === undefined) return this.#give({ holeBytes });
+      if (this.#wanted && last === undefined) {
+        this.#give({ holeBytes });
+        return;
+      }
       if (++this.#holes > MAX_WAITING_HOLES) throw new Violation('more holes than a file has');
       this.#waiting.push({ holeBytes });
     } else {
@@ -149,7 +152,10 @@ export class InputStream extends Writable {
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error) => void): void {
-    if (chunk.length === 0) return done();
+    if (chunk.length === 0) {
+      done();
+      return;
+    }
     this.#left = chunk;
     this.#done = done;
     this.offerRoom();

@@ -151,7 +151,7 @@ export class MachineStore {
    */
   claim(
     name: string,
-    about: Pick<MachineRecord, 'memoryBytes' | 'cpus' | 'command' | 'start' | 'serves'>,
+    about: Pick<MachineRecord, 'memoryBytes' | 'cpus' | 'command' | 'isolation' | 'start' | 'serves'>,
   ): MachineFolder {
     checkName(name);
     const pidStart = processStart(process.pid) ?? '';

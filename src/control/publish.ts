@@ -11,7 +11,7 @@ import { warnOperator } from '../util/operator-warning.js';
 import type { Budget } from './budget.js';
 import { EXIT_CODES } from './exit-codes.js';
 import { ControlServer } from './http/server.js';
-import { Instance } from './instance.js';
+import { Instance, type SteeredContainer } from './instance.js';
 import { commandEnd, type InstanceEnd, instanceEnd } from './instance-end.js';
 import { logCommand } from './logs/command-log.js';
 import { ConsoleLog } from './logs/console-log.js';
@@ -50,6 +50,12 @@ interface Known extends Pick<MachineRecord, 'start'> {
   readonly meter?: ProcessMeter;
   /** Budget that it is a part of, with its copies. Default: none. */
   readonly budget?: Budget;
+}
+
+interface KnownContainer extends Pick<Known, 'command' | 'removeAtEnd'> {
+  /** Limits; 0 without. */
+  readonly memoryBytes: number;
+  readonly cpus: number;
 }
 
 /**
@@ -136,6 +142,33 @@ export class PublishedMachine implements AsyncDisposable {
     } catch (error) {
       folder?.remove();
       room?.[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * Starts a container that others find by a name. The name is taken before, and free again if it does not start.
+   *
+   * @throws TsvmError `TSVM_STATE` if the name is taken.
+   */
+  static async publishContainer(
+    store: MachineStore,
+    name: string,
+    { removeAtEnd = false, ...limits }: KnownContainer,
+    start: (instance: Instance) => Promise<SteeredContainer & AsyncDisposable>,
+  ): Promise<PublishedMachine> {
+    const folder = store.claim(name, { ...limits, isolation: 'container' });
+    const instance = new Instance(name, new ConsoleLog(folder.logPath));
+    let container: (SteeredContainer & AsyncDisposable) | undefined;
+    try {
+      container = await start(instance);
+      instance.adoptContainer(container);
+      const server = await ControlServer.listen(instance, folder.socketPath);
+      return new PublishedMachine(instance, folder, server, removeAtEnd);
+    } catch (error) {
+      await container?.[Symbol.asyncDispose]();
+      await instance.log.close();
+      folder.remove();
       throw error;
     }
   }

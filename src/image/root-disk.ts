@@ -96,6 +96,22 @@ export async function openRootDisk({ bytes, name, root }: RootDiskOptions): Prom
   }
 }
 
+export interface KeptRootDisk {
+  readonly path: string;
+  /** Name of the machine that it is kept for. */
+  readonly machine: string;
+}
+
+/** Lists the root disks that are kept for machines with a name. @throws TsvmError `TSVM_DISK` */
+export function keptRootDisks(): KeptRootDisk[] {
+  const directory = diskDirectory();
+  using folder = OwnFolder.open(directory, RULES);
+  return (folder?.names() ?? []).flatMap((entry) => {
+    const machine = /^([^.@][^@]*)@[0-9a-f]{16}$/.exec(entry)?.[1];
+    return machine === undefined ? [] : [{ path: join(directory, entry), machine }];
+  });
+}
+
 /** Removes the root disk that is kept for the machine of that name; false if there is none. @throws TsvmError `TSVM_DISK` */
 export function removeRootDisk(name: string): boolean {
   using folder = OwnFolder.open(diskDirectory(), RULES);

@@ -107,9 +107,10 @@ async function runInContainer(
   image: ImageSource | undefined,
 ): Promise<number> {
   const { words, timeoutMs, container } = asked;
+  const name = options.hostname ?? machineName(options);
   const { root, inUse, command, hostname } = await imageCommand(
     words,
-    { ...options, image: await image?.() },
+    { ...options, ...(name === undefined ? {} : { hostname: name }), image: await image?.() },
     (opened, store, progress) => store.directoryOf(opened, progress),
   );
   using _ = inUse;

@@ -154,11 +154,12 @@ export function inspectCommand(): Command {
       const { folder, record } = new MachineStore().find(name);
       const facts = { record, folder: folder.path, socket: folder.socketPath };
       const machine = machineIn(folder);
+      const isContainer = record.isolation === 'container';
       const running = isRunning(record)
         ? {
             machine: await machine.call<object>('GET', '/tsvm/machine'),
-            config: await machine.call<object>('GET', '/vm/config'),
-            ...(record.serves === true ? {} : { timeline: await machine.timeline() }),
+            ...(isContainer ? {} : { config: await machine.call<object>('GET', '/vm/config') }),
+            ...(isContainer || record.serves === true ? {} : { timeline: await machine.timeline() }),
           }
         : {};
       process.stdout.write(`${JSON.stringify({ ...facts, ...running }, undefined, 2)}\n`);
