@@ -52,7 +52,7 @@ interface Known extends Pick<MachineRecord, 'start'> {
   readonly budget?: Budget;
 }
 
-interface KnownContainer extends Pick<Known, 'command' | 'removeAtEnd'> {
+interface KnownContainer extends Pick<Known, 'command' | 'start' | 'removeAtEnd'> {
   /** Limits; 0 without. */
   readonly memoryBytes: number;
   readonly cpus: number;
@@ -164,7 +164,7 @@ export class PublishedMachine implements AsyncDisposable {
       container = await start(instance);
       instance.adoptContainer(container);
       const server = await ControlServer.listen(instance, folder.socketPath);
-      return new PublishedMachine(instance, folder, server, removeAtEnd);
+      return new PublishedMachine(instance, folder, server, { removeAtEnd, room: undefined });
     } catch (error) {
       await container?.[Symbol.asyncDispose]();
       await instance.log.close();

@@ -57,7 +57,7 @@ describe('a name', () => {
 
   test('of a machine that has ended is another one, with its log and the command line that made it', () => {
     const store = newStore();
-    const start = { arguments: ['run', '--', 'x'], directory: '/' };
+    const start = { words: ['run', '--', 'x'], directory: '/' };
     const folder = store.claim('web', { ...ABOUT, start });
     store.claim('db', ABOUT);
     writeFileSync(folder.logPath, 'said');
