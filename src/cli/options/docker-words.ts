@@ -67,15 +67,3 @@ export function insteadOfOption(typed: string): string | undefined {
   const name = typed.startsWith('--') ? typed.replace(/=.*$/s, '') : typed.slice(0, 2);
   return entryOf(OPTIONS, entryOf(SAME, name) ?? name);
 }
-
-/** `debian:12`, `ghcr.io/owner/app`, `app@sha256:...`: a word that names an image in a registry, and no program. */
-export function looksLikeImage(word: string): boolean {
-  const part = '[a-z0-9]+(?:[._-]+[a-z0-9]+)*';
-  const registry = '(?:localhost|[a-z0-9-]+(?:\\.[a-z0-9-]+)+)(?::\\d+)?/';
-  const name = `${part}(?:/${part})*`;
-  const end = '(?::\\w[\\w.-]*)?(?:@sha256:[0-9a-f]{64})?';
-  return (
-    new RegExp(`^(?:${registry})?${name}${end}$`).test(word) &&
-    (/[:@]/.test(word) || new RegExp(`^${registry}`).test(word))
-  );
-}

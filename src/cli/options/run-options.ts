@@ -17,7 +17,6 @@ import { parseChoice, parseCount, parseDuration, parseMemory } from '../values.j
 import { addEnvOptions, addStreamOptions } from './command-options.js';
 import { containerConfig } from './container-options.js';
 import { addDeviceOptions, type DeviceOptions, deviceRequests } from './device-options.js';
-import { looksLikeImage } from './docker-words.js';
 import { guestOption } from './guest-option.js';
 import { type AskedMachine, guestNamed, refuseEmptyCommand } from './machine-options.js';
 import { addNameOptions, type NameOptions } from './name-options.js';
@@ -57,7 +56,7 @@ export function addRunOptions(command: Command): Command {
   command
     .option(
       '--image <image>',
-      'the root: a name (debian:12), a directory, an archive, or an OCI layout (LAYOUT:NAME for one of several)',
+      'the root: a name (debian:12), a directory, an archive, or an OCI layout (LAYOUT:NAME for one of several); all words are the command then',
     )
     .option('--pull <policy>', 'fetch an image by its name: missing (default), always, never')
     .option('--isolation <kind>', 'vm (default) or container: the same command, on the host’s own kernel')
@@ -137,12 +136,8 @@ function parseRootDisk(text: string): number {
 function checkWords(words: readonly string[], { image }: RunOptions): void {
   const [first] = words;
   if (first === undefined && image === undefined)
-    throw new TsvmError('TSVM_USAGE', 'there is no command', { hint: 'tsvm run -- COMMAND' });
+    throw new TsvmError('TSVM_USAGE', 'there is no command', { hint: 'tsvm run COMMAND, or tsvm run IMAGE' });
   refuseEmptyCommand(words);
-  if (image !== undefined || first === undefined || !looksLikeImage(first)) return;
-  throw new TsvmError('TSVM_USAGE', `'${first}' is the name of an image, and no command`, {
-    hint: `tsvm run --image ${first}${words.length > 1 ? ' -- COMMAND' : ''}; for a program of that name: ./${first}`,
-  });
 }
 
 /** Refuses an option that only the other kind of wall has, which would else be left out. */
