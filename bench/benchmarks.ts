@@ -1,5 +1,6 @@
 /** Every benchmark, in the order in which they run. */
 import type { Benchmark } from './lib/benchmark.js';
+import { agentExec } from './micro/agent-exec.js';
 import { hop } from './micro/hop.js';
 import { queue } from './micro/queue.js';
 import { shareRequests } from './micro/share-requests.js';
@@ -38,4 +39,5 @@ export const benchmarks: readonly Benchmark[] = [
   hop,
   queue,
   shareRequests,
+  agentExec,
 ];

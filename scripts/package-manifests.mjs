@@ -82,7 +82,7 @@ const notice = `The default guest of tsvm is built from other people's work, und
   Source: Debian's busybox ${busybox}, ${snapshot('busybox', busybox)}
 - the same file: the GNU C library, LGPL-2.1 (licenses/libc6, licenses/LGPL-2.1), which is linked into busybox.
   Source: Debian's glibc ${libc}, ${snapshot('glibc', libc)}
-- the same file: tsvm's init, Apache-2.0. Source: guests/init of the package tsvm ${version}.
+- the same file: tsvm's init and agent, Apache-2.0. Source: guests/init and guests/agent of the package tsvm ${version}.
 
 guests/build of the package tsvm makes both files again from these sources; default/manifest.json has the sums of all that went in.
 `;

@@ -33,7 +33,10 @@ export type TsvmErrorCode =
   | 'TSVM_SHARE'
   | 'TSVM_GUEST_BUILD'
   | 'TSVM_CONTAINER'
-  | 'TSVM_IMAGE';
+  | 'TSVM_IMAGE'
+  | 'TSVM_AGENT'
+  | 'TSVM_COMMAND'
+  | 'TSVM_COMMAND_NOT_FOUND';
 
 /** A failure that the operator can act on: what happened, to what, and what to do about it. */
 export class TsvmError extends Error {

@@ -12,10 +12,11 @@ enum {
   MAX_PAYLOAD_BYTES = 64 * 1024,  /* of one frame */
   WINDOW_BYTES = 256 * 1024,      /* of a stream, each way: what may be on its way without a credit */
   MAX_REQUEST_BYTES = 4 << 20,
-  MAX_CONNECTIONS = 64,
+  MAX_CONNECTIONS = 1024,
   MAX_SESSIONS = 1024,            /* of one connection */
   MAX_PROCESSES = 4096,           /* that run, or have ended and are kept */
   KEPT_ENDED = 64,                /* processes that have ended, and are kept to be found */
+  KEPT_ENDED_BYTES = 16 << 20,    /* of their outputs, together */
   KEPT_BYTES = 1 << 20,           /* of a stream that nobody reads: the last of them */
 };
 

@@ -11,8 +11,7 @@
 enum { SLEEP_S5 = 5 << 2 | 1 << 5 };
 
 enum {
-  MAX_ENV = 256,        /* variables that a command may be given */
-  OWN_ENV = 4,          /* beside those */
+  MAX_ENV = 8192,       /* variables that a command may be given, beside those of init */
   CMDLINE_BYTES = 4096, /* the kernel's own limit is 2048 */
   MOUNTS_BYTES = 16384, /* as much of /proc/self/mounts as is unmounted one by one */
   STOP_WAIT_MS = 5000,  /* for the stop port to appear */
@@ -29,7 +28,7 @@ int port = -1;
 static char cmdline[CMDLINE_BYTES];
 static char mounts[MOUNTS_BYTES];
 char *args[MAX_ARGS + 1];
-static char *env[MAX_ENV + OWN_ENV + 1];
+char *env[MAX_ENV + OWN_ENV + 1];
 static unsigned groups[MAX_GROUPS];
 static int group_count;
 static char path_env[] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -78,7 +77,7 @@ static void set_env(char *entry, int replace) {
   }
   if (env[i] && !replace) return;
   if (i < MAX_ENV + OWN_ENV) env[i] = entry;
-  else SAY("more than 256 environment variables; dropped ", entry);
+  else SAY("more environment variables than 8192; dropped ", entry);
 }
 
 static void set_groups(const char *text) {
@@ -476,7 +475,9 @@ __attribute__((noreturn, used)) void init_main(void) {
   if (flag("noxsave")) set_env(tunables_env, 0);
   unsigned char offer = 0;
   SYS4(pread64, port, &offer, 1, PORT_MARK);
-  int waits = offer == OFFER_CHANNEL && !options.given && root_waits();
+  int has_channel = offer == OFFER_CHANNEL && !options.given;
+  if (has_channel) open_agent();
+  int waits = has_channel && root_waits();
   int entered = waits ? 0 : enter_root();
   if (entered < 0) finish(127, 0);
   set_up_network(parameter("ip="));
@@ -486,7 +487,7 @@ __attribute__((noreturn, used)) void init_main(void) {
   if (offer == OFFER_STOP_PORT) listen_for_stop(other != 0);
 
   if (!options.given) {
-    if (offer == OFFER_CHANNEL) serve_channel(waits);
+    if (has_channel) serve_channel(waits);
     if (waits && enter_late_root() < 0) finish(127, 0);
     if (other) { /* a distribution's own init takes over */
       ulong none = 0;

@@ -1,6 +1,6 @@
 /*
- * What the parts of init share: init.c boots and runs a command, root.c enters the root, channel.c takes the command from the host, net.c
- * sets the network up.
+ * What the parts of init share: init.c boots and runs a command, root.c enters the root, channel.c takes the command from the host, agent.c
+ * runs the agent, net.c sets the network up.
  */
 #ifndef TSVM_INIT_H
 #define TSVM_INIT_H
@@ -10,7 +10,11 @@
 
 #define SIGNAL_BIT(number) (1ul << ((number) - 1))
 
-enum { MAX_ARGS = 4096 }; /* words of a command; 32 KiB of untouched bss */
+enum {
+  MAX_ARGS = 4096, /* words of a command; 32 KiB of untouched bss */
+  OWN_ENV = 4,     /* variables of init itself */
+};
+#define DEVPTS_OPTIONS "mode=620,ptmxmode=666"
 
 /* What a command is to be run with. */
 struct options {
@@ -26,6 +30,7 @@ struct options {
 
 extern int port;
 extern char *args[MAX_ARGS + 1];
+extern char *env[]; /* ends with 0 */
 
 /* Mounts a file system at a directory, which is made if it is missing. */
 long mount_on(const char *source, const char *target, const char *type, long flags, const char *data);
@@ -66,6 +71,13 @@ int enter_root(void);
 int enter_late_root(void);
 /* Tells the monitor if nothing more can be written to the root. */
 void mark_full_root(void);
+/* Opens the agent's program, if the machine is to have it: before another root is entered. */
+void open_agent(void);
+int has_agent(void);
+/* Starts the agent in the root that there is, unless it runs, and tells the monitor. `console`: for what it says, or -1. */
+void run_agent(int console);
+/* Takes note that a process has ended, which may be the agent. */
+void bury_agent(long pid);
 /* Serves the host for ever, or returns because the channel is not there. `late_root`: it is entered before the command runs. */
 void serve_channel(int late_root);
 

@@ -1,4 +1,4 @@
-# PID 1: four C files, no library.
+# PID 1: five C files, no library.
 # shellcheck shell=bash
 
 init_flags=(-std=gnu11 -Os -Wall -Wextra -Werror -static -nostdlib -ffreestanding -fno-pie -no-pie -fno-stack-protector
@@ -11,10 +11,10 @@ init_inputs() {
   echo "linker $(ld --version | head -n 1)"
   echo "flags ${init_flags[*]}"
   echo "headers $(dpkg-query -W -f '${Package} ${Version}' linux-libc-dev)"
-  for file in "$here"/init/*.[ch]; do echo "init/${file##*/} $(sha256 "$file")"; done
+  for file in "$here"/init/*.[ch] "$here/agent/protocol.h"; do echo "${file#"$here/"} $(sha256 "$file")"; done
 }
 
 init_build() {
   # The directory is left out of the file, and so is the date.
-  (cd "$here/init" && gcc "${init_flags[@]}" -o "$3/init" init.c root.c channel.c net.c)
+  (cd "$here/init" && gcc "${init_flags[@]}" -o "$3/init" init.c root.c channel.c agent.c net.c)
 }

@@ -87,7 +87,7 @@ static long cover_root(int mounted, const char *disk) {
 
 /* What programs expect beside /dev, /proc and /sys. */
 static void mount_rest(void) {
-  mount_on("devpts", "/dev/pts", "devpts", 0, "mode=620,ptmxmode=666");
+  mount_on("devpts", "/dev/pts", "devpts", 0, DEVPTS_OPTIONS);
   mount_on("tmpfs", "/dev/shm", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
   mount_on("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=755");
   mount_on("cgroup2", "/sys/fs/cgroup", "cgroup2", MS_NOSUID | MS_NODEV | MS_NOEXEC, 0);

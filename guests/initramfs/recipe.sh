@@ -7,6 +7,7 @@ initramfs_inputs() {
   if is_packaged "$1"; then echo "modules $(part_key kernel "$1")"; fi
   echo "busybox $(dpkg-query -W -f '${Version}' busybox-static 2> /dev/null) $(sha256 /bin/busybox)"
   echo "init $(part_key init "$1")"
+  echo "agent $(part_key agent "$1")"
   echo "recipe $(sha256 "$here/initramfs/recipe.sh")"
   echo "initramfs/files $(sha256 "$here/initramfs/files")"
 }
@@ -46,6 +47,7 @@ cpio_archive() {
         ;;
       file)
         b=${b//'{INIT}'/$INIT}
+        b=${b//'{AGENT}'/$AGENT}
         b=${b//'{BUSYBOX}'/$BUSYBOX}
         b=${b//'{MODULES}'/$MODULES}
         bytes=$(stat -c %s "$b")
@@ -61,9 +63,11 @@ cpio_archive() {
 }
 
 initramfs_build() {
-  local INIT BUSYBOX=/bin/busybox MODULES=''
+  local INIT AGENT BUSYBOX=/bin/busybox MODULES=''
   build_part init "$1"
   INIT=$(part_dir init "$1")/init
+  build_part agent "$1"
+  AGENT=$(part_dir agent "$1")/agent
   if is_packaged "$1"; then
     build_part kernel "$1"
     MODULES=$(part_dir kernel "$1")/modules

@@ -132,6 +132,8 @@ _Noreturn void launch(void) {
     be_init(plan, sockets[1]);
   }
   SYS1(__NR_close, sockets[1]);
+  error = run_steps(plan, &plan->launcher, &failed);
+  if (error < 0) fail(LIST_LAUNCHER, failed, error); // process 1 ends with the control socket
   report(REPORT_CREATED, 0, 0, (uint32_t)child);
 
   int terminal = plan->terminal ? receive_terminal(sockets[0]) : -1;

@@ -38,6 +38,8 @@ struct plan {
   struct list command;         // what the command's process does; the last step is its execve
   struct list keeper;          // what process 1 does once the command's process is there: it gives up what it does not need
   struct list cleanup;         // what the launcher does at the end if nobody is left who would
+  struct list agent;           // what a process beside the command's does; the last step is its execveat. Empty: there is none
+  struct list launcher;        // what the launcher does once process 1 is there
   struct list relocations;     // pairs of 32-bit offsets: at the first, put the address of the second
 };
 
@@ -50,7 +52,7 @@ enum report_kind {
   REPORT_LOST = 5,    // value: errno of a file that takes no more of the command's output
 };
 
-enum report_list { LIST_NONE = 0, LIST_HOST = 1, LIST_INIT = 2, LIST_COMMAND = 3, LIST_KEEPER = 4 };
+enum report_list { LIST_NONE = 0, LIST_HOST = 1, LIST_INIT = 2, LIST_COMMAND = 3, LIST_KEEPER = 4, LIST_AGENT = 5, LIST_LAUNCHER = 6 };
 
 // The launcher's own steps, of LIST_NONE.
 enum own_step { OWN_PLAN, OWN_SIGNALS, OWN_SOCKETS, OWN_CLONE, OWN_SEAL, OWN_STREAMS };
@@ -65,4 +67,4 @@ struct report {
 #define CONTROL_FD 3 // the plan, then one byte when process 1 may go on; its end: whoever asked for this is gone
 #define REPORT_FD 4
 
-_Static_assert(sizeof(struct step) == 64 && sizeof(struct plan) == 72, "src/container/plan.ts writes these");
+_Static_assert(sizeof(struct step) == 64 && sizeof(struct plan) == 88, "src/container/plan.ts writes these");

@@ -44,9 +44,10 @@ static int is_sound_step(const struct plan *plan, const struct step *step) {
 }
 
 static int is_sound(const struct plan *plan) {
-  const struct list *lists[] = {&plan->host, &plan->init, &plan->command, &plan->keeper, &plan->cleanup};
+  const struct list *lists[] = {&plan->host, &plan->init, &plan->command, &plan->keeper,
+                                &plan->cleanup, &plan->agent, &plan->launcher};
   uint64_t data = sizeof *plan; // where the steps have ended
-  for (int i = 0; i < 5; i++) {
+  for (int i = 0; i < 7; i++) {
     if (!lies_within(plan, lists[i], sizeof(struct step))) return 0;
     const struct step *steps = (const void *)((const char *)plan + lists[i]->offset);
     for (uint32_t j = 0; j < lists[i]->count; j++) {

@@ -1,9 +1,9 @@
 #!/usr/bin/env -S node --
-const { lstatSync, mkdirSync } = require('node:fs') as typeof import('node:fs');
+const { existsSync, lstatSync, mkdirSync } = require('node:fs') as typeof import('node:fs');
 // Node 22.1 has it, and the types of Node 20 do not.
 const { enableCompileCache } = require('node:module') as { enableCompileCache?(folder: string): void };
 const { homedir } = require('node:os') as typeof import('node:os');
-const { join } = require('node:path') as typeof import('node:path');
+const { dirname, join } = require('node:path') as typeof import('node:path');
 
 /**
  * Folder of the bytecode that Node keeps of this command, if it is this user's alone: bytecode that somebody else put there would be
@@ -13,12 +13,19 @@ function bytecodeFolder(): string | undefined {
   try {
     if (lstatSync(homedir()).uid !== process.geteuid?.()) return undefined; // sudo, which left its user's home
     const folder = join(process.env['XDG_CACHE_HOME'] || join(homedir(), '.cache'), 'tsvm/bytecode');
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolders(folder);
     const { uid, mode } = lstatSync(folder);
     return uid === process.geteuid?.() && (mode & 0o170022) === 0o040000 ? folder : undefined;
   } catch {
     return undefined; // it only costs time
   }
+}
+
+/** Makes a folder with those above it. Node's own way (`recursive`) never ends in /proc. */
+function makeFolders(path: string): void {
+  if (existsSync(path)) return;
+  makeFolders(dirname(path));
+  mkdirSync(path, { mode: 0o700 });
 }
 
 const main = join(__dirname, 'main.cjs');

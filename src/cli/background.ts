@@ -22,11 +22,20 @@ export function reportReady(): void {
   process.disconnect?.();
 }
 
+interface CommandLine {
+  /** Words after `tsvm`. */
+  readonly words: readonly string[];
+  readonly directory: string;
+}
+
 /**
- * Runs the same command line apart from this terminal, and returns when its machine runs: 0 with its name on stdout, or what it failed
+ * Runs the same command line, or another one, apart from this terminal, and returns when its machine runs: 0 with its name on stdout, or what it failed
  * with, which is said as it would have been here.
  */
-export async function startInBackground(name: string): Promise<number> {
+export async function startInBackground(
+  name: string,
+  { words, directory }: CommandLine = { words: process.argv.slice(2), directory: process.cwd() },
+): Promise<number> {
   const path = join(tmpdir(), `tsvm-${randomBytes(8).toString('hex')}`);
   const errors = openSync(path, 'wx+', 0o600);
   let shown = 0;
@@ -41,7 +50,8 @@ export async function startInBackground(name: string): Promise<number> {
   const timer = setInterval(show, SHOW_MS);
   try {
     // Without the two dashes Node takes an --env-file for its own, wherever it stands.
-    const child = spawn(process.execPath, [...process.execArgv, '--', ...process.argv.slice(1)], {
+    const child = spawn(process.execPath, [...process.execArgv, '--', process.argv[1] ?? '', ...words], {
+      cwd: directory,
       detached: true,
       stdio: ['ignore', 'ignore', errors, 'ipc'],
       env: { ...process.env, [VARIABLE]: name },

@@ -3,6 +3,7 @@ import { Command, CommanderError, Option } from 'commander';
 import { EXIT_CODES } from '../control/exit-codes.js';
 import { TsvmError } from '../errors.js';
 import { VERSION } from '../util/version.js';
+import { renameCommand, restartCommand, startCommand } from './commands/again.js';
 import { apiCommand } from './commands/api.js';
 import { attachCommand } from './commands/attach.js';
 import { bootCommand } from './commands/boot.js';
@@ -18,7 +19,7 @@ import { psCommand } from './commands/ps.js';
 import { pullCommand } from './commands/pull.js';
 import { restoreCommand } from './commands/restore.js';
 import { runCommand } from './commands/run.js';
-import { serveCommand, startCommand } from './commands/serve.js';
+import { makeCommand, serveCommand } from './commands/serve.js';
 import { snapshotCommand } from './commands/snapshot.js';
 import { statsCommand } from './commands/stats.js';
 import {
@@ -45,10 +46,20 @@ const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Com
     'Machines with a name (--name):',
     [
       ...[topCommand, psCommand, attachCommand, logsCommand, statsCommand, inspectCommand, pauseCommand],
-      ...[resumeCommand, stopCommand, killCommand, waitCommand, forkCommand, rmCommand],
+      ...[
+        resumeCommand,
+        stopCommand,
+        startCommand,
+        restartCommand,
+        killCommand,
+        renameCommand,
+        waitCommand,
+        forkCommand,
+        rmCommand,
+      ],
     ],
   ],
-  ['Many in one process:', [serveCommand, startCommand]],
+  ['Many in one process:', [serveCommand, makeCommand]],
   ['Containers, and both:', [containerCommand, compareCommand]],
   ['Images:', [pullCommand, imagesCommand, tagCommand, rmiCommand, saveCommand, loadCommand]],
   ['This host:', [doctorCommand, systemCommand, guestCommand, templateCommand, completionCommand]],

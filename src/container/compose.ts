@@ -1,4 +1,5 @@
 /** The whole plan of a container. */
+import { type AgentParts, composeAgent } from './agent/program.js';
 import type { ContainerConfig, Namespace } from './config.js';
 import { DEFAULT_HOSTNAME } from './config.js';
 import { composeKeeper } from './keeper.js';
@@ -30,6 +31,8 @@ export interface PlanHost extends MountHost {
   readonly copied: boolean;
   /** Directories of cgroups that are removed at the end when nobody is left to do it, the deepest first. */
   readonly cgroups: readonly string[];
+  /** The agent, where there is to be one. */
+  readonly agent?: AgentParts;
 }
 
 export function composePlan(config: ContainerConfig, host: PlanHost): Plan {
@@ -45,6 +48,9 @@ export function composePlan(config: ContainerConfig, host: PlanHost): Plan {
   };
   const root = slots.take();
   const mounts = composeMounts(config, root, slots, host);
+  const agent =
+    host.agent === undefined ? undefined : composeAgent(config, host.agent, host.capabilities, slots);
+  const hasCommand = config.argv.length > 0;
   const hostname = config.hostname ?? DEFAULT_HOSTNAME;
   let cloneFlags: number = CLONE.NEWNS;
   for (const [namespace, flag] of Object.entries(FLAGS)) {
@@ -54,7 +60,8 @@ export function composePlan(config: ContainerConfig, host: PlanHost): Plan {
     cloneFlags,
     ...(config.terminal === undefined ? {} : { terminal: { ...config.terminal, pts: mounts.pts } }),
     // The superuser's overlay is mounted with the host's privileges, so that it reads layers that others made.
-    host: host.superuser ? mountRoot(place, true) : [],
+    host: [...(agent?.host ?? []), ...(host.superuser ? mountRoot(place, true) : [])],
+    launcher: agent?.launcher ?? [],
     init: [
       ...(own('user') ? becomeRoot() : []),
       // By now it is in its cgroup, which so becomes the root of what it sees of them.
@@ -75,11 +82,18 @@ export function composePlan(config: ContainerConfig, host: PlanHost): Plan {
         ? [restrictAlone('make the root read-only', root, MOUNT_ATTR.RDONLY)]
         : []),
     ],
-    command: [...mounts.console, ...composeProcess(config, host.capabilities, root, slots)],
-    keeper: [...mounts.after, close(root), ...composeKeeper()],
-    cleanup: host.cgroups.map((path) =>
-      call(`remove ${path}`, SYS.rmdir, [path], { ignore: [ERRNO.ENOENT, ERRNO.EBUSY] }),
-    ),
+    command: [
+      ...mounts.console,
+      ...(hasCommand ? composeProcess(config, host.capabilities, root, slots) : (agent?.agent ?? [])),
+    ],
+    agent: hasCommand ? (agent?.agent ?? []) : [],
+    keeper: [...mounts.after, close(root), ...(agent?.keeper ?? []), ...composeKeeper()],
+    cleanup: [
+      ...host.cgroups.map((path) =>
+        call(`remove ${path}`, SYS.rmdir, [path], { ignore: [ERRNO.ENOENT, ERRNO.EBUSY] }),
+      ),
+      ...(agent?.cleanup ?? []),
+    ],
   };
 }
 

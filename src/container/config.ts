@@ -59,7 +59,10 @@ export interface ContainerConfig {
   /** Nothing can be changed but in /dev, /tmp of volumes and the like. */
   readonly readOnly?: boolean;
   readonly volumes?: readonly Volume[];
+  /** The command. Empty: there is none, and the container is there for what its agent is asked to do. */
   readonly argv: readonly string[];
+  /** An agent runs in it (docs/agent.md), as its superuser; with no command, it is the command. Default: none. */
+  readonly agent?: boolean;
   /** All of it. Default: PATH, HOME, HOSTNAME, and TERM with a terminal. */
   readonly env?: Readonly<Record<string, string>>;
   /** An absolute path in the container. Default: /. */
@@ -102,6 +105,13 @@ export function defaultEnvironment(hostname: string, terminal: boolean): Record<
   return { PATH, HOME: '/root', HOSTNAME: hostname, ...(terminal ? { TERM: 'xterm' } : {}) };
 }
 
+/** Environment of the command. */
+export function environmentOf(
+  config: Pick<ContainerConfig, 'env' | 'hostname' | 'terminal'>,
+): Readonly<Record<string, string>> {
+  return config.env ?? defaultEnvironment(config.hostname ?? DEFAULT_HOSTNAME, config.terminal !== undefined);
+}
+
 export const DEFAULT_HOSTNAME = 'container';
 
 /**
@@ -117,7 +127,8 @@ export function checkContainerConfig(config: ContainerConfig): void {
   if (config.layers.length > MAX_LAYERS) {
     throw refuse(`${config.layers.length} layers are more than ${MAX_LAYERS}`, 'merge some of them');
   }
-  if (config.argv.length === 0 || config.argv[0] === '')
+  const needsCommand = config.agent !== true;
+  if (config.argv[0] === '' || (needsCommand && config.argv.length === 0))
     throw refuse('there is no command', "`argv: ['COMMAND']`");
   for (const layer of config.layers) checkDirectory('layer', layer);
   if (config.upper !== undefined) checkDirectory('upper', config.upper);
@@ -158,6 +169,9 @@ export function checkValues(config: Omit<ContainerConfig, 'layers'>): void {
       throw refuse(`environment: ${JSON.stringify(name)} is not a name`, '{ NAME: value }');
   }
   checkIds(config);
+  if (config.agent === true && config.argv.length === 0 && config.terminal !== undefined) {
+    throw refuse('a terminal is a command’s, and there is none', "leave out `terminal`, or `argv: ['sh']`");
+  }
   if (config.hostname !== undefined && !isHostname(config.hostname)) {
     const name = JSON.stringify(config.hostname);
     throw refuse(`host name ${name}: it must be 1 to ${MAX_HOSTNAME_BYTES} bytes, none of them a NUL`);

@@ -2,14 +2,16 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
-import type { Readable, Writable } from 'node:stream';
+import type { Duplex, Readable, Writable } from 'node:stream';
+import { TsvmError } from '../errors.js';
 import { statusField } from '../host/proc.js';
 import { type Abortable, untilAborted } from '../util/abort.js';
 import { Cleanup } from '../util/cleanup.js';
 import { nativeFile, nativeRemedy } from '../util/package-file.js';
+import { AgentSocket, sweepAgentSockets } from './agent/socket.js';
 import { Cgroup, type Usage } from './cgroup.js';
 import { hostHierarchies, sweepCgroups } from './cgroup-host.js';
-import { composePlan } from './compose.js';
+import { composePlan, type PlanHost } from './compose.js';
 import { type ContainerConfig, checkContainerConfig, type Engine, type IdRange, refuse } from './config.js';
 import { copyLayers, mountsOverlayForUsers, removeCopy, sweepCopies } from './copied-root.js';
 import { DockerImage, removeDockerContainer } from './engines/docker-image.js';
@@ -66,7 +68,17 @@ export class Container implements AsyncDisposable {
   readonly #cgroup: Cgroup;
   readonly #end: Promise<ContainerEnd>;
 
-  constructor(name: string, pid: number, launch: Launch, cgroup: Cgroup, cleanup: Cleanup) {
+  readonly #agent: AgentSocket | undefined;
+
+  constructor(
+    name: string,
+    pid: number,
+    launch: Launch,
+    cgroup: Cgroup,
+    cleanup: Cleanup,
+    agent: AgentSocket | undefined,
+  ) {
+    this.#agent = agent;
     this.name = name;
     this.pid = pid;
     this.#launch = launch;
@@ -113,6 +125,20 @@ export class Container implements AsyncDisposable {
     this.#launch.signal(number);
   }
 
+  /**
+   * Makes a new connection to its agent (docs/agent.md).
+   *
+   * @throws TsvmError `TSVM_STATE` if it was started without one, or has ended.
+   */
+  async dialAgent(options: Abortable = {}): Promise<Duplex> {
+    if (this.#agent === undefined) {
+      throw new TsvmError('TSVM_STATE', 'this container has no agent', {
+        hint: 'start it with `agent: true`',
+      });
+    }
+    return await this.#agent.dial(options);
+  }
+
   /** Resolves when nothing of it is left; an abort ends the wait alone. */
   async wait({ signal }: Abortable = {}): Promise<ContainerEnd> {
     return await untilAborted(signal, () => this.#end);
@@ -150,6 +176,7 @@ export async function startContainer(
   try {
     const hierarchies = hostHierarchies();
     sweepCgroups(NAME_PREFIX, isAlive, hierarchies);
+    if (asked.agent === true) sweepAgentSockets(isAlive);
     // Its number would come again with a clock that steps back; this does not.
     const name = `${NAME_PREFIX}${process.pid}-${randomBytes(4).readUInt32LE()}`;
     // OCI runtimes make cgroups of their own, with these limits.
@@ -165,6 +192,8 @@ export async function startContainer(
     const image =
       engine === 'docker' ? (host.dockerImage ?? (await ownImage(config, cleanup, signal))) : undefined;
     if (engine === 'docker') cleanup.defer(() => removeDockerContainer(name));
+    const agent = config.agent === true ? await AgentSocket.make() : undefined;
+    cleanup.defer(() => agent?.remove());
     const facts = {
       superuser,
       capabilities: heldCapabilities(),
@@ -174,6 +203,7 @@ export async function startContainer(
       unified: cgroup.unified,
       terminalGroup: maps === undefined || isMapped(maps.gid, GROUP_OF_TERMINALS),
       isDirectory: (path: string) => statSync(path).isDirectory(),
+      ...(agent === undefined ? {} : { agent: agentParts(launcher, agent) }),
     };
     const plan =
       engine === undefined
@@ -185,7 +215,7 @@ export async function startContainer(
             gidMap: maps?.gid ?? [],
             ...(image === undefined ? {} : { dockerImage: image.id }),
           });
-    const launch = new Launch(launcher, plan, config.argv[0] ?? '', streams);
+    const launch = new Launch(launcher, plan, config.argv[0] ?? 'agent', streams);
     cleanup.defer(async () => {
       launch.signal(SIGKILL);
       await launch.ended;
@@ -200,11 +230,18 @@ export async function startContainer(
     }
     launch.go();
     await untilAborted(signal, () => launch.running);
-    return new Container(name, pid, launch, cgroup, cleanup);
+    return new Container(name, pid, launch, cgroup, cleanup, agent);
   } catch (error) {
     await cleanup.run();
     throw error;
   }
+}
+
+/** The program is built beside the launcher. */
+function agentParts(launcher: string, { path, folder }: AgentSocket): PlanHost['agent'] & object {
+  const program = join(dirname(launcher), 'agent');
+  if (!existsSync(program)) throw refuse(`the agent ${program} is missing`, nativeRemedy());
+  return { program: readFileSync(program), socketPath: path, socketFolder: folder };
 }
 
 function withUpper(config: ContainerConfig, superuser: boolean, cleanup: Cleanup): ContainerConfig {

@@ -162,6 +162,8 @@ export class Launch {
       this.#plan.init,
       this.#plan.command,
       this.#plan.keeper,
+      this.#plan.agent,
+      this.#plan.launcher,
     ];
     const purpose = (list === 0 ? OWN_STEPS[index] : lists[list]?.[index]?.purpose) ?? 'set up the terminal';
     return purpose === EXECUTE ? executeError(this.#command, errno) : stepError(purpose, errno);

@@ -7,12 +7,16 @@ export const SYS = {
   ioctl: 16,
   dup2: 33,
   socket: 41,
+  bind: 49,
+  listen: 50,
   execve: 59,
+  fcntl: 72,
   chdir: 80,
   fchdir: 81,
   fchown: 93,
   mkdir: 83,
   rmdir: 84,
+  unlink: 87,
   symlink: 88,
   chmod: 90,
   setgroups: 116,
@@ -31,6 +35,8 @@ export const SYS = {
   unshare: 272,
   setns: 308,
   seccomp: 317,
+  memfd_create: 319,
+  execveat: 322,
   open_tree: 428,
   move_mount: 429,
   fsopen: 430,
@@ -54,6 +60,7 @@ export const ERRNO = {
   ENOSPC: 28,
   EROFS: 30,
   ENOSYS: 38,
+  ENOTEMPTY: 39,
   ELOOP: 40,
   E2BIG: 7,
 } as const;
@@ -101,6 +108,16 @@ export const O = {
   CLOEXEC: 0o2000000,
   PATH: 0o10000000,
 } as const;
+
+/** <linux/memfd.h>, and what of <linux/fcntl.h> seals a file in memory. */
+export const MFD = { CLOEXEC: 1, ALLOW_SEALING: 2, EXEC: 16 } as const;
+export const F = { ADD_SEALS: 1033 } as const;
+/** F_SEAL_SEAL, _SHRINK, _GROW and _WRITE. */
+export const SEALS = 15;
+
+/** <linux/un.h>, <linux/net.h> */
+export const AF_UNIX = 1;
+export const SOCK = { STREAM: 1, CLOEXEC: 0o2000000 } as const;
 
 /** <linux/prctl.h> */
 export const PR = {

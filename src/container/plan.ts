@@ -70,6 +70,10 @@ export interface Plan {
   readonly keeper: readonly Step[];
   /** The launcher at the end, if this process is gone by then. */
   readonly cleanup: readonly Step[];
+  /** A process beside the command's, whose end is nothing to it; the last is an execveat. Without: there is none. */
+  readonly agent?: readonly Step[];
+  /** The launcher, once process 1 is there. */
+  readonly launcher?: readonly Step[];
 }
 
 /** As many results as there may be. */
@@ -81,7 +85,7 @@ export const SLOTS = 256;
 export const STEP_PATH = 0xffff_0001;
 const NO_SLOT = 0xffff;
 const MAGIC = 0x31504354;
-const HEAD_BYTES = 72;
+const HEAD_BYTES = 88;
 const STEP_BYTES = 64;
 const MAX_ARGUMENTS = 6;
 const MAX_IGNORED = 2;
@@ -106,7 +110,15 @@ export function cStrings(texts: readonly string[]): Data {
 
 /** The plan as the launcher reads it. */
 export function encodePlan(plan: Plan): Uint8Array {
-  const lists = [plan.host, plan.init, plan.command, plan.keeper, plan.cleanup];
+  const lists = [
+    plan.host,
+    plan.init,
+    plan.command,
+    plan.keeper,
+    plan.cleanup,
+    plan.agent ?? [],
+    plan.launcher ?? [],
+  ];
   const steps = lists.flat();
   const dataAt = new Map<Data, number>();
   const byText = new Map<string, Data>();
@@ -152,8 +164,8 @@ export function encodePlan(plan: Plan): Uint8Array {
     u32(28 + i * 8, list.length);
     stepsAt += list.length * STEP_BYTES;
   }
-  u32(64, relocationsAt);
-  u32(68, relocations.length);
+  u32(80, relocationsAt);
+  u32(84, relocations.length);
   for (const [i, step] of steps.entries()) encodeStep(view, HEAD_BYTES + i * STEP_BYTES, step, dataOf, place);
   for (const [data, at] of dataAt) bytes.set(data.bytes, at);
   for (const [i, [offset, to]] of relocations.entries()) {

@@ -1,6 +1,6 @@
 /** The last steps of the command's process: who it is, what it may do, and the program. */
 import { CAPABILITIES, type Capability, capabilityBits, DEFAULT_CAPABILITIES } from './capabilities.js';
-import { type ContainerConfig, DEFAULT_HOSTNAME, defaultEnvironment, userOf } from './config.js';
+import { type ContainerConfig, environmentOf, userOf } from './config.js';
 import { ERRNO, PR, SYS } from './linux.js';
 import { cStrings, Data, type Slot, type Step } from './plan.js';
 import { filterProgram, type Instruction, seccompFilter } from './seccomp.js';
@@ -20,9 +20,18 @@ export function capabilitiesOf(config: ContainerConfig, held: bigint): readonly 
 
 /** @param root - the container's root */
 export function composeProcess(config: ContainerConfig, held: bigint, root: Slot, slots: Slots): Step[] {
+  return [
+    ...become(config, held),
+    ...enterDirectory(config.cwd ?? '/', root, slots.take()),
+    ...filterOf(config, held),
+    ...execute(config),
+  ];
+}
+
+/** Becomes the command's user, with what it has of capabilities. */
+export function become(config: ContainerConfig, held: bigint): Step[] {
   const capabilities = capabilitiesOf(config, held);
   const { uid, gid, groups } = userOf(config);
-  const cwd = config.cwd ?? '/';
   return [
     ...dropFromBoundingSet(capabilities),
     setGroups(gid, groups),
@@ -32,10 +41,13 @@ export function composeProcess(config: ContainerConfig, held: bigint, root: Slot
     clearAmbient(),
     // Another user has lost them with the change.
     ...(uid === 0 ? [keepCapabilities(capabilities)] : []),
-    ...enterDirectory(cwd, root, slots.take()),
-    ...(config.privileged === true ? [] : installFilter(seccompFilter(capabilities))),
-    ...execute(config),
   ];
+}
+
+/** Filter of system calls, where there is one. */
+export function filterOf(config: ContainerConfig, held: bigint): Step[] {
+  if (config.privileged === true) return [];
+  return installFilter(seccompFilter(capabilitiesOf(config, held)));
 }
 
 /** Leaves every group but those of the command's user. A user namespace of one id cannot say so; there is none to be dropped then. */
@@ -112,8 +124,7 @@ export function installFilter(program: readonly Instruction[]): Step[] {
  */
 function execute(config: ContainerConfig): Step[] {
   const name = config.argv[0] ?? '';
-  const env =
-    config.env ?? defaultEnvironment(config.hostname ?? DEFAULT_HOSTNAME, config.terminal !== undefined);
+  const env = environmentOf(config);
   const argv = cStrings(config.argv);
   const envp = cStrings(Object.entries(env).map(([key, value]) => `${key}=${value}`));
   const folders = name.includes('/')

@@ -11,6 +11,12 @@ export interface RecordedEnd {
   readonly atMs: number;
 }
 
+/** Command line of tsvm, and where it was given. */
+export interface RecordedStart {
+  readonly arguments: readonly string[];
+  readonly directory: string;
+}
+
 export interface MachineRecord {
   readonly version: 1;
   readonly name: string;
@@ -19,10 +25,16 @@ export interface MachineRecord {
   readonly pidStart: string;
   /** Milliseconds since 1970. */
   readonly createdMs: number;
+  /** Of a container: its limit, 0 without. */
   readonly memoryBytes: number;
+  /** Of a container: its limit, which need not be whole; 0 without. */
   readonly cpus: number;
   /** Command in the guest; empty if its init decides. */
   readonly command: readonly string[];
+  /** Command line that made it, by which it is started again; absent if a program or another machine did. */
+  readonly start?: RecordedStart;
+  /** What keeps it apart. Default: a machine of its own. */
+  readonly isolation?: 'container';
   /** Mark of a process that runs many machines and is none itself: tsvm serve. */
   readonly serves?: true;
   readonly end?: RecordedEnd;
@@ -51,6 +63,11 @@ const END: Fields<RecordedEnd> = {
   atMs: ['a count', isCount],
 };
 
+const START: Fields<RecordedStart> = {
+  arguments: ['a list of texts', isListOf(isText)],
+  directory: ['a path', isText],
+};
+
 const RECORD: Fields<MachineRecord> = {
   version: ['1', (value) => value === 1],
   name: ['a text', isText],
@@ -58,8 +75,10 @@ const RECORD: Fields<MachineRecord> = {
   pidStart: ['a count, in decimal', (value) => isText(value) && /^\d*$/.test(value as string)],
   createdMs: ['a count', isCount],
   memoryBytes: ['a count', isCount],
-  cpus: ['a count', isCount],
+  cpus: ['a number', (value) => Number.isFinite(value) && (value as number) >= 0],
   command: ['a list of texts', isListOf(isText)],
+  start: ['a command line', orNone((value) => fieldProblem(value, START) === undefined)],
+  isolation: ['container', orNone((value) => value === 'container')],
   serves: ['true', orNone((value) => value === true)],
   end: ['an end', orNone((value) => fieldProblem(value, END) === undefined)],
 };

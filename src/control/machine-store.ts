@@ -12,9 +12,15 @@ import { describeFileError, isOfTheMoment } from '../host/files.js';
 import { removeEntry, sweep } from '../host/folder-store.js';
 import { type FolderRules, isOwnFolder, OwnFolder } from '../host/own-folder.js';
 import { processStart } from '../host/proc.js';
-import { MAX_RECORD_BYTES, type MachineRecord, parseRecord, type RecordedEnd } from './machine-record.js';
+import {
+  MAX_RECORD_BYTES,
+  type MachineRecord,
+  parseRecord,
+  type RecordedEnd,
+  type RecordedStart,
+} from './machine-record.js';
 
-export type { MachineRecord, RecordedEnd };
+export type { MachineRecord, RecordedEnd, RecordedStart };
 
 const RECORD = 'machine.json';
 const SOCKET = 'api.sock';
@@ -145,7 +151,7 @@ export class MachineStore {
    */
   claim(
     name: string,
-    about: Pick<MachineRecord, 'memoryBytes' | 'cpus' | 'command' | 'serves'>,
+    about: Pick<MachineRecord, 'memoryBytes' | 'cpus' | 'command' | 'isolation' | 'start' | 'serves'>,
   ): MachineFolder {
     checkName(name);
     const pidStart = processStart(process.pid) ?? '';
@@ -168,6 +174,36 @@ export class MachineStore {
       });
     }
     return folder;
+  }
+
+  /**
+   * Gives a machine that has ended another name; its log goes with it.
+   *
+   * @throws TsvmError `TSVM_STATE` if there is none of that name, if it runs, or if the other name is taken; `TSVM_FILE` as
+   * {@link MachineStore.list}.
+   */
+  rename(name: string, to: string): void {
+    checkName(to);
+    const { folder, record } = this.find(name);
+    if (isRunning(record)) {
+      throw new TsvmError('TSVM_STATE', `${name} runs, and keeps its name so long`, {
+        hint: `tsvm stop ${name}, then tsvm rename ${name} ${to} and tsvm start ${to}`,
+      });
+    }
+    using store = OwnFolder.make(this.directory, RULES);
+    if (!store.renameNew(name, to)) {
+      throw new TsvmError('TSVM_STATE', `name ${to}: there is a machine of that name`, {
+        hint: `give another one, or forget that: tsvm rm ${to}`,
+      });
+    }
+    try {
+      this.#folder(to).write({ ...record, name: to });
+    } catch (cause) {
+      store.renameNew(to, name);
+      throw new TsvmError('TSVM_FILE', `cannot write to ${folder.path}: ${describeFileError(cause)}`, {
+        cause,
+      });
+    }
   }
 
   /**

@@ -36,7 +36,7 @@ function requestOf(body: z.infer<typeof made>): PoolRequest {
   if ('snapshot' in body) return body;
   if ('config' in body) return { draft: draftOfSetup(body.config) };
   const { spec, command } = body;
-  if (command !== undefined && spec.guest !== 'channel')
+  if (command !== undefined && spec.guest !== 'channel' && spec.guest !== 'agent')
     throw new ApiError('command: only a guest with a channel waits for one. Say it in spec.command.');
   return { draft: { spec: async () => spec }, command };
 }

@@ -10,11 +10,11 @@ import { type Fields, FLAG, isListOf, isText, optional, requireFields } from '..
 import { warnOperator } from '../util/operator-warning.js';
 import { EXIT_CODES } from './exit-codes.js';
 import { ControlServer } from './http/server.js';
-import { Instance } from './instance.js';
+import { Instance, type SteeredContainer } from './instance.js';
 import { commandEnd, type InstanceEnd, instanceEnd } from './instance-end.js';
 import { logCommand } from './logs/command-log.js';
 import { ConsoleLog } from './logs/console-log.js';
-import { checkName, type MachineFolder, MachineStore } from './machine-store.js';
+import { checkName, type MachineFolder, type MachineRecord, MachineStore } from './machine-store.js';
 import { ProcessMeter } from './stats/process-meter.js';
 
 /** Options by which a machine of a program is made known. */
@@ -41,12 +41,18 @@ const OPTIONS: Fields<PublishOptions> = {
   directory: optional(['a path', isText]),
 };
 
-interface Known {
+interface Known extends Pick<MachineRecord, 'start'> {
   /** Command that its guest runs. */
   readonly command: readonly string[];
   readonly removeAtEnd?: boolean | undefined;
   /** Default: one of its own. */
   readonly meter?: ProcessMeter;
+}
+
+interface KnownContainer extends Pick<Known, 'command' | 'removeAtEnd'> {
+  /** Limits; 0 without. */
+  readonly memoryBytes: number;
+  readonly cpus: number;
 }
 
 /**
@@ -109,10 +115,10 @@ export class PublishedMachine implements AsyncDisposable {
     store: MachineStore,
     name: string,
     machine: Machine,
-    { command, removeAtEnd = false, meter = new ProcessMeter() }: Known,
+    { command, start, removeAtEnd = false, meter = new ProcessMeter() }: Known,
   ): Promise<PublishedMachine> {
     const { memoryBytes = DEFAULT_MEMORY_BYTES, cpus = 1 } = machine.config;
-    const folder = store.claim(name, { memoryBytes, cpus, command });
+    const folder = store.claim(name, { memoryBytes, cpus, command, ...(start && { start }) });
     try {
       const instance = new Instance(name, new ConsoleLog(folder.logPath), { meter });
       instance.adopt(machine);
@@ -121,6 +127,33 @@ export class PublishedMachine implements AsyncDisposable {
       const server = await ControlServer.listen(instance, folder.socketPath);
       return new PublishedMachine(instance, folder, server, removeAtEnd);
     } catch (error) {
+      folder.remove();
+      throw error;
+    }
+  }
+
+  /**
+   * Starts a container that others find by a name. The name is taken before, and free again if it does not start.
+   *
+   * @throws TsvmError `TSVM_STATE` if the name is taken.
+   */
+  static async publishContainer(
+    store: MachineStore,
+    name: string,
+    { removeAtEnd = false, ...limits }: KnownContainer,
+    start: (instance: Instance) => Promise<SteeredContainer & AsyncDisposable>,
+  ): Promise<PublishedMachine> {
+    const folder = store.claim(name, { ...limits, isolation: 'container' });
+    const instance = new Instance(name, new ConsoleLog(folder.logPath));
+    let container: (SteeredContainer & AsyncDisposable) | undefined;
+    try {
+      container = await start(instance);
+      instance.adoptContainer(container);
+      const server = await ControlServer.listen(instance, folder.socketPath);
+      return new PublishedMachine(instance, folder, server, removeAtEnd);
+    } catch (error) {
+      await container?.[Symbol.asyncDispose]();
+      await instance.log.close();
       folder.remove();
       throw error;
     }

@@ -1,6 +1,7 @@
 /** All of the control API. */
 import { firecrackerRoutes } from './firecracker/routes.js';
 import { inFirecrackerWords } from './firecracker/words.js';
+import { agentRoute } from './http/agent-route.js';
 import { machineRoutes } from './http/machine-routes.js';
 import { openApiDocument } from './http/openapi.js';
 import { type Route, route } from './http/route.js';
@@ -9,6 +10,7 @@ import { poolRoute } from './pool-route.js';
 export const routes: readonly Route[] = [
   ...firecrackerRoutes.map(inFirecrackerWords),
   ...machineRoutes,
+  agentRoute,
   poolRoute,
   route({
     method: 'GET',

@@ -7,10 +7,11 @@ import type { PortHost } from '../devices/backends/console.js';
 import { TsvmError } from '../errors.js';
 import type { Abortable } from '../util/abort.js';
 import { checkState, checkStateVersion } from '../util/state.js';
+import { AgentDoor, type AgentWay } from './agent-door.js';
 import { InputPort, OutputPort } from './channel-ports.js';
 import { checkSentCommand, commandStrings, framed, type GuestCommand } from './command.js';
 import { factOptions, type GuestFacts, mergeFacts } from './facts.js';
-import { CHANNEL_PORTS, PROTOCOL_VERSION } from './protocol.js';
+import { AGENT_OPTION, CHANNEL_PORTS, PROTOCOL_VERSION } from './protocol.js';
 
 const SIGKILL = 9;
 const SIGTERM = 15;
@@ -21,6 +22,10 @@ export interface ChannelState {
   readonly protocol: number;
   readonly hasCommand: boolean;
   readonly hasTerminal: boolean;
+  /** True if its guest was told its facts: with a command, or before its agent was asked for anything. Default: as `hasCommand`. */
+  readonly isInUse?: boolean;
+  /** Tells whether its guest has the agent; absent if its init has not said, or the machine is to have none. */
+  readonly agent?: boolean;
   /** Bytes of messages that the device had not taken yet, in Base64. */
   readonly unsent: string;
 }
@@ -69,9 +74,10 @@ export interface GuestChannel {
    */
   send(command: GuestCommand, facts?: GuestFacts, options?: Abortable): void;
   /**
-   * Gives a guest whose command runs new entropy and the time, unless `facts` says otherwise. A copy of a machine gets both when it starts.
+   * Gives a guest whose command runs, or whose agent is in use, new entropy and the time, unless `facts` says otherwise. A copy of a machine
+   * gets both when it starts.
    *
-   * @throws TsvmError `TSVM_STATE` if it has no command: then they go with `send`.
+   * @throws TsvmError `TSVM_STATE` if it has no command and its agent was not dialled: then they go with `send`.
    */
   refresh(facts?: GuestFacts): void;
   /** Sends signal `number` to the command's process group. @throws TsvmError `TSVM_STATE` if there is no command. */
@@ -88,6 +94,8 @@ export class MachineChannel implements GuestChannel {
   readonly stdout: Readable;
   readonly stderr: Readable;
   readonly exited: Promise<number | undefined>;
+  /** Present if the machine is to have the agent. */
+  readonly agent: AgentDoor | undefined;
   readonly #hasConsole: boolean;
   readonly #control = new InputPort();
   readonly #stdin = new InputPort();
@@ -98,12 +106,16 @@ export class MachineChannel implements GuestChannel {
   #saidNoInput = false;
   #ended = false;
   #hasCommand = false;
+  /** Tells whether the guest was told its facts; from then on a copy is told its own when it starts. */
+  #isInUse = false;
   /** Facts for the guest of a copy; undefined in a machine that is none. */
   #copyFacts: GuestFacts | undefined;
   #hasTerminal = false;
 
-  constructor({ console }: { readonly console?: string | undefined }) {
+  /** @param connect - connects to the guest's vsock, if the machine is to have the agent */
+  constructor({ console }: { readonly console?: string | undefined }, connect?: AgentWay['connect']) {
     this.#hasConsole = console !== 'none';
+    this.agent = connect && new AgentDoor({ ask: () => this.#askForAgent(), connect });
     this.stdin = new Writable({
       write: (chunk: Uint8Array, _encoding, callback) => {
         this.#inputUsed = true;
@@ -170,6 +182,7 @@ export class MachineChannel implements GuestChannel {
     const more = [...factOptions(told), ...(this.#hasNoInput ? ['stdin=0'] : [])];
     this.#say(commandStrings({ ...command, tty: command.tty === true }, more));
     this.#hasCommand = true;
+    this.#isInUse = true;
     this.#hasTerminal = command.tty === true;
     this.#saidNoInput = this.#hasNoInput;
     if (signal !== undefined) this.#killWhenAborted(signal);
@@ -182,9 +195,9 @@ export class MachineChannel implements GuestChannel {
   }
 
   refresh(facts: GuestFacts = {}): void {
-    const message = framed(factOptions(facts));
-    if (!this.#hasCommand) throw noCommand('refresh', 'send() takes the same facts');
-    this.#control.write(message);
+    const options = factOptions(facts);
+    if (!this.#isInUse) throw noCommand('refresh', 'send() takes the same facts');
+    this.#sayFacts(options);
   }
 
   save(): ChannelState {
@@ -192,6 +205,8 @@ export class MachineChannel implements GuestChannel {
       protocol: PROTOCOL_VERSION,
       hasCommand: this.#hasCommand,
       hasTerminal: this.#hasTerminal,
+      isInUse: this.#isInUse,
+      ...(this.agent?.isThere !== undefined && { agent: this.agent.isThere }),
       unsent: this.#control.unsent.toString('base64'),
     };
   }
@@ -209,14 +224,28 @@ export class MachineChannel implements GuestChannel {
     this.#copyFacts = facts;
     this.#hasCommand = state.hasCommand;
     this.#hasTerminal = state.hasTerminal;
+    this.#isInUse = state.isInUse ?? state.hasCommand;
+    this.agent?.restore(state.agent);
     this.#control.write(Buffer.from(state.unsent, 'base64'));
   }
 
   /** The machine starts. */
   onStart(): void {
-    if (this.#copyFacts === undefined || !this.#hasCommand) return;
+    if (this.#copyFacts === undefined || !this.#isInUse) return;
     const options = factOptions(this.#copyFacts);
-    if (options.length > 0) this.#say(options);
+    if (options.length > 0) this.#sayFacts(options);
+  }
+
+  /** Tells facts to a guest that is in use. One without a command would take them for its command. */
+  #sayFacts(options: readonly string[]): void {
+    this.#say(this.#hasCommand ? options : [...options, AGENT_OPTION]);
+  }
+
+  /** Init answers when it has taken the facts in, so that the agent does nothing before. */
+  #askForAgent(): void {
+    const facts = this.#isInUse ? [] : factOptions(this.#copyFacts ?? {});
+    this.#isInUse = true;
+    this.#say([...facts, AGENT_OPTION]);
   }
 
   signal(number: number): void {
@@ -265,6 +294,7 @@ export class MachineChannel implements GuestChannel {
 
   /** The machine has ended. */
   onEnd(): void {
+    this.agent?.onEnd();
     if (this.#ended) return;
     this.#ended = true;
     for (const output of [this.#stdout, this.#stderr]) output.end();

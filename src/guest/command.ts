@@ -24,7 +24,7 @@ const MAX_SENT_BYTES = MAX_MESSAGE_BYTES - 512;
 /** Bound of a command's words; guests/init/init.h: MAX_ARGS. */
 const MAX_WORDS = 4096;
 /** Bound of its variables beside those that init has itself; guests/init/init.c: MAX_ENV. */
-const MAX_VARIABLES = 256;
+const MAX_VARIABLES = 8192;
 const OWN_VARIABLES: readonly string[] = ['PATH', 'HOME', 'TERM'];
 
 /** A program that the guest's init runs instead of a shell. */

@@ -11,7 +11,7 @@
 export const PROTOCOL_VERSION = 1;
 
 /** Marks by which init says how far it has come; a guest may use the others as it likes. */
-export const MARK = { INIT: 1, COMMAND: 2, READY: 3, DONE: 4, ROOT_FULL: 5 } as const;
+export const MARK = { INIT: 1, COMMAND: 2, READY: 3, DONE: 4, ROOT_FULL: 5, AGENT: 6 } as const;
 
 /** Name of a mark, as `machine.on('mark')` and timelines have it. */
 export function markName(code: number): string {
@@ -26,6 +26,8 @@ export function markName(code: number): string {
       return 'done';
     case MARK.ROOT_FULL:
       return 'root-full';
+    case MARK.AGENT:
+      return 'agent';
     default:
       return `mark-${code}`;
   }
@@ -33,6 +35,15 @@ export function markName(code: number): string {
 
 /** Offer of the machine, which init reads: its channel ("C"), its stop port ("S"), or neither. Ports that are not there read 0xff. */
 export const OFFER = { NOTHING: 0, CHANNEL: 0x43, STOP_PORT: 0x53 } as const;
+
+/** Wish of the machine for the agent ("A"), which init reads at a port of its own: an older init knows what it always knew. */
+export const OFFER_AGENT = 0x41;
+
+/** Port of the guest's vsock at which the agent listens; guests/agent/protocol.h. */
+export const AGENT_PORT = 0x7473766d;
+
+/** Option of a message that asks init to have the agent run. A message with it brings no command. Init answers with the mark `agent`. */
+export const AGENT_OPTION = 'agent=1';
 
 /** Ports 1 to 4 of the machine's first virtio-console; init knows them by these numbers. */
 export const CHANNEL_PORTS = ['tsvm.control', 'tsvm.stdin', 'tsvm.stdout', 'tsvm.stderr'] as const;

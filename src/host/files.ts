@@ -1,6 +1,7 @@
 /** Reading the operator's files, with errors that name them. */
-import { constants, createReadStream, type Stats } from 'node:fs';
+import { constants, createReadStream, mkdirSync, type Stats, statSync } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
+import { dirname } from 'node:path';
 import { isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
 import { formatBytes } from '../util/units.js';
 
@@ -35,6 +36,29 @@ const OF_THE_MOMENT: readonly string[] = ['EMFILE', 'ENFILE', 'ENOMEM', 'EIO'];
 export function isOfTheMoment(error: unknown): boolean {
   const cause = error instanceof TsvmError ? error.cause : error;
   return isErrnoError(cause) && OF_THE_MOMENT.includes(cause.code);
+}
+
+/**
+ * Makes a folder for this user alone, with those above it. Node's own way (`recursive`) never ends where the kernel says that there is no
+ * such file although the folder above is there: in /proc.
+ *
+ * @returns whether it was not there before
+ * @throws an error with the code EEXIST if there is something else
+ */
+export function makeFolders(path: string): boolean {
+  if (isFolder(path)) return false;
+  makeFolders(dirname(path));
+  try {
+    mkdirSync(path, { mode: 0o700 });
+    return true;
+  } catch (error) {
+    if (!isFolder(path)) throw error;
+    return false; // another process was quicker
+  }
+}
+
+function isFolder(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
 }
 
 /** <asm-generic/fcntl.h>: a descriptor of a name that reads and writes nothing, and neither wakes a device nor waits for a FIFO. */

@@ -28,7 +28,7 @@ import {
 } from 'node:fs';
 import { type FileHandle, open } from 'node:fs/promises';
 import { isErrnoError, TsvmError, type TsvmErrorCode } from '../errors.js';
-import { describeFileError } from './files.js';
+import { describeFileError, makeFolders } from './files.js';
 
 const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_NONBLOCK, O_RDONLY, O_RDWR, O_WRONLY } = constants;
 /** Write permission of group and others, and all of their permissions. */
@@ -77,12 +77,10 @@ export class OwnFolder implements Disposable {
   /** Makes a folder that is not there, with those above it, and opens it. @throws TsvmError as {@link OwnFolder.open} */
   static make(path: string, rules: FolderRules): OwnFolder {
     try {
-      mkdirSync(path, { recursive: true, mode: 0o700 });
+      makeFolders(path);
     } catch (cause) {
       // A link that leads nowhere is there, too, and is refused as one.
-      if (!isErrnoError(cause) || cause.code !== 'EEXIST') {
-        throw failed('make', path, rules, cause);
-      }
+      if (!isErrnoError(cause) || cause.code !== 'EEXIST') throw failed('make', path, rules, cause);
     }
     const folder = OwnFolder.open(path, rules);
     if (folder === undefined) {

@@ -1,9 +1,9 @@
 /** Archives that are written to a file, since they cannot be read where they are: they are compressed, or come by a pipe. */
-import { createWriteStream, mkdirSync } from 'node:fs';
+import { createWriteStream } from 'node:fs';
 import { join } from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { TsvmError } from '../errors.js';
-import { describeFileError } from '../host/files.js';
+import { describeFileError, makeFolders } from '../host/files.js';
 import { formatBytes } from '../util/units.js';
 import type { Blob } from './blob.js';
 import { contentOf } from './decompress.js';
@@ -47,7 +47,7 @@ export async function writeArchive(
     }
   };
   try {
-    mkdirSync(folder, { recursive: true, mode: 0o700 });
+    makeFolders(folder);
     await pipeline(bounded, createWriteStream(path, { flags: 'wx', mode: 0o600 }));
     return path;
   } catch (cause) {

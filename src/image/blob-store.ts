@@ -87,7 +87,7 @@ export class BlobStore {
    */
   async add(blob: BlobFacts, source: BlobSource, options: AddOptions = {}): Promise<string> {
     const name = hexOf(blob.digest);
-    const partial = `.${name}.partial`;
+    const partial = partialOf(name);
     for (;;) {
       using folder = this.#open();
       const there = this.sizeOf(blob.digest);
@@ -123,9 +123,14 @@ export class BlobStore {
     return blob;
   }
 
-  /** Refuses what is larger than the space that is left. @throws TsvmError `TSVM_IMAGE` */
-  async checkSpace(bytes: number): Promise<void> {
+  /** Refuses blobs of which what is not there yet is larger than the space that is left. @throws TsvmError `TSVM_IMAGE` */
+  async checkSpace(blobs: readonly BlobFacts[]): Promise<void> {
     using folder = this.#open();
+    const bytes = blobs.reduce((sum, { digest, size }) => {
+      const name = hexOf(digest);
+      const there = folder.stats(name) ?? folder.stats(partialOf(name));
+      return sum + Math.max(0, size - (there?.size ?? 0));
+    }, 0);
     const { bavail, bsize } = await statfs(folder.self);
     if (bavail * bsize >= bytes) return;
     throw imageError(
@@ -234,6 +239,9 @@ export class BlobStore {
     return openIn(this.directory, BLOBS, ALGORITHM);
   }
 }
+
+/** Name of the file of a blob that is not whole. */
+const partialOf = (name: string): string => `.${name}.partial`;
 
 const SPACE_HINT = 'make space there, or set TSVM_IMAGE_DIR to a folder with more';
 

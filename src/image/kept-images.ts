@@ -2,7 +2,7 @@
 import { join } from 'node:path';
 import { discard } from '../host/folder-store.js';
 import { OwnFolder } from '../host/own-folder.js';
-import { type Flock, flock } from '../host/process/file-lock.js';
+import { type Flock, flock, type LockOptions } from '../host/process/file-lock.js';
 import { processesUsing } from '../host/process/file-users.js';
 import { BlobStore } from './blob-store.js';
 import type { LayeredImage } from './image.js';
@@ -57,11 +57,15 @@ export class KeptImages {
   /**
    * Finds an image by a name, as Docker takes them, or by its id, or the first four characters of it or more.
    *
+   * @param unqualified - as of {@link parseReference}
    * @throws TsvmError `TSVM_IMAGE` if there is none, or several have such an id
    */
-  async find(text: string): Promise<{ readonly image: KeptImage; readonly name?: string }> {
+  async find(
+    text: string,
+    unqualified?: string,
+  ): Promise<{ readonly image: KeptImage; readonly name?: string }> {
     const images = await this.list();
-    const reference = attempt(() => parseReference(text));
+    const reference = attempt(() => parseReference(text, unqualified));
     const name = reference === undefined ? undefined : formatReference(reference);
     const named = images.find(({ names }) => name !== undefined && names.includes(name));
     if (named !== undefined && name !== undefined) return { image: named, name };
@@ -77,8 +81,8 @@ export class KeptImages {
   }
 
   /** Opens the image of a name or an id; undefined if there is none. @throws TsvmError `TSVM_IMAGE` if blobs of it are missing */
-  async open(text: string): Promise<LayeredImage | undefined> {
-    const reference = attempt(() => parseReference(text));
+  async open(text: string, unqualified?: string): Promise<LayeredImage | undefined> {
+    const reference = attempt(() => parseReference(text, unqualified));
     const digest =
       (reference === undefined ? undefined : this.names.digestOf(reference)) ??
       (await this.list()).find((image) => isIdOf(image, text) || isDigestOf(image, reference))?.digest;
@@ -132,11 +136,13 @@ export class KeptImages {
   /**
    * Takes a name from an image, or removes the image with its last one, and with it what no other image needs.
    *
-   * @param force - also one that has several names and is named by its id, or that is used: what runs goes on
    * @throws TsvmError `TSVM_IMAGE` if there is none, or it is not to be removed
    */
-  async remove(text: string, force = false): Promise<Removed> {
-    const { image, name } = await this.find(text);
+  async remove(
+    text: string,
+    { force = false, unqualified, ...options }: RemoveOptions = {},
+  ): Promise<Removed> {
+    const { image, name } = await this.find(text, unqualified);
     if (name !== undefined && image.names.length > 1) {
       this.names.remove({ name, digest: image.digest });
       return { names: [name], usedBy: [], bytes: 0 };
@@ -153,7 +159,7 @@ export class KeptImages {
         'end what runs from it, or remove the image and let that go on: --force',
       );
     }
-    return await this.#removeWhole(image, usedBy);
+    return await this.#removeWhole(image, usedBy, options);
   }
 
   /** Processes that run from what was made of an image. */
@@ -161,20 +167,25 @@ export class KeptImages {
     return processesUsing(join(this.directory, keyOfManifest(digest)));
   }
 
-  async #removeWhole({ digest, id, names }: KeptImage, usedBy: readonly number[]): Promise<Removed> {
+  async #removeWhole(
+    { digest, id, names }: KeptImage,
+    usedBy: readonly number[],
+    options: LockOptions,
+  ): Promise<Removed> {
     for (const name of names) this.names.remove({ name, digest });
     this.names.remove({ digest });
-    const bytes = await this.removeUnused();
+    const bytes = await this.removeUnused(options);
     using store = OwnFolder.make(this.directory, STORE_RULES);
     // What is in use goes when it was not used for long.
     if (usedBy.length === 0) discard(store, keyOfManifest(digest));
     return { names, id, usedBy, bytes };
   }
 
-  /** Removes the blobs that no image has. Returns their length. */
-  async removeUnused(): Promise<number> {
+  /** Removes the blobs that no image has, when nobody adds any. Returns their length. */
+  async removeUnused(options: LockOptions = {}): Promise<number> {
     const removed = await this.blobs.retain(
       () => new Set(this.names.list().flatMap(({ digest }) => [digest, ...this.#digestsIn(digest)])),
+      options,
     );
     return removed.reduce((sum, { size }) => sum + size, 0);
   }
@@ -185,6 +196,13 @@ export class KeptImages {
     const text = isThere ? this.blobs.read(digest, MAX_DOCUMENT_BYTES) : '';
     return text.match(/\bsha256:[0-9a-f]{64}\b/g) ?? [];
   }
+}
+
+export interface RemoveOptions extends LockOptions {
+  /** Also one that has several names and is named by its id, or that is used: what runs goes on. Default false. */
+  readonly force?: boolean;
+  /** Registry, and path for names of one part, that a name without a registry means. */
+  readonly unqualified?: string | undefined;
 }
 
 export interface Removed {

@@ -31,6 +31,8 @@ const MAX_CHARACTERS = 1024;
 const TAG = /^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$/;
 const PART = /^[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*$/;
 const HOST = /^(?:[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|\[[0-9a-f:.]+\])$/;
+/** Words of skopeo for the stores of podman and docker, before a name. */
+export const LOCAL_STORE = /^(containers-storage|docker-daemon):./;
 /** A digest without its algorithm: it would be taken for an image's id. */
 const BARE_ID = /^[0-9a-f]{64}$/;
 
@@ -46,6 +48,11 @@ export function parseReference(text: string, unqualified: string = DOCKER_HUB): 
   if (text.length > MAX_CHARACTERS) throw refused(`it is longer than ${MAX_CHARACTERS} characters`);
   const scheme = /^([a-z][a-z0-9+.-]*:\/\/)(.*)$/i.exec(text);
   if (scheme !== null) throw refused('it is an address', `leave ${scheme[1]} out: ${scheme[2]}`);
+  if (LOCAL_STORE.test(text))
+    throw refused(
+      'it is in a store of this host, not in a registry',
+      `run takes it from there: --image ${text}`,
+    );
   const { name, tag, digest } = split(text);
   if (digest !== undefined && !DIGEST.test(digest))
     throw refused(`'${digest}' is not a digest`, 'a digest is sha256: and 64 digits of 0-9 and a-f');

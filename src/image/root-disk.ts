@@ -96,12 +96,35 @@ export async function openRootDisk({ bytes, name, root }: RootDiskOptions): Prom
   }
 }
 
+export interface KeptRootDisk {
+  readonly path: string;
+  /** Name of the machine that it is kept for. */
+  readonly machine: string;
+}
+
+/** Lists the root disks that are kept for machines with a name. @throws TsvmError `TSVM_DISK` */
+export function keptRootDisks(): KeptRootDisk[] {
+  const directory = diskDirectory();
+  using folder = OwnFolder.open(directory, RULES);
+  return (folder?.names() ?? []).flatMap((entry) => {
+    const machine = /^([^.@][^@]*)@[0-9a-f]{16}$/.exec(entry)?.[1];
+    return machine === undefined ? [] : [{ path: join(directory, entry), machine }];
+  });
+}
+
 /** Removes the root disk that is kept for the machine of that name; false if there is none. @throws TsvmError `TSVM_DISK` */
 export function removeRootDisk(name: string): boolean {
   using folder = OwnFolder.open(diskDirectory(), RULES);
   const kept = folder === undefined ? [] : keptOf(folder, name);
   for (const entry of kept) if (folder !== undefined) removeEntry(folder, entry);
   return kept.length > 0;
+}
+
+/** Keeps the root disk of the machine `name` for the machine `to`, if there is one. @throws TsvmError `TSVM_DISK` */
+export function renameRootDisk(name: string, to: string): void {
+  using folder = OwnFolder.open(diskDirectory(), RULES);
+  for (const entry of folder === undefined ? [] : keptOf(folder, name))
+    folder?.renameNew(entry, `${to}${entry.slice(name.length)}`);
 }
 
 /** Names of machines have no @. */

@@ -1,6 +1,7 @@
 /** Root of a machine: an image as a file system in a file, and beside it the image's tables of users. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeFolders } from '../host/files.js';
 import type { LayeredImage } from './image.js';
 import { ErofsSink } from './tree/erofs-sink.js';
 import { applyLayers } from './tree/layers.js';
@@ -17,7 +18,7 @@ export async function makeRootFile(
   folder: string,
   signal?: AbortSignal,
 ): Promise<void> {
-  mkdirSync(join(folder, 'etc'), { recursive: true, mode: 0o700 });
+  makeFolders(join(folder, 'etc'));
   await using file = await ErofsSink.create(join(folder, ROOT_FILE), key);
   const sink: TreeSink = {
     data: (node, extents) => file.data(node, extents),

@@ -24,13 +24,24 @@ export async function unpackLayers(
   await applyLayers(layers, sink, limits, signal);
 }
 
+function noArchive(cause?: unknown): Error {
+  return imageError(
+    'it is not an archive',
+    'give one of docker save, podman save, skopeo, or of a root: tar -C ROOT -cf FILE .',
+    cause,
+  );
+}
+
 /** Looks whether a file begins as an archive does. @throws TsvmError `TSVM_IMAGE` that names it. */
 export async function lookAtArchive(blob: Blob): Promise<void> {
   await named(blob, async () => {
     const start = await blob.magic();
     if (isCompressed(start) || (start.length === BLOCK_BYTES && start.every((byte) => byte === 0))) return;
-    if (start.length < BLOCK_BYTES)
-      throw imageError('it is not an archive', 'tar -C ROOT -cf FILE . makes one');
-    parseHeader(start);
+    if (start.length < BLOCK_BYTES) throw noArchive();
+    try {
+      parseHeader(start);
+    } catch (cause) {
+      throw noArchive(cause);
+    }
   });
 }

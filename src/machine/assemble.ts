@@ -6,8 +6,8 @@ import { virtioConsole } from '../devices/console/console.js';
 import { Net } from '../devices/net/net.js';
 import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
-import { agentPorts, portOf } from '../guest/agent.js';
 import { MachineChannel } from '../guest/channel.js';
+import { initPorts, portOf } from '../guest/init-ways.js';
 import { StopPort } from '../guest/stop-port.js';
 import { readHostFacts } from '../host/facts.js';
 import type { MachineHost } from '../host/host.js';
@@ -45,7 +45,7 @@ export async function assemble(
   const { cleanup, guard, terminal } = lifecycle;
   const devices = [];
   cleanup.defer(() => host.close());
-  const channel = config.channel === true ? new MachineChannel(config) : undefined;
+  const channel = config.channel === true ? channelOf(config, host) : undefined;
   const stopPort = config.stopPort === true ? new StopPort() : undefined;
   let balloon: BalloonControl | undefined;
   const pmem = new PmemSlots({
@@ -101,6 +101,15 @@ export async function assemble(
   return { ...pieces, memory, platform, channel, stopPort, balloon, disks, cards, pmem };
 }
 
+function channelOf(config: MachineConfig, host: MachineHost): MachineChannel {
+  if (config.agent !== true) return new MachineChannel(config);
+  return new MachineChannel(config, async (port, options) => {
+    const sockets = host.vsock();
+    if (sockets === undefined) throw new TsvmError('TSVM_STATE', 'a machine without a vsock has no agent');
+    return await sockets.connect(port, options);
+  });
+}
+
 /** Answers of the machine to what the platform's devices tell it. */
 function platformEvents(
   lifecycle: Lifecycle,
@@ -109,7 +118,10 @@ function platformEvents(
 ): PlatformEvents {
   const { ends, events } = lifecycle;
   return {
-    onMark: (code) => lifecycle.mark(code, () => insnEmulation(vcpus)),
+    onMark: (code) => {
+      lifecycle.mark(code, () => insnEmulation(vcpus));
+      channel?.agent?.onMark(code);
+    },
     onExitStatus: (status) => {
       ends.exitStatus = status;
       channel?.onExitStatus(status);
@@ -124,7 +136,7 @@ function platformEvents(
 /** The first device, so that the guest's init finds the ports at /dev/vport0p*. */
 function consoleRequests(config: MachineConfig): DeviceRequest[] {
   const terminal = config.console === 'virtio';
-  const ports = agentPorts(config);
+  const ports = initPorts(config);
   if (ports.length > 0) return [virtioConsole({ console: terminal, ports })];
   return terminal ? [virtioConsole()] : [];
 }

@@ -3,6 +3,7 @@ import { checkCmdlineText } from '../boot/cmdline.js';
 import type { KernelEntry } from '../boot/kernel-image.js';
 import { isPath } from '../devices/config-fields.js';
 import type { DeviceRequest } from '../devices/registry.js';
+import { vsock } from '../devices/vsock/kind.js';
 import { TsvmError } from '../errors.js';
 import { COMMAND_FIELDS, checkCommand, type GuestCommand } from '../guest/command.js';
 import type { GuestBuild } from '../guest/store.js';
@@ -57,6 +58,11 @@ export interface MachineConfig {
   /** A way to hand the guest's init a command while it runs, and its streams apart (`machine.channel`). Default false. */
   readonly channel?: boolean;
   /**
+   * The agent in the guest (`machine.dialAgent`), by which any number of commands run there. Default false. With it the machine has the
+   * channel too, and a vsock, if there is none among its devices. Its init must be tsvm's.
+   */
+  readonly agent?: boolean;
+  /**
    * A port by which `machine.requestStop` reaches the guest's init, which listens there where it is tsvm's. Default false; with a
    * channel there is no need of it.
    */
@@ -98,29 +104,45 @@ const FIELDS: Fields<MachineConfig> = {
   ...DATA_FIELDS,
   devices: optional(['a list of device requests', isListOf(isRecord)]),
   channel: optional(FLAG),
+  agent: optional(FLAG),
   stopPort: optional(FLAG),
   build: optional(['what findGuest() says of a guest', isRecord]),
 };
 
+/** Adds what a configuration implies: the agent needs the channel and a vsock, which is the last device. */
+export function wholeConfig(config: MachineConfig): MachineConfig {
+  if (config.agent !== true) return config;
+  const { devices = [] } = config;
+  const hasVsock = devices.some(({ kind }) => kind === 'vsock');
+  return { ...config, channel: true, devices: hasVsock ? devices : [...devices, vsock()] };
+}
+
 /**
  * Checks a configuration as far as that is possible without the host.
  *
+ * @returns it with what it implies
  * @throws TsvmError `TSVM_CONFIG`, naming the field.
  */
-export function checkConfig(config: MachineConfig, host: { totalMemoryBytes: number }): void {
-  requireFields(config, FIELDS, "a machine's configuration");
+export function checkConfig(given: MachineConfig, host: { totalMemoryBytes: number }): MachineConfig {
+  requireFields(given, FIELDS, "a machine's configuration");
+  const config = wholeConfig(given);
   checkBounds(config, host.totalMemoryBytes);
   if (config.kernel === undefined && (config.firmware === undefined || config.firmware === 'builtin')) {
     throw new TsvmError('TSVM_CONFIG', 'no kernel is given', {
       hint: "give a bzImage or vmlinux: `kernel: 'FILE'`",
     });
   }
+  return config;
 }
 
-/** Ways to the guest's init: the channel, the stop port, or none. @throws TsvmError `TSVM_CONFIG` for two at once. */
-export function guestOf({ channel, stopPort }: MachineConfig): 'channel' | 'stop-port' | 'none' {
-  if (channel !== true) return stopPort === true ? 'stop-port' : 'none';
-  if (stopPort !== true) return 'channel';
+/** Ways to the guest's init: the channel, the channel and the agent, the stop port, or none. */
+export const GUEST_WAYS = ['channel', 'agent', 'stop-port', 'none'] as const;
+export type GuestWay = (typeof GUEST_WAYS)[number];
+
+/** @throws TsvmError `TSVM_CONFIG` for two at once. */
+export function guestOf({ channel, agent, stopPort }: MachineConfig): GuestWay {
+  if (channel !== true && agent !== true) return stopPort === true ? 'stop-port' : 'none';
+  if (stopPort !== true) return agent === true ? 'agent' : 'channel';
   throw new TsvmError('TSVM_CONFIG', 'stopPort: a machine with a channel is asked over that', {
     hint: 'leave one of the two out',
   });
@@ -168,7 +190,7 @@ export function checkBounds(config: MachineConfig, totalMemoryBytes = Number.POS
   }
   const guest = guestOf(config);
   if (config.command !== undefined) checkCommand(config.command);
-  if (guest === 'channel' && config.command !== undefined) {
+  if ((guest === 'channel' || guest === 'agent') && config.command !== undefined) {
     throw new TsvmError('TSVM_CONFIG', 'command: a machine with a channel gets its command over it', {
       hint: 'call machine.channel.send()',
     });

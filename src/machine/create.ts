@@ -23,12 +23,12 @@ import { startedTimeline } from './report/timeline.js';
  * @throws TsvmError for a configuration, file or host that will not do. Nothing is left behind then.
  */
 export async function createMachine<const Config extends MachineConfig>(
-  config: Config,
+  given: Config,
   { signal }: Abortable = {},
 ): Promise<MachineOf<Config>> {
   signal?.throwIfAborted();
   const timeline = startedTimeline();
-  checkConfig(config, { totalMemoryBytes: hostMemory().totalBytes });
+  const config = checkConfig(given, { totalMemoryBytes: hostMemory().totalBytes });
   const profile = chooseProfile(config.profile ?? 'auto');
   const files = await readBootFiles(config);
   timeline.mark('files-read');

@@ -1,4 +1,5 @@
 /** One machine on KVM as its user has it. */
+import type { Duplex } from 'node:stream';
 import type { BalloonControl } from '../devices/backends/balloon.js';
 import type { NetControl } from '../devices/backends/net.js';
 import type { Blk } from '../devices/blk/blk.js';
@@ -157,6 +158,17 @@ export class KvmMachine implements Machine {
       await this.#endsWithin(POWER_OFF_MS, signal);
     }
     await this.kill();
+  }
+
+  async dialAgent(options: Abortable = {}): Promise<Duplex> {
+    const agent = this.core.parts.channel?.agent;
+    if (agent === undefined) {
+      throw new TsvmError('TSVM_STATE', 'this machine has no agent', {
+        hint: 'make it with one: `agent: true`',
+      });
+    }
+    this.core.refuseUnless(['running'], 'reach the agent of');
+    return await agent.dial(options);
   }
 
   async kill(): Promise<void> {

@@ -1,4 +1,5 @@
 /** A virtual machine as an object: what can be asked of it, what it tells, how it ends. */
+import type { Duplex } from 'node:stream';
 import type { BalloonControl as MachineBalloon } from '../devices/backends/balloon.js';
 import type { DiskControl as MachineDisk } from '../devices/backends/disk.js';
 import type { NetControl as MachineCard } from '../devices/backends/net.js';
@@ -89,6 +90,14 @@ export interface MachineControls {
    * the guest, if the machine does not run, or if `timeoutMs` is 0. An abort leaves it at what was asked of the guest by then.
    */
   stop(timeoutMs?: number, options?: Abortable): Promise<void>;
+  /**
+   * Makes a new connection to the agent of the machine's guest, for as many commands, files and ports as are wanted (docs/agent.md). It waits
+   * for a guest that boots, up to a minute. A copy of the machine is dialled anew: connections stay with the original.
+   *
+   * @throws TsvmError `TSVM_STATE` if the machine has no agent (`agent: true` of its configuration), or does not run; if the guest's init
+   * runs none; if nobody answers.
+   */
+  dialAgent(options?: Abortable): Promise<Duplex>;
   /** Pulls the plug: ends the machine at once; disks are flushed. Safe at any time and more than once. */
   kill(): Promise<void>;
   /**
@@ -137,9 +146,13 @@ type HavingAll<Parts extends readonly MachinePart[]> = Parts extends readonly [
 /** A machine that has the parts of a list that is known when the program is compiled; of a list that is not, it is not known. */
 export type MachineWith<Parts extends readonly MachinePart[]> = Machine & HavingAll<Parts>;
 
-/** A machine of a configuration that is known when the program is compiled: the channel, balloon and vsock that it asks for are there. */
+/**
+ * A machine of a configuration that is known when the program is compiled: the channel, balloon and vsock that it asks for are there, and what
+ * its agent needs of them.
+ */
 export type MachineOf<Config extends MachineConfig> = Machine &
   (Config extends { readonly channel: true } ? Having<'channel'> : unknown) &
+  (Config extends { readonly agent: true } ? Having<'channel'> & Having<'vsock'> : unknown) &
   (HasDevice<Config['devices'], 'balloon'> extends true ? Having<'balloon'> : unknown) &
   (HasDevice<Config['devices'], 'vsock'> extends true ? Having<'vsock'> : unknown);
 
@@ -166,7 +179,7 @@ export interface Machine extends MachineControls, AsyncDisposable {
   /** The guest kernel's whole command line; empty for a firmware file. */
   readonly cmdline: string;
   readonly console: MachineConsole;
-  /** Absent unless the configuration has `channel: true`; {@link MachineOf} knows. */
+  /** Absent unless the configuration has `channel: true` or `agent: true`; {@link MachineOf} knows. */
   readonly channel: GuestChannel | undefined;
   /** In the order in which they were asked for: the guest's vda, vdb, ... */
   readonly disks: readonly MachineDisk[];
@@ -174,7 +187,7 @@ export interface Machine extends MachineControls, AsyncDisposable {
   readonly cards: readonly MachineCard[];
   /** Absent unless the machine has the device `balloon()`. */
   readonly balloon: MachineBalloon | undefined;
-  /** Absent unless the machine has the device `vsock()`. */
+  /** Absent unless the machine has the device `vsock()`, or the agent. */
   readonly vsock: MachineVsock | undefined;
   /** @throws TsvmError `TSVM_STATE` if it was started before. */
   start(): Promise<void>;

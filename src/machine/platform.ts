@@ -10,8 +10,8 @@ import { I8042 } from '../devices/pc/i8042.js';
 import { Rtc } from '../devices/pc/rtc.js';
 import { Serial } from '../devices/pc/serial.js';
 import { VmGeneration } from '../devices/pc/vm-generation.js';
-import { offerOf } from '../guest/agent.js';
-import { PROTOCOL_VERSION } from '../guest/protocol.js';
+import { offerOf } from '../guest/init-ways.js';
+import { OFFER, OFFER_AGENT, PROTOCOL_VERSION } from '../guest/protocol.js';
 import type { GuestMemory } from '../memory/guest-memory.js';
 import {
   ACPI_EVENT_IRQ,
@@ -124,7 +124,13 @@ function boardRows({ config, terminal, events, wiring }: PlatformOptions): reado
       name: 'boot-marks',
       base: BOOT_MARKS_PORT,
       length: BOOT_MARKS_PORTS,
-      device: () => new BootMarks({ ...events, offer: offerOf(config), version: PROTOCOL_VERSION }),
+      device: () =>
+        new BootMarks({
+          ...events,
+          offer: offerOf(config),
+          version: PROTOCOL_VERSION,
+          agent: config.agent === true ? OFFER_AGENT : OFFER.NOTHING,
+        }),
     },
     {
       name: 'acpi-power',

@@ -20,7 +20,15 @@ import {
   requireFields,
 } from '../util/fields.js';
 import { printable } from '../util/printable.js';
-import { checkBounds, DATA_FIELDS, DEFAULT_MEMORY_BYTES, guestOf, type MachineConfig } from './config.js';
+import {
+  checkBounds,
+  DATA_FIELDS,
+  DEFAULT_MEMORY_BYTES,
+  GUEST_WAYS,
+  type GuestWay,
+  guestOf,
+  type MachineConfig,
+} from './config.js';
 
 export type { HostPath } from '../devices/registry.js';
 
@@ -40,8 +48,8 @@ export interface MachineSpec extends Pick<MachineConfig, keyof typeof DATA_FIELD
   readonly memoryBytes: number;
   readonly cpus: number;
   readonly console: NonNullable<MachineConfig['console']>;
-  /** Way to the guest's init: `channel` and `stopPort` of a configuration. */
-  readonly guest: 'channel' | 'stop-port' | 'none';
+  /** Way to the guest's init: `channel`, `agent` and `stopPort` of a configuration. */
+  readonly guest: GuestWay;
   /** In the order of their slots. */
   readonly devices: readonly SpecDevice[];
 }
@@ -68,7 +76,7 @@ const FIELDS: Fields<MachineSpec> = {
     (value) => isText(value) && (value as string).length <= MAX_CMDLINE,
     { type: 'string', maxLength: MAX_CMDLINE },
   ]),
-  guest: optional(oneOf('channel', 'stop-port', 'none')),
+  guest: optional(oneOf(...GUEST_WAYS)),
   devices: optional(DEVICES),
 };
 
@@ -103,7 +111,8 @@ export function specOf(config: MachineConfig): MachineSpec {
 export function configOf({ version: _, guest = 'none', devices = [], ...rest }: GivenSpec): MachineConfig {
   return {
     ...rest,
-    channel: guest === 'channel',
+    channel: guest === 'channel' || guest === 'agent',
+    ...(guest === 'agent' && { agent: true }),
     stopPort: guest === 'stop-port',
     devices: devices.map(requestOf),
   };

@@ -1,11 +1,11 @@
 /** Writes a snapshot's folder so that a save that is killed leaves the old one or none. */
 import { createHash, randomBytes } from 'node:crypto';
 import { fsync } from 'node:fs';
-import { access, constants, type FileHandle, mkdir, rm, stat } from 'node:fs/promises';
+import { access, constants, type FileHandle, rm, rmdir, stat } from 'node:fs/promises';
 import { dirname, resolve } from 'node:path';
 import { promisify } from 'node:util';
 import { foundErrno, isErrnoError, TsvmError } from '../errors.js';
-import { describeFileError } from '../host/files.js';
+import { describeFileError, makeFolders } from '../host/files.js';
 import { OwnFolder } from '../host/own-folder.js';
 import type { PageRun, Ram } from '../kvm/ram.js';
 import type { NativeAddon } from '../native/binding.js';
@@ -27,6 +27,8 @@ import { hashPages, stampOf, writePages } from './memory-file.js';
  */
 export class SnapshotWriter {
   readonly directory: string;
+  /** Whether the folder was made for this save. */
+  readonly #made: boolean;
   readonly #folder: OwnFolder;
   readonly #memory: FileHandle;
   readonly #memoryName: string;
@@ -38,12 +40,14 @@ export class SnapshotWriter {
 
   private constructor(
     directory: string,
+    made: boolean,
     folder: OwnFolder,
     memory: FileHandle,
     memoryName: string,
     signal: AbortSignal | undefined,
   ) {
     this.directory = directory;
+    this.#made = made;
     this.#folder = folder;
     this.#memory = memory;
     this.#memoryName = memoryName;
@@ -59,7 +63,7 @@ export class SnapshotWriter {
     const directory = resolve(path);
     return await translated(directory, async () => {
       // What keeps it from being made is said as what keeps the machine from being saved.
-      await mkdir(directory, { recursive: true, mode: 0o700 });
+      const made = makeFolders(directory);
       const folder = OwnFolder.make(directory, SNAPSHOT_FOLDER);
       try {
         if (!addon.flock(folder.fd, 'exclusive')) {
@@ -71,7 +75,7 @@ export class SnapshotWriter {
         await removeLeftovers(folder, namedMemory(folder));
         const memoryName = `memory-${randomBytes(8).toString('hex')}`;
         const memory = await folder.createFile(memoryName);
-        return new SnapshotWriter(directory, folder, memory, memoryName, signal);
+        return new SnapshotWriter(directory, made, folder, memory, memoryName, signal);
       } catch (error) {
         folder[Symbol.dispose]();
         throw error;
@@ -140,6 +144,8 @@ export class SnapshotWriter {
       if (this.#committed) return;
       for (const name of [this.#memoryName, this.#unfinishedManifest])
         await rm(this.#folder.at(name), { force: true });
+      // Unless somebody else uses it by now.
+      if (this.#made) await rmdir(this.directory).catch(() => {});
     } finally {
       this.#folder[Symbol.dispose]();
     }

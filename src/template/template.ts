@@ -5,7 +5,7 @@
 
 import { TsvmError } from '../errors.js';
 import { factOptions, type GuestFacts } from '../guest/facts.js';
-import type { MachineConfig } from '../machine/config.js';
+import { type MachineConfig, wholeConfig } from '../machine/config.js';
 import { createMachine } from '../machine/create.js';
 import type { Machine, MachineOf, MachineWith } from '../machine/machine.js';
 import { type RestoreOptions, restoreSame } from '../machine/restore.js';
@@ -42,7 +42,7 @@ export async function machineFromTemplate<const Config extends MachineConfig>(
   config: Config,
   options: TemplateOptions = {},
 ): Promise<MachineOf<Config> & MachineWith<['channel']>> {
-  return (await fromTemplate(config, options)) as MachineOf<Config> & MachineWith<['channel']>;
+  return (await fromTemplate(wholeConfig(config), options)) as MachineOf<Config> & MachineWith<['channel']>;
 }
 
 async function fromTemplate(config: MachineConfig, options: TemplateOptions): Promise<Machine> {

@@ -15,9 +15,9 @@ const folder = temporaryDirectory();
 const root = join(folder, 'root');
 beforeAll(() => void makeBusyboxRoot(root));
 
-const HEAD_BYTES = 72;
+const HEAD_BYTES = 88;
 const STEP_BYTES = 64;
-const RELOCATIONS_AT = 64;
+const RELOCATIONS_AT = 80;
 const EINVAL = 22;
 const LAST = 2 ** 32 - 1;
 
@@ -81,6 +81,7 @@ describe('a plan', () => {
     ['a list that begins between', u32(24, HEAD_BYTES + 4)],
     ['a list of more than there is', u32(28, 1000)],
     ['a list of as many as there are numbers', u32(28, LAST)],
+    ['a last list that begins in its head', u32(RELOCATIONS_AT - 8, 8)],
     ['an unknown kind of argument', (view) => view.setUint8(step(0, KINDS), 3)],
     ['data in its head', u64(step(0, VALUES + 8), 8n)],
     ['data behind it', (view, size) => view.setBigUint64(step(0, VALUES + 8), BigInt(size), true)],

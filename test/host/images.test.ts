@@ -1,9 +1,11 @@
 /** The command line of images under names. */
-import { spawnSync } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
 import { existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { expect, test } from 'vitest';
+import { expect, test, vi } from 'vitest';
 import { tsvmHere } from '../support/cli-here.js';
+import { eventually } from '../support/eventually.js';
 import { temporaryDirectory } from '../support/guest.js';
 import { makeOciLayout } from '../support/oci-layout.js';
 import { notRoot } from '../support/skip-reasons.js';
@@ -18,6 +20,7 @@ function newStore() {
     TSVM_IMAGE_DIR: newPath(),
     TSVM_TEMPLATE_DIR: newPath(),
     TSVM_GUEST_DIR: newPath(),
+    TSVM_DISK_DIR: newPath(),
   };
   return {
     env,
@@ -84,7 +87,11 @@ test('an image that lost its name has none, and goes with system prune, which as
   }
   await tsvm('load', '-i', makeOciLayout(newPath(), [{ other: '' }], {}, 'app:1'));
   expect((await tsvm('images')).stdout).toMatch(/^<none> +<none> +[0-9a-f]{12} /m);
-  expect((await tsvm('system', 'df')).stdout).toMatch(/^Images +[23] +0 .*\n(.*\n)*Guests +0/m);
+  mkdirSync(env.TSVM_DISK_DIR, { mode: 0o700 });
+  writeFileSync(join(env.TSVM_DISK_DIR, `web@${'0'.repeat(16)}`), 'x'.repeat(5000));
+  expect((await tsvm('system', 'df')).stdout).toMatch(
+    /^Images +[23] +0 .*\n(.*\n)*Disks +1 +0 +8 KiB +0 B\n(.*\n)*Guests +0/m,
+  );
   expect(JSON.parse((await tsvm('system', 'df', '--json')).stdout)[0]).toMatchObject({ kind: 'Images' });
   expect(await tsvm('system', 'prune')).toMatchObject({
     status: 2,
@@ -98,10 +105,71 @@ test('an image that lost its name has none, and goes with system prune, which as
   expect((await tsvm('images')).stdout).not.toContain('<none>');
   expect((await tsvm('images', '-q')).stdout.trim().split('\n')).toHaveLength(1);
   await tsvm('system', 'prune', '--all', '--force');
+  expect(readdirSync(env.TSVM_DISK_DIR)).toHaveLength(1);
   expect((await tsvm('images', '-q')).stdout).toBe('');
   expect(
     readdirSync(join(env.TSVM_IMAGE_DIR, 'blobs/sha256')).filter((name) => !name.startsWith('.')),
   ).toEqual([]);
+});
+
+test('a name without a registry means the same to every command', async () => {
+  const { tsvm, env } = newStore();
+  const XDG_CONFIG_HOME = newPath();
+  mkdirSync(join(XDG_CONFIG_HOME, 'tsvm'), { recursive: true });
+  writeFileSync(
+    join(XDG_CONFIG_HOME, 'tsvm/registries.json'),
+    JSON.stringify({ unqualified: 'registry.example/team' }),
+  );
+  const here = async (...args: string[]) => await tsvmHere(args, { ...env, XDG_CONFIG_HOME });
+  await tsvm('load', '-i', layoutOf('registry.example/team/app:1'));
+  expect((await here('images', '-q', 'app')).stdout.toString()).toMatch(/^[0-9a-f]{12}\n$/);
+  expect((await tsvm('images', '-q', 'app')).stdout).toBe('');
+  expect(await here('tag', 'app:1', 'other')).toMatchObject({ status: 0, stderr: '' });
+  expect(await here('save', '-o', newPath(), 'other')).toMatchObject({ status: 0, stderr: '' });
+  const { stdout, status } = await here('rmi', 'app:1', 'other');
+  expect(status).toBe(0);
+  expect(stdout.toString()).toMatch(/^Untagged: registry.example\/team\/app:1\nUntagged: .*other:latest\n/);
+});
+
+/** Errors that the command line under way has said so far. */
+function saidHere(): string {
+  const { write } = process.stderr;
+  return vi.isMockFunction(write)
+    ? vi
+        .mocked(write)
+        .mock.calls.map(([text]) => text)
+        .join('')
+    : '';
+}
+
+/** Holds the lock of a store's blobs until it is told to let go. */
+async function holdBlobs({ TSVM_IMAGE_DIR }: { readonly TSVM_IMAGE_DIR: string }, mode: string) {
+  const lock = join(TSVM_IMAGE_DIR, 'blobs/sha256/.lock');
+  const holder = spawn('flock', [mode, lock, 'sh', '-c', 'echo held; read _'], {
+    stdio: ['pipe', 'pipe', 'inherit'],
+  });
+  await once(holder.stdout, 'data');
+  return holder;
+}
+
+test('what waits for somebody says so, and an archive that is not finished leaves nothing', async () => {
+  const { tsvm, env } = newStore();
+  await tsvm('load', '-i', layoutOf('app:1'));
+  const puller = await holdBlobs(env, '--shared');
+  const removal = tsvm('rmi', 'app:1');
+  await eventually(saidHere).toBe('tsvm: waiting for a process that fetches or saves images\n');
+  puller.stdin.end();
+  expect(await removal).toMatchObject({ status: 0 });
+
+  await tsvm('load', '-i', layoutOf('app:2'));
+  const remover = await holdBlobs(env, '--exclusive');
+  const archive = newPath();
+  const save = tsvm('save', '-o', archive, 'app:2');
+  await eventually(saidHere).toBe('tsvm: waiting for a process that removes images\n');
+  process.emit('SIGINT');
+  expect(await save).toMatchObject({ status: 130 });
+  expect(readdirSync(folder).filter((name) => join(folder, name).startsWith(archive))).toEqual([]);
+  remover.stdin.end();
 });
 
 test('words that name no image are refused with what to do', async () => {

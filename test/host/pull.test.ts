@@ -90,7 +90,7 @@ http: {addr: "${host}"}
     }
     const none = await pull(`${host}/some/image:none`, userOf(host));
     expect(none.stderr).toBe(
-      `tsvm: ${host}/some/image: the registry has no such image\nhint: check name and tag\n`,
+      `tsvm: ${host}/some/image:none: the registry has no such image\nhint: check name and tag\n`,
     );
   });
 });

@@ -10,7 +10,9 @@ const NAME = 'package';
 /** Files that they are made of, but the guest; from the repository's root, where tests run. */
 const CONTENT = [
   ...['package.json', 'LICENSE', 'README.md', 'CHANGELOG.md', 'scripts', 'dist', 'guests'],
-  ...['kvm_addon.node', 'container-launcher', 'probe-root'].map((name) => `kvm-addon/build/Release/${name}`),
+  ...['kvm_addon.node', 'container-launcher', 'agent', 'probe-root'].map(
+    (name) => `kvm-addon/build/Release/${name}`,
+  ),
 ];
 
 /** Reason why there is none, if there is none. */

@@ -8,8 +8,10 @@ import { TsvmError } from '../../errors.js';
 import { describeFileError } from '../../host/files.js';
 import { shortReference } from '../../image/reference.js';
 import type { SavedImage } from '../../image/save-image.js';
+import { complain } from '../complain.js';
 import { lookAtOutputFile } from '../options/output-file.js';
-import { keptImages } from './images.js';
+import { StopSignals } from '../session/stop-signals.js';
+import { keptImages, unqualifiedName } from './images.js';
 
 const SAVE_EXAMPLES = `
 Examples:
@@ -34,30 +36,41 @@ export function saveCommand(): Command {
       if (output !== undefined) lookAtOutputFile(output);
       const kept = await keptImages();
       const images = new Map<string, SavedImage>();
+      const unqualified = await unqualifiedName();
       for (const text of texts) {
-        const { image, name } = await kept.find(text);
+        const { image, name } = await kept.find(text, unqualified);
         const names = images.get(image.digest)?.names ?? [];
         images.set(image.digest, { image, names: name === undefined ? names : [...names, name] });
       }
       const { saveImages } = await import('../../image/save-image.js');
       // Nothing of them is removed meanwhile.
-      await kept.blobs.hold(async () => {
-        const bytes = Readable.from(saveImages([...images.values()], kept));
-        if (output === undefined) await pipeline(bytes, process.stdout, { end: false });
-        else await writeWhole(output, bytes);
-      });
+      using signals = StopSignals.ofMachine();
+      const { signal } = signals;
+      try {
+        await kept.blobs.hold(
+          async () => {
+            const bytes = Readable.from(saveImages([...images.values()], kept));
+            if (output === undefined) await pipeline(bytes, process.stdout, { end: false, signal });
+            else await writeWhole(output, bytes, signal);
+          },
+          { signal, onWait: () => complain('tsvm: waiting for a process that removes images') },
+        );
+      } catch (error) {
+        if (signals.exitCode === undefined) throw error;
+        process.exitCode = signals.exitCode;
+      }
     });
 }
 
-/** Writes a file that has its name when it is whole. */
-async function writeWhole(path: string, bytes: Readable): Promise<void> {
+/** Writes a file that has its name when it is whole. An abort leaves nothing of it. */
+async function writeWhole(path: string, bytes: Readable, signal: AbortSignal): Promise<void> {
   const unfinished = `${path}.${randomBytes(8).toString('hex')}`;
   try {
-    await pipeline(bytes, createWriteStream(unfinished, { flags: 'wx' }));
+    await pipeline(bytes, createWriteStream(unfinished, { flags: 'wx' }), { signal });
     renameSync(unfinished, path);
   } catch (cause) {
     rmSync(unfinished, { force: true });
-    if (cause instanceof TsvmError) throw cause;
+    if (cause instanceof TsvmError || signal.aborted) throw cause;
     throw new TsvmError('TSVM_FILE', `cannot write ${path}: ${describeFileError(cause)}`, { cause });
   }
 }

@@ -1,12 +1,13 @@
 /** `tsvm images`, `rmi` and `tag`: images that are kept under names. */
 import { Command } from 'commander';
 import { TsvmError } from '../../errors.js';
-import type { KeptImage, KeptImages } from '../../image/kept-images.js';
+import type { KeptImage, KeptImages, RemoveOptions } from '../../image/kept-images.js';
 import { parseReference, shortReference } from '../../image/reference.js';
 import { formatAge } from '../../util/age.js';
 import { formatBytes } from '../../util/units.js';
 import { complain } from '../complain.js';
 import { inFlags } from '../flags.js';
+import { registrySettings } from '../options/registry-options.js';
 import { formatTable } from '../table.js';
 
 /** Digits of an id in a table; Docker's. */
@@ -32,6 +33,15 @@ export async function keptImages(): Promise<KeptImages> {
   return new KeptImages();
 }
 
+/** Registry, and path for names of one part, that this user's names without a registry mean. */
+export async function unqualifiedName(): Promise<string> {
+  const { readRegistryConfig } = await import('../../image/registry/config.js');
+  return (await readRegistryConfig(registrySettings().rules)).unqualified;
+}
+
+/** Says that nothing is removed while images are fetched or saved. */
+export const onWait = (): void => complain('tsvm: waiting for a process that fetches or saves images');
+
 export function imagesCommand(): Command {
   return new Command('images')
     .summary('list images that are kept under names')
@@ -46,7 +56,7 @@ export function imagesCommand(): Command {
     .addHelpText('after', EXAMPLES)
     .action(async (name: string | undefined, options: ImagesOptions) => {
       const images = await (await keptImages()).list();
-      const wanted = name === undefined ? undefined : parseReference(name);
+      const wanted = name === undefined ? undefined : parseReference(name, await unqualifiedName());
       // A tag that was not typed is any tag.
       const hasTag = name !== undefined && /[:@][^/]*$/.test(name);
       const rows = images.flatMap((image) =>
@@ -110,9 +120,10 @@ export function rmiCommand(): Command {
     .addHelpText('after', RMI_EXAMPLES)
     .action(async (texts: string[], { force = false }: { force?: boolean }) => {
       const kept = await keptImages();
+      const how = { force, unqualified: await unqualifiedName(), onWait };
       for (const text of texts) {
         try {
-          await removeOne(text, kept, force);
+          await removeOne(text, kept, how);
         } catch (error) {
           // The others are removed all the same.
           if (!(error instanceof TsvmError)) throw error;
@@ -125,9 +136,9 @@ export function rmiCommand(): Command {
     });
 }
 
-async function removeOne(text: string, kept: KeptImages, force: boolean): Promise<void> {
-  if (force && (await kept.open(text).catch(() => ({}))) === undefined) return;
-  const { names, id, usedBy } = await kept.remove(text, force);
+async function removeOne(text: string, kept: KeptImages, how: RemoveOptions): Promise<void> {
+  if (how.force === true && (await kept.open(text, how.unqualified).catch(() => ({}))) === undefined) return;
+  const { names, id, usedBy } = await kept.remove(text, how);
   for (const name of names) process.stdout.write(`Untagged: ${name}\n`);
   if (id !== undefined) process.stdout.write(`Deleted: ${id}\n`);
   if (usedBy.length > 0)
@@ -147,13 +158,14 @@ export function tagCommand(): Command {
       '\nExamples:\n  tsvm tag debian:12 mine:1\n  tsvm tag 3f2a9c01 registry.example:5000/team/app',
     )
     .action(async (text: string, name: string) => {
-      const reference = parseReference(name);
+      const unqualified = await unqualifiedName();
+      const reference = parseReference(name, unqualified);
       if (reference.digest !== undefined)
         throw new TsvmError('TSVM_USAGE', `${name}: an image’s digest cannot be chosen`, {
           hint: 'NAME[:TAG]',
         });
       const kept = await keptImages();
-      const { image } = await kept.find(text);
+      const { image } = await kept.find(text, unqualified);
       kept.names.set(reference, image.digest);
     });
 }

@@ -24,8 +24,8 @@ interface PsOptions {
 
 export function psCommand(): Command {
   return new Command('ps')
-    .summary('list machines')
-    .description('List machines that have a name: those that run, or all.')
+    .summary('list machines and containers')
+    .description('List machines and containers that have a name: those that run, or all.')
     .option('-a, --all', 'those that have ended, too')
     .option('--json', 'all that is known of each, as a list')
     .addHelpText('after', EXAMPLES)
@@ -47,15 +47,16 @@ export function psCommand(): Command {
     });
 }
 
-const HEAD = ['NAME', 'STATE', 'CPUS', 'MEMORY', 'AGE', 'PID', 'COMMAND'];
+const HEAD = ['NAME', 'STATE', 'ISOLATION', 'CPUS', 'MEMORY', 'AGE', 'PID', 'COMMAND'];
 
 function row(record: MachineRecord & { readonly state: string }): string[] {
-  const { name, state, cpus, memoryBytes, createdMs, pid, command, end } = record;
+  const { name, state, isolation = 'vm', cpus, memoryBytes, createdMs, pid, command, end } = record;
   return [
     name,
     end === undefined ? state : `Ended, ${describeEnd(record)}`,
-    String(cpus),
-    formatBytes(memoryBytes),
+    isolation,
+    cpus === 0 ? '-' : String(cpus),
+    memoryBytes === 0 ? '-' : formatBytes(memoryBytes),
     formatAge(Date.now() - createdMs),
     end === undefined ? String(pid) : '-',
     command.join(' ') || '-',

@@ -125,9 +125,10 @@ async function runInContainer(
   image: ImageSource | undefined,
 ): Promise<number> {
   const { words, timeoutMs, container } = asked;
+  const name = options.hostname ?? machineName(options);
   const { root, inUse, command, hostname } = await imageCommand(
     words,
-    { ...options, image: await image?.() },
+    { ...options, ...(name === undefined ? {} : { hostname: name }), image: await image?.() },
     (opened, store, progress) => store.directoryOf(opened, progress),
   );
   using _ = inUse;
@@ -155,7 +156,7 @@ async function runInMachine(
   };
   // Before anything of the host is looked at; an image may add to it.
   checkSentCommand(typed);
-  const config = await completeMachine(asked.machine);
+  const config = withAgent(await completeMachine(asked.machine), options);
   const hostname = options.hostname ?? machineName(options);
   const named = { ...options, ...(hostname === undefined ? {} : { hostname }) };
   const image =
@@ -200,6 +201,12 @@ async function runInMachine(
     if (stopSignals.timedOut) explainTimeout(options.timeout);
     return stopSignals.exitCode;
   }
+}
+
+/** Adds the agent to a machine that other commands find, where its init is tsvm's. */
+function withAgent(config: MachineConfig, options: RunOptions): MachineConfig {
+  const hasOwnInit = options.initrd !== undefined;
+  return machineName(options) === undefined || hasOwnInit ? config : { ...config, agent: true };
 }
 
 /** Adds the device of the root, the first of its kind, by which the guest finds it. */

@@ -17,17 +17,17 @@ import { sayWithoutKvm } from '../without-kvm.js';
 const EXAMPLES = `
 Examples:
   tsvm serve --name pool -d               Node's memory once, not for each machine
-  tsvm start pool web --snapshot here     a machine in it, of a saved one; the next of the same in a millisecond
-  tsvm start pool job --snapshot "$(tsvm template list --json | jq -r '.[0].directory')" -- ./job
-  tsvm start pool db --snapshot there --disk 0=root.img --net 0=tap,name=tap0
+  tsvm make pool web --snapshot here     a machine in it, of a saved one; the next of the same in a millisecond
+  tsvm make pool job --snapshot "$(tsvm template list --json | jq -r '.[0].directory')" -- ./job
+  tsvm make pool db --snapshot there --disk 0=root.img --net 0=tap,name=tap0
                                           what it may have of this host: a snapshot gets nothing because it asks for it
-  tsvm start pool db --config-file vm.json
+  tsvm make pool db --config-file vm.json
   tsvm stop pool                          ends all its machines`;
 
 export function serveCommand(): Command {
   return new Command('serve')
     .summary('run many machines in one process')
-    .description('Run machines that others ask for (tsvm start, PUT /tsvm/machines/NAME) in this process.')
+    .description('Run machines that others ask for (tsvm make, PUT /tsvm/machines/NAME) in this process.')
     .requiredOption('--name <name>', 'by which it is found', once('--name'))
     .option('-d, --detach', 'in the background')
     .addHelpText('after', EXAMPLES)
@@ -36,8 +36,8 @@ export function serveCommand(): Command {
     });
 }
 
-export function startCommand(): Command {
-  const command = new Command('start')
+export function makeCommand(): Command {
+  const command = new Command('make')
     .summary('make a machine in the process of tsvm serve')
     .argument('<pool>', 'the name of tsvm serve')
     .argument('<name>', 'of the machine')
@@ -46,7 +46,7 @@ export function startCommand(): Command {
     .option('--config-file <file>', 'a machine in Firecracker’s words, as GET /vm/config gives it');
   return addBindingOptions(command)
     .addHelpText('after', EXAMPLES)
-    .action(async (pool: string, name: string, command: string[], options: StartOptions) => {
+    .action(async (pool: string, name: string, command: string[], options: MakeOptions) => {
       checkName(name);
       const devices = deviceBindings(options);
       const request = await requestOf(command, options, devices);
@@ -58,18 +58,18 @@ export function startCommand(): Command {
     });
 }
 
-interface StartOptions extends DeviceOptions {
+interface MakeOptions extends DeviceOptions {
   snapshot?: string;
   configFile?: string;
 }
 
 async function requestOf(
   command: readonly string[],
-  { snapshot, configFile }: StartOptions,
+  { snapshot, configFile }: MakeOptions,
   devices: SlotBindings,
 ): Promise<Parameters<RemoteMachine['make']>[1]> {
   if ((snapshot === undefined) === (configFile === undefined)) {
-    throw new TsvmError('TSVM_USAGE', 'tsvm start: one of --snapshot and --config-file', {
+    throw new TsvmError('TSVM_USAGE', 'tsvm make: one of --snapshot and --config-file', {
       hint: 'for example: --snapshot DIR',
     });
   }

@@ -2,8 +2,7 @@
 import { Command } from 'commander';
 import { isRunning, MachineStore } from '../../control/machine-store.js';
 import { TsvmError } from '../../errors.js';
-import { complain } from '../complain.js';
-import { inFlags } from '../flags.js';
+import { eachOf } from '../session/each-of.js';
 import { ANSWER_MS, machineIn, recordedEnd, runningMachine } from '../session/running.js';
 import { parseDuration } from '../values.js';
 
@@ -155,31 +154,14 @@ export function inspectCommand(): Command {
       const { folder, record } = new MachineStore().find(name);
       const facts = { record, folder: folder.path, socket: folder.socketPath };
       const machine = machineIn(folder);
+      const isContainer = record.isolation === 'container';
       const running = isRunning(record)
         ? {
             machine: await machine.call<object>('GET', '/tsvm/machine'),
-            config: await machine.call<object>('GET', '/vm/config'),
-            ...(record.serves === true ? {} : { timeline: await machine.timeline() }),
+            ...(isContainer ? {} : { config: await machine.call<object>('GET', '/vm/config') }),
+            ...(isContainer || record.serves === true ? {} : { timeline: await machine.timeline() }),
           }
         : {};
       process.stdout.write(`${JSON.stringify({ ...facts, ...running }, undefined, 2)}\n`);
     });
-}
-
-/** All that can be done is done; what could not is said at the end, each in its line. */
-async function eachOf(machines: readonly string[], act: (name: string) => Promise<void>): Promise<void> {
-  const errors: unknown[] = [];
-  for (const name of machines) {
-    try {
-      await act(name);
-    } catch (error) {
-      errors.push(error);
-    }
-  }
-  const [last, ...others] = errors.reverse();
-  for (const error of others.reverse())
-    complain(
-      `tsvm: ${error instanceof TsvmError ? inFlags(error).message : error instanceof Error ? error.message : error}`,
-    );
-  if (last !== undefined) throw last;
 }

@@ -1,25 +1,28 @@
-/** `tsvm system df` and `prune`: space that images, templates and guests take, and what of it nothing needs. */
+/** `tsvm system df` and `prune`: space that images, root disks, templates and guests take, and what of it nothing needs. */
 import { createInterface } from 'node:readline/promises';
 import { Command } from 'commander';
 import { TsvmError } from '../../errors.js';
 import { guestDirectory, listGuests, removeGuest } from '../../guest/store.js';
 import { diskUsage } from '../../host/disk/disk-usage.js';
+import { processesUsing } from '../../host/process/file-users.js';
 import { TemplateStore } from '../../template/store.js';
 import { formatBytes } from '../../util/units.js';
 import { formatTable } from '../table.js';
-import { keptImages } from './images.js';
+import { keptImages, onWait } from './images.js';
 
 const EXAMPLES = `
 Examples:
-  tsvm system df                  how much images, templates and guests take
+  tsvm system df                  how much images, root disks, templates and guests take
   tsvm system prune --dry-run     what would be removed
   tsvm system prune --all --force all that no process uses, images with a name as well, without asking
 
 Snapshots are folders of yours, and are neither counted nor removed.`;
 
-/** Thing that is kept, of which nothing is lost that cannot be made or fetched again. */
+const KINDS = ['Images', 'Roots', 'Disks', 'Templates', 'Guests'] as const;
+
+/** Thing that is kept. Nothing is removed that cannot be made or fetched again: a root disk goes with its machine (tsvm rm). */
 interface Kept {
-  readonly kind: 'Images' | 'Roots' | 'Templates' | 'Guests';
+  readonly kind: (typeof KINDS)[number];
   readonly name: string;
   readonly bytes: number;
   /** Tells whether a process uses it. */
@@ -31,9 +34,9 @@ interface Kept {
 
 export function systemCommand(): Command {
   const system = new Command('system')
-    .summary('space that images, templates and guests take')
+    .summary('space that images, root disks, templates and guests take')
     .description(
-      'Space that images, what was made of them, templates and guests take, and what of it nothing needs.',
+      'Space that images, what was made of them, root disks, templates and guests take, and what of it nothing needs.',
     )
     .addHelpText('after', EXAMPLES);
   system
@@ -63,7 +66,7 @@ export function systemCommand(): Command {
     )
     .option(
       '-a, --all',
-      'also images with a name, all that was made of images, and templates; not what a process uses',
+      'also images with a name, all that was made of images, and templates; not what a process uses, and no root disk: tsvm rm NAME',
     )
     .option('-f, --force', 'do not ask')
     .option('--dry-run', 'only say what would be removed')
@@ -72,7 +75,8 @@ export function systemCommand(): Command {
   return system;
 }
 
-const KINDS = ['Images', 'Roots', 'Templates', 'Guests'] as const;
+/** Kinds of which --all removes no more. */
+const KEPT_BY_ALL: readonly Kept['kind'][] = ['Disks', 'Guests'];
 
 function row(kind: Kept['kind'], all: readonly Kept[]): string[] {
   const of = all.filter((one) => one.kind === kind);
@@ -86,7 +90,8 @@ const sum = (all: readonly Kept[]): number => all.reduce((total, { bytes }) => t
 
 async function prune(options: { all?: boolean; force?: boolean; dryRun?: boolean }): Promise<void> {
   const doomed = (await everything()).filter(
-    ({ active, unused, kind }) => !active && (unused || (options.all === true && kind !== 'Guests')),
+    ({ active, unused, kind }) =>
+      !active && (unused || (options.all === true && !KEPT_BY_ALL.includes(kind))),
   );
   for (const { kind, name, bytes } of doomed)
     process.stdout.write(`${kind.toLowerCase().replace(/s$/, '')} ${name}  ${formatBytes(bytes)}\n`);
@@ -117,9 +122,10 @@ async function isAgreed(): Promise<boolean> {
 /** Lists all that is kept, of every kind. */
 async function everything(): Promise<Kept[]> {
   const kept = await keptImages();
-  const [{ ImageStore }, { keyOfManifest }] = await Promise.all([
+  const [{ ImageStore }, { keyOfManifest }, { keptRootDisks, removeRootDisk }] = await Promise.all([
     import('../../image/store.js'),
     import('../../image/key.js'),
+    import('../../image/root-disk.js'),
   ]);
   const store = new ImageStore();
   const images = await kept.list();
@@ -132,7 +138,7 @@ async function everything(): Promise<Kept[]> {
       (image): Kept => ({
         ...{ kind: 'Images', name: image.names.join(' ') || image.id, bytes: image.bytes },
         ...{ active: kept.usersOf(image).length > 0, unused: image.names.length === 0 },
-        remove: async () => void (await kept.remove(image.digest, true)),
+        remove: async () => void (await kept.remove(image.digest, { force: true, onWait })),
       }),
     ),
     ...store.made().map(
@@ -140,6 +146,13 @@ async function everything(): Promise<Kept[]> {
         ...{ kind: 'Roots', name: key, bytes: diskUsage(`${store.directory}/${key}`) },
         ...{ active: store.isUsed(key), unused: !named.has(key) },
         remove: async () => void store.removeMade(key),
+      }),
+    ),
+    ...keptRootDisks().map(
+      ({ path, machine }): Kept => ({
+        ...{ kind: 'Disks', name: machine, bytes: diskUsage(path) },
+        ...{ active: processesUsing(path).length > 0, unused: false },
+        remove: async () => void removeRootDisk(machine),
       }),
     ),
     ...(await templates.list()).map(

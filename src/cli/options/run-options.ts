@@ -164,7 +164,7 @@ export function containerProblem(options: RunOptions): OptionProblem | undefined
   return undefined;
 }
 
-const MACHINE_OPTIONS = ['guest', 'kernel', 'initrd', 'timeline', 'vsock', 'ports', 'name', 'detach'];
+const MACHINE_OPTIONS = ['guest', 'kernel', 'initrd', 'timeline', 'vsock', 'ports'];
 const DEVICE_FLAGS = Object.values(deviceKinds).flatMap(({ cliFlag }) =>
   cliFlag === undefined || cliFlag === 'net' ? [] : cliFlag,
 );

@@ -35,6 +35,7 @@ export async function publishNamed(
   const { PublishedMachine } = await import('../../control/publish.js');
   return await PublishedMachine.publish(new MachineStore(), name, machine, {
     command,
+    start: { arguments: process.argv.slice(2), directory: process.cwd() },
     removeAtEnd: options.rm === true,
   });
 }

@@ -70,6 +70,7 @@ export function composeEnginePlan(config: ContainerConfig, engine: Engine, facts
   if (engine === 'docker' && (config.uidMap ?? config.gidMap) !== undefined) {
     throw refuse('engine docker: its daemon maps ids', 'leave out `uidMap` and `gidMap`');
   }
+  if (config.agent === true) throw refuse(`engine ${engine}: there is no agent`, 'leave out `engine`');
   const { place } = facts;
   const { layers } = config;
   const upper = config.upper === undefined ? {} : { upper: config.upper };

@@ -35,20 +35,7 @@ export class ControlClient {
       ...(timeoutMs === undefined ? {} : { signal: AbortSignal.timeout(timeoutMs) }),
     };
     return await this.#request<Reply>(asked, signal, (call, resolve, fail) => {
-      call.once('response', (response) => {
-        let text = '';
-        response.setEncoding('utf8').on('data', (chunk: string) => {
-          text += chunk;
-        });
-        response.once('error', fail);
-        response.once('end', () => {
-          try {
-            resolve(this.#read(response.statusCode ?? 0, text) as Reply);
-          } catch (error) {
-            fail(error);
-          }
-        });
-      });
+      call.once('response', (response) => this.#readAll(response, (value) => resolve(value as Reply), fail));
       call.end(body === undefined ? undefined : JSON.stringify(body));
     });
   }
@@ -62,18 +49,47 @@ export class ControlClient {
   }
 
   /** The console, both ways: first what it said last. */
-  async attach({ signal }: Abortable = {}): Promise<Duplex> {
-    const headers = { Connection: 'Upgrade', Upgrade: 'tsvm-console' };
-    return await this.#request<Duplex>({ path: '/tsvm/console', headers }, signal, (call, resolve, fail) => {
-      call.once('response', (response) => {
-        response.resume();
-        fail(new Error(`it answers ${response.statusCode}`));
-      });
+  async attach(options: Abortable = {}): Promise<Duplex> {
+    return await this.#upgrade('/tsvm/console', 'tsvm-console', options);
+  }
+
+  /** A new connection to the agent. */
+  async dialAgent(options: Abortable = {}): Promise<Duplex> {
+    return await this.#upgrade('/tsvm/agent', 'tsvm-agent', options);
+  }
+
+  /** Has the connection for another protocol (RFC 9110, 7.8). */
+  async #upgrade(path: string, protocol: string, { signal }: Abortable): Promise<Duplex> {
+    const headers = { Connection: 'Upgrade', Upgrade: protocol };
+    return await this.#request<Duplex>({ path, headers }, signal, (call, resolve, fail) => {
+      call.once('response', (response) =>
+        this.#readAll(
+          response,
+          () => fail(new Error(`it answers ${response.statusCode} instead of ${protocol}`)),
+          fail,
+        ),
+      );
       call.once('upgrade', (_response, socket, head) => {
         socket.unshift(head);
         resolve(socket);
       });
       call.end();
+    });
+  }
+
+  /** Reads an answer to its end. */
+  #readAll(response: IncomingMessage, done: (value: unknown) => void, fail: (error: unknown) => void): void {
+    let text = '';
+    response.setEncoding('utf8').on('data', (chunk: string) => {
+      text += chunk;
+    });
+    response.once('error', fail);
+    response.once('end', () => {
+      try {
+        done(this.#read(response.statusCode ?? 0, text));
+      } catch (error) {
+        fail(error);
+      }
     });
   }
 

@@ -119,6 +119,11 @@ export class RemoteMachine implements MachineControls {
     await this.#client.call('PUT', path, { signal, body: request });
   }
 
+  /** Makes a new connection to its agent. An abort is one of the making. */
+  async dialAgent({ signal }: Abortable = {}): Promise<Duplex> {
+    return await this.#client.dialAgent({ signal });
+  }
+
   /** Opens its console, both ways: first what it said last. Ending it lets go, and the machine goes on. An abort is one of the opening. */
   async attach({ signal }: Abortable = {}): Promise<Duplex> {
     return await this.#client.attach({ signal });

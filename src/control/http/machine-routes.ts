@@ -84,7 +84,7 @@ export const machineRoutes: readonly Route[] = [
         const subscriptions = [instance.log.listen(write), instance.onEnd(end)];
         return () => disposeAll(subscriptions);
       }),
-    upgrade: attach,
+    upgrade: { protocol: 'tsvm-console', take: attach },
   }),
   route({
     method: 'PUT',
@@ -170,7 +170,19 @@ function describe(instance: Instance): z.input<typeof machineFacts> {
     created_ms: createdMs,
     ...(startedMs === undefined ? {} : { started_ms: startedMs }),
     ...(end === undefined ? {} : { end }),
-    ...(instance.hasStarted ? describeMachine(instance) : {}),
+    ...(instance.container !== undefined
+      ? describeContainer(instance)
+      : instance.hasStarted
+        ? describeMachine(instance)
+        : {}),
+  };
+}
+
+function describeContainer({ container, hasTerminal }: Instance): Partial<z.input<typeof machineFacts>> {
+  return {
+    isolation: 'container',
+    has_terminal: hasTerminal,
+    ...(container === undefined ? {} : { process_1: container.pid }),
   };
 }
 
@@ -201,9 +213,9 @@ function endOf(instance: Instance, gone: AbortSignal): Promise<InstanceEnd> {
 }
 
 /** Bytes both ways. Whoever does not read is dropped, whoever types more than the guest takes waits. */
-function attach(instance: Instance, socket: Duplex): void {
+function attach(instance: Instance, socket: Duplex, accept: () => void): void {
   const { terminal, log } = instance;
-  socket.write('HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: tsvm-console\r\n\r\n');
+  accept();
   const follower = new Follower(socket);
   follower.write(log.tail);
   const subscriptions = [log.listen((bytes) => follower.write(bytes)), instance.onEnd(() => follower.end())];

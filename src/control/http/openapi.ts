@@ -32,7 +32,8 @@ export function openApiDocument(routes: readonly Route[]): object {
   };
 }
 
-function operation({ path, summary, body, reply, when }: Route): object {
+function operation(route: Route): object {
+  const { path, summary, body, reply, when } = route;
   const parameters = [...path.matchAll(/\{(\w+)\}/g)].map(([, name]) => ({
     name,
     in: 'path',
@@ -40,6 +41,7 @@ function operation({ path, summary, body, reply, when }: Route): object {
     schema: { type: 'string' },
   }));
   return {
+    operationId: operationIdOf(route),
     summary: when === undefined ? summary : `${summary} (${when})`,
     ...(parameters.length === 0 ? {} : { parameters }),
     ...(body === undefined ? {} : { requestBody: { required: true, content: jsonOf(schemaOf(body)) } }),
@@ -52,6 +54,13 @@ function operation({ path, summary, body, reply, when }: Route): object {
       400: ERROR,
     },
   };
+}
+
+/** `GET /tsvm/console` is `getTsvmConsole`; a parameter is `ByName`. */
+function operationIdOf({ operationId, method, path }: Route): string {
+  if (operationId !== undefined) return operationId;
+  const words = path.replace(/\{(\w+)\}/g, 'by-$1').split(/[^A-Za-z0-9]+/);
+  return method.toLowerCase() + words.map((word) => word.charAt(0).toUpperCase() + word.slice(1)).join('');
 }
 
 function schemaOf(schema: z.ZodType): object {

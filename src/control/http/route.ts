@@ -35,13 +35,25 @@ export interface Route {
   /** Path with its parameters in braces. */
   readonly path: string;
   readonly summary: string;
+  /** Name of the operation in the document. Default: made of method and path. */
+  readonly operationId?: string;
   readonly body?: z.ZodType;
   readonly reply?: z.ZodType;
   /** Time at which it is allowed; always, if it says nothing. */
   readonly when?: 'before start' | 'after start';
   handle(call: Call<never>): Promise<Reply> | Reply;
-  /** Takes the connection over, if the client asks for that (RFC 9110, 7.8). */
-  upgrade?(instance: Instance, socket: Duplex): void;
+  readonly upgrade?: Upgrade;
+}
+
+/** Protocol for which a client may have its connection (RFC 9110, 7.8). */
+export interface Upgrade {
+  readonly protocol: string;
+  /**
+   * Takes the connection over.
+   *
+   * @param accept - tells the client that it has it; before that is called, an error is answered
+   */
+  take(instance: Instance, socket: Duplex, accept: () => void): void | Promise<void>;
 }
 
 /** Makes a row of the table, with the type of its body put right once, here. */

@@ -36,7 +36,7 @@ export class ControlServer implements AsyncDisposable {
     // Node hands these sockets over without any listener for errors, and closing one is all that it takes to make one.
     this.#server.on('upgrade', (request, socket, head) => {
       socket.on('error', () => {});
-      this.#upgrade(request, socket, head);
+      void this.#upgrade(request, socket, head);
     });
     this.#server.on('connect', (request, socket) => {
       socket.on('error', () => {});
@@ -92,6 +92,7 @@ export class ControlServer implements AsyncDisposable {
     const { route, parameters } = find(request);
     const instance = this.#instance;
     const body = await readBody(request);
+    if (route.when === 'before start') instance.refuseContainer();
     if (route.when === 'before start' && instance.isDecided) throw new ApiError(TOO_LATE);
     if (route.when === 'after start' && !instance.hasStarted) throw new ApiError(NOT_YET);
     return await route.handle({
@@ -103,20 +104,28 @@ export class ControlServer implements AsyncDisposable {
   }
 
   /** @param head - what the client sent already */
-  #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): void {
+  async #upgrade(request: IncomingMessage, socket: Duplex, head: Buffer): Promise<void> {
+    let accepted = false;
     try {
-      const { route } = find(request);
-      if (route.upgrade === undefined || request.headers.upgrade !== 'tsvm-console') {
+      const { upgrade } = find(request).route;
+      if (upgrade === undefined || request.headers.upgrade !== upgrade.protocol) {
         throw new ApiError(`${request.url} is no ${request.headers.upgrade}`);
       }
       if (!this.#instance.hasStarted) throw new ApiError(NOT_YET);
       if (head.length > 0) socket.unshift(head);
-      route.upgrade(this.#instance, socket);
+      await upgrade.take(this.#instance, socket, () => {
+        accepted = true;
+        socket.write(switching(upgrade.protocol));
+      });
     } catch (error) {
-      refuse(socket, error);
+      if (accepted) socket.destroy();
+      else refuse(socket, error);
     }
   }
 }
+
+const switching = (protocol: string): string =>
+  `HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: ${protocol}\r\n\r\n`;
 
 /** Answers a client that wanted the connection for itself, and closes it. */
 function refuse(socket: Duplex, error: unknown): void {

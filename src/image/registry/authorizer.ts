@@ -165,7 +165,7 @@ function readToken(status: number, bytes: Uint8Array, host: string): { token: st
   if (status !== 200) throw refused(`it answers ${status} when asked for a token`);
   try {
     const value = tokenSchema.parse(JSON.parse(Buffer.from(bytes).toString('utf8')));
-    const token = value.token ?? value.access_token ?? '';
+    const token = value.token || value.access_token || '';
     if (!TOKEN.test(token)) throw new Error('there is none in the answer');
     const lifeS = Math.min(MAX_LIFE_S, Math.max(DEFAULT_LIFE_S, value.expires_in ?? 0));
     return { token, lifeS };

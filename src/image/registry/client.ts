@@ -138,12 +138,19 @@ export class RegistryClient {
         const challenge = response.headers['www-authenticate'] ?? '';
         authorization = await this.#authorizer.answer(place, challenge, this.#options.signal);
         if (authorization === undefined) throw this.#refused(false);
-      } else throw this.#answered(status, isOwn, url.host, response.headers['retry-after']);
+      } else throw this.#answered(path, status, isOwn, url.host, response.headers['retry-after']);
     }
     throw imageError(`${place.registry}: it redirects again and again, at last to ${url.host}`);
   }
 
-  #answered(status: number, isOwn: boolean, host: string, retryAfter: string | undefined): Error {
+  /** @param path - what was asked for */
+  #answered(
+    path: string,
+    status: number,
+    isOwn: boolean,
+    host: string,
+    retryAfter: string | undefined,
+  ): Error {
     if (status === 429 || status === 408 || status >= 500) {
       const retryAfterMs = waitOf(retryAfter);
       return new Interruption(
@@ -156,7 +163,11 @@ export class RegistryClient {
     if (status === 401 || status === 403) return this.#refused(true);
     if (status === 404) {
       const { registry, repository } = this.#place;
-      return imageError(`${registry}/${repository}: the registry has no such image`, 'check name and tag');
+      const [kind, reference = ''] = path.split('/');
+      const of = `${registry}/${repository}${reference.includes(':') ? '@' : ':'}${reference}`;
+      return kind === 'manifests'
+        ? imageError(`${of}: the registry has no such image`, 'check name and tag')
+        : imageError(`${of}: the registry has lost this part of the image`, 'tell who keeps the registry');
     }
     return imageError(`${host}: it answers ${status}`);
   }

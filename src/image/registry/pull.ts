@@ -191,8 +191,7 @@ class Pull {
     const { mediaType, config, layers } = found.document;
     const unique = [...new Map(layers.map((layer) => [layer.digest, layer])).values()];
     this.#options.onEvent?.({ kind: 'layers', layers: unique });
-    const missing = unique.filter((layer) => this.#store.sizeOf(layer.digest) === undefined);
-    await this.#store.checkSpace(missing.reduce((sum, { size }) => sum + size, 0));
+    await this.#store.checkSpace(unique);
     await this.#fetch(config);
     checkConfig(this.#name, this.#store.read(config.digest, MAX_DOCUMENT_BYTES));
     await this.#fetchAll(unique);

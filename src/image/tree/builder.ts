@@ -43,6 +43,11 @@ interface Place {
   readonly base: string | undefined;
 }
 
+async function giveWay(signal: AbortSignal | undefined): Promise<void> {
+  await setImmediate();
+  signal?.throwIfAborted();
+}
+
 export class TreeBuilder {
   readonly #drop: (file: FileNode) => void;
   readonly #limits: Limits;
@@ -66,16 +71,16 @@ export class TreeBuilder {
   /**
    * Applies a layer. Wherever its marks stand in it, they remove what was there before.
    *
-   * @throws TsvmError `TSVM_IMAGE` for an entry that has no place.
+   * @throws TsvmError `TSVM_IMAGE` for an entry that has no place; the reason of `signal`.
    */
-  async apply(marks: readonly string[], entries: readonly LayerEntry[]): Promise<void> {
+  async apply(marks: readonly string[], entries: readonly LayerEntry[], signal?: AbortSignal): Promise<void> {
     for (const [i, mark] of marks.entries()) {
       this.#hide(mark);
-      if (i % ENTRIES_AT_ONCE === 0) await setImmediate();
+      if (i % ENTRIES_AT_ONCE === 0) await giveWay(signal);
     }
     for (const [i, entry] of entries.entries()) {
       this.#add(entry);
-      if (i % ENTRIES_AT_ONCE === 0) await setImmediate();
+      if (i % ENTRIES_AT_ONCE === 0) await giveWay(signal);
     }
   }
 

@@ -29,7 +29,7 @@ export async function applyLayers(
     const apply = async (): Promise<void> => {
       const { marks, entries } = await readLayer(await contentOf(blob, layer.diffId), sink, left);
       await blob.finish();
-      await tree.apply(marks, entries);
+      await tree.apply(marks, entries, signal);
     };
     await named(blob, apply, signal);
   }

@@ -2,7 +2,7 @@
 import { describe, expect, test } from 'vitest';
 import { cStrings, encodePlan, InnerPath, Slot, STEP_PATH } from '../../../src/container/plan.js';
 
-const HEAD_BYTES = 72;
+const HEAD_BYTES = 88;
 const STEP_BYTES = 64;
 
 const encode = (steps: Parameters<typeof encodePlan>[0]['init']): Buffer =>
@@ -85,8 +85,8 @@ describe('encodePlan()', () => {
     const bytes = encode([{ purpose: '', number: 59, arguments: ['same', cStrings(['a', 'b']), 'same'] }]);
     expect(bytes.readBigUInt64LE(HEAD_BYTES + 16)).toBe(bytes.readBigUInt64LE(HEAD_BYTES + 32));
     const array = Number(bytes.readBigUInt64LE(HEAD_BYTES + 24));
-    const relocations = bytes.readUInt32LE(64);
-    expect(bytes.readUInt32LE(68)).toBe(2);
+    const relocations = bytes.readUInt32LE(80);
+    expect(bytes.readUInt32LE(84)).toBe(2);
     const pairs = [0, 1].map((i) => [0, 4].map((at) => bytes.readUInt32LE(relocations + i * 8 + at)));
     expect(pairs.map(([at]) => at)).toEqual([array, array + 8]);
     expect(pairs.map(([, to = 0]) => bytes.toString('latin1', to, to + 2))).toEqual(['a\0', 'b\0']);

@@ -201,7 +201,9 @@ describe('before the start', () => {
     await expect(client.call('PATCH', '/vm', { body: { state: 'Paused' } })).rejects.toThrow(
       'web: The requested operation is not supported before starting',
     );
-    await expect(client.attach()).rejects.toThrow('web: it answers 400');
+    await expect(client.attach()).rejects.toThrow(
+      'web: The requested operation is not supported before starting',
+    );
     const gone = new ControlClient(join(root, 'gone.sock'), 'web');
     await expect(gone.call('GET', '/')).rejects.toThrow(/web: nobody answers at .*gone\.sock/);
   });

@@ -39,13 +39,13 @@ describe('checkCommand()', () => {
     );
   });
 
-  test('takes 4096 words, and 256 variables beside those that init has', () => {
+  test('takes 4096 words, and 8192 variables beside those that init has', () => {
     const variables = (count: number) =>
       Object.fromEntries(Array.from({ length: count }, (_, i) => [`V${i}`, '']));
     const own = { PATH: '/bin', HOME: '/', TERM: 'dumb' };
-    checkCommand({ argv: new Array(4096).fill('x'), env: { ...own, ...variables(256) } });
+    checkCommand({ argv: new Array(4096).fill('x'), env: { ...own, ...variables(8192) } });
     expect(() => checkCommand({ argv: new Array(4097).fill('x') })).toThrow('command: 4097 words');
-    expect(() => checkCommand({ argv: [], env: variables(257) })).toThrow('command: 257 variables');
+    expect(() => checkCommand({ argv: [], env: variables(8193) })).toThrow('command: 8193 variables');
   });
 });
 

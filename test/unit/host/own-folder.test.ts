@@ -62,6 +62,15 @@ describe('OwnFolder.open()', () => {
     expect(() => OwnFolder.make(link, RULES)).toThrow('a link, or no directory');
   });
 
+  test('cannot be made where the kernel makes none, and with those above it where it does', () => {
+    for (const at of ['/proc/tsvm', '/proc/tsvm/more', join(path, 'file', 'more')]) {
+      writeFileSync(join(path, 'file'), '');
+      expect(() => OwnFolder.make(at, RULES)).toThrow('cannot make');
+    }
+    OwnFolder.make(join(path, 'a', 'b', 'c'), RULES)[Symbol.dispose]();
+    expect(lstatSync(join(path, 'a')).mode & 0o777).toBe(0o700);
+  });
+
   test('refuses another user’s folder, and takes the superuser’s where it is asked to (as root)', ({
     skip,
   }) => {

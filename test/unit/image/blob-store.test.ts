@@ -16,6 +16,7 @@ import {
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { type BlobFacts, BlobStore } from '../../../src/image/blob-store.js';
+import { digestOf } from '../../../src/image/digest.js';
 import { eventually } from '../../support/eventually.js';
 import { programFlock } from '../../support/flock.js';
 import { temporaryDirectory } from '../../support/guest.js';
@@ -232,8 +233,17 @@ describe('BlobStore.retain()', () => {
   });
 });
 
-test('BlobStore.checkSpace() refuses what is larger than the disk', async () => {
+test('BlobStore.checkSpace() refuses what is larger than the disk, and does not count what is there', async () => {
   const store = newStore();
-  await store.checkSpace(1);
-  await expect(store.checkSpace(2 ** 60)).rejects.toThrow(/are needed there, and .* are free/);
+  const { digest } = await store.addBytes(Buffer.from('abc'));
+  const other = { digest: digestOf(Buffer.from('other')), size: 2 ** 60 };
+  await store.checkSpace([{ digest, size: 3 }]);
+  await expect(store.checkSpace([other])).rejects.toThrow(/are needed there, and .* are free/);
+  const half = async function* () {
+    yield Buffer.from('oth');
+    throw new Error('cut off');
+  };
+  await expect(store.add({ ...other, size: 5 }, half)).rejects.toThrow('cut off');
+  await expect(store.checkSpace([other])).rejects.toThrow(/are needed/);
+  await store.checkSpace([{ ...other, size: 3 + 1 }]);
 });

@@ -109,7 +109,7 @@ describe('images under names', () => {
     try {
       await new Promise((resolve) => holder.stdout.once('data', resolve));
       await expect(kept.remove('one:1')).rejects.toThrow(`image one:1 is used by process ${holder.pid}`);
-      expect(await kept.remove('one:1', true)).toMatchObject({ usedBy: [holder.pid] });
+      expect(await kept.remove('one:1', { force: true })).toMatchObject({ usedBy: [holder.pid] });
       expect(readFileSync(join(directory, 'own'), 'utf8')).toBe('one:1');
       expect(await kept.list()).toEqual([]);
     } finally {

@@ -70,6 +70,8 @@ describe('parseReference()', () => {
     [HEX, /it is an id\n.*NAME@sha256:/],
     ['docker://debian:12', /an address\nleave docker:\/\/ out: debian:12/],
     ['https://host/a', /an address/],
+    ['docker-daemon:a:1', /it is in a store of this host, not in a registry/],
+    ['containers-storage:docker.io/a', /in a store of this host/],
     ['a:', /'' is not a tag/],
     ['a:-b', /not a tag/],
     ['a:b:c', /'b:c' is not a tag/],

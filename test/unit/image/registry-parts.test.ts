@@ -95,6 +95,27 @@ describe('proxyFor()', () => {
   test.each(['', 'b.example', 'ample', 'a.example:80', 'a'])('does not by NO_PROXY=%s', (no) =>
     expect(proxyOf('https://a.example/', no)).toBeDefined(),
   );
+  test.each([
+    ['10.1.2.3', '10.1.2.3'],
+    ['10.1.2.3', '10.0.0.0/8'],
+    ['10.1.2.3:5000', '10.1.2.3:5000'],
+    ['[fd00::1]', 'fd00::1'],
+    ['[fd00::1]', 'FD00:0::1'],
+    ['[fd00::1]', '[fd00::1]'],
+    ['[fd00::1]:5000', '[fd00::1]:5000'],
+    ['[fd00::1]', 'fd00::/64'],
+  ])('leaves %s out by NO_PROXY=%s', (host, no) => expect(proxyOf(`https://${host}/`, no)).toBeUndefined());
+  test.each([
+    ['10.1.2.3', '11.0.0.0/8'],
+    ['10.1.2.3', '1.2.3'],
+    ['10.1.2.3', '10.0.0.0/33'],
+    ['[fd00::1]', 'fd00::2'],
+    ['[fd00::1]', '[fd00::1]:5000'],
+    ['[fd00::1]', '10.0.0.0/8'],
+    ['a.example', 'a.example/8'],
+  ])('does not leave %s out by NO_PROXY=%s', (host, no) =>
+    expect(proxyOf(`https://${host}/`, no)).toBeDefined(),
+  );
   test('refuses what is no proxy, without saying it: there may be a password in it', () => {
     const socks = 'socks5://user:secret@proxy';
     const error = (() => {

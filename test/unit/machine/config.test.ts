@@ -2,7 +2,7 @@ import { expect, test } from 'vitest';
 import { checkConfig, type MachineConfig } from '../../../src/machine/config.js';
 import { GIB } from '../../../src/util/units.js';
 
-const check = (config: object): void =>
+const check = (config: object): MachineConfig =>
   checkConfig({ kernel: 'vmlinux', ...config } as MachineConfig, { totalMemoryBytes: GIB });
 
 test('checkConfig() takes what a caller leaves undefined', () => {

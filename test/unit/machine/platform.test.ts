@@ -49,7 +49,7 @@ const named = ({ platform }: ReturnType<typeof platformOf>): string[] =>
 describe('Platform', () => {
   test('has the devices of the board at their ports, with their interrupts', () => {
     const full = platformOf(FIRMWARE);
-    const always = ['60+5 i8042', '70+2 rtc', '5f0+2 boot-marks', '600+3 acpi-power'];
+    const always = ['60+5 i8042', '70+2 rtc', '5f0+3 boot-marks', '600+3 acpi-power'];
     const sometimes = ['3f8+8 serial', '402+1 debug-console'];
     expect(named(full)).toEqual(expect.arrayContaining([...always, ...sometimes]));
     expect(full.lines).toEqual(expect.arrayContaining([1, 4]));

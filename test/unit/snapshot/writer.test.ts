@@ -103,6 +103,16 @@ test('SnapshotWriter closed without a commit leaves the old one, and nothing of 
   expect(await opens()).toBe(true);
 });
 
+test('SnapshotWriter closed without a commit leaves no folder that it made, and one that was there', async () => {
+  const closed = async (): Promise<boolean> => {
+    await (await SnapshotWriter.open(fakeAddon, directory)).close();
+    return existsSync(directory);
+  };
+  expect(await closed()).toBe(false);
+  mkdirSync(directory, { mode: 0o700 });
+  expect(await closed()).toBe(true);
+});
+
 test('SnapshotWriter whose memory cannot be written says so, and leaves the old one', async () => {
   await saveFake(directory, bytes, all);
   const before = readdirSync(directory);
