@@ -112,10 +112,21 @@ test.each([
   ],
   [['container', 'run', '--rootfs', '/nope', '--', 'true'], '/nope: there is no such file'],
 
-  [['run', '-p', '8080:80', '--', 'true'], "unknown option '-p'\nhint: --net user,hostfwd="],
+  [['boot', '-p', '8080:80'], "unknown option '-p'\nhint: --net user,hostfwd="],
+  [['run', '-p', '80', '--', 'true'], "--publish: '80' is not [ADDRESS:]HOSTPORT:GUESTPORT"],
+  [['run', '-p', '8080:99999', '--', 'true'], "'99999' is not a port"],
+  [
+    ['run', '-p', '8080:80', '--net', 'tap,name=x', '--', 'true'],
+    '--publish: the card --net tap,name=x has no',
+  ],
+  [['run', '--entrypoint', 'sh', 'true'], '--entrypoint: it needs an image'],
+  [
+    ['container', 'run', '--share', 'net', '--', 'true'],
+    "unknown option '--share'\nhint: --host-namespace NAME",
+  ],
   [['run', '-p8080:80', 'true'], "unknown option '-p8080:80'\nhint: --net user,hostfwd="],
   [['run', '--publish=8080:80', 'true'], "'--publish=8080:80'\nhint: --net user,hostfwd="],
-  [['run', '-v', 'a:b', '--', 'true'], "unknown option '-v'\nhint: --share DIR:TAG"],
+  [['run', '-v', 'a:b', '--', 'true'], '--volume: a machine mounts a folder itself'],
   [['boot', '--volume', 'a:b'], "unknown option '--volume'\nhint: --share DIR:TAG"],
   [['run', '--entrypoint', 'sh', 'true'], "unknown option '--entrypoint'\nhint: the command comes after"],
   [

@@ -50,6 +50,7 @@ Examples:
   tsvm run --no-template -- true                  boot, and keep nothing
   tsvm run debian:12 cat /etc/os-release          another root: fetched from Docker Hub, once
   tsvm run -it debian:12                          the command that the image names
+  tsvm run -p 8080:80 -m 512M nginx:latest         http://127.0.0.1:8080 leads into it
   tsvm run --image ./debian cat /etc/os-release   a directory, an archive, an OCI layout
   tsvm run --image ./layout:app --isolation container -- ./job     the same in a container, on the host's own kernel
   tsvm run --isolation container uname -a         a container over the default guest's root: no KVM is needed
@@ -110,12 +111,13 @@ type ImageSource = () => Promise<OpenedImage>;
 /** Opens an image that is here, before anything else is looked at. One that is not is fetched when all else is known to be right. */
 async function imageOf(
   words: readonly string[],
-  { image: text, pull = 'missing' }: RunOptions,
+  { image: text, pull = 'missing', entrypoint }: RunOptions,
 ): Promise<ImageSource | undefined> {
   if (text === undefined) return undefined;
   const named = await lookUpImage(text, pull);
-  if (named.reference !== undefined) return async () => await openImage(words, await fetchImage(named));
-  const opened = await openImage(words, named.text);
+  if (named.reference !== undefined)
+    return async () => await openImage(words, await fetchImage(named), entrypoint);
+  const opened = await openImage(words, named.text, entrypoint);
   return async () => opened;
 }
 

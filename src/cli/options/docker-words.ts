@@ -33,11 +33,10 @@ const COMMANDS: Readonly<Record<string, string>> = {
 const OPTIONS: Readonly<Record<string, string>> = {
   '-p': '--net user,hostfwd=tcp:127.0.0.1:8080-:80 leads a port of the host into a machine',
   '-v': '--share DIR:TAG, and in the guest: mount -t virtiofs TAG /mnt; a container: tsvm container run --volume DIR:PATH',
-  '-m': '--memory 256M',
   '-c': 'a command comes after --: -- sh -c SCRIPT',
-  '-u': '--user UID:GID, with --image',
   '--network': '--net user',
-  '--entrypoint': 'the command comes after --, in place of the image’s Cmd',
+  '--share': '--host-namespace NAME stays in one of the host’s; a folder: --volume DIR:PATH',
+  '--ports': '--console-port NAME=SOCKET',
   '--platform': 'images are for linux/amd64',
   '--restart': 'tsvm wait NAME says when a machine has ended; a service of the host’s can start it again',
   '--init': 'process 1 is tsvm’s own init in any case',
