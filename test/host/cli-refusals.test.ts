@@ -139,6 +139,8 @@ test.each([
   [['run', '--pull', 'never', 'bin/busybox', 'sh'], 'image bin/busybox: no image of that name is kept'],
   [['run', '--pull', 'never', `${'a'.repeat(3)}:${'b'.repeat(3)}`, '--', 'sh'], 'image aaa:bbb: no image'],
   [['run', '--user', '5', 'sh'], '--user: it needs an image'],
+  [['ps', '--format', '{{.Nope}}'], "--format: there is no field '{{.Nope}}'\nhint: json, or of {{.Name}}, "],
+  [['ps', '--filter', 'size=1'], "--filter: 'size=1' is not NAME=VALUE"],
   [['image'], "unknown command 'image'\nhint: the commands of images have no word before them"],
   [['exec', 'web', 'ls'], 'hint: a machine has one command: tsvm run'],
   [['build', '-t', 'app', '.'], "unknown command 'build'\nhint: "],

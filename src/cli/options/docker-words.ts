@@ -16,7 +16,6 @@ const COMMANDS: Readonly<Record<string, string>> = {
   exec: 'a machine has one command: tsvm run -- COMMAND makes another machine, tsvm attach NAME shows its console',
   create: 'tsvm run -d --name NAME -- COMMAND makes and starts one',
   cp: 'share a folder: tsvm run --share DIR:TAG -- COMMAND; or by a pipe: tar c src | tsvm run -- tar x',
-  ls: 'tsvm ps lists machines',
   list: 'tsvm ps lists machines',
   unpause: 'tsvm resume NAME',
   restart: 'tsvm stop NAME, then the command that made it',
