@@ -134,9 +134,10 @@ static void process_control(struct session *session, const char *text) {
 
 static void keep_arguments(struct process *process) {
   for (char **at = command.arguments; *at; at++) {
-    ulong size = length(*at) + 1;
+    const char *text = **at ? *at : "''"; /* an empty string ends a record */
+    ulong size = length(text) + 1;
     if (size > KEPT_ARGUMENTS - process->argument_bytes) return;
-    memcpy(process->arguments + process->argument_bytes, *at, size);
+    memcpy(process->arguments + process->argument_bytes, text, size);
     process->argument_bytes += size;
   }
 }

@@ -141,13 +141,13 @@ export class Connection implements Carrier {
     if (this.#sessions.delete(session) && session >= AGENT_SESSION) this.#ofAgent--;
   }
 
-  violated(violation: Violation): void {
-    this.lose(
-      new TsvmError('TSVM_AGENT', `the agent broke its protocol: ${violation.message}`, {
-        hint: 'the connection to it was ended; a program that does so is no agent of tsvm',
-        cause: violation,
-      }),
-    );
+  violated(violation: Violation): TsvmError {
+    const error = new TsvmError('TSVM_AGENT', `the agent broke its protocol: ${violation.message}`, {
+      hint: 'the connection to it was ended; a program that does so is no agent of tsvm',
+      cause: violation,
+    });
+    this.lose(error);
+    return error;
   }
 
   #read(bytes: Buffer): void {

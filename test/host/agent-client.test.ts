@@ -102,7 +102,9 @@ test('attach takes the streams over from who had them', async () => {
 });
 
 test('commands are listed', async () => {
+  await run(['true', '', 'x']);
   const command = await client.spawn({ argv: ['sleep', '60'] });
+  expect((await client.processes()).map(({ argv }) => argv)).toContainEqual(['true', "''", 'x']);
   expect(await client.processes()).toContainEqual(
     expect.objectContaining({ id: command.id, pid: command.pid, argv: ['sleep', '60'] }),
   );

@@ -107,7 +107,7 @@ describe('commands', () => {
     await expect(spawning).rejects.toMatchObject({ code, message, hint: expect.any(String) });
   });
 
-  test('lists commands, also with empty arguments at the end of a record', async () => {
+  test('lists commands', async () => {
     const listing = client.processes();
     await eventually(() => agents[0]?.requests.length ?? 0).toBe(1);
     only().data(
@@ -124,6 +124,19 @@ describe('commands', () => {
       { id: 1, pid: 10, argv: ['sh', '-c'], started: new Date(5250) },
       { id: 2, pid: 11, argv: ['true'], started: new Date(6000), ended: { signal: 9 } },
     ]);
+  });
+
+  test.each([
+    '1\0',
+    '1\0x\0running\x005.000000000\0sh\0\0',
+    '1\x002\0sleeping\x005.000000000\0sh\0\0',
+    'cut',
+  ])('a list with %j ends the connection', async (records) => {
+    const listing = client.processes();
+    await eventually(() => agents[0]?.requests.length ?? 0).toBe(1);
+    only().data(1, records);
+    only().reply(1, '', true);
+    await expect(listing).rejects.toMatchObject({ code: 'TSVM_AGENT' });
   });
 });
 
