@@ -13,7 +13,8 @@ export interface RecordedEnd {
 
 /** Command line of tsvm, and where it was given. */
 export interface RecordedStart {
-  readonly arguments: readonly string[];
+  /** Words after `tsvm`. */
+  readonly words: readonly string[];
   readonly directory: string;
 }
 
@@ -64,7 +65,7 @@ const END: Fields<RecordedEnd> = {
 };
 
 const START: Fields<RecordedStart> = {
-  arguments: ['a list of texts', isListOf(isText)],
+  words: ['a list of texts', isListOf(isText)],
   directory: ['a path', isText],
 };
 

@@ -8,6 +8,7 @@ import type { Abortable } from '../util/abort.js';
 import { Cleanup } from '../util/cleanup.js';
 import { type Fields, FLAG, isListOf, isText, optional, requireFields } from '../util/fields.js';
 import { warnOperator } from '../util/operator-warning.js';
+import type { Budget } from './budget.js';
 import { EXIT_CODES } from './exit-codes.js';
 import { ControlServer } from './http/server.js';
 import { Instance, type SteeredContainer } from './instance.js';
@@ -47,9 +48,11 @@ interface Known extends Pick<MachineRecord, 'start'> {
   readonly removeAtEnd?: boolean | undefined;
   /** Default: one of its own. */
   readonly meter?: ProcessMeter;
+  /** Budget that it is a part of, with its copies. Default: none. */
+  readonly budget?: Budget;
 }
 
-interface KnownContainer extends Pick<Known, 'command' | 'removeAtEnd'> {
+interface KnownContainer extends Pick<Known, 'command' | 'start' | 'removeAtEnd'> {
   /** Limits; 0 without. */
   readonly memoryBytes: number;
   readonly cpus: number;
@@ -94,18 +97,21 @@ export class PublishedMachine implements AsyncDisposable {
   readonly #folder: MachineFolder;
   readonly #server: ControlServer;
   readonly #removeAtEnd: boolean;
+  /** Its room in a budget. */
+  readonly #room: Disposable | undefined;
   #finishing: Promise<void> | undefined;
 
   private constructor(
     instance: Instance,
     folder: MachineFolder,
     server: ControlServer,
-    removeAtEnd: boolean,
+    { removeAtEnd, room }: { readonly removeAtEnd: boolean; readonly room: Disposable | undefined },
   ) {
     this.instance = instance;
     this.#folder = folder;
     this.#server = server;
     this.#removeAtEnd = removeAtEnd;
+    this.#room = room;
   }
 
   /**
@@ -115,19 +121,27 @@ export class PublishedMachine implements AsyncDisposable {
     store: MachineStore,
     name: string,
     machine: Machine,
-    { command, start, removeAtEnd = false, meter = new ProcessMeter() }: Known,
+    { command, start, removeAtEnd = false, meter = new ProcessMeter(), budget }: Known,
   ): Promise<PublishedMachine> {
     const { memoryBytes = DEFAULT_MEMORY_BYTES, cpus = 1 } = machine.config;
-    const folder = store.claim(name, { memoryBytes, cpus, command, ...(start && { start }) });
+    const room = budget?.take(memoryBytes);
+    let folder: MachineFolder | undefined;
     try {
+      folder = store.claim(name, { memoryBytes, cpus, command, ...(start && { start }) });
       const instance = new Instance(name, new ConsoleLog(folder.logPath), { meter });
       instance.adopt(machine);
       instance.onFork = async (names, fresh, signal) =>
-        await publishForks(store, machine, { names, fresh, signal }, { command, meter });
+        await publishForks(
+          store,
+          machine,
+          { names, fresh, signal },
+          { command, meter, ...(budget && { budget }) },
+        );
       const server = await ControlServer.listen(instance, folder.socketPath);
-      return new PublishedMachine(instance, folder, server, removeAtEnd);
+      return new PublishedMachine(instance, folder, server, { removeAtEnd, room });
     } catch (error) {
-      folder.remove();
+      folder?.remove();
+      room?.[Symbol.dispose]();
       throw error;
     }
   }
@@ -150,7 +164,7 @@ export class PublishedMachine implements AsyncDisposable {
       container = await start(instance);
       instance.adoptContainer(container);
       const server = await ControlServer.listen(instance, folder.socketPath);
-      return new PublishedMachine(instance, folder, server, removeAtEnd);
+      return new PublishedMachine(instance, folder, server, { removeAtEnd, room: undefined });
     } catch (error) {
       await container?.[Symbol.asyncDispose]();
       await instance.log.close();
@@ -175,6 +189,7 @@ export class PublishedMachine implements AsyncDisposable {
 
   async #close(remove: boolean, record: () => void = () => {}): Promise<void> {
     const steps = new Cleanup(); // the last first
+    steps.defer(() => this.#room?.[Symbol.dispose]());
     if (remove) steps.defer(() => this.#folder.remove());
     steps.defer(() => this.#server[Symbol.asyncDispose]());
     steps.defer(record);
@@ -206,6 +221,7 @@ async function publishForks(
 ): Promise<void> {
   const { names, fresh, signal } = asked;
   for (const name of names) checkName(name);
+  options.budget?.check(names.length, parent.config.memoryBytes ?? DEFAULT_MEMORY_BYTES);
   const forks = await parent.fork(names.length, { facts: (i) => ({ hostname: names[i], fresh }), signal });
   try {
     for (const [i, fork] of forks.entries()) {

@@ -143,7 +143,17 @@ test.each([
   [['unpause', 'web'], 'hint: tsvm resume NAME'],
   [['toString'], "unknown command 'toString'\nhint: tsvm --help"],
   [['container', 'images'], "unknown command 'images'\nhint: tsvm container --help"],
-  [['start'], "missing required argument 'pool'\nhint: tsvm start [options] <pool> <name>"],
+  [['start'], "missing required argument 'name'\nhint: tsvm start [options] <name...>"],
+  [
+    ['start', 'pool', 'x', '--snapshot', '/d'],
+    'hint: a machine in the process of tsvm serve: tsvm make POOL NAME',
+  ],
+  [['start', 'x', '--nope'], "unknown option '--nope'\nhint: tsvm start --help"],
+  [['start', 'nobody'], "there is no machine 'nobody'"],
+  [['restart', 'nobody'], "there is no machine 'nobody'"],
+  [['rename', 'nobody', 'a/b'], 'not a name for a machine'],
+  [['rename', 'nobody', 'x'], "there is no machine 'nobody'"],
+  [['make'], "missing required argument 'pool'\nhint: tsvm make [options] <pool> <name>"],
   [
     ['container', 'run'],
     "missing required argument 'command'\nhint: tsvm container run [options] <command...>",
@@ -155,9 +165,9 @@ test.each([
   [['restore', '/nope', '--pmem', '0=a', '--pmem', '0=b'], 'pmem 0 is named twice'],
   [['restore', '/nope', '--vsock', '/v', '--disk', '0=/d'], '/nope is not a snapshot'],
 
-  [['start', 'pool', 'a/b', '--snapshot', '/nope'], 'not a name for a machine'],
-  [['start', 'pool', 'x', '--config-file', configuration, '--disk', '0=/d'], 'has it in its --config-file'],
-  [['start', 'nobody', 'x', '--snapshot', '/nope'], "there is no machine 'nobody'"],
+  [['make', 'pool', 'a/b', '--snapshot', '/nope'], 'not a name for a machine'],
+  [['make', 'pool', 'x', '--config-file', configuration, '--disk', '0=/d'], 'has it in its --config-file'],
+  [['make', 'nobody', 'x', '--snapshot', '/nope'], "there is no machine 'nobody'"],
 
   [['template', 'rm', 'nothing'], 'there is no template nothing\nhint: tsvm template list'],
   [['top'], 'hint: for scripts: tsvm top --once'],
@@ -174,7 +184,7 @@ test.each([
   [4097, 'words', ['run', '--', ...new Array<string>(4097).fill('x')]],
   [4097, 'words', ['boot', '--', ...new Array<string>(4097).fill('x')]],
   [4097, 'words', ['snapshot', join(folder, 'here'), '--', ...new Array<string>(4097).fill('x')]],
-  [257, 'variables', ['run', ...Array.from({ length: 257 }, (_, i) => `-eV${i}=1`), '--', 'true']],
+  [8193, 'variables', ['run', ...Array.from({ length: 8193 }, (_, i) => `-eV${i}=1`), '--', 'true']],
 ])('a command of %i %s is refused', async (least, what, args) => {
   const { status, stdout, stderr } = await tsvmHere(args);
   expect([status, stdout.toString()]).toEqual([2, '']);

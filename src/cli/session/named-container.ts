@@ -6,7 +6,7 @@ import type { Instance } from '../../control/instance.js';
 import { commandEnd } from '../../control/instance-end.js';
 import { MachineStore } from '../../control/machine-store.js';
 import { formatBytes } from '../../util/units.js';
-import { backgroundName, reportReady } from '../background.js';
+import { backgroundName, commandLine, reportReady } from '../background.js';
 
 interface NamedRun {
   readonly name: string;
@@ -31,6 +31,7 @@ export async function runNamedContainer(config: ContainerConfig, run: NamedRun):
     command: config.argv,
     memoryBytes: limits.memoryBytes ?? 0,
     cpus: limits.cpus ?? 0,
+    start: commandLine(),
     removeAtEnd: run.rm,
   };
   let container: Container | undefined;
