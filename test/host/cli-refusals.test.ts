@@ -123,11 +123,8 @@ test.each([
     ['container', 'run', '--share', 'net', '--', 'true'],
     "unknown option '--share'\nhint: --host-namespace NAME",
   ],
-  [['run', '-p8080:80', 'true'], "unknown option '-p8080:80'\nhint: --net user,hostfwd="],
-  [['run', '--publish=8080:80', 'true'], "'--publish=8080:80'\nhint: --net user,hostfwd="],
   [['run', '-v', 'a:b', '--', 'true'], '--volume: a machine mounts a folder itself'],
   [['boot', '--volume', 'a:b'], "unknown option '--volume'\nhint: --share DIR:TAG"],
-  [['run', '--entrypoint', 'sh', 'true'], "unknown option '--entrypoint'\nhint: the command comes after"],
   [
     ['snapshot', join(folder, 'here'), 'ls', '-l'],
     "'-l'\nhint: an option of the command that is to be run comes after --",
