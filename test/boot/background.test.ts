@@ -169,7 +169,9 @@ test('a machine that boots has a console for whoever attaches; it is paused, loo
   expect(stats[0]).toMatchObject({ name: 'shell', state: 'Running', memoryBytes: 64 << 20 });
   expect(stats[0]?.vcpus[0]?.cpuMs).toBeGreaterThan(0);
   expect(stats[0]?.process.proportionalBytes).toBeGreaterThan(1 << 20);
-  expect((await ask('stats')).stdout.toString()).toMatch(/^NAME +STATE .*\n(.*\n)*shell +Running/);
+  expect((await ask('stats', '--no-stream')).stdout.toString()).toMatch(
+    /^NAME +STATE .*\n(.*\n)*shell +Running/,
+  );
   const inspected = JSON.parse((await ask('inspect', 'shell')).stdout.toString());
   expect(inspected).toMatchObject({ record: { name: 'shell' }, machine: { state: 'Running', cpus: 1 } });
   const saved = join(folder, 'saved');

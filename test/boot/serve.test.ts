@@ -40,7 +40,7 @@ test('makes machines of a template, which run what they are told, and end for th
   expect(pids.size).toBe(1);
   expect((await ask('ps')).stdout.toString()).toMatch(/^NAME .*\npool +Serving +0/);
   // It is no machine, and no error where machines are looked at.
-  const stats = await ask('stats');
+  const stats = await ask('stats', '--no-stream');
   expect([stats.status, stats.stdout.toString()]).toEqual([0, expect.not.stringContaining('pool')]);
   expect((await ask('inspect', 'pool')).status).toBe(0);
 });

@@ -52,7 +52,7 @@ describe('a container with a name', () => {
     expect((await cli('ps')).said).toMatch(/\nweb +Running +container +0.5 +64 MiB +\d+ s +\d+ +sh -c /);
     await tsvm(['attach', 'web'], { env, input: 'typed\n' });
     expect((await cli('logs', 'web')).said).toBe('1 web /tmp\ngot typed');
-    expect((await cli('stats', 'web')).said).toMatch(/\nweb +Running /);
+    expect((await cli('stats', '--no-stream', 'web')).said).toMatch(/\nweb +Running /);
     expect(JSON.parse((await cli('inspect', 'web')).said)).toMatchObject({
       record: { isolation: 'container', memoryBytes: 64 << 20, cpus: 0.5 },
       machine: { isolation: 'container', has_terminal: false, state: 'Running' },
