@@ -44,7 +44,7 @@ export { ExecuteError, type ExitStatus, type Streams } from './container/launche
 export { connect, listMachines, type RemoteEvent, RemoteMachine } from './control/client/connect.js';
 export type { InstanceState } from './control/instance.js';
 export type { InstanceEnd } from './control/instance-end.js';
-export type { MachineRecord, RecordedEnd } from './control/machine-store.js';
+export type { MachineRecord, RecordedEnd, RecordedStart } from './control/machine-store.js';
 export { type Publication, type PublishOptions, publish } from './control/publish.js';
 export type { ProcessStats } from './control/stats/process-meter.js';
 export type { MachineStats, VcpuStats } from './control/stats/stats.js';

@@ -7,6 +7,7 @@ enum { MAX_TERMINAL_SIDE = 65535, MAX_RECORD = KEPT_ARGUMENTS + 256 };
 static struct process *processes, **processes_end = &processes;
 static int count;
 static __u32 last_id;
+static ulong ended; /* how many have */
 static struct rlimit64 descriptors;
 static struct command command; /* the one that is being started */
 
@@ -31,15 +32,29 @@ static void forget(struct process *process) {
   release(process, sizeof *process);
 }
 
+static ulong kept_bytes(const struct process *process) {
+  ulong bytes = 0;
+  for (int i = 0; i < process->output_count; i++) bytes += process->outputs[i].kept.used;
+  return bytes;
+}
+
+static int is_kept(const struct process *process) {
+  return process->ended && !process->session;
+}
+
 /* Those that ended first go first. Not to be called where a process is in use. */
 static void forget_oldest(void) {
-  int kept = 0;
-  for (struct process *process = processes; process; process = process->next) kept += process->ended && !process->session;
-  for (struct process *process = processes, *next; process && kept > KEPT_ENDED; process = next) {
-    next = process->next;
-    if (!process->ended || process->session) continue;
-    forget(process);
-    kept--;
+  for (;;) {
+    struct process *oldest = 0;
+    ulong kept = 0, bytes = 0;
+    for (struct process *process = processes; process; process = process->next) {
+      if (!is_kept(process)) continue;
+      kept++;
+      bytes += kept_bytes(process);
+      if (!oldest || process->ended < oldest->ended) oldest = process;
+    }
+    if (kept <= 1 || (kept <= KEPT_ENDED && bytes <= KEPT_ENDED_BYTES)) return;
+    forget(oldest);
   }
 }
 
@@ -60,7 +75,7 @@ void reap_processes(void) {
     struct process *process = processes;
     while (process && (process->ended || process->pid != pid)) process = process->next;
     if (!process) continue;
-    process->ended = 1;
+    process->ended = ++ended;
     process->status = status;
     process->out_of_memory = ended_for_memory(process);
     finish_streams(process);
@@ -119,9 +134,10 @@ static void process_control(struct session *session, const char *text) {
 
 static void keep_arguments(struct process *process) {
   for (char **at = command.arguments; *at; at++) {
-    ulong size = length(*at) + 1;
+    const char *text = **at ? *at : "''"; /* an empty string ends a record */
+    ulong size = length(text) + 1;
     if (size > KEPT_ARGUMENTS - process->argument_bytes) return;
-    memcpy(process->arguments + process->argument_bytes, *at, size);
+    memcpy(process->arguments + process->argument_bytes, text, size);
     process->argument_bytes += size;
   }
 }

@@ -32,7 +32,7 @@ struct process {
   struct process *next;
   __u32 id;
   int pid;
-  int ended; /* and reaped: `status` is what wait4() has */
+  ulong ended; /* the how-manieth to end; 0: it runs. It is reaped: `status` is what wait4() has */
   int status;
   int killed_by_host;
   int out_of_memory;

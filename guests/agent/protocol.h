@@ -16,6 +16,7 @@ enum {
   MAX_SESSIONS = 1024,            /* of one connection */
   MAX_PROCESSES = 4096,           /* that run, or have ended and are kept */
   KEPT_ENDED = 64,                /* processes that have ended, and are kept to be found */
+  KEPT_ENDED_BYTES = 16 << 20,    /* of their outputs, together */
   KEPT_BYTES = 1 << 20,           /* of a stream that nobody reads: the last of them */
 };
 

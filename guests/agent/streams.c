@@ -153,7 +153,7 @@ static int read_some(struct output *output) {
   else keep(output, piece, (ulong)got);
   output->left -= process->ended ? (ulong)got : 0;
   if (!process->ended) watch_for(&output->waiter, EPOLLIN);
-  return process->ended;
+  return process->ended != 0;
 }
 
 void read_output(struct output *output) {

@@ -9,8 +9,9 @@
 
 enum {
   CHANNEL_WAIT_MS = 5000,     /* for the ports to appear */
-  FLOW_BYTES = 32 * 1024,     /* moved at a time: as much as the kernel puts into one buffer of a port */
+  FLOW_BYTES = 64 * 1024,     /* moved at a time: a full pipe */
   PAGE = 4096,
+  SPLICE_NONBLOCK = 2,
 };
 
 static int ports[PORTS];
@@ -20,14 +21,13 @@ static long command;
 static char message[4 + MAX_MESSAGE_BYTES];
 static ulong have; /* bytes of messages so far */
 
-/* One of the command's streams; at to end is what has come in and not gone out. */
+/* One of the command's streams; of its input, at to end is what has come in and not gone out. */
 struct flow {
   int from, to;
   int used;
   ulong at, end;
-  char *bytes;
 };
-static char buffers[PORTS][FLOW_BYTES];
+static char input[FLOW_BYTES];
 static struct flow flows[PORTS];
 
 /* What is waited for: a signal, a message, and by their numbers the flows. */
@@ -90,10 +90,9 @@ static void make_pipes(void) {
     SYS3(fcntl, ours, F_SETFL, O_NONBLOCK);
     flows[n].from = n == IN ? ports[n] : ours;
     flows[n].to = n == IN ? ours : ports[n];
-    flows[n].bytes = buffers[n];
-    touch(buffers[n], buffers[n] + PAGE);
     watch(&flows[n], &wanted[n]);
   }
+  touch(input, input + PAGE);
 }
 
 extern char _start[], _edata[];
@@ -184,37 +183,55 @@ static void end_flow(int n) {
   wanted[n].fd = -1;
 }
 
-static void put(int n) {
-  struct flow *flow = &flows[n];
-  ssize done = SYS3(write, flow->to, flow->bytes + flow->at, flow->end - flow->at);
+/* Input waits for room in the pipe. */
+static void put_input(void) {
+  struct flow *flow = &flows[IN];
+  ssize done = SYS3(write, flow->to, input + flow->at, flow->end - flow->at);
   if (done > 0) flow->at += (ulong)done;
   if (done < 0 && done != -EAGAIN && done != -ENOMEM) {
-    end_flow(n);
-    if (n == IN) SYS1(close, flow->from); /* the command reads no more: so the host need not write */
+    end_flow(IN);
+    SYS1(close, flow->from); /* the command reads no more: so the host need not write */
   } else {
-    watch(flow, &wanted[n]);
+    watch(flow, &wanted[IN]);
   }
 }
 
-/* Moves up to `most` bytes; returns how many came in. */
-static ulong move(int n, ulong most) {
-  struct flow *flow = &flows[n];
-  if (wanted[n].fd == flow->to) {
-    if (wanted[n].revents & POLLOUT) put(n);
-    else end_flow(n); /* the host has closed the port */
-    return 0;
+static void move_input(void) {
+  struct flow *flow = &flows[IN];
+  if (wanted[IN].fd == flow->to) {
+    if (wanted[IN].revents & POLLOUT) put_input();
+    else end_flow(IN);
+    return;
   }
-  if (n == IN && !flow->used) SYS1(close, 0); /* our copy of the reading end: with it, a write would never fail */
+  if (!flow->used) SYS1(close, 0); /* our copy of the reading end: with it, a write would never fail */
   flow->used = 1;
   flow->at = flow->end = 0;
   ssize got;
   do {
-    got = SYS3(read, flow->from, flow->bytes + flow->end, most - flow->end);
+    got = SYS3(read, flow->from, input + flow->end, FLOW_BYTES - flow->end);
     if (got > 0) flow->end += (ulong)got;
-  } while (n == IN && got == PAGE && flow->end < most); /* a whole buffer: another may follow */
-  if (flow->end) put(n);
-  else if (got == 0) end_flow(n);
-  return flow->end;
+  } while (got == PAGE && flow->end < FLOW_BYTES); /* a whole buffer: another may follow */
+  if (flow->end) put_input();
+  else if (got == 0) end_flow(IN);
+}
+
+/* Moves up to `most` bytes of output, as the pages that they are in: nobody copies them. Returns how many. */
+static ulong move_output(int n, ulong most) {
+  struct flow *flow = &flows[n];
+  struct pollfd *entry = &wanted[n];
+  if (entry->fd == flow->to && !(entry->revents & POLLOUT)) {
+    end_flow(n); /* the host has closed the port */
+    return 0;
+  }
+  ssize done = SYS6(splice, flow->from, 0, flow->to, 0, most, SPLICE_NONBLOCK);
+  int full = done == -EAGAIN || done == -ENOMEM;
+  if (done <= 0 && !full) {
+    end_flow(n);
+    return 0;
+  }
+  entry->fd = full ? flow->to : flow->from;
+  entry->events = full ? POLLOUT : POLLIN;
+  return full ? 0 : (ulong)done;
 }
 
 /* What the command had written by its end; a program that it left behind may go on writing for ever. */
@@ -230,7 +247,7 @@ static void drain(int n) {
       if (either[1].revents & POLLHUP) return;
       entry->revents = either[0].revents;
     }
-    left -= (int)move(n, (ulong)left < FLOW_BYTES ? (ulong)left : FLOW_BYTES);
+    left -= (int)move_output(n, (ulong)left < FLOW_BYTES ? (ulong)left : FLOW_BYTES);
   }
 }
 
@@ -285,8 +302,9 @@ static __attribute__((noreturn)) void supervise(const struct options *options) {
       obey_all();
       continue; /* all messages before any input: the facts of a copy come before what is typed to it */
     }
-    for (int n = IN; n <= ERR; n++)
-      if (wanted[n].revents) move(n, FLOW_BYTES);
+    if (wanted[IN].revents) move_input();
+    for (int n = OUT; n <= ERR; n++)
+      if (wanted[n].revents) move_output(n, FLOW_BYTES);
   }
 }
 

@@ -1,6 +1,7 @@
 /** How files and ports ask the agent: a session for each operation, which an abort closes. */
 import { type Abortable, untilAborted } from '../util/abort.js';
 import type { Ask, Session } from './session.js';
+import { Violation } from './violation.js';
 
 /** Session, whatever its replies are read as. */
 export type AnySession = Pick<
@@ -33,7 +34,13 @@ export async function whileOpen<T>(
   try {
     return await untilAborted(signal, wait);
   } catch (error) {
-    session.close(error);
-    throw error;
+    const told = toldOf(session, error);
+    session.close(told);
+    throw told;
   }
+}
+
+/** What the caller is told of an error: where the agent broke its protocol, the connection ends, and that is told. */
+export function toldOf(session: AnySession, error: unknown): unknown {
+  return error instanceof Violation ? session.violated(error) : error;
 }

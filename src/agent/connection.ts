@@ -75,7 +75,7 @@ export class Connection implements Carrier {
 
   /** Whether sessions can be opened. */
   get isUsable(): boolean {
-    return this.#lost === undefined && this.#lastOfHost < MAX_HOST_SESSION;
+    return this.#lost === undefined && !this.#duplex.destroyed && this.#lastOfHost < MAX_HOST_SESSION;
   }
 
   /** Opens a session: sends its request. On a connection that was lost it has failed. */
@@ -141,13 +141,13 @@ export class Connection implements Carrier {
     if (this.#sessions.delete(session) && session >= AGENT_SESSION) this.#ofAgent--;
   }
 
-  violated(violation: Violation): void {
-    this.lose(
-      new TsvmError('TSVM_AGENT', `the agent broke its protocol: ${violation.message}`, {
-        hint: 'the connection to it was ended; a program that does so is no agent of tsvm',
-        cause: violation,
-      }),
-    );
+  violated(violation: Violation): TsvmError {
+    const error = new TsvmError('TSVM_AGENT', `the agent broke its protocol: ${violation.message}`, {
+      hint: 'the connection to it was ended; a program that does so is no agent of tsvm',
+      cause: violation,
+    });
+    this.lose(error);
+    return error;
   }
 
   #read(bytes: Buffer): void {

@@ -1,6 +1,6 @@
 /** Files of the agent's as streams of Node's. */
 import { Readable, Writable } from 'node:stream';
-import type { AnySession } from './ask-agent.js';
+import { type AnySession, toldOf } from './ask-agent.js';
 import type { Hole } from './streams.js';
 import { Violation } from './violation.js';
 
@@ -59,14 +59,17 @@ export class FileReadStream extends Readable {
   override _read(): void {
     this.#next().then(
       (bytes) => this.push(bytes),
-      (error: Error) => this.destroy(error),
+      (error: Error) => this.#fail(error),
     );
   }
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    if (error instanceof Violation) this.#session?.violated(error);
     this.#session?.close(error ?? undefined);
     done(error);
+  }
+
+  #fail(error: Error): void {
+    this.destroy((this.#session === undefined ? error : toldOf(this.#session, error)) as Error);
   }
 
   async #next(): Promise<Buffer | null> {

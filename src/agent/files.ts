@@ -2,7 +2,7 @@
 import type { Readable, Writable } from 'node:stream';
 import { TsvmError } from '../errors.js';
 import type { Abortable } from '../util/abort.js';
-import { askAgent, type OpenSession, whileOpen } from './ask-agent.js';
+import { askAgent, type OpenSession, toldOf, whileOpen } from './ask-agent.js';
 import { type AgentFileEntry, type AgentFileFacts, parseFacts, readEntries } from './entries.js';
 import { fileRefused } from './file-errors.js';
 import {
@@ -153,6 +153,8 @@ export function agentFiles(open: OpenSession): AgentFiles {
     try {
       yield* bounded(session.stdout, options.length ?? Number.POSITIVE_INFINITY);
       await session.last;
+    } catch (error) {
+      throw toldOf(session, error);
     } finally {
       options.signal?.removeEventListener('abort', abort);
       session.close();
@@ -215,6 +217,8 @@ export function agentFiles(open: OpenSession): AgentFiles {
       try {
         yield* readEntries(session.stdout);
         await session.last;
+      } catch (error) {
+        throw toldOf(session, error);
       } finally {
         signal?.removeEventListener('abort', abort);
         session.close();

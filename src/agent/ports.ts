@@ -108,16 +108,21 @@ export function agentPorts(open: OpenSession): AgentPorts {
 class PortConnection extends Duplex {
   readonly #session: Session<void, void>;
 
+  #wanted = false;
+
   constructor(session: Session<void, void>) {
     super({ allowHalfOpen: true });
     this.#session = session;
     const { stdout } = session;
     stdout.on('readable', () => this.#flow());
     stdout.once('end', () => this.push(null));
+    // Nobody has to listen for the end of the connection to the agent: what is read and written fails with it.
+    this.on('error', () => {});
     session.last.catch((error: Error) => this.destroy(error));
   }
 
   override _read(): void {
+    this.#wanted = true;
     this.#flow();
   }
 
@@ -135,9 +140,10 @@ class PortConnection extends Duplex {
   }
 
   #flow(): void {
-    for (;;) {
+    while (this.#wanted) {
       const bytes = this.#session.stdout.read() as Buffer | null;
-      if (bytes === null || !this.push(bytes)) return;
+      if (bytes === null) return;
+      this.#wanted = this.push(bytes);
     }
   }
 }

@@ -24,7 +24,7 @@ const MAX_SECONDS = 8_640_000_000_000;
 export interface AgentProcessFacts {
   readonly id: number;
   readonly pid: number;
-  /** Program and arguments; of very long ones the first. What is no UTF-8 in them is replaced. */
+  /** Program and arguments; of very long ones the first, and `''` for an empty one. What is no UTF-8 in them is replaced. */
   readonly argv: readonly string[];
   readonly started: Date;
   /** Absent while it runs. */
@@ -43,16 +43,11 @@ export async function listProcesses(
     refused: askRefused,
   };
   const session = await open(ask, { signal });
-  try {
-    return await whileOpen(session, signal, async () => {
-      const facts = await readRecords(session.stdout as AsyncIterable<Buffer>);
-      await session.last;
-      return facts;
-    });
-  } catch (error) {
-    if (error instanceof Violation) session.violated(error);
-    throw error;
-  }
+  return await whileOpen(session, signal, async () => {
+    const facts = await readRecords(session.stdout as AsyncIterable<Buffer>);
+    await session.last;
+    return facts;
+  });
 }
 
 /** Forgets a command that has ended. */

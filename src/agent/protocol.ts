@@ -18,6 +18,8 @@ export const MAX_SESSIONS = 1024;
 export const MAX_PROCESSES = 4096;
 /** Bound of the ended commands that an agent keeps to be found. */
 export const KEPT_ENDED = 64;
+/** Bound of the outputs of those together. */
+export const KEPT_ENDED_BYTES = 16 << 20;
 /** Bytes of a stream that are kept while nobody reads it: the last ones. */
 export const KEPT_BYTES = 1 << 20;
 

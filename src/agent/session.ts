@@ -50,8 +50,8 @@ export interface Carrier {
   send(type: number, session: number, detail: number, payload?: Uint8Array, sent?: () => void): void;
   /** Forgets a session that is over: what still comes for it is ignored. */
   forget(session: number): void;
-  /** Ends the connection for a violation. */
-  violated(violation: Violation): void;
+  /** Ends the connection for a violation. Returns what its sessions are told. */
+  violated(violation: Violation): TsvmError;
 }
 
 /** Session of the host's, or one of the agent's, which has no first reply and ends by a reply of the host's. */
@@ -145,9 +145,9 @@ export class Session<First, Last> implements InputTarget {
     this.fail(reason);
   }
 
-  /** Ends the connection, because what came for this session breaks the protocol. */
-  violated(violation: Violation): void {
-    this.#carrier.violated(violation);
+  /** Ends the connection, because what came for this session breaks the protocol. Returns what the caller is told. */
+  violated(violation: Violation): TsvmError {
+    return this.#carrier.violated(violation);
   }
 
   /** Ends the session without a word to the agent. */

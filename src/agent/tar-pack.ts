@@ -4,7 +4,6 @@ import { Readable } from 'node:stream';
 import { TYPE } from '../image/tar/format.js';
 import type { Abortable } from '../util/abort.js';
 import type { AgentFileEntry, AgentFileFacts, AgentFileKind } from './entries.js';
-import type { AgentFiles } from './files.js';
 import type { AgentPath } from './path.js';
 import { TAR_END_BYTES, type TarFacts, tarHeader, tarPadding } from './tar-header.js';
 
@@ -15,6 +14,17 @@ const AHEAD = 64;
 /** Bound of the files with several names that are remembered. */
 const MAX_LINKED = 1_000_000;
 const ZEROS = Buffer.alloc(64 * 1024);
+
+/** What packing needs of the agent's files. */
+export interface TreeReader {
+  stat(
+    path: AgentPath,
+    options: { readonly follow: boolean } & Abortable,
+  ): Promise<AgentFileFacts & { readonly target?: Buffer }>;
+  list(path: AgentPath, options: { readonly depth: number } & Abortable): AsyncIterable<AgentFileEntry>;
+  read(path: AgentPath, options: { readonly length: number } & Abortable): Promise<Buffer>;
+  createReadStream(path: AgentPath, options: { readonly length: number } & Abortable): Readable;
+}
 
 /** How a tree is packed. */
 export interface PackOptions extends Abortable {
@@ -34,7 +44,7 @@ const TYPES: Readonly<Partial<Record<AgentFileKind, string>>> = {
 };
 
 /** Packs a file or a directory with all that is in it. Sockets are left out, as tar does. */
-export function packTree(files: AgentFiles, path: AgentPath, options: PackOptions): Readable {
+export function packTree(files: TreeReader, path: AgentPath, options: PackOptions): Readable {
   const stop = new AbortController();
   // Each file on its way listens to it.
   setMaxListeners(0, stop.signal);
@@ -61,7 +71,7 @@ interface Packed {
 }
 
 async function* pack(
-  files: AgentFiles,
+  files: TreeReader,
   path: Buffer,
   { name = '.', follow = false }: PackOptions,
   signal: AbortSignal,
@@ -84,7 +94,7 @@ interface Found {
 }
 
 async function* entriesOf(
-  files: AgentFiles,
+  files: TreeReader,
   path: Buffer,
   name: Buffer,
   follow: boolean,
@@ -99,12 +109,12 @@ async function* entriesOf(
 }
 
 class Packer {
-  readonly #files: AgentFiles;
+  readonly #files: TreeReader;
   readonly #signal: AbortSignal;
   /** Names of files that have several, by file system and inode. */
   readonly #linked = new Map<string, Buffer>();
 
-  constructor(files: AgentFiles, signal: AbortSignal) {
+  constructor(files: TreeReader, signal: AbortSignal) {
     this.#files = files;
     this.#signal = signal;
   }

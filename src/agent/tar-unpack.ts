@@ -3,11 +3,11 @@ import { setMaxListeners } from 'node:events';
 import { TsvmError } from '../errors.js';
 import type { Limits } from '../image/tar/limits.js';
 import { shownName } from '../image/tar/name.js';
+import type { Time } from '../image/tar/pax.js';
 import { readTar, type TarEntry } from '../image/tar/reader.js';
 import type { Extent } from '../image/tar/sparse.js';
 import type { Abortable } from '../util/abort.js';
 import type { FilePiece } from './file-stream.js';
-import type { AgentFiles } from './files.js';
 import type { AgentPath } from './path.js';
 
 /** Files up to this size are kept whole until they are written. */
@@ -26,9 +26,38 @@ const BOUNDS: Readonly<Limits> = {
 
 const FIFO = 0o010000;
 
+/** What unpacking needs of the agent's files. */
+export interface TreeWriter {
+  mkdir(
+    path: AgentPath,
+    options: { readonly parents: boolean; readonly mode: number } & Abortable,
+  ): Promise<void>;
+  remove(path: AgentPath, options: { readonly force: boolean } & Abortable): Promise<void>;
+  write(
+    path: AgentPath,
+    data: Uint8Array | AsyncIterable<FilePiece>,
+    options: FileOwner & {
+      readonly mode: number;
+      readonly mtime: Time;
+      readonly replace: boolean;
+    } & Abortable,
+  ): Promise<unknown>;
+  symlink(target: AgentPath, path: AgentPath, options: Abortable): Promise<void>;
+  link(target: AgentPath, path: AgentPath, options: Abortable): Promise<void>;
+  mknod(path: AgentPath, mode: number, device: number, options: Abortable): Promise<void>;
+  chmod(path: AgentPath, mode: number, options: Abortable): Promise<void>;
+  chown(path: AgentPath, owner: FileOwner, options: { readonly follow?: boolean } & Abortable): Promise<void>;
+  utimes(path: AgentPath, mtime: Time, options: { readonly follow?: boolean } & Abortable): Promise<void>;
+}
+
+interface FileOwner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
 /** Unpacks an archive into a folder, which is made. Owners are those of the archive. */
 export async function unpackTree(
-  files: AgentFiles,
+  files: TreeWriter,
   folder: AgentPath,
   archive: AsyncIterable<Uint8Array>,
   { signal }: Abortable,
@@ -41,7 +70,7 @@ export async function unpackTree(
 }
 
 class Unpacker {
-  readonly #files: AgentFiles;
+  readonly #files: TreeWriter;
   readonly #folder: Buffer;
   readonly #abortable: Abortable;
   /** Operations that are on their way; the agent begins them in their order. */
@@ -53,7 +82,7 @@ class Unpacker {
   /** Folders of the archive, which are finished at the end: what is put in one changes its time, and its mode may forbid it. */
   readonly #folders = new Map<string, TarEntry>();
 
-  constructor(files: AgentFiles, folder: Buffer, signal: AbortSignal | undefined) {
+  constructor(files: TreeWriter, folder: Buffer, signal: AbortSignal | undefined) {
     this.#files = files;
     this.#folder = folder;
     this.#abortable = { signal };
@@ -176,7 +205,10 @@ class Unpacker {
       })
       .finally(() => this.#running.delete(running));
     this.#running.add(running);
-    while (this.#running.size >= AHEAD) await Promise.race(this.#running);
+    for (const oldest of this.#running) {
+      if (this.#running.size < AHEAD) break;
+      await oldest;
+    }
     this.#throwError();
   }
 

@@ -1,6 +1,6 @@
 /** Changes of files where an agent is, as they come. */
 import type { Abortable } from '../util/abort.js';
-import type { OpenSession } from './ask-agent.js';
+import { type OpenSession, toldOf } from './ask-agent.js';
 import { checkRelative } from './entries.js';
 import { fileRefused } from './file-errors.js';
 import type { AgentPath } from './path.js';
@@ -53,6 +53,8 @@ export async function* watchFiles(
       }
     }
     await session.last;
+  } catch (error) {
+    throw toldOf(session, error);
   } finally {
     signal?.removeEventListener('abort', abort);
     session.close();

@@ -22,11 +22,14 @@ export function reportReady(): void {
   process.disconnect?.();
 }
 
-interface CommandLine {
+export interface CommandLine {
   /** Words after `tsvm`. */
   readonly words: readonly string[];
   readonly directory: string;
 }
+
+/** Command line of this process, by which its machine is started again. */
+export const commandLine = (): CommandLine => ({ words: process.argv.slice(2), directory: process.cwd() });
 
 /**
  * Runs the same command line, or another one, apart from this terminal, and returns when its machine runs: 0 with its name on stdout, or what it failed
@@ -34,7 +37,7 @@ interface CommandLine {
  */
 export async function startInBackground(
   name: string,
-  { words, directory }: CommandLine = { words: process.argv.slice(2), directory: process.cwd() },
+  { words, directory }: CommandLine = commandLine(),
 ): Promise<number> {
   const path = join(tmpdir(), `tsvm-${randomBytes(8).toString('hex')}`);
   const errors = openSync(path, 'wx+', 0o600);

@@ -10,11 +10,14 @@ import { bootCommand } from './commands/boot.js';
 import { compareCommand } from './commands/compare.js';
 import { completionCommand } from './commands/completion.js';
 import { containerCommand } from './commands/container.js';
+import { cpCommand } from './commands/cp.js';
 import { doctorCommand } from './commands/doctor.js';
+import { execCommand } from './commands/exec.js';
 import { guestCommand } from './commands/guest.js';
 import { loadCommand, saveCommand } from './commands/image-archives.js';
 import { imagesCommand, rmiCommand, tagCommand } from './commands/images.js';
 import { logsCommand } from './commands/logs.js';
+import { forwardCommand, portCommand } from './commands/ports.js';
 import { psCommand } from './commands/ps.js';
 import { pullCommand } from './commands/pull.js';
 import { restoreCommand } from './commands/restore.js';
@@ -45,6 +48,7 @@ const COMMANDS: readonly (readonly [group: string, commands: readonly (() => Com
   [
     'Machines with a name (--name):',
     [
+      ...[execCommand, cpCommand, portCommand, forwardCommand],
       ...[topCommand, psCommand, attachCommand, logsCommand, statsCommand, inspectCommand, pauseCommand],
       ...[
         resumeCommand,

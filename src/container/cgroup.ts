@@ -172,8 +172,22 @@ export class Cgroup {
 
   /** After the last process has ended. */
   async remove(): Promise<void> {
-    for (let attempt = 0; this.#removeNow() && attempt < REMOVE_ATTEMPTS; attempt++)
+    for (let attempt = 0; this.#removeNow() && attempt < REMOVE_ATTEMPTS; attempt++) {
+      this.#endProcesses();
       await sleep(REMOVE_WAIT_MS);
+    }
+  }
+
+  /** Ends who is left: in the PID namespace of the host nobody ends with process 1. */
+  #endProcesses(): void {
+    // One that this process does not see has the number 0, which kill(2) takes for all of this one's group.
+    for (const pid of this.processes.filter((pid) => pid > 0)) {
+      try {
+        process.kill(pid, 'SIGKILL');
+      } catch {
+        // It has ended.
+      }
+    }
   }
 
   /** Whether any is left that can be removed later. */

@@ -1,6 +1,7 @@
 /** One machine as the control API sees it: first what it shall be, then what it is, at last how it ended. */
 import type { Duplex } from 'node:stream';
 import type { DialAgent } from '../agent/connection.js';
+import type { Container } from '../container/container.js';
 import type { MachineConfig } from '../machine/config.js';
 import type { Machine } from '../machine/machine.js';
 import { disposeAll } from '../util/cleanup.js';
@@ -33,6 +34,14 @@ export interface AnsweredRequest {
 }
 
 const STOPPED = instanceEnd({ kind: 'stopped' });
+
+/** Parts of a container by which it is steered and looked at. */
+export type SteeredContainer = Pick<Container, 'pid' | 'usage' | 'signal' | 'dialAgent'>;
+
+const SIGTERM = 15;
+const SIGKILL = 9;
+/** Time that a command has to end after SIGTERM. */
+const STOP_TIMEOUT_MS = 10_000;
 
 /** Takes bytes; after `false`, `onDrain` says when it takes more. */
 export interface InstanceInput {
@@ -70,6 +79,8 @@ export class Instance {
   onAnswer: (request: AnsweredRequest) => void = () => {};
   /** Where what is typed goes, if not to the machine's console. */
   input: InstanceInput | undefined;
+  /** A container's command has a terminal, which is its console. */
+  hasTerminal = false;
   /** Connects to its agent, where there is something to connect to. */
   dialAgent: DialAgent | undefined;
   /** Clients that are connected to its agent, or about to be. */
@@ -79,6 +90,7 @@ export class Instance {
   #settle: (end: InstanceEnd) => void = () => {};
   #end: InstanceEnd | undefined;
   #machine: Machine | undefined;
+  #container: SteeredContainer | undefined;
   /** The machine that is being made: there is one at most, however many ask for one. */
   #making: Promise<Machine> | undefined;
   #inputWaits = false;
@@ -102,6 +114,7 @@ export class Instance {
 
   get state(): InstanceState {
     if (this.#end !== undefined || this.#machine?.state === 'ended') return 'Ended';
+    if (this.#container !== undefined) return 'Running';
     if (this.#machine === undefined) return this.onMake === undefined ? 'Not started' : 'Serving';
     return this.#machine.state === 'running' ? 'Running' : 'Paused';
   }
@@ -110,18 +123,30 @@ export class Instance {
     return this.#end;
   }
 
-  /** @throws ApiError before it has started. */
+  /** The container that it is, if it is none of the machines. */
+  get container(): SteeredContainer | undefined {
+    return this.#container;
+  }
+
+  /** @throws ApiError for what a container has not. */
+  refuseContainer(): void {
+    if (this.#container !== undefined) throw new ApiError(NO_MACHINE);
+  }
+
+  /** @throws ApiError before it has started, and for a container. */
   get machine(): Machine {
+    this.refuseContainer();
     if (this.#machine === undefined) throw new ApiError(NOT_YET);
     return this.#machine;
   }
 
   get terminal(): InstanceInput {
+    if (this.#container !== undefined && this.input === undefined) throw new ApiError(ELSEWHERE);
     return this.input ?? this.machine.console;
   }
 
   get hasStarted(): boolean {
-    return this.#machine !== undefined;
+    return this.#machine !== undefined || this.#container !== undefined;
   }
 
   /** Tells whether what it shall be is decided: it has started, is about to, or has ended without. */
@@ -192,6 +217,13 @@ export class Instance {
     this.onAdopt();
   }
 
+  /** Takes a container that somebody started. */
+  adoptContainer(container: SteeredContainer): void {
+    this.#container = container;
+    this.dialAgent = (options) => container.dialAgent(options);
+    this.startedMs = Date.now();
+  }
+
   /** Hears no more of its machine, which goes on. */
   release(): void {
     disposeAll(this.#subscriptions);
@@ -242,11 +274,13 @@ export class Instance {
 
   /** Asks the guest to end, where there is somebody to be asked, then ends it. */
   async stop(timeoutMs?: number): Promise<void> {
+    if (this.#container !== undefined) return await this.#stopContainer(this.#container, timeoutMs);
     await this.#finishBy((machine) => machine.stop(timeoutMs));
   }
 
   /** @param signal - abort of who asked: no copy is made then */
   async fork(names: readonly string[], fresh = true, signal?: AbortSignal): Promise<void> {
+    this.refuseContainer();
     if (this.onFork === undefined)
       throw new ApiError('This machine has no name, and so its forks would have none.');
     if (new Set([...names, this.id]).size !== names.length + 1)
@@ -261,6 +295,7 @@ export class Instance {
   }
 
   async kill(): Promise<void> {
+    if (this.#container !== undefined) return await this.#stopContainer(this.#container, 0);
     await this.#finishBy((machine) => machine.kill());
   }
 
@@ -271,11 +306,22 @@ export class Instance {
     await this.ended;
   }
 
+  /** Asks its command to end, then ends it. */
+  async #stopContainer(container: SteeredContainer, timeoutMs = STOP_TIMEOUT_MS): Promise<void> {
+    if (timeoutMs > 0) container.signal(SIGTERM);
+    const late = setTimeout(() => container.signal(SIGKILL), timeoutMs);
+    await this.ended;
+    clearTimeout(late);
+  }
+
   #tell(name: InstanceEvent['name'], detail: object): void {
     const event = { name, atMs: Date.now(), detail };
     for (const listener of this.#listeners) listener(event);
   }
 }
 
+export const NO_MACHINE =
+  'This is a container: it has no devices, memory or vCPUs of its own, and is neither paused, saved nor copied.';
+const ELSEWHERE = 'Its command has the terminal or streams of whoever started it.';
 export const NOT_YET = 'The requested operation is not supported before starting the microVM.';
 export const TOO_LATE = 'The requested operation is not supported after starting the microVM.';

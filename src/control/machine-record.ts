@@ -13,7 +13,8 @@ export interface RecordedEnd {
 
 /** Command line of tsvm, and where it was given. */
 export interface RecordedStart {
-  readonly arguments: readonly string[];
+  /** Words after `tsvm`. */
+  readonly words: readonly string[];
   readonly directory: string;
 }
 
@@ -25,12 +26,16 @@ export interface MachineRecord {
   readonly pidStart: string;
   /** Milliseconds since 1970. */
   readonly createdMs: number;
+  /** Of a container: its limit, 0 without. */
   readonly memoryBytes: number;
+  /** Of a container: its limit, which need not be whole; 0 without. */
   readonly cpus: number;
   /** Command in the guest; empty if its init decides. */
   readonly command: readonly string[];
   /** Command line that made it, by which it is started again; absent if a program or another machine did. */
   readonly start?: RecordedStart;
+  /** What keeps it apart. Default: a machine of its own. */
+  readonly isolation?: 'container';
   /** Mark of a process that runs many machines and is none itself: tsvm serve. */
   readonly serves?: true;
   readonly end?: RecordedEnd;
@@ -60,7 +65,7 @@ const END: Fields<RecordedEnd> = {
 };
 
 const START: Fields<RecordedStart> = {
-  arguments: ['a list of texts', isListOf(isText)],
+  words: ['a list of texts', isListOf(isText)],
   directory: ['a path', isText],
 };
 
@@ -71,9 +76,10 @@ const RECORD: Fields<MachineRecord> = {
   pidStart: ['a count, in decimal', (value) => isText(value) && /^\d*$/.test(value as string)],
   createdMs: ['a count', isCount],
   memoryBytes: ['a count', isCount],
-  cpus: ['a count', isCount],
+  cpus: ['a number', (value) => Number.isFinite(value) && (value as number) >= 0],
   command: ['a list of texts', isListOf(isText)],
   start: ['a command line', orNone((value) => fieldProblem(value, START) === undefined)],
+  isolation: ['container', orNone((value) => value === 'container')],
   serves: ['true', orNone((value) => value === true)],
   end: ['an end', orNone((value) => fieldProblem(value, END) === undefined)],
 };

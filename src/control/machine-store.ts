@@ -151,7 +151,7 @@ export class MachineStore {
    */
   claim(
     name: string,
-    about: Pick<MachineRecord, 'memoryBytes' | 'cpus' | 'command' | 'start' | 'serves'>,
+    about: Pick<MachineRecord, 'memoryBytes' | 'cpus' | 'command' | 'isolation' | 'start' | 'serves'>,
   ): MachineFolder {
     checkName(name);
     const pidStart = processStart(process.pid) ?? '';
@@ -191,15 +191,16 @@ export class MachineStore {
       });
     }
     using store = OwnFolder.make(this.directory, RULES);
-    if (!store.renameNew(name, to)) {
+    if (!store.makeFolder(to)) {
       throw new TsvmError('TSVM_STATE', `name ${to}: there is a machine of that name`, {
         hint: `give another one, or forget that: tsvm rm ${to}`,
       });
     }
     try {
-      this.#folder(to).write({ ...record, name: to });
+      folder.write({ ...record, name: to });
+      store.rename(name, to); // over the empty folder that holds the name
     } catch (cause) {
-      store.renameNew(to, name);
+      store.remove(to);
       throw new TsvmError('TSVM_FILE', `cannot write to ${folder.path}: ${describeFileError(cause)}`, {
         cause,
       });

@@ -2,6 +2,7 @@
 import { checkSentCommand } from '../guest/command.js';
 import type { Machine } from '../machine/machine.js';
 import { ApiError } from './api-error.js';
+import { Budget, type BudgetLimits } from './budget.js';
 import { ControlServer } from './http/server.js';
 import { Instance } from './instance.js';
 import { ConsoleLog } from './logs/console-log.js';
@@ -20,12 +21,17 @@ interface OpenSnapshot {
   users: number;
 }
 
+interface PoolOptions extends BudgetLimits {
+  readonly makers?: Makers;
+}
+
 export class Pool implements AsyncDisposable {
   readonly instance: Instance;
   readonly #store: MachineStore;
   readonly #folder: MachineFolder;
   readonly #server: ControlServer;
   readonly #makers: Makers;
+  readonly #budget: Budget;
   readonly #machines = new Map<Machine, Promise<void>>();
   /** Requests under way. */
   readonly #making = new Set<Promise<void>>();
@@ -37,13 +43,14 @@ export class Pool implements AsyncDisposable {
     instance: Instance,
     folder: MachineFolder,
     server: ControlServer,
-    makers: Makers,
+    { makers = kvmMakers, ...limits }: PoolOptions,
   ) {
     this.#store = store;
     this.instance = instance;
     this.#folder = folder;
     this.#server = server;
     this.#makers = makers;
+    this.#budget = new Budget(limits);
     instance.onMake = async (name, request, signal) => {
       const making = this.#make(name, request, signal);
       this.#making.add(making);
@@ -56,7 +63,7 @@ export class Pool implements AsyncDisposable {
   }
 
   /** @throws TsvmError `TSVM_STATE` if the name is taken. */
-  static async open(store: MachineStore, name: string, makers = kvmMakers): Promise<Pool> {
+  static async open(store: MachineStore, name: string, options: PoolOptions = {}): Promise<Pool> {
     const folder = store.claim(name, {
       memoryBytes: 0,
       cpus: 0,
@@ -66,7 +73,7 @@ export class Pool implements AsyncDisposable {
     try {
       const instance = new Instance(name, new ConsoleLog());
       const server = await ControlServer.listen(instance, folder.socketPath);
-      return new Pool(store, instance, folder, server, makers);
+      return new Pool(store, instance, folder, server, options);
     } catch (error) {
       folder.remove();
       throw error;
@@ -85,6 +92,7 @@ export class Pool implements AsyncDisposable {
 
   async #make(name: string, request: PoolRequest, signal: AbortSignal | undefined): Promise<void> {
     checkName(name);
+    this.#budget.check(1, 0);
     const { command: asked } = request;
     if (asked !== undefined) checkSentCommand({ argv: asked });
     const machine =
@@ -105,6 +113,7 @@ export class Pool implements AsyncDisposable {
       const published = await PublishedMachine.publish(this.#store, name, machine, {
         command,
         meter: this.instance.meter,
+        budget: this.#budget,
       });
       const ended = live(machine, published, command).finally(() => this.#machines.delete(machine));
       this.#machines.set(machine, ended);

@@ -8,9 +8,10 @@ import type { Abortable } from '../util/abort.js';
 import { Cleanup } from '../util/cleanup.js';
 import { type Fields, FLAG, isListOf, isText, optional, requireFields } from '../util/fields.js';
 import { warnOperator } from '../util/operator-warning.js';
+import type { Budget } from './budget.js';
 import { EXIT_CODES } from './exit-codes.js';
 import { ControlServer } from './http/server.js';
-import { Instance } from './instance.js';
+import { Instance, type SteeredContainer } from './instance.js';
 import { commandEnd, type InstanceEnd, instanceEnd } from './instance-end.js';
 import { logCommand } from './logs/command-log.js';
 import { ConsoleLog } from './logs/console-log.js';
@@ -47,6 +48,14 @@ interface Known extends Pick<MachineRecord, 'start'> {
   readonly removeAtEnd?: boolean | undefined;
   /** Default: one of its own. */
   readonly meter?: ProcessMeter;
+  /** Budget that it is a part of, with its copies. Default: none. */
+  readonly budget?: Budget;
+}
+
+interface KnownContainer extends Pick<Known, 'command' | 'start' | 'removeAtEnd'> {
+  /** Limits; 0 without. */
+  readonly memoryBytes: number;
+  readonly cpus: number;
 }
 
 /**
@@ -88,18 +97,21 @@ export class PublishedMachine implements AsyncDisposable {
   readonly #folder: MachineFolder;
   readonly #server: ControlServer;
   readonly #removeAtEnd: boolean;
+  /** Its room in a budget. */
+  readonly #room: Disposable | undefined;
   #finishing: Promise<void> | undefined;
 
   private constructor(
     instance: Instance,
     folder: MachineFolder,
     server: ControlServer,
-    removeAtEnd: boolean,
+    { removeAtEnd, room }: { readonly removeAtEnd: boolean; readonly room: Disposable | undefined },
   ) {
     this.instance = instance;
     this.#folder = folder;
     this.#server = server;
     this.#removeAtEnd = removeAtEnd;
+    this.#room = room;
   }
 
   /**
@@ -109,18 +121,53 @@ export class PublishedMachine implements AsyncDisposable {
     store: MachineStore,
     name: string,
     machine: Machine,
-    { command, start, removeAtEnd = false, meter = new ProcessMeter() }: Known,
+    { command, start, removeAtEnd = false, meter = new ProcessMeter(), budget }: Known,
   ): Promise<PublishedMachine> {
     const { memoryBytes = DEFAULT_MEMORY_BYTES, cpus = 1 } = machine.config;
-    const folder = store.claim(name, { memoryBytes, cpus, command, ...(start && { start }) });
+    const room = budget?.take(memoryBytes);
+    let folder: MachineFolder | undefined;
     try {
+      folder = store.claim(name, { memoryBytes, cpus, command, ...(start && { start }) });
       const instance = new Instance(name, new ConsoleLog(folder.logPath), { meter });
       instance.adopt(machine);
       instance.onFork = async (names, fresh, signal) =>
-        await publishForks(store, machine, { names, fresh, signal }, { command, meter });
+        await publishForks(
+          store,
+          machine,
+          { names, fresh, signal },
+          { command, meter, ...(budget && { budget }) },
+        );
       const server = await ControlServer.listen(instance, folder.socketPath);
-      return new PublishedMachine(instance, folder, server, removeAtEnd);
+      return new PublishedMachine(instance, folder, server, { removeAtEnd, room });
     } catch (error) {
+      folder?.remove();
+      room?.[Symbol.dispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * Starts a container that others find by a name. The name is taken before, and free again if it does not start.
+   *
+   * @throws TsvmError `TSVM_STATE` if the name is taken.
+   */
+  static async publishContainer(
+    store: MachineStore,
+    name: string,
+    { removeAtEnd = false, ...limits }: KnownContainer,
+    start: (instance: Instance) => Promise<SteeredContainer & AsyncDisposable>,
+  ): Promise<PublishedMachine> {
+    const folder = store.claim(name, { ...limits, isolation: 'container' });
+    const instance = new Instance(name, new ConsoleLog(folder.logPath));
+    let container: (SteeredContainer & AsyncDisposable) | undefined;
+    try {
+      container = await start(instance);
+      instance.adoptContainer(container);
+      const server = await ControlServer.listen(instance, folder.socketPath);
+      return new PublishedMachine(instance, folder, server, { removeAtEnd, room: undefined });
+    } catch (error) {
+      await container?.[Symbol.asyncDispose]();
+      await instance.log.close();
       folder.remove();
       throw error;
     }
@@ -142,6 +189,7 @@ export class PublishedMachine implements AsyncDisposable {
 
   async #close(remove: boolean, record: () => void = () => {}): Promise<void> {
     const steps = new Cleanup(); // the last first
+    steps.defer(() => this.#room?.[Symbol.dispose]());
     if (remove) steps.defer(() => this.#folder.remove());
     steps.defer(() => this.#server[Symbol.asyncDispose]());
     steps.defer(record);
@@ -173,6 +221,7 @@ async function publishForks(
 ): Promise<void> {
   const { names, fresh, signal } = asked;
   for (const name of names) checkName(name);
+  options.budget?.check(names.length, parent.config.memoryBytes ?? DEFAULT_MEMORY_BYTES);
   const forks = await parent.fork(names.length, { facts: (i) => ({ hostname: names[i], fresh }), signal });
   try {
     for (const [i, fork] of forks.entries()) {

@@ -54,7 +54,11 @@ export class Sampler {
   async look(): Promise<void> {
     const found = this.#store.list();
     const running = found.filter(({ record }) => isRunning(record)).map(({ record }) => record.pid);
-    const containers = runningContainers();
+    // One that has a name is asked like a machine.
+    const named = new Set(
+      found.flatMap(({ record }) => (record.isolation === undefined ? [] : [record.pid])),
+    );
+    const containers = runningContainers().filter(({ makerPid }) => !named.has(makerPid));
     const names = new Set([...found.map(({ record }) => record.name), ...containers.map(nameOf)]);
     for (const container of containers) this.#count(container);
     for (const name of this.#views.keys()) if (!names.has(name)) this.#views.delete(name);

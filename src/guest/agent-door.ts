@@ -3,12 +3,16 @@
  * that each connection is one to the agent's port of the vsock, made anew by each copy of the machine.
  */
 import type { Duplex } from 'node:stream';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { TsvmError } from '../errors.js';
 import { type Abortable, isAbort, untilAborted } from '../util/abort.js';
 import { AGENT_PORT, MARK } from './protocol.js';
 
 /** Time for a guest to boot and to answer, where each of its instructions is interpreted. */
 const PATIENCE_MS = 60_000;
+/** Attempts to connect: the second has it started anew, where init knows already that it has ended. */
+const ATTEMPTS = 3;
+const PAUSE_MS = 200;
 
 /** Parts of a machine by which its agent is reached. */
 export interface AgentWay {
@@ -65,14 +69,13 @@ export class AgentDoor {
         hint: 'its init is another one, or an older one: tsvm guest build makes one that has it',
       });
     }
-    const before = this.#running;
-    try {
-      return await this.#connect(signal);
-    } catch (error) {
-      if (before === undefined || isAbort(error, signal)) throw error;
-      // It has ended meanwhile: init starts it anew.
-      if (this.#running === before) this.#running = undefined;
-      return await this.#connect(signal);
+    for (let attempt = 1; ; attempt++) {
+      try {
+        return await this.#connect(signal);
+      } catch (error) {
+        if (attempt === ATTEMPTS || isAbort(error, signal) || this.#isOver) throw error;
+        if (attempt > 1) await sleep(PAUSE_MS, undefined, { signal });
+      }
     }
   }
 
@@ -80,7 +83,17 @@ export class AgentDoor {
     this.#running ??= this.#ask();
     const running = this.#running;
     await untilAborted(signal, () => running);
-    return await this.#way.connect(AGENT_PORT, { signal });
+    try {
+      return await greeted(await this.#way.connect(AGENT_PORT, { signal }), signal);
+    } catch (cause) {
+      // It has ended: init starts it anew, as soon as it knows.
+      if (this.#running === running) this.#running = undefined;
+      if (isAbort(cause, signal) || !(cause instanceof TsvmError) || cause.code !== 'TSVM_VSOCK') throw cause;
+      throw new TsvmError('TSVM_STATE', 'the agent of this machine cannot be reached', {
+        hint: 'it has ended, or has all the connections that it can have: see the machine’s console',
+        cause,
+      });
+    }
   }
 
   /** Has init run it. */
@@ -131,5 +144,33 @@ export class AgentDoor {
 
   #look(): void {
     for (const look of this.#waiting) look();
+  }
+}
+
+/**
+ * Waits for the first bytes, which are the agent's greeting: one that is being killed has its port for a moment longer. They stay in the stream.
+ *
+ * @throws TsvmError `TSVM_VSOCK` if the connection ends before.
+ */
+async function greeted(stream: Duplex, signal: AbortSignal | undefined): Promise<Duplex> {
+  let look = (): void => {};
+  let lose = (): void => {};
+  const greeting = (): Promise<void> =>
+    new Promise((resolve, reject) => {
+      look = () => {
+        if (stream.readableLength > 0) resolve();
+        else stream.read(0); // how its end is heard
+      };
+      lose = () => reject(new TsvmError('TSVM_VSOCK', 'vsock: the agent has ended'));
+      stream.on('readable', look).on('error', lose).once('end', lose).once('close', lose);
+    });
+  try {
+    await untilAborted(signal, greeting);
+    return stream;
+  } catch (error) {
+    stream.on('error', () => {}).destroy();
+    throw error;
+  } finally {
+    stream.off('readable', look).off('error', lose).off('end', lose).off('close', lose);
   }
 }

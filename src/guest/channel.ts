@@ -23,9 +23,9 @@ export interface ChannelState {
   readonly hasCommand: boolean;
   readonly hasTerminal: boolean;
   /** True if its guest was told its facts: with a command, or before its agent was asked for anything. Default: as `hasCommand`. */
-  readonly isInUse?: boolean;
+  readonly isInUse?: boolean | undefined;
   /** Tells whether its guest has the agent; absent if its init has not said, or the machine is to have none. */
-  readonly agent?: boolean;
+  readonly agent?: boolean | undefined;
   /** Bytes of messages that the device had not taken yet, in Base64. */
   readonly unsent: string;
 }

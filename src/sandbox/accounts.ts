@@ -5,8 +5,12 @@ import { type AccountTable, MAX_TABLE_BYTES, userIn } from '../image/user.js';
 import type { Abortable } from '../util/abort.js';
 import type { CommandUser } from './command.js';
 
-/** Reads the first bytes of a file of the sandbox. */
-export type ReadFile = (path: string, mostBytes: number, options: Abortable) => Promise<Uint8Array>;
+/** Reads the first bytes of a file of the sandbox; undefined if there is none. */
+export type ReadFile = (
+  path: string,
+  mostBytes: number,
+  options: Abortable,
+) => Promise<Uint8Array | undefined>;
 
 /**
  * Looks up a user in a sandbox: `NAME`, `UID`, `NAME:GROUP`, `UID:GID`.
@@ -38,17 +42,19 @@ async function tableOf(
   table: AccountTable,
   options: Abortable,
 ): Promise<string> {
-  const bytes = await read(`/etc/${table}`, MAX_TABLE_BYTES + 1, options).catch((error: unknown) => {
-    if (isMissing(error)) return new Uint8Array();
-    throw error;
-  });
+  const bytes = await read(`/etc/${table}`, MAX_TABLE_BYTES + 1, options).catch(undefinedIfMissing);
+  if (bytes === undefined) return '';
   if (bytes.length <= MAX_TABLE_BYTES) return Buffer.from(bytes).toString('utf8');
   throw new TsvmError('TSVM_SANDBOX', `cannot read /etc/${table} of ${place}: it is too long`, {
     hint: 'give the user by number: 1000:1000',
   });
 }
 
-/** Tells whether a file could not be read since there is none. */
-function isMissing(error: unknown): boolean {
+/** Tells whether an agent refused because there is no file of that name. */
+export function isMissing(error: unknown): boolean {
   return error instanceof TsvmError && isErrnoError(error.cause) && error.cause.code === 'ENOENT';
+}
+
+function undefinedIfMissing(error: unknown): undefined {
+  if (!isMissing(error)) throw error;
 }

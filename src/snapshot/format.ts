@@ -102,7 +102,7 @@ const savedState = z.strictObject({
   /** What was typed and not taken by the guest yet. */
   typed: base64,
   /**
-   * State of a machine's channel, if it has one: the version of its protocol, whether its guest has a command, on which terminal, and what of
+   * State of a machine's channel, if it has one: the version of its protocol, whether its guest has a command, on which terminal, whether it was told its facts and has the agent, and what of
    * messages to it was not taken yet.
    */
   channel: z.optional(
@@ -110,6 +110,8 @@ const savedState = z.strictObject({
       protocol: count,
       hasCommand: z.boolean(),
       hasTerminal: z.boolean(),
+      isInUse: z.optional(z.boolean()),
+      agent: z.optional(z.boolean()),
       unsent: base64,
     }),
   ),

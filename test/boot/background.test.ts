@@ -33,8 +33,9 @@ const said = async (name: string, text: string | RegExp): Promise<void> => {
 };
 
 beforeAll(async () => {
-  // A template for the whole file.
-  expect((await tsvm(['run', ...MEMORY, '--', 'true'], { timeoutMs: 280_000 })).status).toBe(0);
+  // A template for the whole file: that of machines with a name, which have the agent.
+  const warm = ['run', ...MEMORY, '--name', 'warm', '--rm', '--', 'true'];
+  expect((await tsvm(warm, { timeoutMs: 280_000 })).status).toBe(0);
 }, 300_000);
 
 afterAll(async () => {
@@ -62,6 +63,25 @@ describe('a command in the background', () => {
     expect((await ask('rm', 'job')).status).toBe(0);
     expect(await find('job')).toBeUndefined();
   });
+
+  test('is started again by the command line that made it, and by another name', async () => {
+    await inBackground('again', 'echo up; sleep 1000');
+    expect(await ask('start', 'again')).toMatchObject({
+      status: 2,
+      stderr: expect.stringContaining('tsvm restart'),
+    });
+    expect((await ask('stop', 'again')).status).toBe(0);
+    const { createdMs = 0 } = (await find('again')) ?? {};
+    expect((await ask('rename', 'again', 'other')).status).toBe(0);
+    const started = await tsvm(['start', 'other'], { timeoutMs: 100_000 });
+    expect([started.status, started.stdout.toString()]).toEqual([0, 'other\n']);
+    await said('other', 'up\n');
+    expect((await find('other'))?.createdMs).toBeGreaterThan(createdMs);
+    expect((await tsvm(['restart', 'other'], { timeoutMs: 100_000 })).status).toBe(0);
+    await said('other', 'up\n');
+    expect((await ask('rm', '-f', 'other')).status).toBe(0);
+    expect(await find('again')).toBeUndefined();
+  }, 300_000);
 
   test('gets SIGTERM when it is to stop, and its own status counts', async () => {
     await inBackground('polite', 'trap "echo goodbye; exit 5" TERM; echo up; while :; do sleep 0.1; done');
@@ -149,7 +169,9 @@ test('a machine that boots has a console for whoever attaches; it is paused, loo
   expect(stats[0]).toMatchObject({ name: 'shell', state: 'Running', memoryBytes: 64 << 20 });
   expect(stats[0]?.vcpus[0]?.cpuMs).toBeGreaterThan(0);
   expect(stats[0]?.process.proportionalBytes).toBeGreaterThan(1 << 20);
-  expect((await ask('stats')).stdout.toString()).toMatch(/^NAME +STATE .*\n(.*\n)*shell +Running/);
+  expect((await ask('stats', '--no-stream')).stdout.toString()).toMatch(
+    /^NAME +STATE .*\n(.*\n)*shell +Running/,
+  );
   const inspected = JSON.parse((await ask('inspect', 'shell')).stdout.toString());
   expect(inspected).toMatchObject({ record: { name: 'shell' }, machine: { state: 'Running', cpus: 1 } });
   const saved = join(folder, 'saved');
@@ -231,7 +253,7 @@ describe('a command that runs when its machine is saved', () => {
     const templates = JSON.parse((await ask('template', 'list', '--json')).stdout.toString());
     const { status, stderr } = await ask('restore', templates[0].directory);
     expect(status).toBe(2);
-    expect(stderr).toMatch(/^tsvm: the machine saved in \S+ waits for a command\nhint: .*tsvm start /);
+    expect(stderr).toMatch(/^tsvm: the machine saved in \S+ waits for a command\nhint: .*tsvm make /);
   });
 });
 

@@ -30,7 +30,7 @@ test('makes machines of a template, which run what they are told, and end for th
   const numbers = [1, 2, 3, 4];
   const started = await Promise.all(
     numbers.map((i) =>
-      tsvm('start', 'pool', `job${i}`, '--snapshot', template, '--', 'sh', '-c', `echo ${i}; exit ${i}`),
+      tsvm('make', 'pool', `job${i}`, '--snapshot', template, '--', 'sh', '-c', `echo ${i}; exit ${i}`),
     ),
   );
   expect(started.map(({ status, stderr }) => [status, stderr])).toEqual(numbers.map(() => [0, '']));
@@ -40,7 +40,7 @@ test('makes machines of a template, which run what they are told, and end for th
   expect(pids.size).toBe(1);
   expect((await ask('ps')).stdout.toString()).toMatch(/^NAME .*\npool +Serving +0/);
   // It is no machine, and no error where machines are looked at.
-  const stats = await ask('stats');
+  const stats = await ask('stats', '--no-stream');
   expect([stats.status, stats.stdout.toString()]).toEqual([0, expect.not.stringContaining('pool')]);
   expect((await ask('inspect', 'pool')).status).toBe(0);
 });
@@ -94,14 +94,14 @@ test('makes one of a spec, with a share and a port, whose spec makes the same ag
 test.each([
   [[], 'one of --snapshot and --config-file'],
   [['--snapshot', '/nope'], '/nope is not a snapshot'],
-])('tsvm start pool x %j is refused', async (args, why) => {
-  const { status, stderr } = await ask('start', 'pool', 'x', ...args);
+])('tsvm make pool x %j is refused', async (args, why) => {
+  const { status, stderr } = await ask('make', 'pool', 'x', ...args);
   expect([status, stderr]).toEqual([2, expect.stringContaining(why)]);
 });
 
 test('a configuration that is none is refused by the process, which goes on', async () => {
   writeFileSync(join(folder, 'bad.json'), '{"machine-config":{"vcpu_count":1,"mem_size_mib":64}}');
-  const none = await ask('start', 'pool', 'x', '--config-file', join(folder, 'bad.json'));
+  const none = await ask('make', 'pool', 'x', '--config-file', join(folder, 'bad.json'));
   expect([none.status, none.stderr]).toEqual([2, expect.stringContaining('without kernel configuration')]);
   expect(existsSync(join(machines, 'x'))).toBe(false);
 });

@@ -6,7 +6,7 @@ import { beforeAll, describe, expect, test } from 'vitest';
 import { NAMESPACES } from '../../src/container/config.js';
 import { type Container, startContainer } from '../../src/container/container.js';
 import { SIGKILL } from '../../src/container/linux.js';
-import { makeBusyboxRoot, traces, until } from '../support/container.js';
+import { commandLines, makeBusyboxRoot, traces, until } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
 import { RawAgent } from '../support/raw-agent.js';
 
@@ -83,7 +83,7 @@ describe('commands of the agent', () => {
     ['with an environment', { env: { PATH: '/bin', X: 'a b' } }],
     ['whose root is read-only', { readOnly: true }],
   ])('have what the command has, in a container %s', async (_, config) => {
-    await using container = await start({ argv: ['sh', '-c', `${FACTS}; sleep 1000`], ...config });
+    await using container = await start({ argv: ['sh', '-c', `${FACTS}; exec sleep 1000`], ...config });
     let said = '';
     container.stdout?.setEncoding('utf8').on('data', (text: string) => {
       said += text;
@@ -125,6 +125,19 @@ describe('an agent beside a command', () => {
     await agent.lost;
     expect(traces()).toEqual(before);
     expect(agentFolders()).toEqual([]);
+  });
+
+  test('leaves nothing that it ran in the PID namespace of the host either', async () => {
+    const before = traces();
+    await using container = await start({ argv: ['sh', '-c', 'read line'], share: ['pid'] });
+    const agent = new RawAgent(await container.dialAgent());
+    await agent.ask('exec', [], ['sleep', '98765']).first;
+    expect(commandLines()).toContain('sleep 98765');
+    container.stdin?.end('\n');
+    await container.wait();
+    await agent.lost;
+    expect(commandLines()).not.toContain('sleep 98765');
+    expect(traces()).toEqual(before);
   });
 
   test('is the superuser of the container when the command is not, and is out of its reach', async () => {

@@ -70,7 +70,7 @@ test.each([
   [['--memory', '1k', '--', 'true'], 2, 'nothing starts in it'],
   [['--cpus', 'x', '--', 'true'], 2, "--cpus: 'x' is not a number"],
   [['--cap-add', 'FLY', '--', 'true'], 2, 'no such capability'],
-  [['--share', 'mount', '--', 'true'], 2, 'is not one of pid'],
+  [['--host-namespace', 'mount', '--', 'true'], 2, 'is not one of pid'],
   [['--volume', 'x', '--', 'true'], 2, '--volume'],
   [['--net', 'bridge', '--', 'true'], 2, 'is not one of none, user, host'],
   [['--timeout', '300ms', '--', 'sleep', '100'], 124, 'ended after 300ms'],
@@ -110,7 +110,7 @@ test('nobody in particular runs a container too, and is told what the host forbi
   ]);
   const another = await asNobody(['--user', '1000:0', '--', 'true']);
   expect([another.status, another.stderr]).toEqual([125, 'tsvm: cannot become user 1000: EINVAL\n']);
-  const shared = await asNobody(['--share', 'user', '--', 'true']);
+  const shared = await asNobody(['--host-namespace', 'user', '--', 'true']);
   expect([shared.status, shared.stderr]).toEqual([
     125,
     expect.stringContaining('cannot make the namespaces: EPERM'),

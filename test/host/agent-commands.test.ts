@@ -61,7 +61,7 @@ test('a signal ends a command: its own, and one of the host, which comes to the 
   const session = askCommand(
     connection,
     [],
-    ['sh', '-c', 'trap "echo trapped; exit 9" TERM; echo; sleep 1000 & wait'],
+    ['sh', '-c', 'trap "echo trapped; exit 9" TERM; sleep 5 & echo; wait'],
   );
   await session.first;
   session.stdout.once('data', () => session.control('signal=15'));
@@ -177,7 +177,7 @@ test('a terminal has a size, which can be changed, echoes, and knows the end of 
 test('output of a command that has ended is whole, and what it left behind does not hold it', async () => {
   const ran = await shell('head -c 3000000 /dev/zero; (sleep 1000; echo late) & exit 6');
   expect([ran.stdout.length, ran.last]).toEqual([3_000_000, { exited: '6' }]);
-  await shell('kill 0');
+  process.kill(-Number(ran.first['pid']), 'SIGKILL');
 });
 
 test('who does not read is waited for: by a command’s output, and by the host’s input', async () => {
@@ -255,7 +255,14 @@ test('commands are listed with their arguments, and only the last that have ende
   const [listedPid, state, started, ...argv] = (await listed(connection)).get(id) ?? [];
   expect([listedPid, state, argv]).toEqual([pid, 'running', ['sleep', '1000']]);
   expect(Math.abs(Number(started) - now)).toBeLessThan(60);
+  const { reply } = await ask(connection, 'exec', [['detached', 1]], ['sleep', '1001']);
   for (let i = 0; i < KEPT_ENDED + 10; i++) await run(['true']);
+  // It began before all others, and ends last.
+  await ask(connection, 'signal', [
+    ['id', reply['id'] ?? ''],
+    ['signal', 9],
+  ]);
+  await eventually(async () => (await listed(connection)).get(reply['id'] ?? '')?.[1]).toBe('signal=9');
   const states = [...(await listed(connection)).values()].map(([, of]) => of);
   expect(states.filter((of) => of !== 'running')).toHaveLength(KEPT_ENDED);
   await expect(ask(connection, 'forget', [['id', id]])).rejects.toThrow(/^16 /);

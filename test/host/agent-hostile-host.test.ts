@@ -2,7 +2,6 @@
 import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import type { Duplex } from 'node:stream';
 import fc from 'fast-check';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { frame, number32 } from '../../src/agent/frames.js';
@@ -15,10 +14,11 @@ import {
   MAX_SESSIONS,
   WINDOW_BYTES,
 } from '../../src/agent/protocol.js';
-import { type RequestOption, requestBytes } from '../../src/agent/strings.js';
+import type { RequestOption } from '../../src/agent/strings.js';
 import { type AgentProgram, compileSanitized, startAgent } from '../support/agent-program.js';
 import { eventually } from '../support/eventually.js';
 import { budget, patience } from '../support/fuzz.js';
+import { HELLO, RawHost, request } from '../support/raw-host.js';
 
 const COMPILE_MS = 180_000;
 
@@ -38,37 +38,6 @@ afterAll(async () => {
   rmSync(folder, { recursive: true });
 });
 
-/** Bytes to the agent, and whether it has closed the connection. */
-class RawHost {
-  readonly #duplex: Duplex;
-  received = Buffer.alloc(0);
-  isClosed = false;
-
-  constructor(duplex: Duplex) {
-    this.#duplex = duplex;
-    duplex.on('data', (bytes: Buffer) => {
-      this.received = Buffer.concat([this.received, bytes]).subarray(-MAX_PAYLOAD_BYTES);
-    });
-    for (const event of ['error', 'close', 'end']) duplex.on(event, () => (this.isClosed = true));
-  }
-
-  send(...frames: readonly Uint8Array[]): this {
-    for (const bytes of frames) if (!this.isClosed) this.#duplex.write(bytes);
-    return this;
-  }
-
-  close(): void {
-    this.#duplex.destroy();
-  }
-}
-
-const HELLO = frame(FRAME.HELLO, 0, 0, number32(AGENT_VERSION));
-const request = (
-  session: number,
-  operation: string,
-  options: readonly RequestOption[] = [],
-  operands: readonly string[] = [],
-): Buffer => frame(FRAME.REQUEST, session, 1, requestBytes(operation, options, operands));
 const CAT = request(1, 'exec', [], ['cat']);
 
 async function dial(): Promise<RawHost> {

@@ -20,6 +20,21 @@ const OPERATOR = 'a path that the operator typed';
 export const EXCEPTIONS: readonly Exception[] = [
   {
     rule: 'fs path',
+    file: 'agent/tar-extract.ts',
+    reason:
+      'the folder that the operator names is opened once; below it each name goes with the descriptor of an open folder, and no link is followed',
+    places: {
+      'Extractor.constructor': 'openSync',
+      'Extractor.put': 'symlinkSync lchownSync lutimesSync',
+      'Extractor.#writeFile': 'openSync',
+      'Extractor.#link': 'openSync lstatSync linkSync',
+      enterOne: 'openSync',
+      makeFolder: 'mkdirSync lstatSync',
+      removeName: 'lstatSync rmdirSync unlinkSync',
+    },
+  },
+  {
+    rule: 'fs path',
     file: 'bin/code-cache.cts',
     reason: 'the command’s own files, beside it',
     places: { module: '*' },
@@ -54,6 +69,13 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'cli/background.ts',
     reason: 'made with O_EXCL under a random name, and removed by it',
     places: { startInBackground: 'openSync rmSync' },
+  },
+  {
+    rule: 'fs path',
+    file: 'cli/session/first-word.ts',
+    reason:
+      'whether there are names of images at all, whose folder is opened as ours then; and the guest’s initramfs',
+    places: { isKept: 'existsSync', hasProgram: 'readFileSync' },
   },
   {
     rule: 'fs path',
@@ -562,5 +584,17 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'util/package-file.ts',
     reason: 'the package’s own file',
     places: { installedPackage: 'readFileSync', isClone: 'existsSync' },
+  },
+  {
+    rule: 'fs path',
+    file: 'sandbox/copy-in.ts',
+    reason: OPERATOR,
+    places: { copyIn: 'readlinkSync createReadStream', factsOf: 'statSync lstatSync', packed: 'readdirSync' },
+  },
+  {
+    rule: 'fs path',
+    file: 'sandbox/copy-out.ts',
+    reason: OPERATOR,
+    places: { kindHere: 'statSync' },
   },
 ];

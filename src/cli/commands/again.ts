@@ -72,8 +72,7 @@ export function renameCommand(): Command {
 
 /** Runs the command line that made it. */
 async function start(record: MachineRecord): Promise<void> {
-  const { arguments: words, directory } = refuseWithout(record);
-  const status = await startInBackground(record.name, { words, directory });
+  const status = await startInBackground(record.name, refuseWithout(record));
   // Why it has failed is said.
   if (status !== 0) process.exitCode = status;
 }

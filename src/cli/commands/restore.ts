@@ -99,7 +99,7 @@ async function goOn(
 ): Promise<number> {
   if (!channel.hasCommand) {
     throw new TsvmError('TSVM_STATE', `the machine saved in ${directory} waits for a command`, {
-      hint: `tsvm restore gives it none; in a process of tsvm serve: tsvm start POOL NAME --snapshot ${shellQuote(directory)} -- COMMAND`,
+      hint: `tsvm restore gives it none; in a process of tsvm serve: tsvm make POOL NAME --snapshot ${shellQuote(directory)} -- COMMAND`,
     });
   }
   const { save, differential = false } = options;

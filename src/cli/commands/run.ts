@@ -6,6 +6,7 @@ import { pathsByName } from '../../devices/console/config.js';
 import type { DeviceRequest } from '../../devices/registry.js';
 import type { VsockConfig } from '../../devices/vsock/config.js';
 import { checkSentCommand, type GuestCommand } from '../../guest/command.js';
+import { findGuest } from '../../guest/store.js';
 import { type MachineRoot, machineRoot } from '../../image/machine-root.js';
 import type { RootDisk } from '../../image/root-disk.js';
 import type { MachineConfig } from '../../machine/config.js';
@@ -27,6 +28,7 @@ import {
 } from '../options/run-options.js';
 import { isOnTerminal } from '../options/terminal-option.js';
 import { showBootProgress } from '../session/boot-progress.js';
+import { hasProgram, sayBothSpellings, takeWords } from '../session/first-word.js';
 import { explainTimeout, serveCommand } from '../session/foreground.js';
 import { explainFullRoot, lookAtTimeline } from '../session/machine-end.js';
 import { machineName, startDetached } from '../session/named-machine.js';
@@ -34,6 +36,9 @@ import { fetchImage, lookUpImage } from '../session/pull-image.js';
 import { runContainer } from '../session/run-container.js';
 import { StopSignals } from '../session/stop-signals.js';
 import { sayWithoutKvm, withContainerHint } from '../without-kvm.js';
+
+/** Exit status of a command whose program is not there; a shell's. */
+const NOT_FOUND = 127;
 
 const EXAMPLES = `
 Examples:
@@ -43,15 +48,19 @@ Examples:
   tsvm run -e TOKEN -w /tmp --memory 256M -- ./job
   tsvm run -d --name job -- ./job                 in the background: tsvm logs job, tsvm wait job
   tsvm run --no-template -- true                  boot, and keep nothing
-  tsvm run --image debian:12 -- cat /etc/os-release           another root: fetched from Docker Hub, once
-  tsvm run --image ./debian -- cat /etc/os-release            a directory, an archive, an OCI layout
+  tsvm run debian:12 cat /etc/os-release          another root: fetched from Docker Hub, once
+  tsvm run -it debian:12                          the command that the image names
+  tsvm run -p 8080:80 -m 512M nginx:latest         http://127.0.0.1:8080 leads into it
+  tsvm run --image ./debian cat /etc/os-release   a directory, an archive, an OCI layout
   tsvm run --image ./layout:app --isolation container -- ./job     the same in a container, on the host's own kernel
   tsvm run --isolation container uname -a         a container over the default guest's root: no KVM is needed
 
 Exit status: the command's own (127 not found, 126 not executable, 128 + N after signal N); 2 bad usage or input;
 ${EXIT_CODES.guestPanic} guest kernel panic; ${EXIT_CODES.tripleFault} triple fault; ${EXIT_CODES.timeout} timeout; ${EXIT_CODES.hostFailure} host or KVM failure.
 
-The first word that is no option begins the command. SIGINT and SIGTERM go to the command; a second one ends the machine. What the guest writes is gone when it ends.
+The first word that is no option is an image if it has a :, @ or / as a name of one has, or names one of \`tsvm images\`; else it is the
+guest's program. A path (./x, /bin/x) is a program, and so is any word after --; --image gives the image, and all words are the command then.
+SIGINT and SIGTERM go to the command; a second one ends the machine. What the guest writes is gone when it ends.
 Disks of a machine from a template are only read: --disk root.img,ro.`;
 
 export function runCommand(): Command {
@@ -60,13 +69,23 @@ export function runCommand(): Command {
     .description(
       'Run a command in a fresh machine. The first time, a machine is booted to where its init waits and saved as a template; every later machine of the same configuration is restored from it.',
     )
+    .usage('[options] [IMAGE] [COMMAND...]')
     .argument('[command...]', 'the command and its arguments; without, the image’s')
     .passThroughOptions();
   return addRunOptions(command)
     .addHelpText('after', EXAMPLES)
-    .action(async (command: string[], options: RunOptions) => {
-      process.exitCode = await run(command, options);
+    .action(async (_words: string[], options: RunOptions, command: Command) => {
+      const { words, image, isEither } = await takeWords(command, options);
+      process.exitCode = await run(words, image === undefined ? options : { ...options, image });
+      const [word = ''] = words;
+      if (process.exitCode === NOT_FOUND && isEither && !(await isOfGuest(word, options)))
+        sayBothSpellings(word);
     });
+}
+
+/** Tells whether the guest of a command line has a program of that name. */
+async function isOfGuest(word: string, { guest, initrd }: RunOptions): Promise<boolean> {
+  return hasProgram(initrd ?? (await findGuest(guest)).initrd, word);
 }
 
 async function run(words: readonly string[], options: RunOptions): Promise<number> {
@@ -92,12 +111,13 @@ type ImageSource = () => Promise<OpenedImage>;
 /** Opens an image that is here, before anything else is looked at. One that is not is fetched when all else is known to be right. */
 async function imageOf(
   words: readonly string[],
-  { image: text, pull = 'missing' }: RunOptions,
+  { image: text, pull = 'missing', entrypoint }: RunOptions,
 ): Promise<ImageSource | undefined> {
   if (text === undefined) return undefined;
   const named = await lookUpImage(text, pull);
-  if (named.reference !== undefined) return async () => await openImage(words, await fetchImage(named));
-  const opened = await openImage(words, named.text);
+  if (named.reference !== undefined)
+    return async () => await openImage(words, await fetchImage(named), entrypoint);
+  const opened = await openImage(words, named.text, entrypoint);
   return async () => opened;
 }
 
@@ -107,9 +127,10 @@ async function runInContainer(
   image: ImageSource | undefined,
 ): Promise<number> {
   const { words, timeoutMs, container } = asked;
+  const name = options.hostname ?? machineName(options);
   const { root, inUse, command, hostname } = await imageCommand(
     words,
-    { ...options, image: await image?.() },
+    { ...options, ...(name === undefined ? {} : { hostname: name }), image: await image?.() },
     (opened, store, progress) => store.directoryOf(opened, progress),
   );
   using _ = inUse;

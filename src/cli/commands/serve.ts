@@ -12,6 +12,7 @@ import { readConfigFile } from '../options/config-file.js';
 import { type DeviceOptions, once } from '../options/device-options.js';
 import { runningMachine } from '../session/running.js';
 import { StopSignals } from '../session/stop-signals.js';
+import { parseCount, parseMemory } from '../values.js';
 import { sayWithoutKvm } from '../without-kvm.js';
 
 const EXAMPLES = `
@@ -30,10 +31,19 @@ export function serveCommand(): Command {
     .description('Run machines that others ask for (tsvm make, PUT /tsvm/machines/NAME) in this process.')
     .requiredOption('--name <name>', 'by which it is found', once('--name'))
     .option('-d, --detach', 'in the background')
+    .option('--max-machines <n>', 'refuse to run more of them than that at once')
+    .option('--max-memory <size>', 'refuse machines beyond so much memory together: 16G')
     .addHelpText('after', EXAMPLES)
-    .action(async ({ name, detach }: { name: string; detach?: boolean }) => {
-      process.exitCode = await servePool(name, detach === true);
+    .action(async (options: ServeOptions) => {
+      process.exitCode = await servePool(options);
     });
+}
+
+interface ServeOptions {
+  name: string;
+  detach?: boolean;
+  maxMachines?: string;
+  maxMemory?: string;
 }
 
 export function makeCommand(): Command {
@@ -97,19 +107,23 @@ async function requestOf(
   }
 }
 
-async function servePool(name: string, detach: boolean): Promise<number> {
+async function servePool({ name, detach, maxMachines, maxMemory }: ServeOptions): Promise<number> {
   checkName(name);
+  const limits = {
+    machines: maxMachines === undefined ? undefined : parseCount('--max-machines', maxMachines, 1, 1_000_000),
+    memoryBytes: maxMemory === undefined ? undefined : parseMemory('--max-memory', maxMemory),
+  };
   if (backgroundName() === undefined)
     sayWithoutKvm('each machine that is asked for is refused until there is one', { always: true });
-  if (detach && backgroundName() === undefined) return await startInBackground(name);
+  if (detach === true && backgroundName() === undefined) return await startInBackground(name);
   const { Pool } = await import('../../control/pool.js');
   using stopSignals = StopSignals.ofMachine();
-  await using pool = await Pool.open(new MachineStore(), name);
+  await using pool = await Pool.open(new MachineStore(), name, limits);
   pool.instance.onBind = (machine, slot, text) => sayBound(`${machine}: ${slot}`, text);
   if (stopSignals.exitCode !== undefined) return stopSignals.exitCode;
   stopSignals.watch(pool.instance);
   if (backgroundName() === undefined)
-    process.stderr.write(`tsvm: runs machines for: tsvm start ${name} NAME\n`);
+    process.stderr.write(`tsvm: runs machines for: tsvm make ${name} NAME\n`);
   else reportReady();
   await pool.instance.ended;
   return stopSignals.exitCode ?? EXIT_CODES.ok;

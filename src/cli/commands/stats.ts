@@ -11,7 +11,8 @@ import { formatTable } from '../table.js';
 
 const EXAMPLES = `
 Examples:
-  tsvm stats                              every machine that runs
+  tsvm stats                              every machine that runs, each second until Ctrl-C
+  tsvm stats --no-stream                  once
   tsvm stats web db --json                two of them: counters since their start, for programs`;
 
 const INTERVAL_MS = 1000;
@@ -19,11 +20,12 @@ const INTERVAL_MS = 1000;
 export function statsCommand(): Command {
   return new Command('stats')
     .summary('show what machines cost and do')
-    .description('Show each machine’s processor time, memory, exits and devices, over one second.')
+    .description('Show each machine’s processor time, memory, exits and devices, over each second.')
     .argument('[name...]', 'of machines (default: all that run)')
+    .option('--no-stream', 'once, over one second')
     .option('--json', 'counters since the start of each, at once')
     .addHelpText('after', EXAMPLES)
-    .action(async (names: string[], { json }: { json?: boolean }) => {
+    .action(async (names: string[], { json, stream }: { json?: boolean; stream: boolean }) => {
       const machines = names.length > 0 ? names.map((name) => runningMachine(name).machine) : allRunning();
       const read = async (): Promise<readonly (readonly [string, MachineStats])[]> =>
         await Promise.all(machines.map(async (machine) => [machine.name, await machine.stats()] as const));
@@ -33,11 +35,30 @@ export function statsCommand(): Command {
         process.stdout.write(`${JSON.stringify(rows, undefined, 2)}\n`);
         return;
       }
-      await sleep(INTERVAL_MS);
-      const second = await read();
-      const rows = second.map(([name, stats], i) => row(name, first[i]?.[1] ?? stats, stats));
-      process.stdout.write(formatTable(HEAD, rows));
+      for (let before = first; ; ) {
+        await sleep(INTERVAL_MS);
+        const now = before === first ? await read() : await read().catch(noneWhenEnded(machines));
+        if (now === undefined) return;
+        const rows = now.map(([name, stats], i) => row(name, before[i]?.[1] ?? stats, stats));
+        process.stdout.write(
+          `${before !== first && process.stdout.isTTY ? HOME : ''}${formatTable(HEAD, rows)}`,
+        );
+        if (!stream || machines.length === 0 || process.stdout.destroyed) return;
+        before = now;
+      }
     });
+}
+
+/** Where the table stands that is written over (ECMA-48, CUP and ED). */
+const HOME = '\u001b[H\u001b[J';
+
+/** Makes what ends the stream when a machine has ended, and passes on any other error. */
+function noneWhenEnded(machines: readonly RemoteMachine[]): (error: unknown) => undefined {
+  return (error) => {
+    const running = new MachineStore().list().filter(({ record }) => isRunning(record));
+    if (machines.every(({ name }) => running.some(({ record }) => record.name === name))) throw error;
+    return undefined;
+  };
 }
 
 const HEAD = ['NAME', 'STATE', 'CPU', 'MEMORY', 'COSTS', 'EXITS/S', 'TO JS/S', 'REQUESTS/S'];

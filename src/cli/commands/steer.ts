@@ -80,26 +80,33 @@ export function killCommand(): Command {
 
 export function waitCommand(): Command {
   return new Command('wait')
-    .summary('wait until a machine has ended')
+    .summary('wait until machines have ended')
     .description(
-      'Wait until a machine has ended, and exit with the status that `tsvm boot` or `tsvm run` had.',
+      'Wait until machines have ended, and print their exit statuses, a line each; exit with the status that `tsvm boot` or `tsvm run` had, of several with that of the last.',
     )
-    .argument('<name>', 'of the machine')
-    .addHelpText('after', '\nExamples:\n  tsvm run -d --name job -- ./job && tsvm wait job')
-    .action(async (name: string) => {
-      const store = new MachineStore();
-      const { folder, record } = store.find(name);
-      try {
-        if (isRunning(record)) {
-          const { exitCode } = await machineIn(folder).wait();
-          process.exitCode = exitCode;
-          return;
-        }
-      } catch {
-        // Its process is gone: the record says how.
-      }
-      process.exitCode = store.find(name).record.end?.exitCode ?? 0;
-    });
+    .argument(...names)
+    .addHelpText(
+      'after',
+      '\nExamples:\n  tsvm run -d --name job -- ./job && tsvm wait job\n  tsvm wait one two                       0 and 1, for example, in two lines',
+    )
+    .action((machines: string[]) =>
+      eachOf(machines, async (name) => {
+        const exitCode = await exitCodeOfNamed(name);
+        process.stdout.write(`${exitCode}\n`);
+        process.exitCode = exitCode;
+      }),
+    );
+}
+
+async function exitCodeOfNamed(name: string): Promise<number> {
+  const store = new MachineStore();
+  const { folder, record } = store.find(name);
+  try {
+    if (isRunning(record)) return (await machineIn(folder).wait()).exitCode;
+  } catch {
+    // Its process is gone: the record says how.
+  }
+  return store.find(name).record.end?.exitCode ?? 0;
 }
 
 export function forkCommand(): Command {
@@ -154,11 +161,12 @@ export function inspectCommand(): Command {
       const { folder, record } = new MachineStore().find(name);
       const facts = { record, folder: folder.path, socket: folder.socketPath };
       const machine = machineIn(folder);
+      const isContainer = record.isolation === 'container';
       const running = isRunning(record)
         ? {
             machine: await machine.call<object>('GET', '/tsvm/machine'),
-            config: await machine.call<object>('GET', '/vm/config'),
-            ...(record.serves === true ? {} : { timeline: await machine.timeline() }),
+            ...(isContainer ? {} : { config: await machine.call<object>('GET', '/vm/config') }),
+            ...(isContainer || record.serves === true ? {} : { timeline: await machine.timeline() }),
           }
         : {};
       process.stdout.write(`${JSON.stringify({ ...facts, ...running }, undefined, 2)}\n`);

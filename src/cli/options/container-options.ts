@@ -32,7 +32,7 @@ export interface ContainerOptions {
   workdir?: string;
   user?: string;
   hostname?: string;
-  share?: string[];
+  hostNamespace?: string[];
   uidMap?: string[];
   gidMap?: string[];
   net?: string;
@@ -66,10 +66,10 @@ export function addContainerOptions(command: Command): Command {
       collect,
     )
     .option('-w, --workdir <path>', 'the command’s working directory in the container')
-    .option('--user <uid[:gid]>', 'run the command as this user (default 0:0)')
+    .option('-u, --user <uid[:gid]>', 'run the command as this user (default 0:0)')
     .option('--hostname <name>', `the container’s host name (default ${DEFAULT_HOSTNAME})`)
     .option(
-      '--share <namespace>',
+      '--host-namespace <namespace>',
       `stay in this one of the host’s: ${NAMESPACES.join(', ')}; repeatable`,
       collect,
     )
@@ -80,7 +80,7 @@ export function addContainerOptions(command: Command): Command {
     .option('--cap-drop <name>', 'a capability less, or ALL; repeatable', collect)
     .option('--privileged', 'no filter, every capability, the host’s devices')
     .option('--cpus <n>', 'processor time: 0.5 is half of one CPU')
-    .option('--memory <size>', 'all that it uses, page cache included: 64M')
+    .option('-m, --memory <size>', 'all that it uses, page cache included: 64M')
     .option('--pids <n>', 'processes and threads')
     .option('--device-read-bps <device:rate>', 'bytes read in a second: /dev/vda:1M; repeatable', collect)
     .option('--device-write-bps <device:rate>', 'bytes written in a second', collect)
@@ -130,7 +130,9 @@ export function containerConfig(
 }
 
 function sharedNamespaces(options: ContainerOptions, network: (typeof NETWORKS)[number]): Namespace[] {
-  const named = (options.share ?? []).map((text) => parseChoice('--share', text, NAMESPACES));
+  const named = (options.hostNamespace ?? []).map((text) =>
+    parseChoice('--host-namespace', text, NAMESPACES),
+  );
   // A user namespace would hold back what was asked for; without root there is no other way.
   const whole = options.privileged === true && process.geteuid?.() === 0 ? (['user'] as const) : [];
   return [...new Set([...named, ...whole, ...(network === 'host' ? (['net'] as const) : [])])];

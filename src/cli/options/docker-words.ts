@@ -16,7 +16,6 @@ const COMMANDS: Readonly<Record<string, string>> = {
   exec: 'a machine has one command: tsvm run -- COMMAND makes another machine, tsvm attach NAME shows its console',
   create: 'tsvm run -d --name NAME -- COMMAND makes and starts one',
   cp: 'share a folder: tsvm run --share DIR:TAG -- COMMAND; or by a pipe: tar c src | tsvm run -- tar x',
-  ls: 'tsvm ps lists machines',
   list: 'tsvm ps lists machines',
   unpause: 'tsvm resume NAME',
   restart: 'tsvm stop NAME, then the command that made it',
@@ -33,11 +32,10 @@ const COMMANDS: Readonly<Record<string, string>> = {
 const OPTIONS: Readonly<Record<string, string>> = {
   '-p': '--net user,hostfwd=tcp:127.0.0.1:8080-:80 leads a port of the host into a machine',
   '-v': '--share DIR:TAG, and in the guest: mount -t virtiofs TAG /mnt; a container: tsvm container run --volume DIR:PATH',
-  '-m': '--memory 256M',
   '-c': 'a command comes after --: -- sh -c SCRIPT',
-  '-u': '--user UID:GID, with --image',
   '--network': '--net user',
-  '--entrypoint': 'the command comes after --, in place of the image’s Cmd',
+  '--share': '--host-namespace NAME stays in one of the host’s; a folder: --volume DIR:PATH',
+  '--ports': '--console-port NAME=SOCKET',
   '--platform': 'images are for linux/amd64',
   '--restart': 'tsvm wait NAME says when a machine has ended; a service of the host’s can start it again',
   '--init': 'process 1 is tsvm’s own init in any case',
@@ -66,16 +64,4 @@ export function insteadOfCommand(word: string): string | undefined {
 export function insteadOfOption(typed: string): string | undefined {
   const name = typed.startsWith('--') ? typed.replace(/=.*$/s, '') : typed.slice(0, 2);
   return entryOf(OPTIONS, entryOf(SAME, name) ?? name);
-}
-
-/** `debian:12`, `ghcr.io/owner/app`, `app@sha256:...`: a word that names an image in a registry, and no program. */
-export function looksLikeImage(word: string): boolean {
-  const part = '[a-z0-9]+(?:[._-]+[a-z0-9]+)*';
-  const registry = '(?:localhost|[a-z0-9-]+(?:\\.[a-z0-9-]+)+)(?::\\d+)?/';
-  const name = `${part}(?:/${part})*`;
-  const end = '(?::\\w[\\w.-]*)?(?:@sha256:[0-9a-f]{64})?';
-  return (
-    new RegExp(`^(?:${registry})?${name}${end}$`).test(word) &&
-    (/[:@]/.test(word) || new RegExp(`^${registry}`).test(word))
-  );
 }

@@ -15,6 +15,8 @@ export interface ImageCommandOptions {
   /** Default: the root of the guest that tsvm builds. */
   readonly image?: OpenedImage | undefined;
   readonly user?: string;
+  /** In place of the image’s Entrypoint and Cmd; empty for none. */
+  readonly entrypoint?: string;
   readonly workdir?: string;
   readonly hostname?: string;
   readonly env?: readonly string[];
@@ -43,16 +45,28 @@ export interface OpenedImage {
 }
 
 /** Opens an image that there is a command for. @throws TsvmError `TSVM_IMAGE`, or `TSVM_USAGE` if it names no command. */
-export async function openImage(words: readonly string[], text: string): Promise<OpenedImage> {
+export async function openImage(
+  words: readonly string[],
+  text: string,
+  entrypoint?: string,
+): Promise<OpenedImage> {
   const { ImageStore } = await import('../../image/store.js');
   const image = await new ImageStore().open(text);
-  argvOf(words, image.config, text);
+  argvOf(words, image.config, text, entrypoint);
   return { text, image };
 }
 
 /** Words of a command, as Docker puts them together. */
-function argvOf(words: readonly string[], { entrypoint, cmd }: ImageConfig, name: string): string[] {
-  const argv = [...(entrypoint ?? []), ...(words.length > 0 ? words : (cmd ?? []))];
+function argvOf(
+  words: readonly string[],
+  { entrypoint, cmd }: ImageConfig,
+  name: string,
+  typed: string | undefined,
+): string[] {
+  const argv =
+    typed === undefined
+      ? [...(entrypoint ?? []), ...(words.length > 0 ? words : (cmd ?? []))]
+      : [...(typed === '' ? [] : [typed]), ...words];
   if (argv.length > 0) return argv;
   throw new TsvmError('TSVM_USAGE', `image ${name} names no command`, { hint: 'give one: -- COMMAND' });
 }
@@ -97,7 +111,7 @@ export async function imageCommand<Root>(
   };
   const image = options.image?.image ?? (await store.openGuest(path, progress));
   const { config } = image;
-  const argv = argvOf(words, config, path);
+  const argv = argvOf(words, config, path, options.entrypoint);
   const root = await makeRoot(image, store, progress);
   const inUse = store.use(image);
   const { home, ...user } = userOf({ root: store.accountsOf(image) }, options.user ?? config.user ?? '0');

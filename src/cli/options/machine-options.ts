@@ -39,7 +39,7 @@ export function addMachineOptions(command: Command): Command {
       '--cmdline <string>',
       'replace the kernel command line (what the host, the devices and the console need is still added)',
     )
-    .option('--memory <size>', 'RAM: 256M, 2G (default 128M)')
+    .option('-m, --memory <size>', 'RAM: 256M, 2G (default 128M)')
     .option('--cpus <n>', `vCPUs, 1 to ${MAX_CPUS} (default 1)`);
   return addDeviceOptions(command)
     .option('--console <kind>', 'serial, virtio or none', 'serial')

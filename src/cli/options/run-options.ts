@@ -16,11 +16,11 @@ import { parseVariables } from '../environment.js';
 import { parseChoice, parseCount, parseDuration, parseMemory } from '../values.js';
 import { addEnvOptions, addStreamOptions } from './command-options.js';
 import { containerConfig } from './container-options.js';
-import { addDeviceOptions, type DeviceOptions, deviceRequests } from './device-options.js';
-import { looksLikeImage } from './docker-words.js';
+import { addDeviceOptions, collect, type DeviceOptions, deviceRequests } from './device-options.js';
 import { guestOption } from './guest-option.js';
 import { type AskedMachine, guestNamed, refuseEmptyCommand } from './machine-options.js';
 import { addNameOptions, type NameOptions } from './name-options.js';
+import { withPublished } from './publish-option.js';
 import { PULL_POLICIES, type PullPolicy } from './pull-policy.js';
 import { terminalFor } from './terminal-option.js';
 
@@ -29,6 +29,9 @@ const ISOLATIONS = ['vm', 'container'] as const;
 export interface RunOptions extends DeviceOptions, NameOptions {
   net?: string[];
   image?: string;
+  entrypoint?: string;
+  publish?: string[];
+  volume?: string[];
   rootDisk?: string;
   pull?: PullPolicy;
   isolation?: string;
@@ -57,12 +60,13 @@ export function addRunOptions(command: Command): Command {
   command
     .option(
       '--image <image>',
-      'the root: a name (debian:12), a directory, an archive, or an OCI layout (LAYOUT:NAME for one of several)',
+      'the root: a name (debian:12), a directory, an archive, or an OCI layout (LAYOUT:NAME for one of several); all words are the command then',
     )
+    .option('--entrypoint <program>', 'with an image: in place of its own Entrypoint and Cmd; empty for none')
     .option('--pull <policy>', 'fetch an image by its name: missing (default), always, never')
     .option('--isolation <kind>', 'vm (default) or container: the same command, on the host’s own kernel')
     .option(
-      '--user <user>',
+      '-u, --user <user>',
       'with --image, or in a container: UID, UID:GID, or names of the image (default: the image’s)',
     )
     .option(
@@ -76,12 +80,22 @@ export function addRunOptions(command: Command): Command {
       'a bzImage or an ELF vmlinux (default: the guest that `tsvm guest build` made)',
     )
     .option('--initrd <file>', 'initramfs with tsvm’s init in it')
-    .option('--memory <size>', 'RAM: 256M, 2G (default 128M)')
+    .option('-m, --memory <size>', 'RAM: 256M, 2G (default 128M)')
     .option(
       '--cpus <n>',
       `vCPUs, 1 to ${MAX_CPUS} (default 1); of a container: processor time, 0.5 is half of one CPU`,
     );
   return addStreamOptions(addEnvOptions(addNameOptions(addDeviceOptions(command))))
+    .option(
+      '-p, --publish <[ip:]host:guest[/proto]>',
+      'lead a port of this host’s (127.0.0.1, unless an address is given) to one of the guest’s; repeatable; --net user is added',
+      collect,
+    )
+    .option(
+      '-v, --volume <source:target[:ro]>',
+      'with --isolation container: a file or directory of the host in it; repeatable',
+      collect,
+    )
     .option('-w, --workdir <path>', 'the command’s working directory in the guest')
     .option('--hostname <name>', 'the guest’s host name (default: the machine’s name, if it has one)')
     .option('--no-template', 'boot, and save nothing')
@@ -118,6 +132,8 @@ export function askedRun(words: readonly string[], options: RunOptions): AskedMa
   checkWords(words, options);
   checkCombination(options, isolation);
   parseVariables(options.env ?? []);
+  const net = withPublished(options.net, options.publish);
+  const withNet = net === undefined ? options : { ...options, net };
   if (options.hostname !== undefined) factOptions({ hostname: options.hostname });
   const timeoutMs = options.timeout === undefined ? undefined : parseDuration('--timeout', options.timeout);
   const common = { words, timeoutMs };
@@ -125,7 +141,7 @@ export function askedRun(words: readonly string[], options: RunOptions): AskedMa
   const sockets = options.vsock === undefined ? undefined : parseVsock(options.vsock);
   const ports = options.ports === undefined ? undefined : parsePorts(options.ports);
   const rootDiskBytes = options.rootDisk === undefined ? undefined : parseRootDisk(options.rootDisk);
-  return { ...common, isolation, sockets, ports, rootDiskBytes, machine: askedMachine(options, ports) };
+  return { ...common, isolation, sockets, ports, rootDiskBytes, machine: askedMachine(withNet, ports) };
 }
 
 function parseRootDisk(text: string): number {
@@ -134,14 +150,14 @@ function parseRootDisk(text: string): number {
   return bytes;
 }
 
-function checkWords(words: readonly string[], { image }: RunOptions): void {
+function checkWords(words: readonly string[], { image, entrypoint }: RunOptions): void {
   const [first] = words;
   if (first === undefined && image === undefined)
-    throw new TsvmError('TSVM_USAGE', 'there is no command', { hint: 'tsvm run -- COMMAND' });
+    throw new TsvmError('TSVM_USAGE', 'there is no command', { hint: 'tsvm run COMMAND, or tsvm run IMAGE' });
   refuseEmptyCommand(words);
-  if (image !== undefined || first === undefined || !looksLikeImage(first)) return;
-  throw new TsvmError('TSVM_USAGE', `'${first}' is the name of an image, and no command`, {
-    hint: `tsvm run --image ${first}${words.length > 1 ? ' -- COMMAND' : ''}; for a program of that name: ./${first}`,
+  if (entrypoint === undefined || image !== undefined) return;
+  throw new TsvmError('TSVM_USAGE', '--entrypoint: it needs an image', {
+    hint: 'tsvm run --entrypoint PROGRAM IMAGE',
   });
 }
 
@@ -164,26 +180,43 @@ export function containerProblem(options: RunOptions): OptionProblem | undefined
     const hint = 'leave it out; a directory that keeps what is written: tsvm container run --upper DIR';
     return ['root-disk', 'what a container writes is in memory: half of the host’s, or of --memory', hint];
   }
+  if (options.publish !== undefined)
+    return ['publish', 'a container has no port of the host’s', '--isolation vm'];
   if (options.net?.some((net) => net !== 'user'))
     return ['net', 'a container has only user', '--net user, or tsvm container run'];
   return undefined;
 }
 
-const MACHINE_OPTIONS = ['guest', 'kernel', 'initrd', 'timeline', 'vsock', 'ports', 'name', 'detach'];
+const MACHINE_OPTIONS = ['guest', 'kernel', 'initrd', 'timeline', 'vsock', 'ports'];
 const DEVICE_FLAGS = Object.values(deviceKinds).flatMap(({ cliFlag }) =>
   cliFlag === undefined || cliFlag === 'net' ? [] : cliFlag,
 );
 
 /** First option that a machine does not have. */
-function machineProblem({ pids, user, image }: RunOptions): OptionProblem | undefined {
+function machineProblem({ pids, user, image, volume }: RunOptions): OptionProblem | undefined {
   if (pids !== undefined)
     return ['pids', 'a machine’s processes are its own kernel’s', 'limit its --memory and --cpus'];
+  if (volume !== undefined)
+    return [
+      'volume',
+      'a machine mounts a folder itself',
+      '--share DIR:TAG, and in the guest: mount -t virtiofs TAG DIR',
+    ];
   if (user !== undefined && image === undefined)
     return ['user', 'it needs an image', '--image DIR, ARCHIVE or LAYOUT'];
   return undefined;
 }
 
-function askedContainer({ net, cpus, memory, pids, workdir, hostname, tty }: RunOptions): ContainerConfig {
+function askedContainer({
+  net,
+  cpus,
+  memory,
+  pids,
+  volume,
+  workdir,
+  hostname,
+  tty,
+}: RunOptions): ContainerConfig {
   return containerConfig(
     [],
     {
@@ -191,6 +224,7 @@ function askedContainer({ net, cpus, memory, pids, workdir, hostname, tty }: Run
       ...(cpus === undefined ? {} : { cpus }),
       ...(memory === undefined ? {} : { memory }),
       ...(pids === undefined ? {} : { pids }),
+      ...(volume === undefined ? {} : { volume }),
       ...(workdir === undefined ? {} : { workdir }),
       ...(hostname === undefined ? {} : { hostname }),
     },

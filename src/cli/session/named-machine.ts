@@ -3,7 +3,7 @@ import { checkName, MachineStore, nameTaken, newName } from '../../control/machi
 import type { PublishedMachine } from '../../control/publish.js';
 import { TsvmError } from '../../errors.js';
 import type { Machine } from '../../machine/machine.js';
-import { backgroundName, startInBackground } from '../background.js';
+import { backgroundName, commandLine, startInBackground } from '../background.js';
 import type { NameOptions } from '../options/name-options.js';
 
 /** Starts another process that runs the machine, if it is to be in the background: exit status of this one, else undefined. */
@@ -35,7 +35,7 @@ export async function publishNamed(
   const { PublishedMachine } = await import('../../control/publish.js');
   return await PublishedMachine.publish(new MachineStore(), name, machine, {
     command,
-    start: { arguments: process.argv.slice(2), directory: process.cwd() },
+    start: commandLine(),
     removeAtEnd: options.rm === true,
   });
 }

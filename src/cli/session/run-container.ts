@@ -1,11 +1,13 @@
 /** A container in the foreground: its streams and signals are this process's, its end this process's status. */
 import type { ContainerConfig, Engine } from '../../container/config.js';
-import type { ContainerEnd } from '../../container/container.js';
+import type { Container, ContainerEnd } from '../../container/container.js';
 import { SIGKILL, SIGNAL_BASE, SIGSYS, SIGWINCH } from '../../container/linux.js';
 import { EXIT_CODES } from '../../control/exit-codes.js';
 import { rawTerminal } from '../../host/tty.js';
 import { formatBytes } from '../../util/units.js';
+import { backgroundName } from '../background.js';
 import { complain } from '../complain.js';
+import { runNamedContainer } from './named-container.js';
 import { StopSignals } from './stop-signals.js';
 
 export interface ForegroundOptions {
@@ -15,6 +17,9 @@ export interface ForegroundOptions {
   /** Say at the end what it used. */
   readonly stats?: boolean | undefined;
   readonly engine?: Engine | undefined;
+  /** Name by which others find it, and whether what is left of it then goes with it. */
+  readonly name?: string | undefined;
+  readonly rm?: boolean | undefined;
 }
 
 /** Runs it, and returns what to exit with. */
@@ -26,15 +31,20 @@ export async function runContainer(config: ContainerConfig, options: ForegroundO
   const restore = tty ? rawTerminal(process.stdin) : () => {};
   try {
     const host = options.engine === undefined ? {} : { engine: options.engine };
-    const container = await startContainer(config, host, 'inherit');
-    stopSignals.watch({ kill: () => container.signal(SIGKILL) });
-    stopSignals.forwardTo((signal) => container.signal(signal));
-    const onResize = (): void => container.signal(SIGWINCH);
-    if (tty) process.on('SIGWINCH', onResize);
-    const end = await container.wait();
-    process.removeListener('SIGWINCH', onResize);
-    restore();
-    return explainEnd(end, config, options, stopSignals);
+    const stay = async (container: Container): Promise<ContainerEnd> => {
+      stopSignals.watch({ kill: () => container.signal(SIGKILL) });
+      stopSignals.forwardTo((signal) => container.signal(signal));
+      const onResize = (): void => container.signal(SIGWINCH);
+      if (tty) process.on('SIGWINCH', onResize);
+      const end = await container.wait();
+      process.removeListener('SIGWINCH', onResize);
+      restore();
+      return end;
+    };
+    const explain = (end: ContainerEnd): number => explainEnd(end, config, options, stopSignals);
+    const name = backgroundName() ?? options.name;
+    if (name === undefined) return explain(await stay(await startContainer(config, host, 'inherit')));
+    return await runNamedContainer(config, { name, rm: options.rm === true, stay, explain });
   } catch (error) {
     restore();
     const { ExecuteError } = await import('../../container/launcher.js');

@@ -49,6 +49,6 @@ export function describeEnd({ end }: MachineRecord): string {
   if (end === undefined) return 'it runs';
   const { kind, exitCode, message } = end;
   if (kind === 'lost') return message ?? kind;
-  if (kind === 'power-off') return `exit status ${exitCode}`;
+  if (kind === 'power-off') return `exit status ${exitCode}${message === undefined ? '' : `, ${message}`}`;
   return message === undefined ? kind : `${kind}: ${message}`;
 }

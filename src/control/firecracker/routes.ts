@@ -228,6 +228,7 @@ async function act(
 ): Promise<undefined> {
   switch (type) {
     case 'InstanceStart':
+      instance.refuseContainer();
       if (instance.hasStarted) throw new ApiError('The microVM has already started.');
       await instance.start();
       return undefined;

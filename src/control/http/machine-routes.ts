@@ -170,7 +170,19 @@ function describe(instance: Instance): z.input<typeof machineFacts> {
     created_ms: createdMs,
     ...(startedMs === undefined ? {} : { started_ms: startedMs }),
     ...(end === undefined ? {} : { end }),
-    ...(instance.hasStarted ? describeMachine(instance) : {}),
+    ...(instance.container !== undefined
+      ? describeContainer(instance)
+      : instance.hasStarted
+        ? describeMachine(instance)
+        : {}),
+  };
+}
+
+function describeContainer({ container, hasTerminal }: Instance): Partial<z.input<typeof machineFacts>> {
+  return {
+    isolation: 'container',
+    has_terminal: hasTerminal,
+    ...(container === undefined ? {} : { process_1: container.pid }),
   };
 }
 

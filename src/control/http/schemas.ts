@@ -34,6 +34,8 @@ export const machineFacts = z.strictObject({
   created_ms: milliseconds,
   started_ms: milliseconds.optional(),
   end: z.strictObject({ kind: z.string(), exitCode: z.int(), message: z.string().optional() }).optional(),
+  isolation: z.literal('container').optional().describe('absent from a machine'),
+  process_1: z.int().optional().describe('of a container: its process 1, as the host numbers it'),
   profile: z.string().optional(),
   has_terminal: z.boolean().optional(),
   cmdline: z.string().optional().describe('the guest kernel’s whole command line'),

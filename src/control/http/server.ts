@@ -92,6 +92,7 @@ export class ControlServer implements AsyncDisposable {
     const { route, parameters } = find(request);
     const instance = this.#instance;
     const body = await readBody(request);
+    if (route.when === 'before start') instance.refuseContainer();
     if (route.when === 'before start' && instance.isDecided) throw new ApiError(TOO_LATE);
     if (route.when === 'after start' && !instance.hasStarted) throw new ApiError(NOT_YET);
     return await route.handle({

@@ -1,4 +1,6 @@
 /** Costs and counters of a machine, at one moment: for `tsvm stats`, `tsvm top` and their like, who take differences. */
+
+import type { Usage } from '../../container/cgroup.js';
 import { threadTimes } from '../../host/proc.js';
 import { DEFAULT_MEMORY_BYTES } from '../../machine/config.js';
 import type { MachineMetrics } from '../../machine/report/metrics.js';
@@ -25,9 +27,23 @@ export interface MachineStats {
   /** Memory that the guest gave back on request; absent without a balloon. */
   readonly balloonBytes?: number;
   readonly metrics: Omit<MachineMetrics, 'vcpus'>;
+  /** Of a container: what its cgroup counts, which `process` has, too, in place of what the process that started it costs. */
+  readonly container?: Usage;
 }
 
+const NO_METRICS: MachineStats['metrics'] = {
+  exits: {
+    total: 0,
+    toJavaScript: 0,
+    byHostProfile: 0,
+    servedNatively: { load: 0, clearBits: 0, stream: 0 },
+    byReason: {},
+  },
+  devices: [],
+};
+
 export async function machineStats(instance: Instance): Promise<MachineStats> {
+  if (instance.container !== undefined) return await containerStats(instance, instance.container.usage);
   const { machine, state, startedMs, meter } = instance;
   const process = await meter.stats();
   const { vcpus, ...metrics } = machine.metrics();
@@ -41,5 +57,24 @@ export async function machineStats(instance: Instance): Promise<MachineStats> {
     memoryBytes: machine.config.memoryBytes ?? DEFAULT_MEMORY_BYTES,
     ...(machine.balloon === undefined ? {} : { balloonBytes: machine.balloon.actualBytes }),
     metrics,
+  };
+}
+
+async function containerStats(
+  { state, startedMs, meter }: Instance,
+  container: Usage,
+): Promise<MachineStats> {
+  const process = await meter.stats();
+  const atMs = Date.now();
+  const { cpuSeconds = 0, memoryBytes = 0 } = container;
+  return {
+    atMs,
+    state,
+    uptimeMs: startedMs === undefined ? 0 : atMs - startedMs,
+    process: { ...process, cpuMs: cpuSeconds * 1000, proportionalBytes: memoryBytes },
+    vcpus: [],
+    memoryBytes,
+    metrics: NO_METRICS,
+    container,
   };
 }

@@ -6,9 +6,14 @@ import type { Connection } from './connection.js';
 const FIRST_HOST_PORT = 2 ** 30;
 const HOST_PORTS = 2 ** 30;
 
+/** Tells whether a number is one that {@link ConnectionTable.nextPort} may have. */
+export const isPortNumber = (value: unknown): value is number =>
+  Number.isInteger(value) && (value as number) >= 0 && (value as number) < HOST_PORTS;
+
 export class ConnectionTable {
   readonly #byHostPort = new Map<number, Map<number, Connection>>();
-  #nextPort = 0;
+  /** Number of the next port that is tried, below {@link HOST_PORTS}. In a copy it goes on from the original's. */
+  nextPort = 0;
   /** Alive, or not let go of. */
   #count = 0;
 
@@ -50,8 +55,8 @@ export class ConnectionTable {
   /** A port for the host's end of a new connection: the one that was not used for longest. */
   freePort(): number {
     for (;;) {
-      const port = FIRST_HOST_PORT + this.#nextPort;
-      this.#nextPort = (this.#nextPort + 1) % HOST_PORTS;
+      const port = FIRST_HOST_PORT + this.nextPort;
+      this.nextPort = (this.nextPort + 1) % HOST_PORTS;
       if (!this.#byHostPort.has(port)) return port;
     }
   }

@@ -39,7 +39,7 @@ import {
   VIRTIO_VSOCK_OP_SHUTDOWN,
   VIRTIO_VSOCK_TYPE_STREAM,
 } from './packet.js';
-import { ConnectionTable } from './table.js';
+import { ConnectionTable, isPortNumber } from './table.js';
 import { TransportReset } from './transport-reset.js';
 import { Waiting } from './waiting.js';
 
@@ -380,15 +380,20 @@ export class Vsock implements VirtioDevice, VsockControl, ConnectionOwner {
     this.#dropAll();
   }
 
-  /** Connections are not saved: what is at their other end is not. */
+  /**
+   * Connections are not saved: what is at their other end is not. The guest has sockets of them until its programs close them, so that their
+   * addresses are not to be used again.
+   */
   save(): DeviceState {
-    return { version: 1, cid: this.cid };
+    return { version: 1, cid: this.cid, nextPort: this.#table.nextPort };
   }
 
   restore(state: DeviceState): void {
     checkStateVersion(this.name, state, 1);
-    const { cid } = state as { cid?: unknown };
+    const { cid, nextPort = 0 } = state as { cid?: unknown; nextPort?: unknown };
     checkState(isGuestCid(cid), 'vsock: the CID');
+    checkState(isPortNumber(nextPort), 'vsock: the next port');
+    this.#table.nextPort = nextPort;
     this.#setCid(cid);
     // The guest may believe in connections; a driver that is not at work yet has none, and `reset` comes before it is.
     this.#transportReset.begin();

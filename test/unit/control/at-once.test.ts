@@ -90,7 +90,7 @@ test('Pool opens a snapshot once for all who ask for it at once, closes none und
     await gate.promise;
     return snapshot.saved;
   });
-  const pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', makers);
+  const pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', { makers });
   const folders = Array.from({ length: 24 }, (_, i) => `/warm-${i % 12}`);
   const made = folders.map((snapshot, i) => pool.instance.make(`m${i}`, { snapshot }));
   gate.keep();
@@ -107,30 +107,51 @@ test('Pool opens a snapshot once for all who ask for it at once, closes none und
 test('Pool opens a snapshot anew that could not be opened', async () => {
   const { saved } = playedSnapshot();
   makers.open.mockRejectedValueOnce(new Error('damaged')).mockResolvedValueOnce(saved);
-  await using pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', makers);
+  await using pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', { makers });
   await expect(pool.instance.make('one', { snapshot: '/warm' })).rejects.toThrow('damaged');
   await pool.instance.make('one', { snapshot: '/warm' });
 });
 
 test('Pool refuses a name that no machine has before it opens the snapshot', async () => {
-  await using pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', makers);
+  await using pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', { makers });
   for (const name of ['', 'a%20b', 'x'.repeat(65)])
     await expect(pool.instance.make(name, { snapshot: '/warm' })).rejects.toThrow('not a name for a machine');
   expect(makers.open).not.toHaveBeenCalled();
 });
 
 test('Pool refuses a command that no guest could take before it opens the snapshot', async () => {
-  await using pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', makers);
+  await using pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', { makers });
   const command = new Array<string>(4097).fill('x');
   await expect(pool.instance.make('one', { snapshot: '/warm', command })).rejects.toThrow('4097 words');
   expect(makers.open).not.toHaveBeenCalled();
+});
+
+test('Pool refuses what is beyond its budget, copies too, and has room again when machines have ended', async () => {
+  const store = new MachineStore(join(root, 'budget'));
+  const memoryBytes = 128 << 20; // of a machine that says nothing else
+  await using pool = await Pool.open(store, 'pool', { makers, machines: 3, memoryBytes: 2.5 * memoryBytes });
+  const machines = Array.from({ length: 4 }, () => playedMachine());
+  for (const machine of machines) makers.make.mockResolvedValueOnce(machine);
+  await pool.instance.make('one', { draft: EMPTY_DRAFT });
+  await pool.instance.make('two', { draft: EMPTY_DRAFT });
+  await expect(pool.instance.make('three', { draft: EMPTY_DRAFT })).rejects.toThrow(
+    'have 256 MiB of memory, and may have 320 MiB: 128 MiB more do not fit',
+  );
+  expect(machines[2]?.kill).toHaveBeenCalled();
+  const one = new ControlClient(store.find('one').folder.socketPath, 'one');
+  await expect(one.call('PUT', '/tsvm/fork', { body: { names: ['a', 'b'] } })).rejects.toThrow(
+    'This process runs 2 machines, and may run 3',
+  );
+  await machines[0]?.kill();
+  await eventually(() => store.find('one').record.end?.kind).toBe('stopped');
+  await pool.instance.make('four', { draft: EMPTY_DRAFT });
 });
 
 test('Pool ends a machine that is being made when it ends itself', async () => {
   const made = promised<Machine>();
   const machine = playedMachine();
   makers.make.mockReturnValue(made.promise);
-  const pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', makers);
+  const pool = await Pool.open(new MachineStore(join(root, 'run')), 'pool', { makers });
   const making = pool.instance.make('late', { draft: EMPTY_DRAFT });
   const closed = pool[Symbol.asyncDispose]();
   made.keep(machine);
@@ -141,7 +162,7 @@ test('Pool ends a machine that is being made when it ends itself', async () => {
 
 test('a saved machine that has a command is given no other, and is gone when one was asked for', async () => {
   const store = new MachineStore(join(root, 'commanded'));
-  await using pool = await Pool.open(store, 'pool', makers);
+  await using pool = await Pool.open(store, 'pool', { makers });
   const { saved, restore } = playedSnapshot();
   const machine = Object.assign(playedMachine(), { channel: { hasCommand: true } });
   makers.open.mockResolvedValue(saved);

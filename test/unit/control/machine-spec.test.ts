@@ -37,7 +37,7 @@ let pool: Pool;
 let client: ControlClient;
 
 beforeAll(async () => {
-  pool = await Pool.open(store, 'pool', makers);
+  pool = await Pool.open(store, 'pool', { makers });
   client = clientOf('pool');
 });
 afterAll(() => pool[Symbol.asyncDispose]());

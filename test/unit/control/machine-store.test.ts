@@ -55,6 +55,25 @@ describe('a name', () => {
     expect([existsSync(folder.logPath), readdirSync(store.directory)]).toEqual([false, ['web']]);
   });
 
+  test('of a machine that has ended is another one, with its log and the command line that made it', () => {
+    const store = newStore();
+    const start = { words: ['run', '--', 'x'], directory: '/' };
+    const folder = store.claim('web', { ...ABOUT, start });
+    store.claim('db', ABOUT);
+    writeFileSync(folder.logPath, 'said');
+    expect(() => store.rename('web', 'old')).toThrow('web runs, and keeps its name so long');
+    const end = { kind: 'stopped', exitCode: 130, atMs: 1 } as const;
+    folder.write({ ...store.find('web').record, end });
+    expect(() => store.rename('web', 'db')).toThrow('name db: there is a machine of that name');
+    expect(() => store.rename('web', '../x')).toThrow('not a name for a machine');
+    expect(() => store.rename('nobody', 'x')).toThrow("there is no machine 'nobody'");
+    store.rename('web', 'old');
+    const { folder: renamed, record } = store.find('old');
+    expect(record).toMatchObject({ name: 'old', start, end });
+    expect(readFileSync(renamed.logPath, 'utf8')).toBe('said');
+    expect(store.list().map(({ record }) => record.name)).toEqual(['db', 'old']);
+  });
+
   test('of a process that is gone is marked as lost, whoever has its number now', () => {
     const store = newStore();
     const folder = store.claim('web', ABOUT);

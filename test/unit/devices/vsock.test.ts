@@ -7,6 +7,7 @@ import { PATIENCE_MS } from '../../../src/devices/vsock/transport-reset.js';
 import { Vsock } from '../../../src/devices/vsock/vsock.js';
 import { ANSWER_MS } from '../../../src/devices/vsock/waiting.js';
 import { TsvmError } from '../../../src/errors.js';
+import type { DeviceState } from '../../../src/virtio/device.js';
 import { FakeClock } from '../../support/fake-clock.js';
 import { Rig, withoutEventIdx } from '../../support/mock-driver.js';
 import { GUEST_CID, type GuestPacket, OP, RecordingPeer, VsockDriver } from '../../support/vsock-driver.js';
@@ -548,7 +549,7 @@ describe('Vsock.save() and restore()', () => {
     made.driver.giveEvents(4);
     made.peer.send(Buffer.alloc(100_000));
     const state = await saved(made);
-    expect(state.device).toEqual({ version: 1, cid: GUEST_CID });
+    expect(state.device).toEqual({ version: 1, cid: GUEST_CID, nextPort: 0 });
     made.driver.take();
     const again = setUp();
     const { memory } = made.driver.rig;
@@ -570,6 +571,18 @@ describe('Vsock.save() and restore()', () => {
     // The machine that was saved goes on with what it had.
     expect(made.peer.log).toEqual([]);
     expect(made.device.connectionCount).toBe(1);
+  });
+
+  test('a copy goes on with the ports of the host’s ends, and refuses a state without sense', () => {
+    const made = new Vsock({ host: { onRequest: () => undefined } });
+    made.restore({ version: 1, cid: 5, nextPort: 7 } as DeviceState);
+    expect(made.save()).toEqual({ version: 1, cid: 5, nextPort: 7 });
+    for (const nextPort of [-1, 0.5, 2 ** 30, '1', null])
+      expect(() => made.restore({ version: 1, cid: 5, nextPort } as DeviceState)).toThrow(
+        'vsock: the next port',
+      );
+    made.restore({ version: 1, cid: 5 } as DeviceState); // of an earlier version
+    expect(made.save()).toMatchObject({ nextPort: 0 });
   });
 
   test('between drain and resume no guest memory is touched, and what waited then goes out', async () => {

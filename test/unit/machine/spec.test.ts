@@ -115,7 +115,7 @@ describe('parseSpec() refuses', () => {
     [{ version: 1, cpus: 65 }, /^cpus: 65 is not from 1 to 64$/],
     [{ version: 1, cpus: 1.5 }, /^cpus: it must be a whole number$/],
     [{ version: 1, console: 'vga' }, /^console: it must be serial, virtio or none$/],
-    [{ version: 1, guest: 'butler' }, /^guest: it must be channel, stop-port or none$/],
+    [{ version: 1, guest: 'butler' }, /^guest: it must be channel, agent, stop-port or none$/],
     [{ version: 1, guest: 'channel', command: { argv: [] } }, /^command: a machine with a channel/],
     [{ version: 1, command: { argv: [1] } }, /^command.argv: it must be a list of strings/],
     [{ version: 1, command: { argv: ['a\0b'] } }, /^command: there is a NUL in "a/],
