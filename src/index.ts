@@ -155,6 +155,7 @@ export type { CallOptions } from './sandbox/call.js';
 export type { CommandOptions, CommandWords, TerminalSize } from './sandbox/command.js';
 export { CommandError, type CommandInput, type ExecOptions, type ExecResult } from './sandbox/exec.js';
 export type { SandboxFileData, SandboxFiles } from './sandbox/files.js';
+export type { IdleEnd } from './sandbox/idle.js';
 export type { Job, JobEnd, JobFacts, SpawnOptions } from './sandbox/job.js';
 export type { SandboxOptions, SandboxVolume } from './sandbox/options.js';
 export type {
