@@ -1,7 +1,8 @@
 /** What happens to a sandbox that nobody uses for a while: it is ended, or stopped where it is until it is used again. */
 
-export const IDLE_ENDS = ['kill', 'pause'] as const;
-export type IdleEnd = (typeof IDLE_ENDS)[number];
+/** What happens to a sandbox that nobody uses. */
+export type IdleEnd = 'kill' | 'pause';
+export const IDLE_ENDS: readonly IdleEnd[] = ['kill', 'pause'];
 
 /** What is done to it; each is told of failures by who calls next. */
 export interface IdleActions {
