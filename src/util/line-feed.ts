@@ -9,10 +9,40 @@ const LINE_COST = 16;
 /** Longest line; a longer one comes in pieces, since a guest may never end one. */
 export const MAX_LINE_CHARACTERS = 64 << 10;
 
-export class LineFeed {
-  readonly #feed: Feed<string>;
+/** Splits bytes into lines; each comes without its end. */
+export class LineSplitter {
   readonly #decoder = new TextDecoder('utf-8', { ignoreBOM: true });
   #rest = '';
+
+  /** Takes bytes, and gives the lines that they complete. */
+  push(bytes: Uint8Array): string[] {
+    const lines: string[] = [];
+    const [first = '', ...more] = this.#decoder.decode(bytes, { stream: true }).split('\n');
+    this.#rest += first;
+    for (const text of more) {
+      this.#cutLong(lines);
+      lines.push(withoutReturns(this.#rest));
+      this.#rest = text;
+    }
+    this.#cutLong(lines);
+    return lines;
+  }
+
+  /** Ends it: gives what came after the last line's end as a line. */
+  end(): string[] {
+    this.#rest += this.#decoder.decode();
+    return this.#rest === '' ? [] : [withoutReturns(this.#rest)];
+  }
+
+  #cutLong(lines: string[]): void {
+    for (; this.#rest.length > MAX_LINE_CHARACTERS; this.#rest = this.#rest.slice(MAX_LINE_CHARACTERS))
+      lines.push(this.#rest.slice(0, MAX_LINE_CHARACTERS));
+  }
+}
+
+export class LineFeed {
+  readonly #feed: Feed<string>;
+  readonly #splitter = new LineSplitter();
 
   constructor(options: Abortable & { onClose?(): void }) {
     const { signal } = options;
@@ -30,29 +60,16 @@ export class LineFeed {
   }
 
   push(bytes: Uint8Array): void {
-    const [first = '', ...more] = this.#decoder.decode(bytes, { stream: true }).split('\n');
-    this.#rest += first;
-    for (const text of more) {
-      this.#cutLong();
-      this.#feed.push(withoutReturns(this.#rest));
-      this.#rest = text;
-    }
-    this.#cutLong();
+    for (const line of this.#splitter.push(bytes)) this.#feed.push(line);
   }
 
   /** Ends it, with what came after the last line's end as a line. */
   end(): void {
-    this.#rest += this.#decoder.decode();
-    this.#feed.end(...(this.#rest === '' ? [] : [withoutReturns(this.#rest)]));
+    this.#feed.end(...this.#splitter.end());
   }
 
   fail(error: unknown): void {
     this.#feed.fail(error);
-  }
-
-  #cutLong(): void {
-    for (; this.#rest.length > MAX_LINE_CHARACTERS; this.#rest = this.#rest.slice(MAX_LINE_CHARACTERS))
-      this.#feed.push(this.#rest.slice(0, MAX_LINE_CHARACTERS));
   }
 }
 
