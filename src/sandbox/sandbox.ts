@@ -8,8 +8,11 @@ import type { Backing, Isolation } from './backing.js';
 import { type CallOptions, inTime } from './call.js';
 import { agentCommand, type CommandUser, type CommandWords, shownCommand } from './command.js';
 import { checkOutputBound, collect, type ExecOptions, type ExecResult } from './exec.js';
+import { type SandboxFiles, sandboxFiles } from './files.js';
 import { Job, type SpawnOptions } from './job.js';
+import { checkSandboxOptions, type SandboxOptions } from './options.js';
 import { checkPort, LOOPBACK, PortForward, type PortForwardOptions } from './port-forward.js';
+import { remoteBacking, runningSandboxes, type SandboxFacts } from './remote-backing.js';
 
 export class Sandbox implements AsyncDisposable {
   readonly #backing: Backing;
@@ -17,10 +20,67 @@ export class Sandbox implements AsyncDisposable {
   readonly #known = new Map<number, Promise<PortForward>>();
   readonly #forwards = new Set<PortForward>();
   #killed: Promise<void> | undefined;
+  #files: SandboxFiles | undefined;
 
   /** @internal Sandboxes are made by {@link Sandbox.create} and {@link Sandbox.connect}. */
   constructor(backing: Backing) {
     this.#backing = backing;
+  }
+
+  /**
+   * Makes a sandbox, over a machine unless a container is asked for. It resolves when its commands can run.
+   *
+   * @throws TsvmError `TSVM_CONFIG` for options that are wrong, `TSVM_IMAGE` if there is no such image, `TSVM_STATE` if its name is taken, and what
+   * `createMachine` and `startContainer` throw. Nothing is left then.
+   *
+   * @example
+   * ```ts
+   * import { Sandbox } from 'tsvm';
+   *
+   * await using box = await Sandbox.create({ memory: '256M' });
+   * const { exitCode, stdout } = await box.exec(['uname', '-r'], { timeoutMs: 30_000 });
+   * console.log(exitCode, stdout);
+   * ```
+   */
+  static async create(options: SandboxOptions = {}): Promise<Sandbox> {
+    checkSandboxOptions(options);
+    return await inTime('make a sandbox', options, async ({ signal }) => {
+      const make = await maker(options.isolation);
+      const box = new Sandbox(await make(options, { signal }));
+      try {
+        for (const port of options.ports ?? []) await box.#know(port, { signal });
+        return box;
+      } catch (error) {
+        await box.kill();
+        throw error;
+      }
+    });
+  }
+
+  /**
+   * Connects to a machine or container that runs under a name, whichever process made it: commands have no variables of its image beside those
+   * of its agent, and run as the superuser unless they say otherwise. {@link Sandbox.close} lets go of it.
+   *
+   * @throws TsvmError `TSVM_STATE` if there is none of that name, it has ended, or it has no agent.
+   *
+   * @example
+   * ```ts
+   * import { Sandbox } from 'tsvm';
+   *
+   * const box = await Sandbox.connect('web');
+   * console.log((await box.exec('uptime')).stdout);
+   * box.close();
+   * ```
+   */
+  static async connect(name: string, options: CallOptions = {}): Promise<Sandbox> {
+    return await inTime(`connect to ${name}`, options, async ({ signal }) => {
+      return new Sandbox(await remoteBacking(name, { signal }));
+    });
+  }
+
+  /** Lists the machines and containers that run under a name. */
+  static list(): readonly SandboxFacts[] {
+    return runningSandboxes();
   }
 
   get name(): string {
@@ -29,6 +89,12 @@ export class Sandbox implements AsyncDisposable {
 
   get isolation(): Isolation {
     return this.#backing.isolation;
+  }
+
+  /** Files of the sandbox. */
+  get files(): SandboxFiles {
+    this.#files ??= sandboxFiles(this.#backing.agent.files);
+    return this.#files;
   }
 
   /** Machine below; undefined of a container. */
@@ -129,6 +195,12 @@ export class Sandbox implements AsyncDisposable {
     return backings.map((backing) => new Sandbox(backing));
   }
 
+  /** Lets go of the sandbox, which goes on: its ports are forwarded no longer, and calls that are under way fail. */
+  close(): void {
+    this.#backing.agent.close();
+    for (const forward of this.#forwards) void forward[Symbol.asyncDispose]();
+  }
+
   /** Ends the sandbox: resolves when nothing of it is left. */
   async kill(): Promise<void> {
     this.#killed ??= this.#end();
@@ -175,4 +247,10 @@ export class Sandbox implements AsyncDisposable {
       ...[...this.#forwards].map((forward) => forward[Symbol.asyncDispose]()),
     ]);
   }
+}
+
+/** Loads what makes one kind of sandbox: the other's addon, or launcher, need not be there. */
+async function maker(isolation: Isolation = 'machine') {
+  if (isolation === 'container') return (await import('./container-backing.js')).containerBacking;
+  return (await import('./machine-backing.js')).machineBacking;
 }

@@ -1,0 +1,86 @@
+/** Files of a sandbox: those of its agent, each call with a time limit, and texts. */
+import type { Readable, Writable } from 'node:stream';
+import type { AgentFileEntry, AgentFileFacts } from '../agent/entries.js';
+import type { AgentFiles, FileData, ReadOptions, WriteOptions } from '../agent/files.js';
+import type { AgentPath } from '../agent/path.js';
+import { type CallOptions, inTime } from './call.js';
+
+/** Files of a sandbox, as its superuser has them. A call that cannot be done is refused with a TsvmError `TSVM_FILE` that names the path. */
+export interface SandboxFiles {
+  /** Reads a file, of up to 1 GiB. */
+  read(path: AgentPath, options?: Omit<ReadOptions, 'signal'> & CallOptions): Promise<Buffer>;
+  /** Reads a file as text; bytes that are no UTF-8 become U+FFFD. */
+  readText(path: AgentPath, options?: Omit<ReadOptions, 'signal'> & CallOptions): Promise<string>;
+  /** Writes a file, from text, bytes, or what gives bytes one after the other. */
+  write(
+    path: AgentPath,
+    data: FileData,
+    options?: Omit<WriteOptions, 'signal'> & CallOptions,
+  ): Promise<{ readonly size: number }>;
+  /** Tells facts of a file. @param options - `follow: false`: of a symbolic link itself. Default: true */
+  stat(
+    path: AgentPath,
+    options?: { readonly follow?: boolean } & CallOptions,
+  ): Promise<AgentFileFacts & { readonly target?: Buffer }>;
+  /** Lists what is in a directory. @param options - `depth`: levels below it. Default: 1; `Infinity`: all */
+  list(
+    path: AgentPath,
+    options?: { readonly depth?: number } & CallOptions,
+  ): Promise<readonly AgentFileEntry[]>;
+  mkdir(
+    path: AgentPath,
+    options?: { readonly parents?: boolean; readonly mode?: number } & CallOptions,
+  ): Promise<void>;
+  /** Removes a file, link or empty directory. @param options - `recursive`: all that is in it; `force`: also what is not there */
+  remove(
+    path: AgentPath,
+    options?: { readonly recursive?: boolean; readonly force?: boolean } & CallOptions,
+  ): Promise<void>;
+  rename(from: AgentPath, to: AgentPath, options?: CallOptions): Promise<void>;
+  chmod(path: AgentPath, mode: number, options?: CallOptions): Promise<void>;
+  /** Reads a file as a stream, of any size. */
+  createReadStream(path: AgentPath, options?: ReadOptions): Readable;
+  createWriteStream(path: AgentPath, options?: WriteOptions): Writable;
+}
+
+/** Files of an agent, as a sandbox has them. */
+export function sandboxFiles(files: AgentFiles): SandboxFiles {
+  const limited = async <T>(
+    what: string,
+    { timeoutMs, signal }: CallOptions,
+    call: (options: { readonly signal?: AbortSignal }) => Promise<T>,
+  ): Promise<T> =>
+    await inTime(what, { timeoutMs, signal }, (options) =>
+      call(options.signal === undefined ? {} : { signal: options.signal }),
+    );
+  const read: SandboxFiles['read'] = (path, { timeoutMs, signal, ...options } = {}) =>
+    limited('read a file', { timeoutMs, signal }, (more) => files.read(path, { ...options, ...more }));
+  return {
+    read,
+    readText: async (path, options) => (await read(path, options)).toString('utf8'),
+    write: (path, data, { timeoutMs, signal, ...options } = {}) =>
+      limited('write a file', { timeoutMs, signal }, (more) =>
+        files.write(path, data, { ...options, ...more }),
+      ),
+    stat: (path, { timeoutMs, signal, ...options } = {}) =>
+      limited('look at a file', { timeoutMs, signal }, (more) => files.stat(path, { ...options, ...more })),
+    list: (path, { timeoutMs, signal, ...options } = {}) =>
+      limited('list a directory', { timeoutMs, signal }, async (more) => {
+        const entries: AgentFileEntry[] = [];
+        for await (const entry of files.list(path, { ...options, ...more })) entries.push(entry);
+        return entries;
+      }),
+    mkdir: (path, { timeoutMs, signal, ...options } = {}) =>
+      limited('make a directory', { timeoutMs, signal }, (more) =>
+        files.mkdir(path, { ...options, ...more }),
+      ),
+    remove: (path, { timeoutMs, signal, ...options } = {}) =>
+      limited('remove a file', { timeoutMs, signal }, (more) => files.remove(path, { ...options, ...more })),
+    rename: (from, to, options = {}) =>
+      limited('rename a file', options, (more) => files.rename(from, to, more)),
+    chmod: (path, mode, options = {}) =>
+      limited('change a mode', options, (more) => files.chmod(path, mode, more)),
+    createReadStream: (path, options) => files.createReadStream(path, options),
+    createWriteStream: (path, options) => files.createWriteStream(path, options),
+  };
+}

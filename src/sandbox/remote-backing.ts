@@ -1,0 +1,71 @@
+/** Machines and containers of other processes below sandboxes, by the control API. */
+import { randomBytes } from 'node:crypto';
+import { agentOf } from '../agent/agent.js';
+import { connect, listMachines, type RemoteMachine } from '../control/client/connect.js';
+import { isRunning, type MachineRecord } from '../control/machine-store.js';
+import type { Abortable } from '../util/abort.js';
+import type { Backing, Isolation } from './backing.js';
+
+/** Machine or container that runs and has a name. */
+export interface SandboxFacts {
+  readonly name: string;
+  readonly isolation: Isolation;
+  /** Number of the process that made it, and runs it. */
+  readonly pid: number;
+  /** Time of its start, in milliseconds since 1970. */
+  readonly createdMs: number;
+  /** Memory of a machine; limit of a container, 0 if it has none. */
+  readonly memoryBytes: number;
+}
+
+/** Lists what runs and has a name. */
+export function runningSandboxes(): readonly SandboxFacts[] {
+  return listMachines()
+    .filter((record) => isRunning(record) && record.serves !== true)
+    .map((record) => {
+      const { name, pid, createdMs, memoryBytes } = record;
+      return { name, isolation: isolationOf(record), pid, createdMs, memoryBytes };
+    });
+}
+
+/** Finds what has a name, and asks its agent whether it is there. */
+export async function remoteBacking(name: string, options: Abortable): Promise<Backing> {
+  const machine = connect(name);
+  const record = listMachines().find((one) => one.name === name);
+  const backing = backingOf(machine, record === undefined ? 'machine' : isolationOf(record));
+  try {
+    await backing.agent.facts(options);
+    return backing;
+  } catch (error) {
+    backing.agent.close();
+    throw error;
+  }
+}
+
+const isolationOf = ({ isolation }: MachineRecord): Isolation => isolation ?? 'machine';
+
+function backingOf(machine: RemoteMachine, isolation: Isolation): Backing {
+  const { name } = machine;
+  const agent = agentOf((options) => machine.dialAgent(options));
+  return {
+    name,
+    isolation,
+    agent,
+    // The agent has its own variables, among them a PATH.
+    defaults: { env: {}, cwd: '/', user: { uid: 0, gid: 0, home: '/root' } },
+    machine: isolation === 'machine' ? machine : undefined,
+    pause: (options) => machine.pause(options),
+    resume: (options) => machine.resume(options),
+    async fork(count, options) {
+      const run = randomBytes(3).toString('hex');
+      const names = Array.from({ length: count }, (_, i) => `${name.slice(0, 40)}-${run}-${i + 1}`);
+      await machine.fork(names, true, options);
+      return names.map((fork) => backingOf(connect(fork), isolation));
+    },
+    async kill() {
+      agent.close();
+      await machine.kill();
+      await machine.wait().catch(() => {}); // nobody answers when it has ended
+    },
+  };
+}
