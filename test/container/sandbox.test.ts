@@ -92,10 +92,8 @@ describe('a sandbox over a container', () => {
 
   test('is reached at its ports', async () => {
     await using box = await Sandbox.create({ isolation, image, ports: [8080] });
-    await box.files.write('/www/index.html', 'hello').catch(async () => {
-      await box.files.mkdir('/www');
-      await box.files.write('/www/index.html', 'hello');
-    });
+    await box.files.mkdir('/www');
+    await box.files.write('/www/index.html', 'hello');
     await using _ = box.spawn('httpd -f -p 127.0.0.1:8080 -h /www');
     await box.waitForPort(8080, { timeoutMs: 10_000 });
     expect(await (await fetch(`${box.url(8080)}/index.html`)).text()).toBe('hello');

@@ -1,0 +1,54 @@
+/** Sandboxes over machines. */
+import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { Sandbox } from '../../src/sandbox/sandbox.js';
+import { temporaryDirectory } from '../support/guest.js';
+
+const folder = temporaryDirectory();
+process.env['TSVM_RUN_DIR'] = join(folder, 'run');
+process.env['TSVM_TEMPLATE_DIR'] = join(folder, 'templates');
+const memory = '64M';
+
+describe('a sandbox over a machine', () => {
+  test('runs commands, moves files, is reached at its ports, and is copied', async () => {
+    await using box = await Sandbox.create({ memory, env: { A: 'a' }, cwd: '/srv', ports: [8080] });
+    expect(box.isolation).toBe('machine');
+    expect(await box.exec('echo $A; pwd; exit 3')).toMatchObject({ exitCode: 3, stdout: 'a\n/srv\n' });
+    await box.files.write('/srv/x', 'hello');
+    const job = box.spawn('httpd -f -p 127.0.0.1:8080 -h /srv');
+    await box.waitForPort(8080, { timeoutMs: 60_000 });
+    expect(await (await fetch(`${box.url(8080)}/x`)).text()).toBe('hello');
+    const copies = await box.fork(2);
+    try {
+      const said = await Promise.all(copies.map((copy) => copy.exec('cat x; echo more >>x; cat x')));
+      expect(said.map(({ stdout }) => stdout)).toEqual(['hellohellomore\n', 'hellohellomore\n']);
+      expect(await box.files.readText('/srv/x')).toBe('hello');
+    } finally {
+      await Promise.all(copies.map((copy) => copy.kill()));
+    }
+    await box.pause();
+    expect(box.machine).toMatchObject({ state: 'paused' });
+    await box.resume();
+    expect((await box.exec('true')).exitCode).toBe(0);
+    await job.kill();
+    expect(await job.wait()).toMatchObject({ signal: 15 });
+  });
+
+  test('has volumes, and is found by its name', async () => {
+    const shared = join(folder, 'shared');
+    mkdirSync(shared);
+    writeFileSync(join(shared, 'x'), 'from the host');
+    const volumes = { '/mnt/rw': { source: shared }, '/mnt/ro': { source: shared, readOnly: true } };
+    await using box = await Sandbox.create({ memory, volumes, name: 'web' });
+    expect((await box.exec('cat /mnt/ro/x; echo y >/mnt/rw/y; hostname')).stdout).toBe('from the hostweb\n');
+    expect(readFileSync(join(shared, 'y'), 'utf8')).toBe('y\n');
+    expect((await box.exec('echo y >/mnt/ro/z')).exitCode).toBe(1);
+    expect(Sandbox.list()).toMatchObject([{ name: 'web', isolation: 'machine' }]);
+    const again = await Sandbox.connect('web');
+    expect((await again.exec('hostname')).stdout).toBe('web\n');
+    again.close();
+    await box.kill();
+    expect(Sandbox.list()).toEqual([]);
+  });
+});
