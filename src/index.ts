@@ -18,6 +18,9 @@
  * @packageDocumentation
  */
 
+export type { AgentFileEntry, AgentFileFacts, AgentFileKind } from './agent/entries.js';
+export type { FileTime, ReadOptions, WriteOptions } from './agent/files.js';
+export type { AgentPath } from './agent/path.js';
 export type { KernelEntry } from './boot/kernel-image.js';
 export type { BusDevice, FastRegister } from './bus/bus-device.js';
 export type { Irq } from './bus/irq.js';
@@ -147,6 +150,19 @@ export {
   type SavedMachine,
 } from './machine/restore.js';
 export type { GuestMemory, MemoryRegion } from './memory/guest-memory.js';
+export type { Isolation } from './sandbox/backing.js';
+export type { CallOptions } from './sandbox/call.js';
+export type { CommandOptions, CommandWords, TerminalSize } from './sandbox/command.js';
+export { CommandError, type CommandInput, type ExecOptions, type ExecResult } from './sandbox/exec.js';
+export type { SandboxFileData, SandboxFiles } from './sandbox/files.js';
+export type { Job, JobEnd, JobFacts, SpawnOptions } from './sandbox/job.js';
+export type { SandboxOptions, SandboxVolume } from './sandbox/options.js';
+export type {
+  PortForward as SandboxPort,
+  PortForwardOptions as SandboxPortOptions,
+} from './sandbox/port-forward.js';
+export type { SandboxFacts } from './sandbox/remote-backing.js';
+export { Sandbox } from './sandbox/sandbox.js';
 export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from './snapshot/format.js';
 export { machineFromTemplate, type TemplateOptions } from './template/template.js';
 export type { Abortable } from './util/abort.js';

@@ -7,6 +7,16 @@ import { Violation } from './violation.js';
 const MAX_STRING_BYTES = 1 << 20;
 /** S_IFMT, and what it may be (inode(7)): S_IFREG, S_IFDIR, S_IFLNK, S_IFIFO, S_IFCHR, S_IFBLK, S_IFSOCK. */
 const KIND_MASK = 0o170000;
+/** Kind of a file. */
+export type AgentFileKind =
+  | 'file'
+  | 'directory'
+  | 'link'
+  | 'fifo'
+  | 'character-device'
+  | 'block-device'
+  | 'socket';
+
 const KINDS = {
   32768: 'file',
   16384: 'directory',
@@ -15,10 +25,7 @@ const KINDS = {
   8192: 'character-device',
   24576: 'block-device',
   49152: 'socket',
-} as const;
-
-/** Kind of a file. */
-export type AgentFileKind = (typeof KINDS)[keyof typeof KINDS];
+} as const satisfies Readonly<Record<number, AgentFileKind>>;
 
 /** Facts of a file. */
 export interface AgentFileFacts {

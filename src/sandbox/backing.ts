@@ -4,8 +4,9 @@ import type { MachineControls } from '../machine/machine.js';
 import type { Abortable } from '../util/abort.js';
 import type { CommandDefaults } from './command.js';
 
-export const ISOLATIONS = ['machine', 'container'] as const;
-export type Isolation = (typeof ISOLATIONS)[number];
+/** Wall around a sandbox. */
+export type Isolation = 'machine' | 'container';
+export const ISOLATIONS: readonly Isolation[] = ['machine', 'container'];
 
 /** What a sandbox is made over. */
 export interface Backing {
@@ -20,6 +21,8 @@ export interface Backing {
   resume(options: Abortable): Promise<void>;
   /** Makes running copies. */
   fork(count: number, options: Abortable): Promise<readonly Backing[]>;
+  /** Keeps it as it is now, under a name. */
+  snapshot(name: string, options: Abortable): Promise<void>;
   /** Ends it, and waits until nothing of it is left. */
   kill(): Promise<void>;
 }

@@ -43,6 +43,7 @@ export async function containerBacking(options: SandboxOptions, { signal }: Abor
       pause: () => refused('paused'),
       resume: () => refused('resumed'),
       fork: () => refused('copied'),
+      snapshot: () => refused('saved'),
       kill: () => cleanup.run(),
     };
   } catch (error) {

@@ -1,9 +1,12 @@
 /** Files of a sandbox: those of its agent, each call with a time limit, and texts. */
 import type { Readable, Writable } from 'node:stream';
 import type { AgentFileEntry, AgentFileFacts } from '../agent/entries.js';
-import type { AgentFiles, FileData, ReadOptions, WriteOptions } from '../agent/files.js';
+import type { AgentFiles, ReadOptions, WriteOptions } from '../agent/files.js';
 import type { AgentPath } from '../agent/path.js';
 import { type CallOptions, inTime } from './call.js';
+
+/** Data for a file of a sandbox. */
+export type SandboxFileData = string | Uint8Array | Iterable<Uint8Array> | AsyncIterable<Uint8Array>;
 
 /** Files of a sandbox, as its superuser has them. A call that cannot be done is refused with a TsvmError `TSVM_FILE` that names the path. */
 export interface SandboxFiles {
@@ -14,7 +17,7 @@ export interface SandboxFiles {
   /** Writes a file, from text, bytes, or what gives bytes one after the other. */
   write(
     path: AgentPath,
-    data: FileData,
+    data: SandboxFileData,
     options?: Omit<WriteOptions, 'signal'> & CallOptions,
   ): Promise<{ readonly size: number }>;
   /** Tells facts of a file. @param options - `follow: false`: of a symbolic link itself. Default: true */

@@ -10,8 +10,9 @@ import type { DeviceRequest } from '../devices/registry.js';
 import { TsvmError } from '../errors.js';
 import { cmdlineForRoot, findGuest } from '../guest/store.js';
 import { machineRoot } from '../image/machine-root.js';
-import type { MachineConfig } from '../machine/config.js';
+import { type MachineConfig, wholeConfig } from '../machine/config.js';
 import type { Machine } from '../machine/machine.js';
+import { restoreSame } from '../machine/restore.js';
 import { machineFromTemplate } from '../template/template.js';
 import type { Abortable } from '../util/abort.js';
 import { Cleanup } from '../util/cleanup.js';
@@ -20,9 +21,37 @@ import type { CommandDefaults } from './command.js';
 import { memoryBytesOf, placedVolumes, type SandboxOptions } from './options.js';
 import { prepareDefaults } from './prepare.js';
 import { HOSTNAME, openSandboxImage, type SandboxImage, surroundingsOf } from './root.js';
+import { readSaved, saveSandbox } from './saved.js';
 
 /** Starts a machine for a sandbox, from the template of its configuration. */
 export async function machineBacking(options: SandboxOptions, { signal }: Abortable): Promise<Backing> {
+  const facts = { hostname: options.name ?? HOSTNAME };
+  return await startedBacking(options, { signal }, async (config) => {
+    const machine = await machineFromTemplate(config, { signal, facts });
+    return { machine, atStart: (agent) => mountVolumes(agent, options, { signal }) };
+  });
+}
+
+/** Starts a machine for a sandbox as it was saved under a name. */
+export async function savedBacking(name: string, { signal }: Abortable): Promise<Backing> {
+  const { options, directory } = readSaved(name);
+  return await startedBacking(options, { signal }, async (config) => {
+    const { devices = [] } = wholeConfig(config);
+    return { machine: await restoreSame(directory, devices, { signal }), atStart: async () => {} };
+  });
+}
+
+interface Made {
+  readonly machine: Machine;
+  /** What is to be done in it when it runs. */
+  atStart(agent: Agent): Promise<void>;
+}
+
+async function startedBacking(
+  options: SandboxOptions,
+  { signal }: Abortable,
+  make: (config: MachineConfig) => Promise<Made>,
+): Promise<Backing> {
   const cleanup = new Cleanup();
   try {
     const { image: text, name: asked } = options;
@@ -33,7 +62,7 @@ export async function machineBacking(options: SandboxOptions, { signal }: Aborta
       cleanup.defer(() => inUse[Symbol.dispose]());
     }
     const name = asked ?? newName();
-    const machine = await machineFromTemplate(config, { signal, facts: { hostname: asked ?? HOSTNAME } });
+    const { machine, atStart } = await make(config);
     cleanup.defer(() => machine.kill());
     if (asked !== undefined) {
       const publication = await publish(machine, { name: asked, removeAtEnd: true });
@@ -44,9 +73,9 @@ export async function machineBacking(options: SandboxOptions, { signal }: Aborta
     }
     await machine.start();
     const agent = agentOf((dialOptions) => machine.dialAgent(dialOptions));
-    await mountVolumes(agent, options, { signal });
+    await atStart(agent);
     const defaults = await prepareDefaults(name, agent, surroundingsOf(options, opened), { signal });
-    return backingOf({ name, machine, agent, defaults, cleanup });
+    return backingOf({ name, machine, agent, defaults, cleanup, options });
   } catch (error) {
     await cleanup.run();
     throw error;
@@ -103,9 +132,11 @@ interface Parts {
   readonly agent: Agent;
   readonly defaults: CommandDefaults;
   readonly cleanup: Cleanup;
+  /** What the sandbox was made of. */
+  readonly options: SandboxOptions;
 }
 
-function backingOf({ name, machine, agent, defaults, cleanup }: Parts): Backing {
+function backingOf({ name, machine, agent, defaults, cleanup, options: madeOf }: Parts): Backing {
   return {
     name,
     isolation: 'machine',
@@ -120,9 +151,18 @@ function backingOf({ name, machine, agent, defaults, cleanup }: Parts): Backing 
         const own = new Cleanup();
         own.defer(() => copy.kill());
         const dialed = agentOf((dialOptions) => copy.dialAgent(dialOptions));
-        return backingOf({ name: `${name}-${i + 1}`, machine: copy, agent: dialed, defaults, cleanup: own });
+        const copyName = `${name}-${i + 1}`;
+        return backingOf({
+          name: copyName,
+          machine: copy,
+          agent: dialed,
+          defaults,
+          cleanup: own,
+          options: madeOf,
+        });
       });
     },
+    snapshot: (as, options) => saveSandbox(as, madeOf, (directory) => machine.snapshot(directory, options)),
     async kill() {
       agent.close();
       await cleanup.run();

@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { agentOf } from '../agent/agent.js';
 import { connect, listMachines, type RemoteMachine } from '../control/client/connect.js';
 import { isRunning, type MachineRecord } from '../control/machine-store.js';
+import { TsvmError } from '../errors.js';
 import type { Abortable } from '../util/abort.js';
 import type { Backing, Isolation } from './backing.js';
 
@@ -61,6 +62,11 @@ function backingOf(machine: RemoteMachine, isolation: Isolation): Backing {
       const names = Array.from({ length: count }, (_, i) => `${name.slice(0, 40)}-${run}-${i + 1}`);
       await machine.fork(names, true, options);
       return names.map((fork) => backingOf(connect(fork), isolation));
+    },
+    snapshot: async () => {
+      throw new TsvmError('TSVM_SANDBOX', `${name} cannot be saved: another process made it`, {
+        hint: `the process that made it can; or save the machine alone: tsvm snapshot ${name} DIR`,
+      });
     },
     async kill() {
       agent.close();

@@ -58,6 +58,30 @@ export class Sandbox implements AsyncDisposable {
   }
 
   /**
+   * Starts a sandbox as it was kept by {@link Sandbox.snapshot}, with what it was made of, as often as is wanted. It has no name, and forwards no ports
+   * yet.
+   *
+   * @throws TsvmError `TSVM_SANDBOX` if there is none of that name, `TSVM_SNAPSHOT` if it does not fit this host.
+   *
+   * @example
+   * ```ts
+   * import { Sandbox } from 'tsvm';
+   *
+   * await using box = await Sandbox.create();
+   * await box.exec('echo warm >/state');
+   * await box.snapshot('warm');
+   * await using again = await Sandbox.from('warm');
+   * console.log(await again.files.readText('/state'));
+   * ```
+   */
+  static async from(name: string, options: CallOptions = {}): Promise<Sandbox> {
+    return await inTime(`start ${name}`, options, async ({ signal }) => {
+      const { savedBacking } = await import('./machine-backing.js');
+      return new Sandbox(await savedBacking(name, { signal }));
+    });
+  }
+
+  /**
    * Connects to a machine or container that runs under a name, whichever process made it: commands have no variables of its image beside those
    * of its agent, and run as the superuser unless they say otherwise. {@link Sandbox.close} lets go of it.
    *
@@ -140,6 +164,11 @@ export class Sandbox implements AsyncDisposable {
     return job;
   }
 
+  /** Reads a command that goes on, by the `id` of its {@link JobFacts}; the one who read it before does no longer. */
+  attach(id: number, options: Abortable = {}): Job {
+    return new Job(`command ${id}`, this.#backing.agent.attach(id, options));
+  }
+
   /**
    * Waits until something listens at a port of the sandbox's loopback interface, and forwards it: {@link Sandbox.url} knows it from then on.
    */
@@ -193,6 +222,16 @@ export class Sandbox implements AsyncDisposable {
       return await this.#backing.fork(count, abortable);
     });
     return backings.map((backing) => new Sandbox(backing));
+  }
+
+  /**
+   * Keeps the sandbox as it is now, under a name, with all that runs in it: {@link Sandbox.from} starts others from there. It stands still
+   * meanwhile and then goes on. What was kept under the name is replaced.
+   *
+   * @throws TsvmError `TSVM_SANDBOX` of a container, and of one that another process made.
+   */
+  async snapshot(name: string, options: CallOptions = {}): Promise<void> {
+    await inTime('snapshot', options, async (abortable) => await this.#backing.snapshot(name, abortable));
   }
 
   /** Lets go of the sandbox, which goes on: its ports are forwarded no longer, and calls that are under way fail. */

@@ -3,12 +3,15 @@ import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { describe, expect, test } from 'vitest';
 import { Sandbox } from '../../src/sandbox/sandbox.js';
+import { makeBusyboxRoot } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
 
 const folder = temporaryDirectory();
 process.env['TSVM_RUN_DIR'] = join(folder, 'run');
 process.env['TSVM_TEMPLATE_DIR'] = join(folder, 'templates');
 const memory = '64M';
+
+process.env['TSVM_SANDBOX_DIR'] = join(folder, 'sandboxes');
 
 describe('a sandbox over a machine', () => {
   test('runs commands, moves files, is reached at its ports, and is copied', async () => {
@@ -31,6 +34,14 @@ describe('a sandbox over a machine', () => {
     expect(box.machine).toMatchObject({ state: 'paused' });
     await box.resume();
     expect((await box.exec('true')).exitCode).toBe(0);
+    await box.snapshot('warm');
+    for (let i = 0; i < 2; i++) {
+      await using again = await Sandbox.from('warm');
+      expect((await again.exec('cat x; echo $A; pgrep httpd | wc -l; echo more >x')).stdout).toBe(
+        'helloa\n1\n',
+      );
+    }
+    await expect(Sandbox.from('cold')).rejects.toMatchObject({ code: 'TSVM_SANDBOX' });
     await job.kill();
     expect(await job.wait()).toMatchObject({ signal: 15 });
   });
@@ -50,5 +61,14 @@ describe('a sandbox over a machine', () => {
     again.close();
     await box.kill();
     expect(Sandbox.list()).toEqual([]);
+  });
+
+  test('has the root of an image, and a network card', async () => {
+    const image = join(folder, 'root');
+    makeBusyboxRoot(image);
+    await using box = await Sandbox.create({ memory, image, network: 'user' });
+    expect((await box.exec('ls -d /bin/busybox; echo x >/x; cat /x; ls /sys/class/net')).stdout).toBe(
+      '/bin/busybox\nx\neth0\nlo\n',
+    );
   });
 });

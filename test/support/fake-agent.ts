@@ -62,6 +62,7 @@ export function fakeSandbox(more: Partial<Backing> = {}): FakeAgent & { readonly
     pause: nothing,
     resume: nothing,
     fork: async () => [],
+    snapshot: nothing,
     kill: nothing,
     ...more,
   };

@@ -21,6 +21,8 @@ const NOT_HERE = [
   'restoreMachine',
   'openSavedMachine',
   'connect',
+  'Sandbox.create',
+  'Sandbox.connect',
   'startContainer',
   'loadLinux',
 ];
