@@ -8,6 +8,7 @@ import { apiCommand } from './commands/api.js';
 import { attachCommand } from './commands/attach.js';
 import { bootCommand } from './commands/boot.js';
 import { compareCommand } from './commands/compare.js';
+import { completeCommand } from './commands/complete.js';
 import { completionCommand } from './commands/completion.js';
 import { containerCommand } from './commands/container.js';
 import { cpCommand } from './commands/cp.js';
@@ -90,6 +91,7 @@ function createProgram(): Command {
   for (const [group, commands] of COMMANDS) {
     for (const create of commands) program.addCommand(create().helpGroup(group));
   }
+  program.addCommand(completeCommand(), { hidden: true });
   for (const command of withSubcommands(program)) {
     if (command !== program) command.addOption(new Option('--debug').hideHelp());
     command

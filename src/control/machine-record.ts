@@ -1,5 +1,14 @@
 /** Record of a machine with a name, as its process leaves it, and how it is read back. */
-import { type Fields, fieldProblem, isListOf, isText, isWhole, oneOf, orNone } from '../util/fields.js';
+import {
+  type Fields,
+  fieldProblem,
+  isListOf,
+  isRecord,
+  isText,
+  isWhole,
+  oneOf,
+  orNone,
+} from '../util/fields.js';
 
 /** End of a machine as its process recorded it; `lost` if the process was gone before it could. */
 export interface RecordedEnd {
@@ -18,6 +27,9 @@ export interface RecordedStart {
   readonly directory: string;
 }
 
+/** Texts by the names that whoever makes a machine gives them. */
+export type Labels = Readonly<Record<string, string>>;
+
 export interface MachineRecord {
   readonly version: 1;
   readonly name: string;
@@ -34,6 +46,8 @@ export interface MachineRecord {
   readonly command: readonly string[];
   /** Command line that made it, by which it is started again; absent if a program or another machine did. */
   readonly start?: RecordedStart;
+  /** Labels of whoever made it, by which it is found. */
+  readonly labels?: Labels;
   /** What keeps it apart. Default: a machine of its own. */
   readonly isolation?: 'container';
   /** Mark of a process that runs many machines and is none itself: tsvm serve. */
@@ -69,6 +83,9 @@ const START: Fields<RecordedStart> = {
   directory: ['a path', isText],
 };
 
+/** Tells whether a value is an object of texts. */
+export const areLabels = (value: unknown): boolean => isRecord(value) && Object.values(value).every(isText);
+
 const RECORD: Fields<MachineRecord> = {
   version: ['1', (value) => value === 1],
   name: ['a text', isText],
@@ -79,6 +96,7 @@ const RECORD: Fields<MachineRecord> = {
   cpus: ['a number', (value) => Number.isFinite(value) && (value as number) >= 0],
   command: ['a list of texts', isListOf(isText)],
   start: ['a command line', orNone((value) => fieldProblem(value, START) === undefined)],
+  labels: ['an object of texts', orNone(areLabels)],
   isolation: ['container', orNone((value) => value === 'container')],
   serves: ['true', orNone((value) => value === true)],
   end: ['an end', orNone((value) => fieldProblem(value, END) === undefined)],

@@ -151,7 +151,10 @@ export class MachineStore {
    */
   claim(
     name: string,
-    about: Pick<MachineRecord, 'memoryBytes' | 'cpus' | 'command' | 'isolation' | 'start' | 'serves'>,
+    about: Pick<
+      MachineRecord,
+      'memoryBytes' | 'cpus' | 'command' | 'isolation' | 'labels' | 'start' | 'serves'
+    >,
   ): MachineFolder {
     checkName(name);
     const pidStart = processStart(process.pid) ?? '';

@@ -15,6 +15,7 @@ import { Instance, type SteeredContainer } from './instance.js';
 import { commandEnd, type InstanceEnd, instanceEnd } from './instance-end.js';
 import { logCommand } from './logs/command-log.js';
 import { ConsoleLog } from './logs/console-log.js';
+import { areLabels, type Labels } from './machine-record.js';
 import { checkName, type MachineFolder, type MachineRecord, MachineStore } from './machine-store.js';
 import { ProcessMeter } from './stats/process-meter.js';
 
@@ -24,6 +25,8 @@ export interface PublishOptions {
   readonly name: string;
   /** Command that `tsvm ps` shows. Default: that of the configuration. */
   readonly command?: readonly string[] | undefined;
+  /** Labels by which it is found: `tsvm ps --filter label=NAME`. Default: none. */
+  readonly labels?: Labels | undefined;
   /** Remove its record and its log when it ends. Default false: `tsvm ps -a` and `tsvm logs` have them until the name is taken again. */
   readonly removeAtEnd?: boolean | undefined;
   /** Folder where machines are found. Default: where the commands find them. */
@@ -38,11 +41,12 @@ export interface Publication extends AsyncDisposable {
 const OPTIONS: Fields<PublishOptions> = {
   name: ['a text', isText],
   command: optional(['a list of texts', isListOf(isText)]),
+  labels: optional(['an object of texts', areLabels]),
   removeAtEnd: optional(FLAG),
   directory: optional(['a path', isText]),
 };
 
-interface Known extends Pick<MachineRecord, 'start'> {
+interface Known extends Pick<MachineRecord, 'labels' | 'start'> {
   /** Command that its guest runs. */
   readonly command: readonly string[];
   readonly removeAtEnd?: boolean | undefined;
@@ -52,7 +56,7 @@ interface Known extends Pick<MachineRecord, 'start'> {
   readonly budget?: Budget;
 }
 
-interface KnownContainer extends Pick<Known, 'command' | 'start' | 'removeAtEnd'> {
+interface KnownContainer extends Pick<Known, 'command' | 'labels' | 'start' | 'removeAtEnd'> {
   /** Limits; 0 without. */
   readonly memoryBytes: number;
   readonly cpus: number;
@@ -80,9 +84,9 @@ interface KnownContainer extends Pick<Known, 'command' | 'start' | 'removeAtEnd'
  */
 export async function publish(machine: Machine, options: PublishOptions): Promise<Publication> {
   requireFields(options, OPTIONS, 'publish');
-  const { name, command = machine.config.command?.argv ?? [], removeAtEnd, directory } = options;
+  const { name, command = machine.config.command?.argv ?? [], labels, removeAtEnd, directory } = options;
   if (machine.state === 'ended') throw new TsvmError('TSVM_STATE', 'cannot publish a machine that is ended');
-  const known = { command, removeAtEnd };
+  const known = { command, removeAtEnd, ...(labels && { labels }) };
   const published = await PublishedMachine.publish(new MachineStore(directory), name, machine, known);
   const ended = finished(published, endOfMachine(machine));
   return {
@@ -121,13 +125,19 @@ export class PublishedMachine implements AsyncDisposable {
     store: MachineStore,
     name: string,
     machine: Machine,
-    { command, start, removeAtEnd = false, meter = new ProcessMeter(), budget }: Known,
+    { command, labels, start, removeAtEnd = false, meter = new ProcessMeter(), budget }: Known,
   ): Promise<PublishedMachine> {
     const { memoryBytes = DEFAULT_MEMORY_BYTES, cpus = 1 } = machine.config;
     const room = budget?.take(memoryBytes);
     let folder: MachineFolder | undefined;
     try {
-      folder = store.claim(name, { memoryBytes, cpus, command, ...(start && { start }) });
+      folder = store.claim(name, {
+        memoryBytes,
+        cpus,
+        command,
+        ...(labels && { labels }),
+        ...(start && { start }),
+      });
       const instance = new Instance(name, new ConsoleLog(folder.logPath), { meter });
       instance.adopt(machine);
       instance.onFork = async (names, fresh, signal) =>
@@ -135,7 +145,7 @@ export class PublishedMachine implements AsyncDisposable {
           store,
           machine,
           { names, fresh, signal },
-          { command, meter, ...(budget && { budget }) },
+          { command, meter, ...(labels && { labels }), ...(budget && { budget }) },
         );
       const server = await ControlServer.listen(instance, folder.socketPath);
       return new PublishedMachine(instance, folder, server, { removeAtEnd, room });

@@ -46,10 +46,25 @@ afterEach(async () => {
 
 describe('a container with a name', () => {
   test('is listed, logged, typed to, stopped, waited for and forgotten', async () => {
-    const options = ['--memory', '64M', '--cpus', '0.5', '--pids', '50', '-e', 'X=1', '-w', '/tmp'];
+    const options = [
+      '--memory',
+      '64M',
+      '--cpus',
+      '0.5',
+      '--pids',
+      '50',
+      '-e',
+      'X=1',
+      '-w',
+      '/tmp',
+      '-l',
+      'team=a',
+    ];
     const script = 'echo $X $(hostname) $PWD; while read line; do echo got $line; done; exec sleep 1000';
     expect(await start('web', script, ...options)).toEqual({ status: 0, said: 'web' });
     expect((await cli('ps')).said).toMatch(/\nweb +Running +container +0.5 +64 MiB +\d+ s +\d+ +sh -c /);
+    expect((await cli('ps', '-q', '--filter', 'label=team=a')).said).toBe('web');
+    expect((await cli('ps', '-q', '--filter', 'label=team=b')).said).toBe('');
     await tsvm(['attach', 'web'], { env, input: 'typed\n' });
     expect((await cli('logs', 'web')).said).toBe('1 web /tmp\ngot typed');
     expect((await cli('stats', '--no-stream', 'web')).said).toMatch(/\nweb +Running /);

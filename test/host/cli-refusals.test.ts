@@ -138,7 +138,7 @@ test.each([
   [['ps', '--format', '{{.Nope}}'], "--format: there is no field '{{.Nope}}'\nhint: json, or of {{.Name}}, "],
   [['ps', '--filter', 'size=1'], "--filter: 'size=1' is not NAME=VALUE"],
   [['image'], "unknown command 'image'\nhint: the commands of images have no word before them"],
-  [['exec', 'web', 'ls'], 'hint: a machine has one command: tsvm run'],
+  [['exec', 'web', 'ls'], "there is no machine 'web'"],
   [['build', '-t', 'app', '.'], "unknown command 'build'\nhint: "],
   [['unpause', 'web'], 'hint: tsvm resume NAME'],
   [['toString'], "unknown command 'toString'\nhint: tsvm --help"],

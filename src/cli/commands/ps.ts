@@ -23,7 +23,7 @@ Examples:
   tsvm ps --json | jq -r '.[].name'
 
 A name of --filter may be given several times: one of its values is enough. name=TEXT is a part of the name; status= and
-isolation= (vm, container) are the whole word. The fields of --format are Name, State, Isolation, Cpus, Memory, Age, Pid and Command.`;
+isolation= (vm, container) are the whole word; label=NAME or label=NAME=VALUE. The fields of --format are Name, State, Isolation, Cpus, Memory, Age, Pid and Command.`;
 
 interface PsOptions {
   all?: boolean;
@@ -41,7 +41,11 @@ export function psCommand(): Command {
     .option('-a, --all', 'those that have ended, too')
     .option('-q, --quiet', 'names alone')
     .option('--format <template>', 'json, or a line for each: {{.Name}} is {{.State}}')
-    .option('--filter <name=value>', 'only those with this name, status or isolation; repeatable', collect)
+    .option(
+      '--filter <name=value>',
+      'only those with this name, status, isolation or label; repeatable',
+      collect,
+    )
     .option('--json', 'all that is known of each, as a list')
     .addHelpText('after', EXAMPLES)
     .action(async (options: PsOptions) => {
@@ -79,6 +83,10 @@ const FILTERS: Readonly<Record<string, (machine: ListedMachine, value: string) =
   name: ({ name }, value) => name.includes(value),
   status: ({ state }, value) => isWord(state, value),
   isolation: ({ isolation = 'vm' }, value) => isWord(isolation, value),
+  label: ({ labels = {} }, wanted) => {
+    const [, name = wanted, value] = /^([^=]*)=(.*)$/s.exec(wanted) ?? [];
+    return Object.hasOwn(labels, name) && (value === undefined || labels[name] === value);
+  },
 };
 
 /** Writer of a machine's line, if not all of it is shown. */

@@ -10,6 +10,7 @@ import { backgroundName, commandLine, reportReady } from '../background.js';
 
 interface NamedRun {
   readonly name: string;
+  readonly labels?: Readonly<Record<string, string>>;
   /** Whether its record and log go with it. */
   readonly rm: boolean;
   /** Called when it runs; what that returns resolves with its end. */
@@ -32,6 +33,7 @@ export async function runNamedContainer(config: ContainerConfig, run: NamedRun):
     memoryBytes: limits.memoryBytes ?? 0,
     cpus: limits.cpus ?? 0,
     start: commandLine(),
+    ...(run.labels && { labels: run.labels }),
     removeAtEnd: run.rm,
   };
   let container: Container | undefined;

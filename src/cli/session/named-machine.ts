@@ -4,13 +4,19 @@ import type { PublishedMachine } from '../../control/publish.js';
 import { TsvmError } from '../../errors.js';
 import type { Machine } from '../../machine/machine.js';
 import { backgroundName, commandLine, startInBackground } from '../background.js';
-import type { NameOptions } from '../options/name-options.js';
+import { labelsOf, type NameOptions } from '../options/name-options.js';
 
 /** Starts another process that runs the machine, if it is to be in the background: exit status of this one, else undefined. */
-export async function startDetached({ name, detach, rm }: NameOptions): Promise<number | undefined> {
+export async function startDetached(options: NameOptions): Promise<number | undefined> {
+  const { name, detach, rm } = options;
   if (name !== undefined) checkName(name);
   if (rm === true && name === undefined && detach !== true) {
     throw new TsvmError('TSVM_USAGE', '--rm: a machine without a name leaves nothing', {
+      hint: 'give --name',
+    });
+  }
+  if (labelsOf(options) !== undefined && name === undefined && detach !== true) {
+    throw new TsvmError('TSVM_USAGE', '--label: a machine without a name is not listed', {
       hint: 'give --name',
     });
   }
@@ -36,8 +42,17 @@ export async function publishNamed(
   return await PublishedMachine.publish(new MachineStore(), name, machine, {
     command,
     start: commandLine(),
+    ...withLabels(options),
     removeAtEnd: options.rm === true,
   });
+}
+
+/** Labels for a record. */
+export function withLabels(options: Pick<NameOptions, 'label'>): {
+  readonly labels?: Readonly<Record<string, string>>;
+} {
+  const labels = labelsOf(options);
+  return labels === undefined ? {} : { labels };
 }
 
 /** Refuses a name that is taken, before anything is begun; who comes first is decided when the folder is made. */

@@ -8,6 +8,7 @@ import { formatBytes } from '../../util/units.js';
 import { backgroundName } from '../background.js';
 import { complain } from '../complain.js';
 import { runNamedContainer } from './named-container.js';
+import { withLabels } from './named-machine.js';
 import { StopSignals } from './stop-signals.js';
 
 export interface ForegroundOptions {
@@ -20,6 +21,8 @@ export interface ForegroundOptions {
   /** Name by which others find it, and whether what is left of it then goes with it. */
   readonly name?: string | undefined;
   readonly rm?: boolean | undefined;
+  /** Labels as they were typed. */
+  readonly label?: string[];
 }
 
 /** Runs it, and returns what to exit with. */
@@ -44,7 +47,13 @@ export async function runContainer(config: ContainerConfig, options: ForegroundO
     const explain = (end: ContainerEnd): number => explainEnd(end, config, options, stopSignals);
     const name = backgroundName() ?? options.name;
     if (name === undefined) return explain(await stay(await startContainer(config, host, 'inherit')));
-    return await runNamedContainer(config, { name, rm: options.rm === true, stay, explain });
+    return await runNamedContainer(config, {
+      name,
+      ...withLabels(options),
+      rm: options.rm === true,
+      stay,
+      explain,
+    });
   } catch (error) {
     restore();
     const { ExecuteError } = await import('../../container/launcher.js');
