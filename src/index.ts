@@ -162,7 +162,7 @@ export type {
   PortForward as SandboxPort,
   PortForwardOptions as SandboxPortOptions,
 } from './sandbox/port-forward.js';
-export type { SandboxFacts } from './sandbox/remote-backing.js';
+export type { SandboxFacts, SandboxFilter } from './sandbox/remote-backing.js';
 export { Sandbox } from './sandbox/sandbox.js';
 export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from './snapshot/format.js';
 export { machineFromTemplate, type TemplateOptions } from './template/template.js';

@@ -1,5 +1,6 @@
 /** What a sandbox is made of, as it is asked for, and its checks that need no host. */
 import { isAbsolute, resolve } from 'node:path';
+import { areLabels } from '../control/machine-record.js';
 import { TsvmError } from '../errors.js';
 import type { Abortable } from '../util/abort.js';
 import {
@@ -56,6 +57,8 @@ export interface SandboxOptions extends Abortable {
   readonly cwd?: string | undefined;
   /** Name by which other processes find it, as long as it lives: {@link Sandbox.connect}, `tsvm ps`, `tsvm exec`. Default: none. */
   readonly name?: string | undefined;
+  /** Labels of one that has a name, by which {@link Sandbox.list} and `tsvm ps --filter` find it. Default: none. */
+  readonly labels?: Readonly<Record<string, string>> | undefined;
 }
 
 const isPlace = (path: string): boolean => isAbsolute(path) && path !== '/' && !path.includes('\0');
@@ -90,6 +93,7 @@ const FIELDS: Fields<SandboxOptions> = {
   user: optional(['a user', (value) => isWhole()(value) || (isText(value) && value !== '')]),
   cwd: optional(['an absolute path', (value) => isText(value) && isAbsolute(value as string)]),
   name: optional(['a text', isText]),
+  labels: optional(['an object of texts', areLabels]),
   signal: optional(['an AbortSignal', (value) => value instanceof AbortSignal]),
   timeoutMs: optional(['milliseconds', (value) => typeof value === 'number']),
   onTimeout: optional(oneOf(...IDLE_ENDS)),

@@ -15,7 +15,7 @@ import { IdleWatch } from './idle.js';
 import { Job, type SpawnOptions } from './job.js';
 import { checkSandboxOptions, type SandboxOptions } from './options.js';
 import { checkPort, LOOPBACK, PortForward, type PortForwardOptions } from './port-forward.js';
-import { remoteBacking, runningSandboxes, type SandboxFacts } from './remote-backing.js';
+import { remoteBacking, runningSandboxes, type SandboxFacts, type SandboxFilter } from './remote-backing.js';
 
 type IdlePolicy = Pick<SandboxOptions, 'timeoutMs' | 'onTimeout'>;
 
@@ -127,8 +127,8 @@ export class Sandbox implements AsyncDisposable {
   }
 
   /** Lists the machines and containers that run under a name. */
-  static list(): readonly SandboxFacts[] {
-    return runningSandboxes();
+  static list(filter: SandboxFilter = {}): readonly SandboxFacts[] {
+    return runningSandboxes(filter);
   }
 
   get name(): string {

@@ -31,6 +31,7 @@ export interface SavedSandbox {
 function keptOptions(options: SandboxOptions): SandboxOptions {
   const {
     name: _name,
+    labels: _labels,
     signal: _signal,
     timeoutMs: _timeoutMs,
     onTimeout: _onTimeout,
