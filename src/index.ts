@@ -155,13 +155,14 @@ export type { CallOptions } from './sandbox/call.js';
 export type { CommandOptions, CommandWords, TerminalSize } from './sandbox/command.js';
 export { CommandError, type CommandInput, type ExecOptions, type ExecResult } from './sandbox/exec.js';
 export type { SandboxFileData, SandboxFiles } from './sandbox/files.js';
+export type { IdleEnd } from './sandbox/idle.js';
 export type { Job, JobEnd, JobFacts, SpawnOptions } from './sandbox/job.js';
 export type { SandboxOptions, SandboxVolume } from './sandbox/options.js';
 export type {
   PortForward as SandboxPort,
   PortForwardOptions as SandboxPortOptions,
 } from './sandbox/port-forward.js';
-export type { SandboxFacts } from './sandbox/remote-backing.js';
+export type { SandboxFacts, SandboxFilter } from './sandbox/remote-backing.js';
 export { Sandbox } from './sandbox/sandbox.js';
 export type { SnapshotOptions, SnapshotProgress, SnapshotResult } from './snapshot/format.js';
 export { machineFromTemplate, type TemplateOptions } from './template/template.js';

@@ -76,7 +76,7 @@ function configOf(
 
 /** Starts it, and makes it known if it has a name. */
 async function started(
-  { name }: SandboxOptions,
+  { name, labels }: SandboxOptions,
   config: ContainerConfig,
   cleanup: Cleanup,
   options: Abortable,
@@ -92,7 +92,7 @@ async function started(
   const published = await PublishedMachine.publishContainer(
     new MachineStore(),
     name,
-    { command: [], memoryBytes, cpus, removeAtEnd: true },
+    { command: [], memoryBytes, cpus, removeAtEnd: true, ...(labels && { labels }) },
     async () => {
       container = await start();
       return container;

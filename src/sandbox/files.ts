@@ -46,15 +46,27 @@ export interface SandboxFiles {
   createWriteStream(path: AgentPath, options?: WriteOptions): Writable;
 }
 
-/** Files of an agent, as a sandbox has them. */
-export function sandboxFiles(files: AgentFiles): SandboxFiles {
+/**
+ * Files of an agent, as a sandbox has them.
+ *
+ * @param use - makes a call, which is a use of the sandbox as long as it takes
+ */
+export function sandboxFiles(
+  files: AgentFiles,
+  use: <T>(call: () => Promise<T>) => Promise<T>,
+): SandboxFiles {
+  const used = <T extends Readable | Writable>(stream: T): T => {
+    const closed = new Promise<void>((resolve) => void stream.once('close', resolve));
+    use(() => closed).catch((error: Error) => stream.destroy(error));
+    return stream;
+  };
   const limited = async <T>(
     what: string,
     { timeoutMs, signal }: CallOptions,
     call: (options: { readonly signal?: AbortSignal }) => Promise<T>,
   ): Promise<T> =>
     await inTime(what, { timeoutMs, signal }, (options) =>
-      call(options.signal === undefined ? {} : { signal: options.signal }),
+      use(() => call(options.signal === undefined ? {} : { signal: options.signal })),
     );
   const read: SandboxFiles['read'] = (path, { timeoutMs, signal, ...options } = {}) =>
     limited('read a file', { timeoutMs, signal }, (more) => files.read(path, { ...options, ...more }));
@@ -83,7 +95,7 @@ export function sandboxFiles(files: AgentFiles): SandboxFiles {
       limited('rename a file', options, (more) => files.rename(from, to, more)),
     chmod: (path, mode, options = {}) =>
       limited('change a mode', options, (more) => files.chmod(path, mode, more)),
-    createReadStream: (path, options) => files.createReadStream(path, options),
-    createWriteStream: (path, options) => files.createWriteStream(path, options),
+    createReadStream: (path, options) => used(files.createReadStream(path, options)),
+    createWriteStream: (path, options) => used(files.createWriteStream(path, options)),
   };
 }

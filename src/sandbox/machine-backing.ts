@@ -65,7 +65,7 @@ async function startedBacking(
     const { machine, atStart } = await make(config);
     cleanup.defer(() => machine.kill());
     if (asked !== undefined) {
-      const publication = await publish(machine, { name: asked, removeAtEnd: true });
+      const publication = await publish(machine, { name: asked, labels: options.labels, removeAtEnd: true });
       cleanup.defer(async () => {
         await machine.kill();
         await publication[Symbol.asyncDispose]();

@@ -1,6 +1,8 @@
 /** What a sandbox is made of, as it is asked for, and its checks that need no host. */
 import { isAbsolute, resolve } from 'node:path';
+import { areLabels } from '../control/machine-record.js';
 import { TsvmError } from '../errors.js';
+import type { Abortable } from '../util/abort.js';
 import {
   type Fields,
   FLAG,
@@ -16,7 +18,8 @@ import {
 import { parseBytes } from '../util/units.js';
 import { isVariableName } from '../util/variable-name.js';
 import { ISOLATIONS, type Isolation } from './backing.js';
-import { type CallOptions, checkTimeout } from './call.js';
+import { checkTimeout } from './call.js';
+import { IDLE_ENDS, type IdleEnd } from './idle.js';
 
 /** Directory of the host that a sandbox has. */
 export interface SandboxVolume {
@@ -26,8 +29,12 @@ export interface SandboxVolume {
   readonly readOnly?: boolean | undefined;
 }
 
-/** What a sandbox is made of. `signal` and `timeoutMs` are those of its making. */
-export interface SandboxOptions extends CallOptions {
+/** What a sandbox is made of. `signal` is that of its making. */
+export interface SandboxOptions extends Abortable {
+  /** Time without a call, a job or a connection to a port after which it is ended or paused, in milliseconds. Default: none. */
+  readonly timeoutMs?: number | undefined;
+  /** What happens then. `pause`: it stops where it is, and the next call or connection resumes it; machines alone can. Default: kill. */
+  readonly onTimeout?: IdleEnd | undefined;
   /** `machine`: a machine with a kernel of its own, which needs KVM. `container`: a container on the host's kernel. Default: machine. */
   readonly isolation?: Isolation | undefined;
   /** Image that its root is made of: a directory, an archive, a layout, or the name of one that is kept (`tsvm pull`). Default: the default guest's root. */
@@ -50,6 +57,8 @@ export interface SandboxOptions extends CallOptions {
   readonly cwd?: string | undefined;
   /** Name by which other processes find it, as long as it lives: {@link Sandbox.connect}, `tsvm ps`, `tsvm exec`. Default: none. */
   readonly name?: string | undefined;
+  /** Labels of one that has a name, by which {@link Sandbox.list} and `tsvm ps --filter` find it. Default: none. */
+  readonly labels?: Readonly<Record<string, string>> | undefined;
 }
 
 const isPlace = (path: string): boolean => isAbsolute(path) && path !== '/' && !path.includes('\0');
@@ -84,15 +93,21 @@ const FIELDS: Fields<SandboxOptions> = {
   user: optional(['a user', (value) => isWhole()(value) || (isText(value) && value !== '')]),
   cwd: optional(['an absolute path', (value) => isText(value) && isAbsolute(value as string)]),
   name: optional(['a text', isText]),
+  labels: optional(['an object of texts', areLabels]),
   signal: optional(['an AbortSignal', (value) => value instanceof AbortSignal]),
   timeoutMs: optional(['milliseconds', (value) => typeof value === 'number']),
+  onTimeout: optional(oneOf(...IDLE_ENDS)),
 };
 
 /** Checks what a sandbox is to be made of. @throws TsvmError `TSVM_CONFIG` that names the field */
 export function checkSandboxOptions(options: SandboxOptions): void {
   requireFields(options, FIELDS, 'a sandbox');
   checkTimeout(options.timeoutMs);
-  const { isolation = 'machine', cpus = 1 } = options;
+  const { isolation = 'machine', cpus = 1, onTimeout } = options;
+  if (isolation === 'container' && onTimeout === 'pause')
+    throw new TsvmError('TSVM_CONFIG', 'onTimeout: a container cannot be paused', {
+      hint: "a machine can: leave out `isolation: 'container'`",
+    });
   if (isolation === 'machine' && !Number.isInteger(cpus))
     throw new TsvmError('TSVM_CONFIG', `cpus: ${cpus} is not a whole number of vCPUs`, {
       hint: "a share of a CPU is for containers: `isolation: 'container'`",

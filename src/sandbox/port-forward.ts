@@ -27,6 +27,7 @@ export class PortForward implements AsyncDisposable {
   readonly hostPort: number;
   /** Port in the sandbox. */
   readonly port: number;
+  #isClosed = false;
   readonly #server: Server;
   readonly #connections: ReadonlySet<Socket>;
 
@@ -67,7 +68,13 @@ export class PortForward implements AsyncDisposable {
     return new PortForward(host, port, server, connections);
   }
 
+  /** Whether it was disposed of. */
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#isClosed = true;
     const closed = new Promise<void>((resolve) => this.#server.close(() => resolve()));
     for (const socket of this.#connections) socket.destroy();
     await closed;

@@ -11,6 +11,7 @@ import type { Backing, Isolation } from './backing.js';
 export interface SandboxFacts {
   readonly name: string;
   readonly isolation: Isolation;
+  readonly labels: Readonly<Record<string, string>>;
   /** Number of the process that made it, and runs it. */
   readonly pid: number;
   /** Time of its start, in milliseconds since 1970. */
@@ -19,13 +20,21 @@ export interface SandboxFacts {
   readonly memoryBytes: number;
 }
 
+/** Which of those that run are listed. */
+export interface SandboxFilter {
+  /** Labels that they have, each with this text. Default: all are listed. */
+  readonly labels?: Readonly<Record<string, string>> | undefined;
+}
+
 /** Lists what runs and has a name. */
-export function runningSandboxes(): readonly SandboxFacts[] {
+export function runningSandboxes({ labels = {} }: SandboxFilter = {}): readonly SandboxFacts[] {
+  const wanted = Object.entries(labels);
   return listMachines()
     .filter((record) => isRunning(record) && record.serves !== true)
+    .filter((record) => wanted.every(([label, text]) => record.labels?.[label] === text))
     .map((record) => {
-      const { name, pid, createdMs, memoryBytes } = record;
-      return { name, isolation: isolationOf(record), pid, createdMs, memoryBytes };
+      const { name, pid, createdMs, memoryBytes, labels: own = {} } = record;
+      return { name, isolation: isolationOf(record), labels: own, pid, createdMs, memoryBytes };
     });
 }
 

@@ -1,4 +1,6 @@
 /** Sandbox: a machine or container in which commands run, files are read and written, and ports are reached, as long as it lives. */
+import type { Duplex } from 'node:stream';
+import type { AgentProcess } from '../agent/process.js';
 import { TsvmError } from '../errors.js';
 import type { MachineControls } from '../machine/machine.js';
 import type { Abortable } from '../util/abort.js';
@@ -9,13 +11,29 @@ import { type CallOptions, inTime } from './call.js';
 import { agentCommand, type CommandUser, type CommandWords, shownCommand } from './command.js';
 import { checkOutputBound, collect, type ExecOptions, type ExecResult } from './exec.js';
 import { type SandboxFiles, sandboxFiles } from './files.js';
+import { IdleWatch } from './idle.js';
 import { Job, type SpawnOptions } from './job.js';
 import { checkSandboxOptions, type SandboxOptions } from './options.js';
 import { checkPort, LOOPBACK, PortForward, type PortForwardOptions } from './port-forward.js';
-import { remoteBacking, runningSandboxes, type SandboxFacts } from './remote-backing.js';
+import { remoteBacking, runningSandboxes, type SandboxFacts, type SandboxFilter } from './remote-backing.js';
 
+type IdlePolicy = Pick<SandboxOptions, 'timeoutMs' | 'onTimeout'>;
+
+/**
+ * Machine or container for work: it runs any number of commands, until it is killed or left by `await using`.
+ *
+ * @example
+ * ```ts
+ * import { Sandbox } from 'tsvm';
+ *
+ * await using box = await Sandbox.create({ isolation: 'container' });
+ * await box.files.write('/tmp/in.json', '{"a":1}');
+ * console.log((await box.exec('cat /tmp/in.json')).stdout);
+ * ```
+ */
 export class Sandbox implements AsyncDisposable {
   readonly #backing: Backing;
+  readonly #idle: IdleWatch;
   /** Ports that {@link Sandbox.url} knows, by their number in the sandbox. */
   readonly #known = new Map<number, Promise<PortForward>>();
   readonly #forwards = new Set<PortForward>();
@@ -23,8 +41,13 @@ export class Sandbox implements AsyncDisposable {
   #files: SandboxFiles | undefined;
 
   /** @internal Sandboxes are made by {@link Sandbox.create} and {@link Sandbox.connect}. */
-  constructor(backing: Backing) {
+  constructor(backing: Backing, { timeoutMs, onTimeout = 'kill' }: IdlePolicy = {}) {
     this.#backing = backing;
+    this.#idle = new IdleWatch(timeoutMs, onTimeout, {
+      pause: () => backing.pause({}),
+      resume: () => backing.resume({}),
+      kill: () => this.kill(),
+    });
   }
 
   /**
@@ -44,9 +67,10 @@ export class Sandbox implements AsyncDisposable {
    */
   static async create(options: SandboxOptions = {}): Promise<Sandbox> {
     checkSandboxOptions(options);
-    return await inTime('make a sandbox', options, async ({ signal }) => {
+    const { signal } = options;
+    return await inTime('make a sandbox', { signal }, async () => {
       const make = await maker(options.isolation);
-      const box = new Sandbox(await make(options, { signal }));
+      const box = new Sandbox(await make(options, { signal }), options);
       try {
         for (const port of options.ports ?? []) await box.#know(port, { signal });
         return box;
@@ -103,8 +127,8 @@ export class Sandbox implements AsyncDisposable {
   }
 
   /** Lists the machines and containers that run under a name. */
-  static list(): readonly SandboxFacts[] {
-    return runningSandboxes();
+  static list(filter: SandboxFilter = {}): readonly SandboxFacts[] {
+    return runningSandboxes(filter);
   }
 
   get name(): string {
@@ -117,7 +141,7 @@ export class Sandbox implements AsyncDisposable {
 
   /** Files of the sandbox. */
   get files(): SandboxFiles {
-    this.#files ??= sandboxFiles(this.#backing.agent.files);
+    this.#files ??= sandboxFiles(this.#backing.agent.files, (call) => this.#idle.during(call));
     return this.#files;
   }
 
@@ -166,7 +190,7 @@ export class Sandbox implements AsyncDisposable {
 
   /** Reads a command that goes on, by the `id` of its {@link JobFacts}; the one who read it before does no longer. */
   attach(id: number, options: Abortable = {}): Job {
-    return new Job(`command ${id}`, this.#backing.agent.attach(id, options));
+    return this.#job(`command ${id}`, () => this.#backing.agent.attach(id, options));
   }
 
   /**
@@ -175,7 +199,7 @@ export class Sandbox implements AsyncDisposable {
   async waitForPort(port: number, options: CallOptions = {}): Promise<void> {
     checkPort(port);
     await inTime(`wait for port ${port}`, options, async ({ signal }) => {
-      await this.#backing.agent.ports.wait(port, { signal });
+      await this.#idle.during(() => this.#backing.agent.ports.wait(port, { signal }));
       await this.#know(port, { signal });
     });
   }
@@ -186,7 +210,9 @@ export class Sandbox implements AsyncDisposable {
    * @throws TsvmError `TSVM_SANDBOX` unless it was among the `ports` that the sandbox was made with, or was waited for.
    */
   url(port: number): string {
-    const hostPort = [...this.#forwards].find((one) => one.port === port && one.host === LOOPBACK)?.hostPort;
+    const hostPort = [...this.#forwards].find(
+      (one) => one.port === port && one.host === LOOPBACK && !one.isClosed,
+    )?.hostPort;
     if (hostPort !== undefined) return `http://${LOOPBACK}:${hostPort}`;
     throw new TsvmError('TSVM_SANDBOX', `port ${port} of ${this.name} is not forwarded`, {
       hint: `first: await box.waitForPort(${port}), or box.forward({ port: ${port} })`,
@@ -195,10 +221,7 @@ export class Sandbox implements AsyncDisposable {
 
   /** Forwards a port of the host to one of the sandbox's loopback interface, until that is disposed of or the sandbox ends. */
   async forward(options: PortForwardOptions): Promise<PortForward> {
-    const forward = await PortForward.listen(
-      async (port) => await this.#backing.agent.ports.dial(port),
-      options,
-    );
+    const forward = await PortForward.listen((port) => this.#dial(port), options);
     this.#forwards.add(forward);
     return forward;
   }
@@ -209,7 +232,10 @@ export class Sandbox implements AsyncDisposable {
   }
 
   async resume(options: CallOptions = {}): Promise<void> {
-    await inTime('resume', options, async (abortable) => await this.#backing.resume(abortable));
+    await inTime('resume', options, async (abortable) => {
+      // One that was paused for being idle goes on with any call.
+      if (!(await this.#idle.wake())) await this.#backing.resume(abortable);
+    });
   }
 
   /**
@@ -219,7 +245,7 @@ export class Sandbox implements AsyncDisposable {
    */
   async fork(count = 1, options: CallOptions = {}): Promise<Sandbox[]> {
     const backings = await inTime('fork', options, async (abortable) => {
-      return await this.#backing.fork(count, abortable);
+      return await this.#idle.during(() => this.#backing.fork(count, abortable));
     });
     return backings.map((backing) => new Sandbox(backing));
   }
@@ -231,11 +257,14 @@ export class Sandbox implements AsyncDisposable {
    * @throws TsvmError `TSVM_SANDBOX` of a container, and of one that another process made.
    */
   async snapshot(name: string, options: CallOptions = {}): Promise<void> {
-    await inTime('snapshot', options, async (abortable) => await this.#backing.snapshot(name, abortable));
+    await inTime('snapshot', options, async (abortable) =>
+      this.#idle.during(() => this.#backing.snapshot(name, abortable)),
+    );
   }
 
   /** Lets go of the sandbox, which goes on: its ports are forwarded no longer, and calls that are under way fail. */
   close(): void {
+    this.#idle.stop();
     this.#backing.agent.close();
     for (const forward of this.#forwards) void forward[Symbol.asyncDispose]();
   }
@@ -251,7 +280,29 @@ export class Sandbox implements AsyncDisposable {
   }
 
   #begin(words: CommandWords, options: SpawnOptions): Job {
-    return new Job(shownCommand(words), this.#start(words, options));
+    return this.#job(shownCommand(words), () => this.#start(words, options));
+  }
+
+  /** Makes a job, which is a use of the sandbox as long as it runs. */
+  #job(what: string, start: () => Promise<AgentProcess>): Job {
+    let job: Job | undefined;
+    const begun = new Promise<AgentProcess>((resolve, reject) => {
+      const use = async (): Promise<void> => {
+        resolve(await start());
+        await job?.wait();
+      };
+      this.#idle.during(use).catch(reject); // after it has begun, who waits for it is told
+    });
+    job = new Job(what, begun);
+    return job;
+  }
+
+  /** Connects to a port; the connection is a use of the sandbox as long as it lasts. */
+  async #dial(port: number): Promise<Duplex> {
+    const connection = await this.#idle.during(() => this.#backing.agent.ports.dial(port));
+    const closed = new Promise<void>((resolve) => void connection.once('close', resolve));
+    void this.#idle.during(() => closed);
+    return connection;
   }
 
   async #start(words: CommandWords, options: SpawnOptions) {
@@ -281,6 +332,7 @@ export class Sandbox implements AsyncDisposable {
   }
 
   async #end(): Promise<void> {
+    this.#idle.stop();
     await allDone([
       this.#backing.kill(),
       ...[...this.#forwards].map((forward) => forward[Symbol.asyncDispose]()),

@@ -29,7 +29,16 @@ export interface SavedSandbox {
 
 /** What is kept of options: neither its name nor what is of one call, and paths that mean the same in every working directory. */
 function keptOptions(options: SandboxOptions): SandboxOptions {
-  const { name: _name, signal: _signal, timeoutMs: _timeoutMs, ports: _ports, image, ...rest } = options;
+  const {
+    name: _name,
+    labels: _labels,
+    signal: _signal,
+    timeoutMs: _timeoutMs,
+    onTimeout: _onTimeout,
+    ports: _ports,
+    image,
+    ...rest
+  } = options;
   const volumes = placedVolumes(options).map(({ target, ...volume }) => [target, volume] as const);
   return {
     ...rest,

@@ -101,12 +101,14 @@ describe('a sandbox over a container', () => {
   });
 
   test('is found by its name from elsewhere, as long as it lives', async () => {
-    const box = await Sandbox.create({ isolation, image, name: 'web' });
+    const box = await Sandbox.create({ isolation, image, name: 'web', labels: { job: 'a' } });
     await box.exec('echo kept >/kept');
     await expect(Sandbox.create({ isolation, image, name: 'web' })).rejects.toMatchObject({
       code: 'TSVM_STATE',
     });
     expect(Sandbox.list()).toMatchObject([{ name: 'web', isolation: 'container' }]);
+    expect(Sandbox.list({ labels: { job: 'a' } })).toHaveLength(1);
+    expect(Sandbox.list({ labels: { job: 'b' } })).toEqual([]);
     const again = await Sandbox.connect('web');
     expect((await again.exec('cat /kept; hostname')).stdout).toBe('kept\nweb\n');
     expect(again).toMatchObject({ name: 'web', isolation: 'container' });

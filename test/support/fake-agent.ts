@@ -46,7 +46,9 @@ export function fakeAgent(): FakeAgent {
 }
 
 /** Sandbox over a fake. */
-export function fakeSandbox(more: Partial<Backing> = {}): FakeAgent & { readonly box: Sandbox } {
+export function fakeSandbox(
+  more: Partial<Backing> = {},
+): FakeAgent & { readonly box: Sandbox; readonly backing: Backing } {
   const fake = fakeAgent();
   const nothing = async (): Promise<void> => {};
   const backing: Backing = {
@@ -66,7 +68,7 @@ export function fakeSandbox(more: Partial<Backing> = {}): FakeAgent & { readonly
     kill: nothing,
     ...more,
   };
-  return { ...fake, box: new Sandbox(backing) };
+  return { ...fake, backing, box: new Sandbox(backing) };
 }
 
 function dialPort(port: number): Promise<Duplex> {
