@@ -21,6 +21,7 @@
 export type { AgentFileEntry, AgentFileFacts, AgentFileKind } from './agent/entries.js';
 export type { FileTime, ReadOptions, WriteOptions } from './agent/files.js';
 export type { AgentPath } from './agent/path.js';
+export type { AgentFileEvent } from './agent/watch.js';
 export type { KernelEntry } from './boot/kernel-image.js';
 export type { BusDevice, FastRegister } from './bus/bus-device.js';
 export type { Irq } from './bus/irq.js';

@@ -3,6 +3,9 @@ import type { Readable, Writable } from 'node:stream';
 import type { AgentFileEntry, AgentFileFacts } from '../agent/entries.js';
 import type { AgentFiles, ReadOptions, WriteOptions } from '../agent/files.js';
 import type { AgentPath } from '../agent/path.js';
+import type { AgentFileEvent } from '../agent/watch.js';
+import type { Abortable } from '../util/abort.js';
+import { isMissing } from './accounts.js';
 import { type CallOptions, inTime } from './call.js';
 
 /** Data for a file of a sandbox. */
@@ -44,6 +47,20 @@ export interface SandboxFiles {
   /** Reads a file as a stream, of any size. */
   createReadStream(path: AgentPath, options?: ReadOptions): Readable;
   createWriteStream(path: AgentPath, options?: WriteOptions): Writable;
+  /** Tells whether there is a file, directory or other thing of that name. */
+  exists(path: AgentPath, options?: CallOptions): Promise<boolean>;
+  /**
+   * Tells of changes of a file, or of what is in a directory, until the loop is left or the call is aborted. The first event, `watching`, says
+   * that changes are seen from now on.
+   */
+  watch(
+    path: AgentPath,
+    options?: { readonly recursive?: boolean } & Abortable,
+  ): AsyncGenerator<AgentFileEvent>;
+  /** Reads a file or directory as a tar archive. */
+  tar(path: AgentPath, options?: Abortable): Readable;
+  /** Unpacks a tar archive into a directory, which is made if it is missing. No name of it leads out of the directory. */
+  untar(path: AgentPath, archive: AsyncIterable<Uint8Array>, options?: CallOptions): Promise<void>;
 }
 
 /**
@@ -70,6 +87,8 @@ export function sandboxFiles(
     );
   const read: SandboxFiles['read'] = (path, { timeoutMs, signal, ...options } = {}) =>
     limited('read a file', { timeoutMs, signal }, (more) => files.read(path, { ...options, ...more }));
+  const stat: SandboxFiles['stat'] = (path, { timeoutMs, signal, ...options } = {}) =>
+    limited('look at a file', { timeoutMs, signal }, (more) => files.stat(path, { ...options, ...more }));
   return {
     read,
     readText: async (path, options) => (await read(path, options)).toString('utf8'),
@@ -77,8 +96,7 @@ export function sandboxFiles(
       limited('write a file', { timeoutMs, signal }, (more) =>
         files.write(path, data, { ...options, ...more }),
       ),
-    stat: (path, { timeoutMs, signal, ...options } = {}) =>
-      limited('look at a file', { timeoutMs, signal }, (more) => files.stat(path, { ...options, ...more })),
+    stat,
     list: (path, { timeoutMs, signal, ...options } = {}) =>
       limited('list a directory', { timeoutMs, signal }, async (more) => {
         const entries: AgentFileEntry[] = [];
@@ -97,5 +115,38 @@ export function sandboxFiles(
       limited('change a mode', options, (more) => files.chmod(path, mode, more)),
     createReadStream: (path, options) => used(files.createReadStream(path, options)),
     createWriteStream: (path, options) => used(files.createWriteStream(path, options)),
+    exists: (path, options) =>
+      stat(path, { ...options, follow: false }).then(
+        () => true,
+        (error: unknown) => {
+          if (isMissing(error)) return false;
+          throw error;
+        },
+      ),
+    async *watch(path, options) {
+      let leave = (): void => {};
+      const left = new Promise<void>((resolve) => {
+        leave = resolve;
+      });
+      await new Promise<void>((resolve, reject) => {
+        const begun = async (): Promise<void> => {
+          resolve();
+          await left;
+        };
+        use(begun).catch(reject);
+      });
+      try {
+        yield* files.watch(path, options);
+      } finally {
+        leave();
+      }
+    },
+    tar: (path, options = {}) =>
+      used(files.readTar(path, options.signal === undefined ? {} : { signal: options.signal })),
+    untar: (path, archive, options = {}) =>
+      limited('unpack an archive', options, async (more) => {
+        await files.mkdir(path, { parents: true, ...more });
+        await files.writeTar(path, archive, more);
+      }),
   };
 }

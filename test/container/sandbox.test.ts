@@ -1,7 +1,7 @@
 /** Sandboxes over containers. */
 import { mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
-import { beforeAll, describe, expect, test } from 'vitest';
+import { beforeAll, describe, expect, test, vi } from 'vitest';
 import { Sandbox } from '../../src/sandbox/sandbox.js';
 import { makeBusyboxRoot } from '../support/container.js';
 import { temporaryDirectory } from '../support/guest.js';
@@ -98,6 +98,32 @@ describe('a sandbox over a container', () => {
     await box.waitForPort(8080, { timeoutMs: 10_000 });
     expect(await (await fetch(`${box.url(8080)}/index.html`)).text()).toBe('hello');
     await expect(box.waitForPort(9, { timeoutMs: 50 })).rejects.toMatchObject({ code: 'TSVM_TIMEOUT' });
+  });
+
+  test('watches files, and moves trees as archives', async () => {
+    await using box = await Sandbox.create({ isolation, image });
+    const { files } = box;
+    await files.untar('/copy', files.tar('/etc'));
+    expect(await files.readText('/copy/passwd')).toBe(await files.readText('/etc/passwd'));
+    expect([await files.exists('/copy/group'), await files.exists('/copy/none')]).toEqual([true, false]);
+    const changes = files.watch('/copy');
+    expect((await changes.next()).value).toMatchObject({ kind: 'watching' });
+    await files.write('/copy/new', new Blob(['web']).stream());
+    expect((await changes.next()).value).toMatchObject({ path: 'new' });
+    await changes.return(undefined);
+    expect(await files.readText('/copy/new')).toBe('web');
+  });
+
+  test('ends when it was idle for its time, and not while a command runs', async () => {
+    await using box = await Sandbox.create({ isolation, image, timeoutMs: 300 });
+    expect((await box.exec('sleep 1; echo done')).stdout).toBe('done\n');
+    await vi.waitFor(() => expect(box.exec('true')).rejects.toMatchObject({ code: 'TSVM_STATE' }), {
+      timeout: 5000,
+      interval: 1000,
+    });
+    await expect(Sandbox.create({ isolation, onTimeout: 'pause' })).rejects.toMatchObject({
+      code: 'TSVM_CONFIG',
+    });
   });
 
   test('is found by its name from elsewhere, as long as it lives', async () => {
