@@ -23,7 +23,8 @@ const IMPORT = /(^|[^.\w])import\(["'`]/;
 const COMMENT = /^\s*(\*|\/\/)/;
 
 /**
- * @param options where to, in which format, and whether short: without white space and dead code. Names stay, for the sake of reports of bugs.
+ * @param options where to, in which format, and whether short: without white space and dead code, and with short names of variables. Names of functions and
+ * classes stay, for the sake of reports of bugs.
  * @returns files of npm packages that are in the bundle
  */
 async function bundle(input, { dir, format, small }) {
@@ -42,7 +43,7 @@ async function bundle(input, { dir, format, small }) {
     chunkFileNames: names,
     minify: small
       ? {
-          mangle: false,
+          mangle: { keepNames: true },
           compress: { target: 'node20', keepNames: { function: true, class: true } },
           codegen: true,
         }
