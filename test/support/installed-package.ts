@@ -9,7 +9,7 @@ import { cachedFor, findCached, uncached } from './test-cache.js';
 const NAME = 'package';
 /** Files that they are made of, but the guest; from the repository's root, where tests run. */
 const CONTENT = [
-  ...['package.json', 'LICENSE', 'README.md', 'CHANGELOG.md', 'scripts', 'dist', 'guests'],
+  ...['package.json', 'LICENSE', 'README.md', 'scripts', 'dist', 'guests'],
   ...['kvm_addon.node', 'container-launcher', 'agent', 'probe-root'].map(
     (name) => `kvm-addon/build/Release/${name}`,
   ),
