@@ -17,7 +17,7 @@ export interface SandboxFiles {
   read(path: AgentPath, options?: Omit<ReadOptions, 'signal'> & CallOptions): Promise<Buffer>;
   /** Reads a file as text; bytes that are no UTF-8 become U+FFFD. */
   readText(path: AgentPath, options?: Omit<ReadOptions, 'signal'> & CallOptions): Promise<string>;
-  /** Writes a file, from text, bytes, or what gives bytes one after the other. */
+  /** Writes a file, from text, bytes, or what gives bytes one after the other. Directories above it are made if they are missing. */
   write(
     path: AgentPath,
     data: SandboxFileData,
@@ -63,6 +63,12 @@ export interface SandboxFiles {
   untar(path: AgentPath, archive: AsyncIterable<Uint8Array>, options?: CallOptions): Promise<void>;
 }
 
+/** Directory of a file; empty for one at the root, or in the working directory. */
+function aboveOf(path: AgentPath): Buffer {
+  const bytes = Buffer.from(path);
+  return bytes.subarray(0, Math.max(bytes.lastIndexOf('/'), 0));
+}
+
 /**
  * Files of an agent, as a sandbox has them.
  *
@@ -93,9 +99,11 @@ export function sandboxFiles(
     read,
     readText: async (path, options) => (await read(path, options)).toString('utf8'),
     write: (path, data, { timeoutMs, signal, ...options } = {}) =>
-      limited('write a file', { timeoutMs, signal }, (more) =>
-        files.write(path, data, { ...options, ...more }),
-      ),
+      limited('write a file', { timeoutMs, signal }, async (more) => {
+        const above = aboveOf(path);
+        if (above.length > 0) await files.mkdir(above, { parents: true, ...more });
+        return await files.write(path, data, { ...options, ...more });
+      }),
     stat,
     list: (path, { timeoutMs, signal, ...options } = {}) =>
       limited('list a directory', { timeoutMs, signal }, async (more) => {

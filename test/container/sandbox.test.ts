@@ -50,7 +50,6 @@ describe('a sandbox over a container', () => {
 
   test('reads and writes files', async () => {
     await using box = await Sandbox.create({ isolation, image });
-    await box.files.mkdir('/box/in', { parents: true });
     await box.files.write('/box/in/a.json', '{"a":1}');
     expect((await box.exec('cat /box/in/a.json')).stdout).toBe('{"a":1}');
     expect(await box.files.readText('/box/in/a.json')).toBe('{"a":1}');
