@@ -56,10 +56,15 @@ export class IdleWatch {
     await paused;
     // Of several that come at once, the first wakes it and the others wait for that.
     if (this.#paused === paused) {
-      this.#paused = this.#actions.resume();
-      await this.#paused.finally(() => {
+      const resumed = this.#actions.resume();
+      this.#paused = resumed;
+      try {
+        await resumed;
         this.#paused = undefined;
-      });
+      } catch (error) {
+        this.#paused = paused; // the next call tries again
+        throw error;
+      }
     } else await this.#paused;
     return true;
   }

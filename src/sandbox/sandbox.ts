@@ -33,6 +33,7 @@ type IdlePolicy = Pick<SandboxOptions, 'timeoutMs' | 'onTimeout'>;
  */
 export class Sandbox implements AsyncDisposable {
   readonly #backing: Backing;
+  readonly #policy: IdlePolicy;
   readonly #idle: IdleWatch;
   /** Ports that {@link Sandbox.url} knows, by their number in the sandbox. */
   readonly #known = new Map<number, Promise<PortForward>>();
@@ -43,6 +44,7 @@ export class Sandbox implements AsyncDisposable {
   /** @internal Sandboxes are made by {@link Sandbox.create} and {@link Sandbox.connect}. */
   constructor(backing: Backing, { timeoutMs, onTimeout = 'kill' }: IdlePolicy = {}) {
     this.#backing = backing;
+    this.#policy = { timeoutMs, onTimeout };
     this.#idle = new IdleWatch(timeoutMs, onTimeout, {
       pause: () => backing.pause({}),
       resume: () => backing.resume({}),
@@ -247,7 +249,7 @@ export class Sandbox implements AsyncDisposable {
     const backings = await inTime('fork', options, async (abortable) => {
       return await this.#idle.during(() => this.#backing.fork(count, abortable));
     });
-    return backings.map((backing) => new Sandbox(backing));
+    return backings.map((backing) => new Sandbox(backing, this.#policy));
   }
 
   /**

@@ -42,3 +42,30 @@ test('one that was paused goes on with the next call, once', async () => {
   await sleep(300);
   expect(done).toEqual(['pause', 'resume', 'pause', 'resume', 'kill']);
 });
+
+test('one that cannot be resumed says so to each call, and is tried again', async () => {
+  let broken = true;
+  const { backing } = fakeSandbox({
+    pause: async () => {},
+    resume: async () => {
+      if (broken) throw new Error('it stands still');
+    },
+  });
+  const box = new Sandbox(backing, { timeoutMs: 100, onTimeout: 'pause' });
+  await sleep(250);
+  await expect(box.exec('true')).rejects.toThrow('it stands still');
+  await expect(box.exec('true')).rejects.toThrow('it stands still');
+  broken = false;
+  expect((await box.exec('true')).exitCode).toBe(0);
+  await box.kill();
+});
+
+test('a copy has the policy of its original', async () => {
+  const ended: string[] = [];
+  const copy = fakeSandbox({ kill: async () => void ended.push('copy') }).backing;
+  const { backing } = fakeSandbox({ fork: async () => [copy] });
+  const box = new Sandbox(backing, { timeoutMs: 100, onTimeout: 'kill' });
+  await box.fork();
+  await sleep(300);
+  expect(ended).toEqual(['copy']);
+});
