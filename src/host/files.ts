@@ -47,7 +47,12 @@ export function isOfTheMoment(error: unknown): boolean {
  */
 export function makeFolders(path: string): boolean {
   if (isFolder(path)) return false;
-  makeFolders(dirname(path));
+  try {
+    makeFolders(dirname(path));
+  } catch (error) {
+    // A file is there: the call for what is below it says so.
+    if (!(isErrnoError(error) && error.code === 'EEXIST')) throw error;
+  }
   try {
     mkdirSync(path, { mode: 0o700 });
     return true;
@@ -58,7 +63,17 @@ export function makeFolders(path: string): boolean {
 }
 
 function isFolder(path: string): boolean {
-  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === true;
+  return factsAt(path)?.isDirectory() === true;
+}
+
+/** Facts of what a path leads to; undefined if that is nothing, also below a file (for which Node 20 throws, and later ones do not). */
+export function factsAt(path: string): Stats | undefined {
+  try {
+    return statSync(path, { throwIfNoEntry: false });
+  } catch (error) {
+    if (isErrnoError(error) && error.code === 'ENOTDIR') return undefined;
+    throw error;
+  }
 }
 
 /** <asm-generic/fcntl.h>: a descriptor of a name that reads and writes nothing, and neither wakes a device nor waits for a FIFO. */

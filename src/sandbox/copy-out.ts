@@ -4,7 +4,8 @@ import { basename, dirname } from 'node:path';
 import type { Readable } from 'node:stream';
 import type { Agent } from '../agent/agent.js';
 import { type Extracted, extractTar } from '../agent/tar-extract.js';
-import { TsvmError } from '../errors.js';
+import { isErrnoError, TsvmError } from '../errors.js';
+import { describeFileError } from '../host/files.js';
 import { type CopyOptions, counted } from './copy-in.js';
 import { copyPath, isFollowed } from './copy-place.js';
 
@@ -34,7 +35,11 @@ export async function copyOut(
 }
 
 function kindHere(path: string): 'missing' | 'directory' | 'other' {
-  const facts = statSync(path, { throwIfNoEntry: false });
-  if (facts === undefined) return 'missing';
-  return facts.isDirectory() ? 'directory' : 'other';
+  try {
+    return statSync(path).isDirectory() ? 'directory' : 'other';
+  } catch (cause) {
+    if (!isErrnoError(cause)) throw cause;
+    if (cause.code === 'ENOENT') return 'missing';
+    throw new TsvmError('TSVM_FILE', `${path}: ${describeFileError(cause)}`, { cause });
+  }
 }

@@ -61,6 +61,7 @@ test.each([
   ],
   [['run', '--image', folder], 'names no command'],
   [['run', '--image', '/nowhere', '--', 'true'], 'image /nowhere: there is no such file'],
+  [['run', '--image', `${text}/x`, '--', 'true'], `image ${text}/x: there is no such file`],
   [['run', '--user', '5', '--', 'true'], '--user: it needs an image'],
 
   [['run', '--memory', '256', '--', 'true'], "--memory: '256' has no unit"],

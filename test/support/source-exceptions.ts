@@ -320,7 +320,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     rule: 'fs path',
     file: 'host/files.ts',
     reason: 'makes folders that OwnFolder opens, or in a fresh folder that it checked',
-    places: { makeFolders: 'mkdirSync', isFolder: 'statSync' },
+    places: { makeFolders: 'mkdirSync', factsAt: 'statSync' },
   },
   {
     rule: 'fs path',
@@ -501,7 +501,7 @@ export const EXCEPTIONS: readonly Exception[] = [
     file: 'image/source/open-source.ts',
     reason: 'an image that the operator named',
     places: {
-      findFile: 'existsSync statSync',
+      findFile: 'existsSync',
       mayHaveSeveral: 'existsSync',
       lookAtFolder: 'existsSync',
       refuseUnfit: 'accessSync readdirSync',

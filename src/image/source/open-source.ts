@@ -1,8 +1,8 @@
 /** Files that an image is handed over in: which form they have says their content, and what they are not is said. */
-import { accessSync, constants, existsSync, readdirSync, type Stats, statSync } from 'node:fs';
+import { accessSync, constants, existsSync, readdirSync, type Stats } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { TsvmError } from '../../errors.js';
-import { describeFileError } from '../../host/files.js';
+import { describeFileError, factsAt } from '../../host/files.js';
 import { Blob, identityOf } from '../blob.js';
 import { contentOf, isCompressed } from '../decompress.js';
 import type { Image } from '../image.js';
@@ -41,7 +41,7 @@ export interface Found {
 export function findFile(text: string): Found | undefined {
   const path = existsSync(text) ? text : text.replace(TRANSPORTS, '');
   for (const { path: name, selector } of readingsOf(path)) {
-    const stats = statSync(name, { throwIfNoEntry: false });
+    const stats = factsAt(name);
     // A folder that holds one image or none has no name for it: debian:12 beside a folder debian.
     if (stats === undefined || (selector !== undefined && stats.isDirectory() && !mayHaveSeveral(name)))
       continue;
