@@ -38,7 +38,7 @@ test('a root disk takes what is written and is kept with a name until that is fo
     'df -P / | tail -1; ls -A /; head -c 8 /dev/vda; rm /init; echo kept >/root/a; mkdir -p /etc; ln -sf /nowhere /etc/resolv.conf',
   );
   expect(written.stdout, written.stderr).toMatch(
-    /^overlay +9\d{5} .* \/\nbin\ndev\n(etc\n)?init\nmnt\nproc\nroot\nsys\nown disk$/,
+    /^overlay +9\d{5} .* \/\nagent\nbin\ndev\n(etc\n)?init\nmnt\nproc\nroot\nsys\nown disk$/,
   );
   expect(written.status).toBe(0);
 

@@ -38,7 +38,7 @@ test('makes machines of a template, which run what they are told, and end for th
   for (const i of numbers) expect((await ask('logs', `job${i}`)).stdout.toString()).toBe(`${i}\n`);
   const pids = new Set(listMachines(machines).map(({ pid }) => pid));
   expect(pids.size).toBe(1);
-  expect((await ask('ps')).stdout.toString()).toMatch(/^NAME .*\npool +Serving +0/);
+  expect((await ask('ps')).stdout.toString()).toMatch(/^NAME .*\npool +Serving +vm +- /);
   // It is no machine, and no error where machines are looked at.
   const stats = await ask('stats', '--no-stream');
   expect([stats.status, stats.stdout.toString()]).toEqual([0, expect.not.stringContaining('pool')]);
